@@ -25,10 +25,9 @@ from api.middleware import FRAME_HEADERS, KEY_HEADER, STARTED, request_id_of
 from api.platform.questions import LOOKUP_FAILED, read_lookup
 from api.platform.snapshots import BINARY, bucket_headers
 from ledger.server.lookups.answers import ANSWER_BYTES
-from ledger.server.lookups.lookups import LookupRequest, answer_from_database, answer_from_memory
+from ledger.server.lookups.service import LookupRequest
 from ledger.server.platforms.members import Member
 from ledger.server.runtime import Runtime
-from ledger.server.snapshots.served import fetch_bucket
 
 LOOKUPS = "/v1/lookups"
 SNAPSHOTS = "/v1/snapshots/"
@@ -83,9 +82,9 @@ class HotPath:
                 request = self._asked(headers, message)
                 if request is not None:
                     try:
-                        answer = answer_from_memory(self._rt, member, request)
+                        answer = self._rt.lookups.from_memory(member, request)
                         if answer is None:
-                            answer = await answer_from_database(self._rt, member, request)
+                            answer = await self._rt.lookups.from_database(member, request)
                     except Exception as error:
                         scope.setdefault("state", {}).update({LOOKUP_FAILED: error, STARTED: started})
                     else:
@@ -105,7 +104,7 @@ class HotPath:
         if member is None:
             return False
         try:
-            one, body = fetch_bucket(self._rt, member, version, prefix)
+            one, body = self._rt.snapshots.fetch_bucket(member, version, prefix)
         except Exception:
             return False
         cache_control, etag = bucket_headers(self._rt, one, prefix).values()

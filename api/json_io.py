@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
-from typing import Any, TypeGuard, TypeVar, cast, get_args, get_origin
+from typing import Any, TypeVar, cast, get_args, get_origin
 
 import orjson
 from annotated_types import MaxLen
@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from api.errors import InvalidJson, UnsupportedMediaType, problem
 from ledger.errors import BatchSizeInvalid, InvalidRequest, LedgerError
-from ledger.server.records.commands import Stored
+from ledger.server.records.idempotency import StoredResponse, check_key
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -47,7 +47,6 @@ COUNTED_BYTES = 256 * 1024
 """Bodies up to this are not counted: they have too few values to matter."""
 _STRUCTURE = (b",", b"[", b"{")
 _NOT_THE_FORM = "The request does not have the documented form."
-_KEY = re.compile(r"[!-~]{1,255}\Z")
 _KNOWN_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
 _BATCH_FIELDS = frozenset({"blinded", "reports", "lookups"})
 
@@ -204,18 +203,6 @@ def idempotency_key(request: Request) -> str:
     return check_key(keys[0])
 
 
-def check_key(key: object) -> str:
-    """`key` if it is fit to be an idempotency key. Raises InvalidRequest."""
-    if not is_key(key):
-        raise InvalidRequest("An idempotency key has 1 to 255 visible ASCII characters, no spaces.")
-    return key
-
-
-def is_key(key: object) -> TypeGuard[str]:
-    """Whether `key` is fit to be an idempotency key."""
-    return isinstance(key, str) and _KEY.match(key) is not None
-
-
 def json_response(body: bytes | str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """JSON that is text already."""
     return Response(body, status, headers=headers, media_type="application/json")
@@ -226,7 +213,7 @@ def answer(value: object, status: int = 200) -> Response:
     return json_response(orjson.dumps(value), status)
 
 
-def stored_response(stored: Stored) -> Response:
+def stored_response(stored: StoredResponse) -> Response:
     """The stored answer of a command; a replay says that it is one."""
     headers = {"Idempotency-Replayed": "true"} if stored.replayed else None
     return json_response(stored.body, stored.status, headers)

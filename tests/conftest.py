@@ -15,9 +15,8 @@ from hypothesis import HealthCheck, settings
 from sqlalchemy import make_url
 
 from ledger.server.db import engine as store_engine
-from ledger.server.db import migrate
+from ledger.server.db import id_blocks, migrate
 from ledger.server.db.schema import Base
-from ledger.server.lookups import id_block
 from ledger.server.staff import passwords
 from tests import pg, shared_routes
 from tests.compiled import sharing
@@ -50,7 +49,7 @@ ONE_OF_ENGINES_BY_FILE = [
 """The same for a fixture that the tests of a file share: the file's name chooses."""
 
 # Each opened runtime writes its first block of ids: no test takes so many that two small ones do not do.
-id_block.BLOCK = 500
+id_blocks.BLOCK = 500
 # Four accounts at the real cost take a second of a processor, and nearly every test of a page has four.
 passwords.hasher = cheap
 shared_routes.share()

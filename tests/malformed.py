@@ -34,7 +34,7 @@ def record(
     payload = report_payload(rt, platform, list(subjects), epoch=epoch, **changes)
     kinds = [(kind, element(1_000_000 + n)) for n, (kind, _) in enumerate(subjects)]
     checked = check_report(
-        rt, platform.member(), report_payload(rt, platform, kinds, epoch=epoch, **changes), secrets.token_hex(8)
+        rt.reports, platform.member(), report_payload(rt, platform, kinds, epoch=epoch, **changes), secrets.token_hex(8)
     )
     prepared = tuple(
         PreparedSubject(kind.value, point, unb64url(given["salt"], 32), tag(kind, point))
@@ -50,5 +50,5 @@ def record(
         subjects=prepared,
         converted=convert(rt.keys, Answering.of(rt.keys.rows), epoch, canonical),
     )
-    stored = rt.appender.submit(command).result(10)
+    stored = rt.sequencer.submit(command).result(10)
     return dict(json.loads(stored.body))

@@ -85,12 +85,12 @@ def log_of(rt: Runtime) -> Fetch:
 
     def fetch(path: str) -> bytes:
         if path == "checkpoint":
-            return log_service.checkpoint(rt).encode()
+            return log_service.checkpoint(rt.engine).encode()
         _, level, rest = path.split("/", 2)
         number, index, width = parse_tile_path(level, rest)
         if number == "entries":
-            return log_service.entries(rt, index, width)
-        return log_service.tile(rt, int(number), index, width)
+            return log_service.entries(rt.engine, index, width)
+        return log_service.tile(rt.engine, int(number), index, width)
 
     return fetch
 
@@ -126,7 +126,7 @@ def report(ledger: LedgerFixture, platform: Platform, number: int, epoch: int, *
     """Report a person under `epoch`."""
     subjects = subjects_under(ledger.rt.settings, epoch, number)
     payload = report_payload(ledger.rt, platform, subjects, epoch=epoch, **changes)
-    stored = submit_report(ledger.rt, platform.member(), payload, payload["signature"]).result(10)
+    stored = submit_report(ledger.rt.reports, platform.member(), payload, payload["signature"]).result(10)
     return dict(json.loads(stored.body))
 
 

@@ -25,7 +25,7 @@ from ledger.server.settings import Settings
 from tests import pg
 from tests.api.conftest import ACME, BETA, READER, running
 from tests.api.fuzz import Visitors, fuzz
-from tests.client import report_desk
+from tests.client import report_server
 from tests.client.test_forks import check, plan_for
 from tests.faults import drills
 from tests.faults.test_sigkill import kill_again_and_again
@@ -126,9 +126,9 @@ def outboxes(folder: Path, stories: int, seed: int) -> str:
     """Flush `stories` random outboxes through outages and kills; what was lost, doubled or blocked ends it."""
     folder.mkdir()
     chance = random.Random(seed)
-    with report_desk.stage(folder) as stage:
+    with report_server.stage(folder) as stage:
         for _ in range(stories):
-            stage.play(report_desk.random_story(chance, items=12))
+            stage.play(report_server.random_story(chance, items=12))
     return f"{stories} outboxes, nothing lost, doubled or blocked"
 
 

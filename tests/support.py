@@ -11,8 +11,9 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -34,7 +35,7 @@ from ledger.server.keys.files import load_log_key, raw_public
 from ledger.server.log.checkpoint_lock import Guard
 from ledger.server.log.genesis import init_keys
 from ledger.server.log.publisher import Verdict, publish_once
-from ledger.server.lookups.lookups import LookupRequest
+from ledger.server.lookups.service import LookupRequest, QueuedLookup, stale_epoch
 from ledger.server.platforms.members import Member, add_platform
 from ledger.server.runtime import Runtime, open_runtime, utc_now
 from ledger.server.settings import GivenSettings, Settings
@@ -139,9 +140,9 @@ def element_of(rt: Runtime, kind: Kind, raw: str) -> bytes:
     """The element of an identifier, made with the server's own key (tests of blinding go the long way)."""
     blind = voprf.derive_secret(secrets.token_bytes(32), b"test blind")
     blinded = voprf.blind([canonical(kind, raw)], [blind])
-    evaluation = voprf.evaluate(rt.keys.oprf_secret, blinded, secrets.token_bytes(64))
+    evaluation = voprf.evaluate(rt.keys.in_state("current")[0].need_secret(), blinded, secrets.token_bytes(64))
     share = voprf.Share(rt.keys.holder, evaluation.evaluated, evaluation.proof)
-    holder = voprf.HolderKey(rt.keys.holder, rt.keys.oprf_public)
+    holder = voprf.HolderKey(rt.keys.holder, rt.keys.in_state("current")[0].row.public_key)
     return voprf.unblind([blind], blinded, [share], [holder])[0]
 
 
@@ -234,6 +235,29 @@ def lookup_request(rt: Runtime, subjects: list[tuple[Kind, bytes]], **changes: A
         "digest": b64url(question_digest(sent, nonce)),
     }
     return LookupRequest(**{**values, **changes})
+
+
+def submit_lookup(rt: Runtime, member: Member, request: LookupRequest) -> Future[bytes]:
+    """Queue a lookup for the database, whatever memory knows, without waiting for `min_index`. Raises StaleEpoch for
+    an epoch that is not looked up, PolicyUnreadable, ConsentMissing, InvalidRequest, Overloaded."""
+    rt.lookups.check_consent(member, request, rt.now())
+    if not rt.keys.looks_up(request.epoch):
+        rt.lookups.reread_epochs()
+    if not rt.keys.looks_up(request.epoch):
+        raise stale_epoch(rt.keys.epoch)
+    return rt.lookups.batcher.submit(QueuedLookup(member, request))
+
+
+def with_settings(rt: Runtime, settings: Settings) -> Runtime:
+    """`rt` with other settings in all services that read them for each request."""
+    return replace(
+        rt,
+        settings=settings,
+        appeals=replace(rt.appeals, settings=settings),
+        pictures=replace(rt.pictures, settings=settings),
+        oprf=replace(rt.oprf, settings=settings),
+        webhooks=replace(rt.webhooks, settings=settings),
+    )
 
 
 @contextmanager

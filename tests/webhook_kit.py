@@ -40,7 +40,7 @@ class Post:
 
     def endpoint(self, receiver: Receiver, path: str = "", platform: Platform | None = None) -> dict[str, Any]:
         """Register `receiver`."""
-        return endpoints.create(self.rt, (platform or self.acme).member(), receiver.url + path, EVENTS)
+        return endpoints.create(self.rt.webhooks, (platform or self.acme).member(), receiver.url + path, EVENTS)
 
     def emit(self, count: int = 1, platform: str = "acme") -> None:
         """Messages about an appeal."""
@@ -61,7 +61,7 @@ class Post:
     def deliveries(self, endpoint: dict[str, Any], platform: Platform | None = None) -> list[dict[str, Any]]:
         """Newest first."""
         member = (platform or self.acme).member()
-        found: list[dict[str, Any]] = endpoints.deliveries(self.rt, member, endpoint["id"], 100, None)["data"]
+        found: list[dict[str, Any]] = endpoints.deliveries(self.rt.webhooks, member, endpoint["id"], 100, None)["data"]
         return found
 
     def last(self, endpoint: dict[str, Any]) -> tuple[Any, ...]:

@@ -143,7 +143,7 @@ def shown_items(
     leading = _leading(evidence)
     unsearched = why_unsearched(Conduct(file.row.conduct), evidence)
     searched = [one.pdq is not None and why is None for one, why in zip(evidence, unsearched, strict=True)]
-    met = reuse(rt, file.row.report_id) if any(searched) else {}
+    met = reuse(rt.pictures, file.row.report_id) if any(searched) else {}
     photos = {
         one.evidence.sha256 for one in file.items if one.evidence.type is EvidenceType.SOURCE_IMAGE and _is_still(one)
     }

@@ -98,7 +98,7 @@ async def create_appeal(request: Request, member: Appellant) -> Response:
 
     def work() -> Response:
         done = platform.open_cases(
-            runtime(request),
+            runtime(request).appeals,
             member,
             reports=wanted.reports,
             grounds=wanted.grounds,
@@ -138,7 +138,7 @@ def list_appeals(
     ] = None,
 ) -> Response:
     """Without `role`: both, of which the scope `report` alone shows those about your reports."""
-    return answer(platform.list_appeals(runtime(request), caller, role, state, limit, starting_after))
+    return answer(platform.list_appeals(runtime(request).appeals, caller, role, state, limit, starting_after))
 
 
 @router.get(
@@ -162,7 +162,7 @@ def get_appeal(
 ) -> Response:
     """404 for cases that you are no party of."""
     reads_as = None if party is None else Party(party)
-    return answer(platform.get_appeal(runtime(request), caller, appeal_id, reads_as))
+    return answer(platform.get_appeal(runtime(request).appeals, caller, appeal_id, reads_as))
 
 
 @router.post(
@@ -184,7 +184,7 @@ async def create_message(request: Request, caller: CaseParty, appeal_id: AppealI
     key = idempotency_key(request)
     wanted = parse(AppealMessage, await read_json(request))
     done = await to_thread.run_sync(
-        platform.add_message, runtime(request), caller, appeal_id, Party(wanted.party), wanted.text, key
+        platform.add_message, runtime(request).appeals, caller, appeal_id, Party(wanted.party), wanted.text, key
     )
     return stored_response(done)
 
@@ -226,7 +226,7 @@ async def create_attachment(
     key = idempotency_key(request)
     data = await request.body()
     done = await to_thread.run_sync(
-        platform.add_file, runtime(request), caller, appeal_id, Party(party), data, name, evidence_index, key
+        platform.add_file, runtime(request).appeals, caller, appeal_id, Party(party), data, name, evidence_index, key
     )
     return stored_response(done)
 
@@ -248,7 +248,7 @@ async def create_attachment(
 )
 def get_attachment(request: Request, caller: CaseParty, appeal_id: AppealId, attachment_id: AttachmentId) -> Response:
     """A party reads its own files and those of the other party."""
-    found, data = platform.get_attachment(runtime(request), caller, appeal_id, attachment_id)
+    found, data = platform.get_attachment(runtime(request).appeals, caller, appeal_id, attachment_id)
     return file_response(data, found.media_type, found.name)
 
 
@@ -268,7 +268,9 @@ async def withdraw_appeal(request: Request, member: Appellant, appeal_id: Appeal
     """The report counts as before. Refused where your own control group made the report."""
     key = idempotency_key(request)
     caller = platform.Caller(member, for_person=True)
-    return stored_response(await to_thread.run_sync(platform.withdraw, runtime(request), caller, appeal_id, key))
+    return stored_response(
+        await to_thread.run_sync(platform.withdraw, runtime(request).appeals, caller, appeal_id, key)
+    )
 
 
 @router.post(
@@ -291,7 +293,7 @@ async def reopen_appeal(request: Request, member: Appellant, appeal_id: AppealId
     key = idempotency_key(request)
     wanted = parse(Reopening, await read_json(request))
     caller = platform.Caller(member, for_person=True)
-    done = await to_thread.run_sync(platform.reopen, runtime(request), caller, appeal_id, wanted.text, key)
+    done = await to_thread.run_sync(platform.reopen, runtime(request).appeals, caller, appeal_id, wanted.text, key)
     return stored_response(done)
 
 
@@ -316,7 +318,9 @@ async def concede_appeal(request: Request, member: Reporter, appeal_id: AppealId
     if wanted.conduct not in set(Conduct):
         raise e.UnknownConduct("Unknown conduct.", known=sorted(Conduct))
     caller = platform.Caller(member, for_person=False)
-    done = await to_thread.run_sync(platform.concede, runtime(request), caller, appeal_id, Conduct(wanted.conduct), key)
+    done = await to_thread.run_sync(
+        platform.concede, runtime(request).appeals, caller, appeal_id, Conduct(wanted.conduct), key
+    )
     return stored_response(done)
 
 
@@ -336,7 +340,7 @@ async def agree_to_concession(request: Request, member: Appellant, appeal_id: Ap
     """The reviewer still decides. Refused where your own control group made the report."""
     key = idempotency_key(request)
     caller = platform.Caller(member, for_person=True)
-    return stored_response(await to_thread.run_sync(platform.agree, runtime(request), caller, appeal_id, key))
+    return stored_response(await to_thread.run_sync(platform.agree, runtime(request).appeals, caller, appeal_id, key))
 
 
 @router.post(
@@ -363,7 +367,7 @@ async def request_reopening(request: Request, member: Reporter, appeal_id: Appea
     caller = platform.Caller(member, for_person=False)
     digest = unb64url(wanted.evidence_sha256, 32)
     done = await to_thread.run_sync(
-        platform.ask_reopening, runtime(request), caller, appeal_id, digest, wanted.text, key
+        platform.ask_reopening, runtime(request).appeals, caller, appeal_id, digest, wanted.text, key
     )
     return stored_response(done)
 
@@ -382,7 +386,7 @@ async def request_reopening(request: Request, member: Reporter, appeal_id: Appea
 def list_letters(request: Request, member: Appellant, appeal_id: AppealId) -> Response:
     """For the platform that filed for the person, and for nobody else. The ledger has no address of theirs: you send
     them."""
-    return answer(platform.list_letters(runtime(request), platform.Caller(member, for_person=True), appeal_id))
+    return answer(platform.list_letters(runtime(request).appeals, platform.Caller(member, for_person=True), appeal_id))
 
 
 @router.get(
@@ -408,7 +412,7 @@ def get_letter(
 ) -> Response:
     """Send it unchanged: what it says is what the law asks for (docs/letters.md)."""
     caller = platform.Caller(member, for_person=True)
-    return answer(platform.get_letter(runtime(request), caller, appeal_id, kind, locale, of_round))
+    return answer(platform.get_letter(runtime(request).appeals, caller, appeal_id, kind, locale, of_round))
 
 
 @router.post(
@@ -430,7 +434,7 @@ async def create_subject_session(request: Request, member: Appellant) -> Respons
     base_url = str(request.base_url)
     link = await to_thread.run_sync(
         platform.open_record,
-        runtime(request),
+        runtime(request).appeals,
         member,
         wanted.epoch,
         _tags(wanted.subjects),
@@ -455,7 +459,8 @@ async def create_subject_session(request: Request, member: Appellant) -> Respons
 )
 def get_statement(request: Request, member: Inquirer, lookup_id: LookupId) -> Response:
     """For the platform that made the lookup, within 24 hours of it."""
-    return answer(statements_of_lookup(runtime(request), member, lookup_id))
+    rt = runtime(request)
+    return answer(statements_of_lookup(rt.context, member, lookup_id, rt.members.weights()))
 
 
 def _tags(subjects: list[TaggedSubject]) -> list[tuple[Kind, bytes]]:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from api.json_io import batch_item, batch_problem, check_key, check_shape, is_key
+from api.json_io import batch_item, batch_problem, check_shape
 from api.logs import failure
 from ledger.errors import InvalidRequest, LedgerError
 from ledger.server.platforms.members import Member
-from ledger.server.records.commands import Stored
-from ledger.server.records.waiting import stored_by
+from ledger.server.records.commands import Sequencer
+from ledger.server.records.idempotency import StoredResponse, check_key, is_key
 from ledger.server.reports.reports import submit_reports
 from ledger.server.runtime import Runtime
 
@@ -25,10 +25,10 @@ def record_reports(rt: Runtime, member: Member, items: Sequence[Any], request_id
     Raises Overloaded or Unavailable when none was taken.
     """
     outcomes = [_shape_error(item) for item in items]
-    taken = submit_reports(rt, member, [item for item, bad in zip(items, outcomes, strict=True) if bad is None])
+    taken = submit_reports(rt.reports, member, [item for item, bad in zip(items, outcomes, strict=True) if bad is None])
     remaining, started = iter(taken), time.monotonic()
     return [
-        _result(rt, next(remaining) if bad is None else bad, started, _key(item), request_id, logger)
+        _result(rt.sequencer, next(remaining) if bad is None else bad, started, _key(item), request_id, logger)
         for item, bad in zip(items, outcomes, strict=True)
     ]
 
@@ -48,12 +48,17 @@ def _shape_error(item: object) -> LedgerError | None:
 
 
 def _result(
-    rt: Runtime, outcome: Future[Stored] | LedgerError, started: float, key: str | None, request_id: str, logger: Any
+    sequencer: Sequencer,
+    outcome: Future[StoredResponse] | LedgerError,
+    started: float,
+    key: str | None,
+    request_id: str,
+    logger: Any,
 ) -> bytes:
     if isinstance(outcome, LedgerError):
         return batch_problem(outcome, request_id, idempotency_key=key)
     try:
-        stored = stored_by(rt, outcome, time.monotonic() - started)
+        stored = sequencer.response_in_thread(outcome, time.monotonic() - started)
     except LedgerError as error:
         return batch_problem(error, request_id, idempotency_key=key)
     except Exception as error:  # the others stand; this one gets `internal`

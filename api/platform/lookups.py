@@ -25,9 +25,8 @@ from api.platform.lookup_schemas import Lookup, LookupAnswer, LookupBatch, Looku
 from api.platform.questions import LOOKUP_FAILED, read_lookup
 from ledger import errors as e
 from ledger.errors import LedgerError
-from ledger.server.lookups.lookups import LookupRequest, lookup
+from ledger.server.lookups.service import LookupRequest, LookupService
 from ledger.server.platforms.members import Member
-from ledger.server.runtime import Runtime
 
 router = APIRouter()
 
@@ -65,8 +64,8 @@ async def create_lookup(request: Request, member: Inquirer) -> Response:
     failed = request.scope["state"].get(LOOKUP_FAILED)
     if failed is not None:
         raise failed
-    wanted = read_lookup(await read_json(request))
-    return json_response(await lookup(runtime(request), member, wanted))
+    question = read_lookup(await read_json(request))
+    return json_response(await runtime(request).lookups.lookup(member, question))
 
 
 @router.post(
@@ -85,9 +84,10 @@ async def create_lookup(request: Request, member: Inquirer) -> Response:
 async def create_lookups(request: Request, member: Inquirer) -> Response:
     """The items may be about different people; the subjects of one item are one person."""
     items = parse(LookupItems, await read_json(request, MAX_VALUES)).lookups
-    rt, request_id = runtime(request), request.state.request_id
-    asked = await _read_items(items)
-    return batch_response(await asyncio.gather(*[_one(rt, member, one, request_id) for one in asked]))
+    lookups, request_id = runtime(request).lookups, request.state.request_id
+    questions = await _read_items(items)
+    answers = [_answer(lookups, member, question, request_id) for question in questions]
+    return batch_response(await asyncio.gather(*answers))
 
 
 async def _read_items(items: list[Any]) -> list[LookupRequest | LedgerError]:
@@ -105,10 +105,12 @@ async def _read_items(items: list[Any]) -> list[LookupRequest | LedgerError]:
     return found
 
 
-async def _one(rt: Runtime, member: Member, asked: LookupRequest | LedgerError, request_id: str) -> bytes:
-    if isinstance(asked, LedgerError):
-        return batch_problem(asked, request_id)
+async def _answer(
+    lookups: LookupService, member: Member, question: LookupRequest | LedgerError, request_id: str
+) -> bytes:
+    if isinstance(question, LedgerError):
+        return batch_problem(question, request_id)
     try:
-        return batch_item(200, "lookup", await lookup(rt, member, asked))
+        return batch_item(200, "lookup", await lookups.lookup(member, question))
     except LedgerError as error:
         return batch_problem(error, request_id)

@@ -37,7 +37,7 @@ async def evaluate(request: Request, member: Blinder) -> Response:
     wanted = parse(EvaluationRequest, await read_json(request))
     rt = runtime(request)
     blinded = [unb64url(element, 32) for element in wanted.blinded]
-    evaluation = await to_thread.run_sync(oprf.evaluate, rt, member, wanted.epoch, blinded)
+    evaluation = await to_thread.run_sync(oprf.evaluate, rt.oprf, member, wanted.epoch, blinded)
     share = {
         "holder": rt.keys.holder,
         "evaluated": [b64url(element) for element in evaluation.evaluated],

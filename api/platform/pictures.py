@@ -47,7 +47,9 @@ async def search_pictures(request: Request, member: Inquirer) -> Response:
         raise e.PictureUnfit(f"A hash of a quality below {MIN_QUALITY} would meet too many others.")
     hashes = [bytes.fromhex(one.pdq) for one in wanted.pictures]
     order_ref = unb64url(wanted.order_ref, 32)
-    return json_response(await to_thread.run_sync(pictures.search, runtime(request), member, hashes, order_ref))
+    return json_response(
+        await to_thread.run_sync(pictures.search, runtime(request).pictures, member, hashes, order_ref)
+    )
 
 
 @router.get(
@@ -68,4 +70,4 @@ def get_report_pictures(
 ) -> Response:
     """As it is now, the report itself left out. At most its first eight searchable pictures; counted and recorded like
     a search."""
-    return json_response(pictures.search_own(runtime(request), member, report_id))
+    return json_response(pictures.search_own(runtime(request).pictures, member, report_id))

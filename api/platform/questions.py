@@ -13,7 +13,7 @@ from api.json_io import parse
 from api.platform.lookup_schemas import Lookup
 from ledger.protocol.identifiers import Kind
 from ledger.protocol.request_digest import DOMAIN
-from ledger.server.lookups.lookups import LookupRequest
+from ledger.server.lookups.service import LookupRequest
 
 LOOKUP_FAILED = "lookup_failed"
 """Where a request's state holds the error with which its lookup has failed already, on the hot path."""

@@ -39,8 +39,7 @@ from api.platform.report_schemas import (
 )
 from api.samples import REPORT
 from ledger import errors as e
-from ledger.server.records.waiting import stored_soon
-from ledger.server.reports import held, receipts, reports
+from ledger.server.reports import held, reports
 
 router = APIRouter()
 
@@ -69,7 +68,7 @@ async def create_report(request: Request, member: Reporter) -> Response:
     key = idempotency_key(request)
     payload = check_shape(await read_json(request), _SUBMISSION)
     rt = runtime(request)
-    return stored_response(await stored_soon(rt, reports.submit_report(rt, member, payload, key)))
+    return stored_response(await rt.sequencer.response(reports.submit_report(rt.reports, member, payload, key)))
 
 
 @router.post(
@@ -122,7 +121,9 @@ def list_reports(
     """Page on with `starting_after` while `has_more`."""
     if former_label and order_ref is not None:
         raise e.InvalidRequest("`former_label` goes without `order_ref`.")
-    return answer(reports.list_reports(runtime(request), member, limit, starting_after, order_ref, former_label))
+    return answer(
+        reports.list_reports(runtime(request).context, member, limit, starting_after, order_ref, former_label)
+    )
 
 
 @router.get(
@@ -138,7 +139,7 @@ def list_reports(
 )
 def get_report(request: Request, member: Reporter, report_id: PublicId) -> Response:
     """404 for other platforms' reports too."""
-    return answer(reports.get_report(runtime(request), member, report_id))
+    return answer(reports.get_report(runtime(request).context, member, report_id))
 
 
 @router.post(
@@ -158,9 +159,9 @@ def get_report(request: Request, member: Reporter, report_id: PublicId) -> Respo
 async def withdraw_report(request: Request, member: Reporter, report_id: PublicId) -> Response:
     """It stops counting at once. The entry stays in the log; its withdrawal is another entry."""
     key = idempotency_key(request)
-    wanted = parse(Withdrawal, await read_json(request))
-    done = reports.withdraw_report(runtime(request), member, report_id, wanted.reason, key)
-    return stored_response(await stored_soon(runtime(request), done))
+    withdrawal, rt = parse(Withdrawal, await read_json(request)), runtime(request)
+    pending = reports.withdraw_report(rt.reports, member, report_id, withdrawal.reason, key)
+    return stored_response(await rt.sequencer.response(pending))
 
 
 @router.post(
@@ -187,11 +188,11 @@ async def withdraw_report(request: Request, member: Reporter, report_id: PublicI
 async def restitute_report(request: Request, member: Reporter, report_id: PublicId) -> Response:
     """Halves the report's points, once."""
     key = idempotency_key(request)
-    wanted = parse(RestitutionRequest, await read_json(request))
-    done = reports.restitute_report(
-        runtime(request), member, report_id, wanted.received_at, wanted.amount_minor, wanted.currency, key
+    sent, rt = parse(RestitutionRequest, await read_json(request)), runtime(request)
+    pending = reports.restitute_report(
+        rt.reports, member, report_id, sent.received_at, sent.amount_minor, sent.currency, key
     )
-    return stored_response(await stored_soon(runtime(request), done))
+    return stored_response(await rt.sequencer.response(pending))
 
 
 @router.post(
@@ -211,9 +212,9 @@ async def restitute_report(request: Request, member: Reporter, report_id: Public
 async def explain_report(request: Request, member: Reporter, report_id: PublicId) -> Response:
     """A supervisor of no control group of yours reads it, and releases the report or not. At most five times."""
     key = idempotency_key(request)
-    wanted = parse(Explanation, await read_json(request))
-    done = await to_thread.run_sync(held.explain, runtime(request), member, report_id, wanted.text, key)
-    return stored_response(done)
+    explanation, rt = parse(Explanation, await read_json(request)), runtime(request)
+    stored = await to_thread.run_sync(held.explain, rt.reports, member, report_id, explanation.text, key)
+    return stored_response(stored)
 
 
 @router.get(
@@ -229,4 +230,4 @@ async def explain_report(request: Request, member: Reporter, report_id: PublicId
 )
 def get_receipt(request: Request, member: Reporter, report_id: PublicId) -> Response:
     """202 until a checkpoint covers the report, about a second."""
-    return Response(receipts.receipt(runtime(request), member, report_id), media_type=TEXT)
+    return Response(reports.get_receipt(runtime(request).context, member, report_id), media_type=TEXT)

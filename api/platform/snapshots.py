@@ -22,7 +22,7 @@ from api.openapi import Answer, operation
 from api.platform.snapshot_schemas import LatestSnapshot
 from ledger import errors as e
 from ledger.server.runtime import Runtime
-from ledger.server.snapshots.served import Shelved, fetch_bucket
+from ledger.server.snapshots.served import ServedSnapshot
 
 router = APIRouter()
 
@@ -48,7 +48,7 @@ Prefix = Annotated[str, Path(description="The bucket's number, 8 hexadecimal dig
 )
 async def get_latest(request: Request, member: Inquirer) -> Response:
     """404 before the first one, and while the newest is past its end."""
-    one = runtime(request).shelf.latest()
+    one = runtime(request).snapshots.latest()
     headers = {"Cache-Control": "no-cache", "ETag": one.latest_etag}
     if is_known(request, one.latest_etag):
         return Response(status_code=304, headers=headers)
@@ -70,7 +70,7 @@ async def get_latest(request: Request, member: Inquirer) -> Response:
 def get_filter(request: Request, member: Inquirer, version: Version) -> Response:
     """All listed tags as a filter, to be checked against the manifest before it is opened. `Range` is answered."""
     rt = runtime(request)
-    one = rt.shelf.find(version)
+    one = rt.snapshots.find(version)
     return _file(request, rt, one, one.filter_path, f'"{one.name}-filter"')
 
 
@@ -89,7 +89,7 @@ def get_filter(request: Request, member: Inquirer, version: Version) -> Response
 def get_buckets(request: Request, member: Inquirer, version: Version) -> Response:
     """For whoever asks about nobody in particular. `Range` is answered."""
     rt = runtime(request)
-    one = rt.shelf.find(version)
+    one = rt.snapshots.find(version)
     return _file(request, rt, one, one.buckets_path, f'"{one.name}-buckets"')
 
 
@@ -109,24 +109,24 @@ def get_buckets(request: Request, member: Inquirer, version: Version) -> Respons
 async def get_bucket(request: Request, member: Inquirer, version: Version, prefix: Prefix) -> Response:
     """The service learns the prefix: some bits of a tag."""
     rt = runtime(request)
-    one, body = fetch_bucket(rt, member, version, prefix)
+    one, body = rt.snapshots.fetch_bucket(member, version, prefix)
     headers = bucket_headers(rt, one, prefix)
     if is_known(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return Response(body, media_type=BINARY, headers=headers)
 
 
-def bucket_headers(rt: Runtime, one: Shelved, prefix: str) -> dict[str, str]:
+def bucket_headers(rt: Runtime, one: ServedSnapshot, prefix: str) -> dict[str, str]:
     """Headers of the answer with bucket `prefix`."""
     return _immutable(rt, one, f'"{one.name}-{prefix}"')
 
 
-def _immutable(rt: Runtime, one: Shelved, etag: str) -> dict[str, str]:
+def _immutable(rt: Runtime, one: ServedSnapshot, etag: str) -> dict[str, str]:
     """Headers of what never changes and is good until the snapshot's end."""
-    return {"Cache-Control": f"private, max-age={rt.shelf.seconds_left(one)}, immutable", "ETag": etag}
+    return {"Cache-Control": f"private, max-age={rt.snapshots.seconds_left(one)}, immutable", "ETag": etag}
 
 
-def _file(request: Request, rt: Runtime, one: Shelved, path: FilePath, etag: str) -> Response:
+def _file(request: Request, rt: Runtime, one: ServedSnapshot, path: FilePath, etag: str) -> Response:
     headers = _immutable(rt, one, etag)
     if is_known(request, etag):
         return Response(status_code=304, headers=headers)

@@ -53,7 +53,7 @@ MessageId = Annotated[str, Path(description="A message's id.", examples=["wm_Xk3
 async def create_webhook(request: Request, member: Subscriber) -> Response:
     """At most five. Keep the secret: it is not shown again."""
     wanted = parse(EndpointRequest, await read_json(request))
-    made = await to_thread.run_sync(endpoints.create, runtime(request), member, wanted.url, wanted.events)
+    made = await to_thread.run_sync(endpoints.create, runtime(request).webhooks, member, wanted.url, wanted.events)
     return answer(made, 201)
 
 
@@ -69,7 +69,7 @@ async def create_webhook(request: Request, member: Subscriber) -> Response:
 )
 def list_webhooks(request: Request, member: Subscriber) -> Response:
     """Without their secrets."""
-    return answer(endpoints.list_all(runtime(request), member))
+    return answer(endpoints.list_all(runtime(request).webhooks, member))
 
 
 @router.get(
@@ -85,7 +85,7 @@ def list_webhooks(request: Request, member: Subscriber) -> Response:
 )
 def get_webhook(request: Request, member: Subscriber, webhook_id: EndpointId) -> Response:
     """404 for other platforms' endpoints too."""
-    return answer(endpoints.get(runtime(request), member, webhook_id))
+    return answer(endpoints.get(runtime(request).webhooks, member, webhook_id))
 
 
 @router.delete(
@@ -101,7 +101,7 @@ def get_webhook(request: Request, member: Subscriber, webhook_id: EndpointId) ->
 )
 def delete_webhook(request: Request, member: Subscriber, webhook_id: EndpointId) -> Response:
     """With all its deliveries. What is being sent right now may still arrive."""
-    endpoints.delete(runtime(request), member, webhook_id)
+    endpoints.delete(runtime(request).webhooks, member, webhook_id)
     return Response(status_code=204)
 
 
@@ -118,7 +118,7 @@ def delete_webhook(request: Request, member: Subscriber, webhook_id: EndpointId)
 )
 def rotate_webhook(request: Request, member: Subscriber, webhook_id: EndpointId) -> Response:
     """For 24 hours messages are signed with both. Rotating twice within them drops the oldest secret at once."""
-    return answer(endpoints.rotate(runtime(request), member, webhook_id))
+    return answer(endpoints.rotate(runtime(request).webhooks, member, webhook_id))
 
 
 @router.post(
@@ -134,7 +134,7 @@ def rotate_webhook(request: Request, member: Subscriber, webhook_id: EndpointId)
 )
 def enable_webhook(request: Request, member: Subscriber, webhook_id: EndpointId) -> Response:
     """Deliveries that were cancelled stay so; replay those you need."""
-    return answer(endpoints.enable(runtime(request), member, webhook_id))
+    return answer(endpoints.enable(runtime(request).webhooks, member, webhook_id))
 
 
 @router.post(
@@ -150,7 +150,7 @@ def enable_webhook(request: Request, member: Subscriber, webhook_id: EndpointId)
 )
 def test_webhook(request: Request, member: Subscriber, webhook_id: EndpointId) -> Response:
     """A `webhook.test`, whatever the endpoint subscribes to. While one waits, no second one is made."""
-    return answer(endpoints.send_test(runtime(request), member, webhook_id))
+    return answer(endpoints.send_test(runtime(request).webhooks, member, webhook_id))
 
 
 @router.get(
@@ -175,7 +175,7 @@ def list_deliveries(
     ] = None,
 ) -> Response:
     """Page on with `starting_after` while `has_more`."""
-    return answer(endpoints.deliveries(runtime(request), member, webhook_id, limit, starting_after))
+    return answer(endpoints.deliveries(runtime(request).webhooks, member, webhook_id, limit, starting_after))
 
 
 @router.post(
@@ -191,4 +191,4 @@ def list_deliveries(
 )
 def replay_delivery(request: Request, member: Subscriber, webhook_id: EndpointId, message_id: MessageId) -> Response:
     """Now, under the same `webhook-id`, whatever became of it before; if it fails, the ladder begins again."""
-    return answer(endpoints.replay(runtime(request), member, webhook_id, message_id))
+    return answer(endpoints.replay(runtime(request).webhooks, member, webhook_id, message_id))

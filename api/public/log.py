@@ -43,7 +43,7 @@ TilePath = Annotated[
 )
 def get_checkpoint(request: Request) -> Response:
     """404 before the first one."""
-    return Response(log.checkpoint(runtime(request)), media_type=TEXT, headers={"Cache-Control": "no-cache"})
+    return Response(log.checkpoint(runtime(request).engine), media_type=TEXT, headers={"Cache-Control": "no-cache"})
 
 
 @router.get(
@@ -59,7 +59,7 @@ def get_checkpoint(request: Request) -> Response:
 def get_entries(request: Request, path: TilePath) -> Response:
     """404 beyond the newest checkpoint."""
     _, index, width = _place("entries", path)
-    return _immutable(log.entries(runtime(request), index, width))
+    return _immutable(log.entries(runtime(request).engine, index, width))
 
 
 @router.get(
@@ -75,7 +75,7 @@ def get_entries(request: Request, path: TilePath) -> Response:
 def get_tile(request: Request, level: Level, path: TilePath) -> Response:
     """404 beyond the newest checkpoint."""
     number, index, width = _place(level, path)
-    return _immutable(log.tile(runtime(request), number, index, width))
+    return _immutable(log.tile(runtime(request).engine, number, index, width))
 
 
 def _place(level: str, path: str) -> tuple[int, int, int | None]:

@@ -27,5 +27,5 @@ async def get_metrics(request: Request) -> Response:
     given = request.headers.get("authorization", "").encode()
     if not hmac.compare_digest(given, b"Bearer " + token.encode()):
         raise Unauthenticated("Send the metrics token: `Authorization: Bearer <token>`.")
-    body = await to_thread.run_sync(rt.watch.text)
+    body = await to_thread.run_sync(rt.metrics.text)
     return Response(body, media_type=CONTENT_TYPE_LATEST, headers={"Cache-Control": "no-store"})

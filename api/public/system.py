@@ -27,7 +27,8 @@ router = APIRouter()
 )
 async def get_suite(request: Request) -> Response:
     """No token is needed."""
-    return answer(suite(runtime(request)))
+    rt = runtime(request)
+    return answer(suite(rt.settings, rt.keys, rt.policies.timeline, rt.now()))
 
 
 @router.get("/healthz", **operation("getHealth", "The process runs", "health", {200: Answer("It runs.", Health)}))
@@ -48,7 +49,7 @@ async def get_health() -> Response:
 async def get_readiness(request: Request) -> Response:
     """Database reads and commits, filter of listed tags built, threads that answer make progress. A frozen log does not
     matter here. From memory: it never waits for the database."""
-    state = health.readiness(runtime(request))
+    state = health.readiness(runtime(request).process)
     return answer(state, 200 if state["status"] == "ready" else 503)
 
 
@@ -63,5 +64,5 @@ async def get_readiness(request: Request) -> Response:
 )
 async def get_write_readiness(request: Request) -> Response:
     """Database commits, log not frozen, appender makes progress. From memory, as `/readyz`."""
-    state = health.write_readiness(runtime(request))
+    state = health.write_readiness(runtime(request).process)
     return answer(state, 200 if state["status"] == "ready" else 503)

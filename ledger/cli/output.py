@@ -13,6 +13,7 @@ from datetime import datetime
 from enum import IntEnum
 from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.text import Text
@@ -140,7 +141,9 @@ def say(text: str | Text) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Return a result of the SDK as JSON values: dictionaries for dataclasses, text for times."""
+    """Return a result of the SDK as JSON values: dictionaries for dataclasses and structs, text for times."""
+    if isinstance(value, msgspec.Struct):
+        return {name: plain(member) for name, member in msgspec.structs.asdict(value).items()}
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclass_fields(value)}
     if isinstance(value, datetime):

@@ -19,20 +19,17 @@ from ledger.client.models.appeals import (
     RecordLink,
     ReopeningRequest,
 )
+from ledger.client.models.lookups import Check, Lookup, Reason, Tier
 from ledger.client.models.pictures import PictureHash, PictureReuse
-from ledger.client.models.results import (
+from ledger.client.models.reports import (
     AcceptedReport,
     ChangeResult,
-    Check,
     Delivery,
-    Lookup,
-    Reason,
     ReportAppeal,
     ReportHold,
     ReportPage,
     ReportResult,
     ReportView,
-    Tier,
 )
 from ledger.client.models.webhook_events import (
     AppealDecided,
@@ -45,12 +42,13 @@ from ledger.client.models.webhook_events import (
     WebhookEvent,
     WebhookTest,
 )
+from ledger.client.models.webhooks import DeliveryPage, WebhookDelivery, WebhookEndpoint
 from ledger.client.outbox.store import Waiting
-from ledger.client.reports.building import claim_upload, evidence, handed_in_by_merchant, issuer_answer
+from ledger.client.reports.evidence import claim_upload, evidence, handed_in_by_merchant, issuer_answer
 from ledger.client.reports.inspection import inspect, inspected_evidence, match_picture, picture_hash, verify_inspection
 from ledger.client.subjects import Buyer, Identifiers, SubjectIds, buyers
 from ledger.client.verify.receipts import VerifiedReceipt
-from ledger.client.webhooks import DeliveryPage, WebhookDelivery, WebhookEndpoint, verify_webhook
+from ledger.client.webhooks import verify_webhook
 from ledger.protocol.identifiers import Kind
 from ledger.rules.conduct import Conduct, Evidence, EvidenceType, Finding, Inspection
 from ledger.rules.findings import Strength, Trust

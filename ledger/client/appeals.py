@@ -1,9 +1,7 @@
-"""The part of the SDK for appeals: file for a customer, answer as reporter, files, letters, links to a person's record.
+"""Appeals: file for a customer, answer as the reporter, files, letters, links to a person's record.
 
-Nothing here goes through the outbox. Somebody waits for each of these calls, and a legal clock may hang on it: an
-appeal that lies on a disk of the platform is not filed, and an answer that comes after its seven days has lost the
-case. So an outage is the caller's to see, as `Unavailable`; called again with the same `idempotency_key`, nothing
-happens twice.
+Appeals are not queued in the outbox: an unsent appeal is not filed, and an answer after the 7-day deadline overturns
+the report. An outage raises Unavailable; a second call with the same `idempotency_key` repeats nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ from ledger.client.models.appeals import (
     parse_letter_kinds,
     parse_link,
 )
-from ledger.client.models.results import about
+from ledger.client.models.decoding import about
 from ledger.client.session import Session
 from ledger.client.subjects import Buyer
 from ledger.errors import ConfigurationError, InvalidRequest
@@ -42,7 +40,7 @@ from ledger.rules.languages import DEFAULT_LOCALE
 T = TypeVar("T")
 
 UPLOAD_SECONDS = 120.0
-"""All attempts to hand in a file, together; each may take half of it."""
+"""Time for all attempts to upload a file; each attempt may take half of it."""
 
 _KINDS = frozenset({"received", "question", "overdue", "decided"})
 
@@ -58,8 +56,8 @@ class Appeals:
         self._session = session
 
     def open_record(self, buyer: Buyer, locale: str = DEFAULT_LOCALE) -> RecordLink:
-        """A single-use link to the record of a customer who is logged in with you; send their browser to its `url`
-        within ten minutes. The person sees that you opened it. `locale` is one of
+        """Return a single-use link to the record of a customer who is logged in with you; send their browser to its
+        `url` within ten minutes. The person sees that you opened it. `locale` is one of
         `ledger.rules.languages.LOCALES`.
 
         Raises StaleEpoch, QuotaExceeded and the other named refusals, Unavailable.
@@ -98,7 +96,7 @@ class Appeals:
         )
 
     def get(self, appeal: str, party: str | None = None) -> Appeal:
-        """A case of yours; where you both filed it and made the report, for `party` (subject or reporter).
+        """Return a case of yours; where you both filed it and made the report, for `party` (subject or reporter).
         Raises NotFound."""
         return self._session.get(
             _path(appeal), about(parse_appeal, id=appeal), {} if party is None else {"party": party}
@@ -112,12 +110,12 @@ class Appeals:
         limit: int = 50,
         starting_after: str | None = None,
     ) -> AppealPage:
-        """Your cases, newest first: those `filed` through you, those about what you `reported`, or both."""
+        """Return your cases, newest first: those `filed` through you, those about what you `reported`, or both."""
         query = {"role": role, "state": state, "limit": str(limit), "starting_after": starting_after}
         return self._session.get(
             "/v1/appeals",
             parse_appeals,
-            {name: check_text(name, one) for name, one in query.items() if one is not None},
+            {name: check_text(name, value) for name, value in query.items() if value is not None},
         )
 
     def answer(self, appeal: str, party: str, text: str, *, idempotency_key: str | None = None) -> Appeal:
@@ -137,7 +135,7 @@ class Appeals:
         name: str | None = None,
         idempotency_key: str | None = None,
     ) -> Attachment:
-        """Hand in a file: JPEG, PNG, WebP, PDF, MP4 or plain text. The other party can read it and its `name` (default:
+        """Upload a file: JPEG, PNG, WebP, PDF, MP4 or plain text. The other party can read it and its `name` (default:
         the file's own). A reporter's file must be an item of evidence of its report, by SHA-256: the one at
         `evidence_index`, or any.
 
@@ -171,7 +169,8 @@ class Appeals:
         return answer.read(about(parse_attachment, sha256=b64url(hashlib.sha256(data).digest()), size_bytes=len(data)))
 
     def read_attachment(self, appeal: str, attachment: str) -> bytes:
-        """The bytes of a file of the case. They may come from a stranger: open them as carefully. Raises NotFound."""
+        """Return the bytes of a file of the case. They may come from an unknown person: handle them as untrusted input.
+        Raises NotFound."""
         target = f"{_path(appeal)}/attachments/{check_id('at', attachment)}"
         self._session.ready()
         answer = self._session.transport.retrying(
@@ -180,26 +179,26 @@ class Appeals:
         return answer.body
 
     def withdraw(self, appeal: str, *, idempotency_key: str | None = None) -> Appeal:
-        """Take an appeal back, as your customer wishes; the report counts as before. Raises NotFound, ActionRefused,
+        """Withdraw an appeal on behalf of your customer; the report counts as before. Raises NotFound, ActionRefused,
         ConflictOfInterest (your own control group made the report), Unavailable."""
         return self._act(appeal, "withdraw", {}, idempotency_key)
 
     def reopen(self, appeal: str, text: str, *, idempotency_key: str | None = None) -> Appeal:
-        """Contest a decision once more, within 60 days and while the record is kept. Raises NotFound, ActionRefused,
+        """Contest a decision again, within 60 days and while the record is kept. Raises NotFound, ActionRefused,
         AppealInvalid, ConflictOfInterest, Unavailable."""
         return self._act(appeal, "reopen", {"text": check_text("text", text)}, idempotency_key)
 
     def concede(self, appeal: str, conduct: str, *, idempotency_key: str | None = None) -> Appeal:
         """As the reporter, concede that a contested report should name another conduct, of no higher severity; once in
-        a round. The person sees it and may agree; a reviewer decides, and not worse than this. It costs your weight
-        nothing.
+        a round. The person sees it and may agree; a reviewer decides, and not worse than this. It does not reduce the
+        weight of your reports.
 
         Raises NotFound, ActionRefused, AppealInvalid (the conduct), Unavailable.
         """
         return self._act(appeal, "concede", {"conduct": check_text("conduct", conduct)}, idempotency_key)
 
     def agree(self, appeal: str, *, idempotency_key: str | None = None) -> Appeal:
-        """Agree, as your customer wishes, to what the reporter conceded. Raises NotFound, ActionRefused,
+        """Agree, on behalf of your customer, to the reporter's concession. Raises NotFound, ActionRefused,
         ConflictOfInterest (your own control group made the report), Unavailable."""
         return self._act(appeal, "agree", {}, idempotency_key)
 
@@ -216,25 +215,26 @@ class Appeals:
         return self._act(appeal, "reopen-request", body, idempotency_key)
 
     def list_letters(self, appeal: str) -> tuple[str, ...]:
-        """The letters that there are for your customer now, of received, question, overdue and decided."""
+        """Return the kinds of letters for your customer that can be fetched now: received, question, overdue,
+        decided."""
         return self._session.get(f"{_path(appeal)}/letters", parse_letter_kinds)
 
     def list_earlier_letters(self, appeal: str) -> tuple[EarlierLetter, ...]:
-        """The letters of a round that was decided before the case was reopened; `letter` gives them by `round`."""
+        """Return the letters of the rounds before the case was reopened; `get_letter` fetches one by its `round`."""
         return self._session.get(f"{_path(appeal)}/letters", parse_earlier_letters)
 
     def get_letter(
         self, appeal: str, kind: str, locale: str | None = None, *, round: int | None = None
     ) -> AppealLetter:
-        """One of them, to be sent unchanged, in the language that was filed in unless `locale` names one, of `round` or
+        """Return a letter, to be sent unchanged: in the language of the appeal unless `locale` names one, of `round` or
         of the newest round that has one. Raises NotFound while there is no such letter, and where you did not file for
         the person."""
         if kind not in _KINDS:
             raise InvalidRequest("A letter is received, question, overdue or decided.")
         query = {"locale": locale, "round": None if round is None else str(round)}
-        wanted = {name: value for name, value in query.items() if value is not None}
+        parameters = {name: value for name, value in query.items() if value is not None}
         own = {"kind": kind} if locale is None else {"kind": kind, "locale": locale}
-        return self._session.get(f"{_path(appeal)}/letters/{kind}", about(parse_letter, **own), wanted)
+        return self._session.get(f"{_path(appeal)}/letters/{kind}", about(parse_letter, **own), parameters)
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
@@ -247,7 +247,7 @@ class Appeals:
 def _about(buyer: Buyer | None) -> dict[str, Any]:
     if buyer is None:
         return {}
-    subjects = [{"kind": one.kind.value, "tag": b64url(one.tag)} for one in buyer.subjects]
+    subjects = [{"kind": subject.kind.value, "tag": b64url(subject.tag)} for subject in buyer.subjects]
     return {"epoch": buyer.epoch, "subjects": subjects}
 
 

@@ -22,8 +22,8 @@ from ledger.client.lookups.local_standing import CheckPolicy
 from ledger.client.lookups.lookups import Lookups
 from ledger.client.lookups.request import Query, Refund
 from ledger.client.models.appeals import PersonStatement
+from ledger.client.models.lookups import Check, Lookup
 from ledger.client.models.pictures import PictureHash
-from ledger.client.models.results import Check, Lookup
 from ledger.client.outbox.queue import OutboxQueue
 from ledger.client.pictures import Pictures
 from ledger.client.renamed import Renamed
@@ -159,8 +159,8 @@ class RefundLedger:
         process made by `fork()`, it prepares connections of its own.
 
         An outage raises Unavailable, or with `required=False` is logged only, so that a service starts while the ledger
-        is down: lookups are `unavailable` then, and the first call that reaches the ledger does what is left undone
-        here. A key that the ledger does not know yet is waited for, a few seconds.
+        is down: lookups are `unavailable` then, and the first call that reaches the ledger completes the connection. A
+        key that the ledger does not know yet is waited for, a few seconds.
 
         Raises ConfigurationError, HolderMismatch, UnknownKey, InvalidToken, TokenExpired, Unavailable, and the errors
         of a log that proves something else.
@@ -318,7 +318,7 @@ class RefundLedger:
         """Return the buyer's standing as of the newest snapshot, computed on this machine: the ledger does not learn
         who is checked.
 
-        `download` fetches the filter and all buckets once an hour and then makes no request about anybody. `private`
+        `download` fetches the filter and all buckets once an hour and then makes no request about a buyer. `private`
         fetches one bucket for each identifier, always, so the ledger learns the first bits of each tag and nothing of
         the result. Raw identifiers are blinded first; keep the buyer to spare the request.
 
@@ -332,7 +332,7 @@ class RefundLedger:
         The answer may start a human step; an adverse decision needs a fresh `lookup`. In an outage the last snapshot is
         used until its end. Raises InvalidRequest (no such policy; a buyer from tags who is not plainly clear, or with
         `private`), ConsentMissing, StaleEpoch (tag again), Unavailable or SnapshotUnknown (no snapshot), and the named
-        error of what is false: InvalidManifest, InvalidInclusion, Equivocation, SnapshotExpired, SnapshotStale,
+        error of a false proof or file: InvalidManifest, InvalidInclusion, Equivocation, SnapshotExpired, SnapshotStale,
         InvalidFilter, InvalidBucket and others.
         """
         return self._checks.check(buyer, policy=policy, refund=refund, consent_ref=consent_ref, region=region)

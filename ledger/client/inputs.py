@@ -1,4 +1,4 @@
-"""Checks of what a program hands to the SDK, before anything is built, stored or sent.
+"""Checks of the arguments of the SDK's calls, before a request is built, stored or sent.
 
 Each raises a LedgerError whose message names the argument and the remedy, and whose `details["field"]` is the
 argument's name. No message repeats a value that may be personal.
@@ -66,7 +66,7 @@ def check_id(prefix: str, value: object) -> str:
 
 
 def check_text(name: str, value: object, kind: type[LedgerError] = InvalidRequest) -> str:
-    """`value`, which must be Unicode text. Raises `kind`."""
+    """Return `value`, which must be Unicode text. Raises `kind`."""
     if not isinstance(value, str):
         remedy = f" Write it as text: str({name})." if isinstance(value, int) and not isinstance(value, bool) else ""
         raise kind(f"{name} must be text, not {_called(value)}.{remedy}", field=name)
@@ -84,14 +84,14 @@ def check_optional_text(name: str, value: object, kind: type[LedgerError] = Inva
 
 
 def check_choice(name: str, value: object, known: Sequence[str], kind: type[LedgerError] = InvalidRequest) -> str:
-    """`value`, which must be one of `known`. Raises `kind` with the list in its message and details."""
+    """Return `value`, which must be one of `known`. Raises `kind` with the list in its message and details."""
     if not isinstance(value, str) or value not in known:
         raise kind(f"{name} must be one of: {', '.join(known)}.", field=name, known=list(known))
     return value
 
 
 def check_identifiers(value: object, region: object) -> Identifiers:
-    """One person's raw identifiers by kind. Raises InvalidIdentifier, InvalidRequest."""
+    """Return one person's raw identifiers by kind. Raises InvalidIdentifier, InvalidRequest."""
     kinds = ", ".join(Kind)
     if not isinstance(value, Mapping):
         raise InvalidIdentifier(
@@ -112,7 +112,7 @@ def check_identifiers(value: object, region: object) -> Identifiers:
 
 
 def check_refund(value: object) -> None:
-    """What is asked for, or None. Raises InvalidRequest."""
+    """Check a refund, or None. Raises InvalidRequest."""
     if value is None:
         return
     if not isinstance(value, Refund):
@@ -127,7 +127,7 @@ def check_refund(value: object) -> None:
 def check_lookup(
     *, order: object, purpose: object, refund: object, consent_ref: object, min_index: object, pictures: object = ()
 ) -> None:
-    """The arguments of a lookup besides the buyer. Raises InvalidRequest."""
+    """Check the arguments of a lookup besides the buyer. Raises InvalidRequest."""
     check_text("order", order)
     check_choice("purpose", purpose, PURPOSES)
     check_refund(refund)
@@ -135,12 +135,12 @@ def check_lookup(
     if min_index is not None and (type(min_index) is not int or not 0 <= min_index <= MAX_INTEGER):
         raise InvalidRequest("min_index must be a number of log entries: an integer from 0.", field="min_index")
     fit = isinstance(pictures, Sequence) and not isinstance(pictures, str | bytes)
-    if not fit or not all(isinstance(one, PictureHash) for one in pictures):  # type: ignore[attr-defined]
+    if not fit or not all(isinstance(picture, PictureHash) for picture in pictures):  # type: ignore[attr-defined]
         raise InvalidRequest("pictures must be a list of what picture_hash() gives.", field="pictures")
 
 
 def check_consent_ref(value: object) -> None:
-    """The form of a reference to a consent, or None. Raises InvalidRequest."""
+    """Check the form of a reference to a consent, or None. Raises InvalidRequest."""
     if value is None:
         return
     fault = fault_of_reference(check_text("consent_ref", value))
@@ -149,7 +149,7 @@ def check_consent_ref(value: object) -> None:
 
 
 def check_amount(name: str, value: object, kind: type[LedgerError] = InvalidReport) -> int:
-    """`value`, which must be an amount in minor units. Raises `kind`."""
+    """Return `value`, which must be an amount in minor units. Raises `kind`."""
     if type(value) is not int or not 0 <= value <= MAX_INTEGER:
         remedy = " 129.00 CNY is 12900." if isinstance(value, float | str) else ""
         raise kind(f"{name} must be an integer from 0 to 2^53 - 1, in minor units.{remedy}", field=name)
@@ -157,14 +157,14 @@ def check_amount(name: str, value: object, kind: type[LedgerError] = InvalidRepo
 
 
 def check_currency(name: str, value: object, kind: type[LedgerError] = InvalidReport) -> str:
-    """`value`, which must be a currency. Raises `kind`."""
+    """Return `value`, which must be a currency. Raises `kind`."""
     if not isinstance(value, str) or value not in MINOR_DIGITS:
         raise kind(f"{name} must be an ISO 4217 code in capital letters, such as CNY.", field=name)
     return value
 
 
 def check_time(name: str, value: object) -> datetime:
-    """`value`, which must be an aware time. Raises InvalidTime."""
+    """Return `value`, which must be an aware time. Raises InvalidTime."""
     if not isinstance(value, datetime):
         raise InvalidTime(
             f"{name} must be a datetime with its zone, such as datetime.now(UTC), not {_called(value)}.", field=name
@@ -181,7 +181,7 @@ def check_time(name: str, value: object) -> datetime:
 
 
 def check_digest(name: str, value: object, kind: type[LedgerError] = EvidenceInvalid) -> bytes:
-    """`value`, which must be a SHA-256 digest. Raises `kind`."""
+    """Return `value`, which must be a SHA-256 digest. Raises `kind`."""
     if not isinstance(value, bytes) or len(value) != DIGEST_BYTES:
         remedy = f" Of hexadecimal text: bytes.fromhex({name})." if isinstance(value, str) else ""
         raise kind(f"{name} must be the {DIGEST_BYTES} bytes of a SHA-256 digest.{remedy}", field=name)
@@ -189,26 +189,26 @@ def check_digest(name: str, value: object, kind: type[LedgerError] = EvidenceInv
 
 
 def check_reason(value: object) -> str:
-    """`value`, which must be a reason for which a platform withdraws a report. Raises InvalidRequest."""
+    """Return `value`, which must be a reason for which a platform withdraws a report. Raises InvalidRequest."""
     return check_choice("reason", value, REASONS)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that `name` is most like, if it is like one."""
-    found = get_close_matches(name.lower(), known, n=1, cutoff=LIKENESS)
-    return found[0] if found else None
+    """Return the known name that `name` is most like, if it is like one."""
+    matches = get_close_matches(name.lower(), known, n=1, cutoff=LIKENESS)
+    return matches[0] if matches else None
 
 
 def check_reported_buyer(value: object) -> None:
-    """Who a report is about. Raises InvalidReport."""
+    """Check the buyer of a report. Raises InvalidReport."""
     if not isinstance(value, Buyer):
         remedy = " Blind the identifiers first: ledger.tag(phone=...)." if isinstance(value, Mapping) else ""
         raise InvalidReport(f"A report's buyer must be a Buyer, not {_called(value)}.{remedy}", field="buyer")
 
 
 def check_report(arguments: Mapping[str, object]) -> None:
-    """The arguments of a report besides the buyer, as far as their types and lists of choices go. Raises InvalidReport
-    or one of its leaves, InvalidTime."""
+    """Check the types and choices of a report's arguments besides the buyer. Raises InvalidReport or one of its leaves,
+    InvalidTime."""
     check_choice("conduct", arguments["conduct"], list(Conduct), UnknownConduct)
     check_choice("outcome", arguments["outcome"], list(Outcome), InvalidReport)
     items = arguments["evidence"]
@@ -234,5 +234,5 @@ def check_report(arguments: Mapping[str, object]) -> None:
 
 
 def _called(value: object) -> str:
-    """A type in plain words."""
+    """Return a type in plain words."""
     return "None" if value is None else f"a value of type {type(value).__name__}"

@@ -29,8 +29,9 @@ class Pictures:
         self._session = session
 
     def search(self, pictures: Sequence[PictureHash], *, order: str) -> PictureReuses:
-        """For each of 1 to 8 pictures of a claim, how often others used it; in order. The picture itself is never
-        sent, and nothing here says who the buyer is. With retries; `lookup(..., pictures=...)` asks both in 300 ms.
+        """Return for each of 1 to 8 pictures of a claim, how often others used it; in order. The picture itself is
+        never sent, and nothing here says who the buyer is. With retries; `lookup(..., pictures=...)` asks both in 300
+        ms.
 
         Raises PictureUnfit for a quality below 50, QuotaExceeded and the other named refusals, Unavailable.
         """
@@ -39,8 +40,8 @@ class Pictures:
         return list(self._session.retrying(lambda limit: search(self._session, body, len(pictures), limit)))
 
     def for_report(self, report_id: str) -> PictureReuses:
-        """Where else the searchable pictures of a report of yours were used, its own refund left out.
-        Raises NotFound, QuotaExceeded and the other named refusals, Unavailable."""
+        """Return where else the searchable pictures of a report of yours were used, its own refund left out. Raises
+        NotFound, QuotaExceeded and the other named refusals, Unavailable."""
         return list(self._session.get(f"/v1/reports/{check_id('rp', report_id)}/pictures", parse_reuses))
 
 
@@ -51,15 +52,15 @@ def search(session: Session, body: dict[str, Any], pictures: int, limit: Deadlin
 
 
 def search_json(pictures: Sequence[PictureHash], reference: bytes) -> dict[str, Any]:
-    """The request for `pictures`; `reference` is its 32-byte order_ref. Raises InvalidRequest, PictureUnfit."""
+    """Return the request for `pictures`; `reference` is its 32-byte order_ref. Raises InvalidRequest, PictureUnfit."""
     if not 1 <= len(pictures) <= MAX_SEARCHED:
         raise InvalidRequest(f"A search carries 1 to {MAX_SEARCHED} pictures.")
-    for one in pictures:
-        if not _PDQ.match(one.pdq):
+    for picture in pictures:
+        if not _PDQ.match(picture.pdq):
             raise InvalidRequest("A PDQ hash has 64 lower-case hexadecimal digits.")
-        if one.quality < MIN_QUALITY or is_degenerate(bytes.fromhex(one.pdq)):
+        if picture.quality < MIN_QUALITY or is_degenerate(bytes.fromhex(picture.pdq)):
             raise PictureUnfit(f"A hash of a quality below {MIN_QUALITY} would meet too many others.")
     return {
-        "pictures": [{"pdq": one.pdq, "quality": one.quality} for one in pictures],
+        "pictures": [{"pdq": picture.pdq, "quality": picture.quality} for picture in pictures],
         "order_ref": b64url(reference),
     }

@@ -4,7 +4,7 @@
 it is in effect, so an answer read at some moment names the policy of every moment in the following 7 days. Later, or
 where this version cannot read the text, the policy is unknown and only the ledger itself checks by it.
 
-Snapshots bring the policy that they are folded with themselves (`ledger.client.snapshots.files`).
+A snapshot carries the policy that its standings are computed with (`ledger.client.snapshots.files`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FetchText = Callable[[str], str]
 
 
 class Policies:
-    """The policies that the service named last. Until it was asked, those of the suite file."""
+    """The policies that the service named last; those of the suite file before the first answer."""
 
     def __init__(self, pinned: Service) -> None:
         self._named = _named(pinned)
@@ -40,22 +40,22 @@ class Policies:
         self._fetched_at: dict[bytes, datetime] = {}
 
     def take(self, served: Service, now: datetime) -> None:
-        """Take over what the service names at `now`."""
+        """Store the policies that the service names at `now`."""
         self._named, self._read_at, self._asked_at = _named(served), now, now
 
     def is_due(self, now: datetime) -> bool:
-        """Whether the service should be asked again. Saying so counts as asking: the next time is an hour later."""
+        """True if the service should be asked again. A True counts as a request: the next one is an hour later."""
         if self._read_at is None or _within(now, self._read_at, REFRESH) or _within(now, self._asked_at, RETRY):
             return False
         self._asked_at = now
         return True
 
     def at(self, now: datetime, fetch: FetchText | None) -> Policy | None:
-        """The policy in effect at `now`, None where it is not known. `fetch` gets a text that did not come with the
-        package, once an hour at most until it succeeds; with None, such a policy is known once it was fetched."""
+        """Return the policy in effect at `now`, None where it is not known. `fetch` gets a text that did not come with
+        the package, once an hour at most until it succeeds; with None, such a policy is known once it was fetched."""
         if self._read_at is not None and not _within(now, self._read_at, KNOWN_AHEAD):
             return None
-        in_effect = [one for one in self._named if one.in_effect_at is None or one.in_effect_at <= now]
+        in_effect = [policy for policy in self._named if policy.in_effect_at is None or policy.in_effect_at <= now]
         return self._policy(in_effect[-1], now, fetch)
 
     def _policy(self, named: NamedPolicy, now: datetime, fetch: FetchText | None) -> Policy | None:
@@ -87,10 +87,10 @@ class Policies:
 
 
 def _named(service: Service) -> tuple[NamedPolicy, ...]:
-    """The policy in effect and those announced, in the order in which they come into effect."""
+    """Return the policy in effect and those announced, in the order in which they come into effect."""
     return (NamedPolicy(service.policy, service.policy_sha256, None), *service.next_policies)
 
 
 def _within(now: datetime, then: datetime | None, span: timedelta) -> bool:
-    """Whether `then` is less than `span` before `now`. A clock that was set back does not count."""
+    """True if `then` is less than `span` before `now`. A clock that was set back does not count."""
     return then is not None and timedelta(0) <= now - then < span

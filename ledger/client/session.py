@@ -1,4 +1,4 @@
-"""What every call of the SDK rests on: keys, tokens, HTTP, the state folder, and the key epochs of the service."""
+"""The base of every call of the SDK: keys, tokens, HTTP, the state folder, and the key epochs of the service."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ledger.client.identity.tokens import NEW_KEY_SECONDS, TokenSource
 from ledger.client.inputs import check_idempotency_key
 from ledger.client.lookups.questions import Questioner
 from ledger.client.lookups.reason_texts import Texts
-from ledger.client.models.results import Fields
+from ledger.client.models.decoding import Model, decode
 from ledger.client.outbox.sender import OutboxSender
 from ledger.client.outbox.store import Outbox
 from ledger.client.policies import Policies
@@ -81,8 +81,12 @@ T = TypeVar("T")
 
 
 def utc_now() -> datetime:
-    """The clock of the real world."""
+    """Return the clock of the real world."""
     return datetime.now(UTC)
+
+
+class _PolicyAnswer(Model, frozen=True):
+    toml: str
 
 
 class Session:
@@ -176,8 +180,8 @@ class Session:
         return tuple([Ed25519PublicKey.from_public_bytes(raw) for raw in (own, *earlier)])
 
     def close(self) -> None:
-        """Close connections and files. What waits in the outbox stays there, and is told in a logged warning if this
-        client has used the outbox."""
+        """Close connections and files. Items of the outbox stay there; a warning about them is logged if this client
+        has used the outbox."""
         self.transport.close()
         self.snapshots.close()
         with self._outbox_lock:
@@ -193,8 +197,8 @@ class Session:
         process made by `fork()`, it prepares connections of its own.
 
         An outage raises Unavailable, or with `required=False` is logged only, so that a service starts while the ledger
-        is down: lookups are `unavailable` then, and what is left undone here is done by the first call that reaches the
-        ledger. A key that the ledger does not know yet is waited for, a few seconds.
+        is down: lookups are `unavailable` then, and the first call that reaches the ledger completes the connection. A
+        key that the ledger does not know yet is waited for, a few seconds.
 
         Raises ConfigurationError, HolderMismatch, UnknownKey, InvalidToken, TokenExpired, Unavailable, and the errors
         of a log that proves something else.
@@ -249,7 +253,7 @@ class Session:
         self._let_in = True
 
     def current_epoch(self) -> int:
-        """The key epoch that new tags are made under. Connects first. Raises what `connect` does."""
+        """Return the key epoch that new tags are made under. Connects first. Raises what `connect` does."""
         self.ready()
         return self.epochs.current
 
@@ -280,12 +284,13 @@ class Session:
         self._checked = True
 
     def _policy_text(self, version: str) -> str:
-        """The text of a policy that did not come with this package. Raises UnexpectedAnswer and what a request does."""
+        """Return the text of a policy that did not come with this package. Raises UnexpectedAnswer and what a request
+        does."""
         path = f"/v1/policies/{quote(version, safe='')}"
-        return Fields(self.transport.send("GET", path, Deadline(POLICY_SECONDS)).json()).text("toml")
+        return decode(self.transport.send("GET", path, Deadline(POLICY_SECONDS)).json(), _PolicyAnswer).toml
 
     def policy(self) -> Policy | None:
-        """The policy in effect, as far as it is known; the service is asked where that was long ago."""
+        """Return the policy in effect, as far as it is known; the service is asked where that was long ago."""
         if self.policies.is_due(self.now()):
             with suppress(LedgerError):
                 self.read_service(Deadline(POLICY_SECONDS))
@@ -293,39 +298,42 @@ class Session:
 
     def check_consent(self, ref: str | None, of: str, snapshot: Snapshot | None = None) -> None:
         """Check that a lookup or check has the reference to the person's consent that the policy in effect asks for
-        under this platform's profile. Makes no request: goes by the newest of the policies that are known from the
-        service and from `snapshot`, by default the opened one. Raises ConsentMissing, InvalidRequest (a blank)."""
+        under this platform's profile. Makes no request: uses the newest policy known from the service and from
+        `snapshot`, by default the opened one. Raises ConsentMissing, InvalidRequest (a blank)."""
         opened = snapshot or self.snapshots.ready(whole_filter=False, whole_buckets=False) or self.snapshots.local()
         known = [self.policies.at(self.now(), None), None if opened is None else opened.latest.policy]
-        newest = max((one for one in known if one is not None), key=lambda one: one.version, default=None)
+        newest = max(
+            (policy for policy in known if policy is not None), key=lambda policy: policy.version, default=None
+        )
         profile = self.suite.profile
         required = newest is not None and profile in newest.consent_for_lookups
         consent.check_consent(ref, profile=profile, required=required, of=of, unfit=InvalidRequest)
 
     def hold_epoch(self, epoch: int, limit: Deadline) -> None:
-        """Have the holders of a listed epoch proven. What is fetched may take longer than `limit`: whoever waits for a
-        lookup is answered in time, and what was proven meanwhile serves the next one."""
+        """Have the holders of a listed epoch proven. Fetching may take longer than `limit`: the waiting lookup is
+        answered in time, and the next one uses the proof."""
         self.epochs.hold(epoch, log_fetcher(self.transport, ATTEMPT_SECONDS), limit.left())
 
     def hold_listed_epoch(self, epoch: int) -> None:
-        """As `_hold`, for an epoch that may be newer than what the service listed last."""
+        """As `hold_epoch`, for an epoch that may be newer than what the service listed last."""
         if not self.epochs.holds(epoch):
             self.retrying(self.read_service)
             self.retrying(lambda limit: self.hold_epoch(epoch, limit))
 
     def blinder(self, epoch: int) -> Blinder:
         with self._lock:
-            found = self._blinders.get(epoch)
-            if found is None:
-                found = self._blinders[epoch] = Blinder(epoch, self.epochs.holders(epoch), self.random_bytes)
-            return found
+            blinder = self._blinders.get(epoch)
+            if blinder is None:
+                blinder = self._blinders[epoch] = Blinder(epoch, self.epochs.holders(epoch), self.random_bytes)
+            return blinder
 
     def remembered(self, person: Canonical, epoch: int) -> Buyer | None:
         """Return the person as a buyer under `epoch`, or None if that takes a request."""
         return self.blinder(epoch).remembered(person) if self.epochs.holds(epoch) else None
 
     def blind(self, people: Sequence[Canonical], epoch: int, limit: Deadline | None = None) -> list[Buyer]:
-        """A buyer for each person under `epoch`, whose holders must be held. With `limit` in one attempt by then."""
+        """Return a buyer for each person under `epoch`, whose holders must be held. With `limit` in one attempt by
+        then."""
 
         def evaluate(blinded: Sequence[bytes]) -> Any:
             body = {"epoch": epoch, "blinded": [b64url(element) for element in blinded]}
@@ -336,9 +344,10 @@ class Session:
         return self.blinder(epoch).buyers(people, evaluate)
 
     def tag(self, people: Sequence[Canonical], epoch: int | None = None) -> list[Buyer]:
-        """A buyer for each person, with retries, under `epoch` or else the current one, which may change meanwhile.
+        """Return a buyer for each person, with retries, under `epoch` or else the current one, which may change
+        meanwhile.
 
-        Raises StaleEpoch when `epoch` is not evaluated (any more).
+        Raises StaleEpoch when `epoch` is not evaluated (any longer).
         """
         self.ready()
         try:
@@ -348,7 +357,7 @@ class Session:
             return self._tag_once(people, epoch)
 
     def tag_in_time(self, person: Canonical, limit: Deadline) -> Buyer:
-        """The person as a buyer under the current epoch by `limit`, connecting first and with retries."""
+        """Return the person as a buyer under the current epoch by `limit`, connecting first and with retries."""
 
         def attempt(part: Deadline) -> Buyer:
             self.compare_service(part)
@@ -366,9 +375,9 @@ class Session:
         return self.transport.retrying(limit.left(), attempt)
 
     def _tag_once(self, people: Sequence[Canonical], epoch: int | None) -> list[Buyer]:
-        wanted = self.epochs.current if epoch is None else epoch
-        self.retrying(lambda limit: self.hold_epoch(wanted, limit))
-        return self.blind(people, wanted)
+        number = self.epochs.current if epoch is None else epoch
+        self.retrying(lambda limit: self.hold_epoch(number, limit))
+        return self.blind(people, number)
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
@@ -377,7 +386,8 @@ class Session:
         return self.transport.send("POST", path, limit, content=content)
 
     def get(self, path: str, parse: Callable[[Any], T], query: Mapping[str, str] | None = None) -> T:
-        """What `parse` makes of the answer. Raises AnswerMismatch if it finds that of another question."""
+        """GET with retries, and return what `parse` makes of the answer. Raises the named error of a refusal,
+        Unavailable, and what `parse` raises."""
         self.ready()
         return self.retrying(lambda limit: self.transport.send("GET", path, limit, query=query).read(parse))
 
@@ -385,7 +395,7 @@ class Session:
         return self.transport.retrying(self.budget_seconds, work, ATTEMPT_SECONDS)
 
     def new_key(self) -> str:
-        """An idempotency key that was never used."""
+        """Return an idempotency key that was never used."""
         return f"{self.suite.platform}-{b64url(self.random_bytes(18))}"
 
     def key_or_new(self, idempotency_key: str | None) -> str:
@@ -426,7 +436,7 @@ class Session:
                         "REFUND_LEDGER_STATE)."
                     )
                 opened = Outbox(path)
-                with suppress(ConfigurationError):  # a folder that can only be read: it is told when it is written to
+                with suppress(ConfigurationError):  # a read-only folder: writing to it raises the error
                     opened.expire(self.now(), self.refused_retention)
                 self._opened_outbox = opened
             return self._opened_outbox
@@ -437,7 +447,7 @@ class Session:
 
 def _warn_of_waiting(outbox: Outbox, now: datetime) -> None:
     """Log that something still waits. Says how much and how long, not what."""
-    with suppress(ConfigurationError):  # a damaged file has been told by whoever used it
+    with suppress(ConfigurationError):  # the call that used a damaged file has raised
         waiting = outbox.waiting()
         pending, parked = waiting["pending"], waiting["parked"]
         age = pending.oldest_age(now)

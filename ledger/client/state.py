@@ -1,4 +1,4 @@
-"""The state folder: where things lie, how processes take turns, and the newest checkpoint of the log that was seen.
+"""The state folder: where files are, how processes take turns, and the newest checkpoint of the log that was seen.
 
 A folder that cannot be written (a read-only container, another owner, a full disk) stops no lookup: what would be
 stored is kept in memory until the process ends, and one warning is logged. The outbox alone needs a folder.
@@ -38,8 +38,8 @@ _reported: set[Path | None] = set()
 
 
 def default_state_dir(suite: Suite) -> Path | None:
-    """`~/.local/state/refund-ledger/<service>-<log>/<platform>`, below `XDG_STATE_HOME` if that is set; None where no
-    home folder is known.
+    """Return `~/.local/state/refund-ledger/<service>-<log>/<platform>`, below `XDG_STATE_HOME` if that is set; None
+    where no home folder is known.
 
     <log> is made from the log's key: another log must not be compared with what was seen of this one.
     """
@@ -58,7 +58,7 @@ def state_home() -> Path | None:
 
 
 def is_unwritable(error: OSError) -> bool:
-    """Whether `error` says that files cannot be written here: no permission, a read-only file system, no room."""
+    """True if `error` says that files cannot be written here: no permission, a read-only file system, no room."""
     return error.errno in _UNWRITABLE
 
 
@@ -79,7 +79,7 @@ def warn_of_memory(folder: Path | None, error: OSError | None = None) -> None:
 
 
 def log_label(log_key: str) -> str:
-    """Eight hexadecimal digits that tell logs apart by their key."""
+    """Eight hexadecimal digits that distinguish logs by their key."""
     return hashlib.sha256(log_key.encode()).hexdigest()[:8]
 
 
@@ -162,11 +162,11 @@ class SeenCheckpoint:
         self._lock = ForkLock()
 
     def note(self) -> str | None:
-        """The signed note, or None when nothing was seen yet. Raises ConfigurationError when it is damaged."""
+        """Return the signed note, or None when nothing was seen yet. Raises ConfigurationError when it is damaged."""
         if self._path is None or self._in_memory:
             return self._memory
         try:
-            found = kept_text(self._path.read_bytes())
+            text = kept_text(self._path.read_bytes())
         except FileNotFoundError:
             return None
         except PermissionError as error:
@@ -175,16 +175,16 @@ class SeenCheckpoint:
         except (OSError, UnicodeError) as error:
             raise ConfigurationError(_damaged(self._path)) from error
         try:
-            open_checkpoint(found, self._origin, self._public_key)
+            open_checkpoint(text, self._origin, self._public_key)
         except InvalidCheckpoint as error:  # what this machine has kept, which says nothing about the ledger
             raise ConfigurationError(_damaged(self._path)) from error
-        return found
+        return text
 
     def accept(self, note: str, fetch: Fetch) -> Checkpoint:
         """Check that `note` continues, or is a part of, what was seen before; keep the newer of the two.
 
-        `fetch` reads the log. The first checkpoint is taken as it is: there is nothing to compare it with.
-        Raises Equivocation when the log has told two histories, InvalidCheckpoint, InvalidTile, NotFound.
+        `fetch` reads the log. The first checkpoint is taken as it is: there is nothing to compare it with. Raises
+        Equivocation when the log has shown two histories, InvalidCheckpoint, InvalidTile, NotFound.
         """
         with self._turn():
             seen = self.note()

@@ -11,8 +11,9 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from ledger.client.models.results import Fields
+from ledger.client.models.decoding import Count, Model, decode
 from ledger.client.transport.forks import ForkLock
 from ledger.errors import (
     BatchSizeInvalid,
@@ -38,7 +39,7 @@ Canonical = Sequence[tuple[Kind, bytes]]
 """One person's identifiers as (kind, canonical bytes)."""
 
 Evaluate = Callable[[Sequence[bytes]], object]
-"""Sends at most 1000 blinded elements and gives back the JSON answer of `POST /v1/oprf/evaluate`."""
+"""Sends at most 1000 blinded elements and returns the JSON answer of `POST /v1/oprf/evaluate`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Buyer:
 
     @classmethod
     def from_tags(cls, epoch: int, tags: Iterable[tuple[str, str]]) -> Buyer:
-        """A buyer from stored (kind, tag) pairs, tags as base64url. Good for lookups, not for reports.
+        """Return a buyer from stored (kind, tag) pairs, tags as base64url. Good for lookups, not for reports.
 
         Raises UnsupportedKind, InvalidEncoding, BatchSizeInvalid.
         """
@@ -79,8 +80,8 @@ class Buyer:
         return cls(epoch, subjects)
 
     def tags(self) -> list[tuple[str, str]]:
-        """(kind, tag as base64url) pairs: what a platform stores beside its customer. Tags do not lead back to the
-        identifiers without the ledger's key, but treat them as personal data all the same."""
+        """Return (kind, tag as base64url) pairs: what a platform stores beside its customer. Tags do not lead back to
+        the identifiers without the ledger's key, but treat them as personal data all the same."""
         return [(subject.kind.value, b64url(subject.tag)) for subject in self.subjects]
 
 
@@ -91,33 +92,46 @@ def check_count(count: int) -> None:
 
 
 def normalise(identifiers: Identifiers, region: str | None) -> Canonical:
-    """(kind, canonical bytes) of each identifier. Raises the InvalidIdentifier of the kind, BatchSizeInvalid."""
+    """Return (kind, canonical bytes) of each identifier. Raises the InvalidIdentifier of the kind, BatchSizeInvalid."""
     check_count(len(identifiers))
     return [(parse_kind(kind), canonical(kind, raw, region=region)) for kind, raw in identifiers.items()]
 
 
 def normalise_each(people: Sequence[Identifiers], region: str | None) -> list[Canonical | InvalidInput]:
-    """`normalise` of each person, or the error, which says whose it is: `details["index"]`, counted from 0."""
-    found: list[Canonical | InvalidInput] = []
+    """Return `normalise` of each person, or the error, with the person's place (from 0) in `details["index"]`."""
+    outcomes: list[Canonical | InvalidInput] = []
     for index, identifiers in enumerate(people):
         try:
             if not isinstance(identifiers, Mapping):
                 raise InvalidInput("A person is a mapping of identifiers by kind.")
-            found.append(normalise(identifiers, region))
+            outcomes.append(normalise(identifiers, region))
         except InvalidInput as error:
             text = str(error) if len(people) == 1 else f"Person {index + 1} of {len(people)}: {error}"
-            found.append(type(error)(text, **{**error.details, "index": index}))
-    return found
+            outcomes.append(type(error)(text, **{**error.details, "index": index}))
+    return outcomes
 
 
 def buyers(outcomes: Iterable[Buyer | LedgerError]) -> list[Buyer]:
-    """All of them, where each is a buyer. Raises the first error among them."""
-    found: list[Buyer] = []
-    for one in outcomes:
-        if isinstance(one, LedgerError):
-            raise one
-        found.append(one)
-    return found
+    """Return the buyers, if every outcome is one. Raises the first error among them."""
+    tagged: list[Buyer] = []
+    for outcome in outcomes:
+        if isinstance(outcome, LedgerError):
+            raise outcome
+        tagged.append(outcome)
+    return tagged
+
+
+class _Share(Model, frozen=True):
+    holder: str
+    evaluated: tuple[Any, ...]
+    proof: str
+
+
+class _Evaluation(Model, frozen=True):
+    """The answer of `POST /v1/oprf/evaluate`."""
+
+    epoch: Count
+    shares: tuple[_Share, ...]
 
 
 class Blinder:
@@ -134,14 +148,14 @@ class Blinder:
         self._lock = ForkLock()
 
     def buyers(self, people: Sequence[Canonical], evaluate: Evaluate) -> list[Buyer]:
-        """A Buyer for each person's (kind, canonical bytes) pairs. `evaluate` is called once for each 1000 identifiers
-        that are not remembered.
+        """Return a Buyer for each person's (kind, canonical bytes) pairs. `evaluate` is called once for each 1000
+        identifiers that are not remembered.
 
         Raises HolderMismatch, InvalidProof, IdentityPoint, UnexpectedAnswer and what `evaluate` raises.
         """
-        wanted = list(dict.fromkeys([value for person in people for _, value in person]))
-        elements = self._recall(wanted)
-        missing = [value for value in wanted if value not in elements]
+        values = list(dict.fromkeys([value for person in people for _, value in person]))
+        elements = self._recall(values)
+        missing = [value for value in values if value not in elements]
         for start in range(0, len(missing), voprf.MAX_BATCH):
             chunk = missing[start : start + voprf.MAX_BATCH]
             fresh = dict(zip(chunk, self._evaluated(chunk, evaluate), strict=True))
@@ -150,7 +164,7 @@ class Blinder:
         return [self._buyer(person, elements) for person in people]
 
     def remembered(self, person: Canonical) -> Buyer | None:
-        """The buyer, if all of the person's identifiers were evaluated before and are still remembered."""
+        """Return the buyer, if all of the person's identifiers were evaluated before and are still remembered."""
         elements = self._recall([value for _, value in person])
         return self._buyer(person, elements) if all(value in elements for _, value in person) else None
 
@@ -165,33 +179,32 @@ class Blinder:
         return voprf.unblind(blinds, blinded, self._shares(evaluate(blinded)), self._holders)
 
     def _shares(self, answer: object) -> list[voprf.Share]:
-        fields = Fields(answer)
-        if fields.integer("epoch") != self.epoch:
+        evaluation = decode(answer, _Evaluation)
+        if evaluation.epoch != self.epoch:
             raise UnexpectedAnswer("The ledger evaluated under another key epoch than the one asked for.")
         shares = []
-        for item in fields.items("shares"):
-            share = Fields(item)
+        for share in evaluation.shares:
             try:
-                evaluated = tuple([unb64url(text, voprf.ELEMENT_BYTES) for text in share.items("evaluated")])
-                proof = unb64url(share.text("proof"), voprf.PROOF_BYTES)
+                evaluated = tuple([unb64url(text, voprf.ELEMENT_BYTES) for text in share.evaluated])
+                proof = unb64url(share.proof, voprf.PROOF_BYTES)
             except InvalidEncoding as error:
                 raise InvalidProof("A holder's answer is not of the right form.") from error
-            shares.append(voprf.Share(share.text("holder"), evaluated, proof))
+            shares.append(voprf.Share(share.holder, evaluated, proof))
         return shares
 
     def _name(self, value: bytes) -> bytes:
         return hashlib.blake2b(value, key=self._cache_key, digest_size=16).digest()
 
     def _recall(self, values: Iterable[bytes]) -> dict[bytes, bytes]:
-        found: dict[bytes, bytes] = {}
+        elements: dict[bytes, bytes] = {}
         with self._lock:
             for value in values:
                 name = self._name(value)
                 element = self._cache.get(name)
                 if element is not None:
                     self._cache.move_to_end(name)
-                    found[value] = element
-        return found
+                    elements[value] = element
+        return elements
 
     def _remember(self, elements: Mapping[bytes, bytes]) -> None:
         with self._lock:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from ledger.client.inputs import check_id, check_text, check_time
-from ledger.client.models.results import Fields, about
+from ledger.client.models.decoding import about
 from ledger.client.models.webhook_events import WebhookEvent, read_event
+from ledger.client.models.webhooks import (
+    DeliveryPage,
+    WebhookDelivery,
+    WebhookEndpoint,
+    parse_deliveries,
+    parse_delivery,
+    parse_endpoint,
+    parse_endpoints,
+)
 from ledger.client.session import ATTEMPT_SECONDS, Session
 from ledger.errors import ConfigurationError, InvalidInput, InvalidRequest, InvalidSignature
 from ledger.protocol.encoding import parse_time
@@ -26,43 +34,6 @@ from ledger.rules.webhooks import (
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class WebhookEndpoint:
-    """An endpoint of yours. `secret` is there once, after it was made or rotated, and is kept out of `repr`."""
-
-    id: str
-    url: str
-    events: tuple[str, ...]
-    status: str
-    disabled_reason: str | None
-    created_at: datetime
-    previous_secret_until: datetime | None
-    secret: str | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class WebhookDelivery:
-    """One message on its way to one endpoint."""
-
-    message: str
-    type: str
-    state: str
-    attempts: int
-    created_at: datetime
-    next_attempt_at: datetime | None
-    last_attempt_at: datetime | None
-    last_status: int | None
-    last_error: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryPage:
-    """Deliveries, newest messages first; whether there are more."""
-
-    deliveries: tuple[WebhookDelivery, ...]
-    has_more: bool
-
-
 def verify_webhook(
     secrets: str | Sequence[str],
     headers: Mapping[str, str],
@@ -70,7 +41,7 @@ def verify_webhook(
     now: datetime,
     tolerance_seconds: int = TOLERANCE_SECONDS,
 ) -> WebhookEvent:
-    """The event, if one of the signatures over `body`, exactly the bytes that arrived, is by one of `secrets`
+    """Return the event, if one of the signatures over `body`, exactly the bytes that arrived, is by one of `secrets`
     (`whsec_...`: one, or during a rotation both), and it was sent at most `tolerance_seconds` away from `now`.
 
     It is of the class of its type (`AppealOpened` and so on); one of a type that this version does not know is a plain
@@ -79,7 +50,7 @@ def verify_webhook(
     Raises InvalidSignature: answer with 400 and do nothing; ConfigurationError for a malformed secret, InvalidRequest
     or InvalidTime for another argument of the wrong type.
     """
-    keys = [parse_secret(one) for one in _secrets(secrets)]
+    keys = [parse_secret(secret) for secret in _secrets(secrets)]
     _check_message(headers, body)
     check_time("now", now)
     if isinstance(tolerance_seconds, bool) or not isinstance(tolerance_seconds, int | float) or tolerance_seconds < 0:
@@ -97,11 +68,11 @@ def verify_webhook(
 
 
 def _secrets(given: object) -> list[str]:
-    """One secret or several. Raises ConfigurationError."""
-    found = [given] if isinstance(given, str) else given
-    if isinstance(found, Sequence) and not isinstance(found, bytes) and found:
-        texts = [one for one in found if isinstance(one, str)]
-        if len(texts) == len(found):
+    """Return one secret or several as a list. Raises ConfigurationError."""
+    secrets = [given] if isinstance(given, str) else given
+    if isinstance(secrets, Sequence) and not isinstance(secrets, bytes) and secrets:
+        texts = [secret for secret in secrets if isinstance(secret, str)]
+        if len(texts) == len(secrets):
             return texts
     raise ConfigurationError("secrets must be the text whsec_... that webhooks.create gave, or a list of such texts.")
 
@@ -139,46 +110,46 @@ class Webhooks:
 
     def create(self, url: str, events: Sequence[str]) -> WebhookEndpoint:
         """Register an endpoint for these types of events; its `secret` comes this once. Raises WebhookInvalid."""
-        return self._once("POST", "/v1/webhooks", about(_endpoint, url=url), {"url": url, "events": list(events)})
+        return self._once("POST", "/v1/webhooks", about(parse_endpoint, url=url), {"url": url, "events": list(events)})
 
     def list(self) -> WebhookEndpoints:
-        """Your endpoints, oldest first."""
-        return self._session.get("/v1/webhooks", lambda value: [_endpoint(one) for one in Fields(value).items("data")])
+        """Return your endpoints, oldest first."""
+        return self._session.get("/v1/webhooks", lambda value: [*parse_endpoints(value)])
 
     def get(self, endpoint: str) -> WebhookEndpoint:
         """One of them. Raises NotFound."""
-        return self._session.get(_path(endpoint), about(_endpoint, id=endpoint))
+        return self._session.get(_path(endpoint), about(parse_endpoint, id=endpoint))
 
     def delete(self, endpoint: str) -> None:
         """Delete an endpoint with its deliveries. Raises NotFound."""
         self._once("DELETE", _path(endpoint), lambda _: None)
 
     def rotate_secret(self, endpoint: str) -> WebhookEndpoint:
-        """A new `secret`; the one before signs as well for 24 hours. Raises NotFound."""
-        return self._once("POST", f"{_path(endpoint)}/rotate", about(_endpoint, id=endpoint))
+        """Return a new `secret`; the one before signs as well for 24 hours. Raises NotFound."""
+        return self._once("POST", f"{_path(endpoint)}/rotate", about(parse_endpoint, id=endpoint))
 
     def enable(self, endpoint: str) -> WebhookEndpoint:
         """Make an endpoint active again that was disabled because it answered 410. Raises NotFound."""
-        return self._once("POST", f"{_path(endpoint)}/enable", about(_endpoint, id=endpoint))
+        return self._once("POST", f"{_path(endpoint)}/enable", about(parse_endpoint, id=endpoint))
 
     def send_test(self, endpoint: str) -> WebhookDelivery:
         """Have a `webhook.test` sent. Raises NotFound, WebhookInvalid for a disabled endpoint."""
-        return self._once("POST", f"{_path(endpoint)}/test", about(_delivery, type="webhook.test"))
+        return self._once("POST", f"{_path(endpoint)}/test", about(parse_delivery, type="webhook.test"))
 
     def list_deliveries(self, endpoint: str, *, limit: int = 50, starting_after: str | None = None) -> DeliveryPage:
         """What was sent to an endpoint in the last 30 days, newest first. Raises NotFound."""
         query = {"limit": str(limit)}
         if starting_after is not None:
             query["starting_after"] = starting_after
-        return self._session.get(f"{_path(endpoint)}/deliveries", _deliveries, query)
+        return self._session.get(f"{_path(endpoint)}/deliveries", parse_deliveries, query)
 
     def redeliver(self, endpoint: str, message: str) -> WebhookDelivery:
         """Have a message sent again now, under the same id. Raises NotFound, WebhookInvalid."""
         path = f"{_path(endpoint)}/deliveries/{check_id('wm', message)}/replay"
-        return self._once("POST", path, about(_delivery, message=message))
+        return self._once("POST", path, about(parse_delivery, message=message))
 
     def _once(self, method: str, path: str, parse: Callable[[Any], T], body: Mapping[str, Any] | None = None) -> T:
-        """One attempt: made twice, an endpoint or a secret would be there twice, or gone."""
+        """Return one attempt: made twice, an endpoint or a secret would be there twice, or gone."""
         self._session.ready()
         content = None if body is None else json.dumps(body).encode()
         answer = self._session.transport.within(
@@ -187,48 +158,5 @@ class Webhooks:
         return parse(None) if answer.status == 204 else answer.read(parse)
 
 
-# --- answers --------------------------------------------------------------------------------------------------------
-
-
 def _path(endpoint: str) -> str:
     return f"/v1/webhooks/{check_id('we', endpoint)}"
-
-
-def _endpoint(value: object) -> WebhookEndpoint:
-    fields = Fields(value)
-    secret = fields.optional("secret")
-    return WebhookEndpoint(
-        id=fields.text("id"),
-        url=fields.text("url"),
-        events=tuple([str(one) for one in fields.items("events")]),
-        status=fields.text("status"),
-        disabled_reason=fields.optional_text("disabled_reason"),
-        created_at=fields.time("created_at"),
-        previous_secret_until=_optional_time(fields, "previous_secret_until"),
-        secret=secret if isinstance(secret, str) else None,
-    )
-
-
-def _deliveries(value: object) -> DeliveryPage:
-    fields = Fields(value)
-    return DeliveryPage(tuple([_delivery(one) for one in fields.items("data")]), fields.flag("has_more"))
-
-
-def _optional_time(fields: Fields, name: str) -> datetime | None:
-    return None if fields.optional(name) is None else fields.time(name)
-
-
-def _delivery(value: object) -> WebhookDelivery:
-    fields = Fields(value)
-    status = fields.optional("last_status")
-    return WebhookDelivery(
-        message=fields.text("message"),
-        type=fields.text("type"),
-        state=fields.text("state"),
-        attempts=fields.integer("attempts"),
-        created_at=fields.time("created_at"),
-        next_attempt_at=_optional_time(fields, "next_attempt_at"),
-        last_attempt_at=_optional_time(fields, "last_attempt_at"),
-        last_status=status if isinstance(status, int) else None,
-        last_error=fields.optional_text("last_error"),
-    )

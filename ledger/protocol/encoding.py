@@ -11,6 +11,7 @@ import binascii
 import json
 import re
 import unicodedata
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -58,6 +59,15 @@ def canonical_json(value: Any) -> bytes:
     return text.encode("utf-8")
 
 
+def canonical_object(first: str, canonical: bytes, rest: Mapping[str, Any]) -> bytes:
+    """The canonical bytes of an object whose member `first` has the canonical bytes `canonical`, with the members
+    `rest`, of which there is at least one. Raises ValueError unless `first` is the first in canonical order,
+    InvalidCanonicalForm as `canonical_json` does for `rest`."""
+    if not rest or min(rest) <= first:
+        raise ValueError("the spliced member must be the first of several")
+    return b"".join((b'{"', first.encode(), b'":', canonical, b",", canonical_json(rest)[1:]))
+
+
 _MAX_DEPTH = 16
 
 
@@ -78,11 +88,14 @@ def _check(value: Any, depth: int) -> None:
         if abs(value) > MAX_INTEGER:
             raise InvalidCanonicalForm("Integers must stay within 2^53 - 1.")
     elif kind is dict:
+        if value and depth == _MAX_DEPTH:
+            raise InvalidCanonicalForm(f"Canonical JSON nests at most {_MAX_DEPTH} levels.")
         for key, item in value.items():
             if type(key) is not str:
                 raise InvalidCanonicalForm("Keys must be strings.")
-            _check(key, depth + 1)
-            _check(item, depth + 1)
+            for part in (key, item):
+                if type(part) is not str or not part.isascii():  # most parts are ASCII strings: no call for these
+                    _check(part, depth + 1)
     elif kind is list or kind is tuple:
         for item in value:
             _check(item, depth + 1)

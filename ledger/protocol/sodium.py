@@ -242,11 +242,6 @@ def scalar_mul(left: bytes, right: bytes) -> bytes:
     return _scalars("crypto_core_ristretto255_scalar_mul", left, right)
 
 
-def scalar_add(left: bytes, right: bytes) -> bytes:
-    """left + right modulo the group order; may be zero. Raises InvalidScalar."""
-    return _scalars("crypto_core_ristretto255_scalar_add", left, right)
-
-
 def scalar_sub(left: bytes, right: bytes) -> bytes:
     """left - right modulo the group order; may be zero. Raises InvalidScalar."""
     return _scalars("crypto_core_ristretto255_scalar_sub", left, right)
@@ -259,12 +254,6 @@ def scalar_invert(scalar: bytes) -> bytes:
     if _lib().crypto_core_ristretto255_scalar_invert(out, scalar) != 0:
         raise InvalidScalar("Zero has no inverse.")
     return out.raw
-
-
-def library_version() -> str:
-    """Version of the libsodium in use."""
-    version: bytes = _lib().sodium_version_string()
-    return version.decode("ascii")
 
 
 def _combine(name: str, left: bytes, right: bytes) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ledger.client.identity.suite import Suite
 from ledger.client.models.appeals import Appeal
-from ledger.client.models.results import ReportView
+from ledger.client.models.reports import ReportView
 from ledger.client.verify.receipts import VerifiedReceipt
 from ledger.errors import LedgerError, NewerFormat, ReportNotReferable, UnexpectedAnswer, UnknownConduct
 from ledger.protocol.encoding import b64url, canonical_json, format_time

@@ -320,10 +320,12 @@ def parse_evidence(items: object) -> tuple[Evidence, ...]:
     """
     if type(items) is not list or not 1 <= len(items) <= MAX_EVIDENCE_ITEMS:
         raise EvidenceInvalid(f"A report needs a list of 1 to {MAX_EVIDENCE_ITEMS} items of evidence.")
-    return tuple([_item(item) for item in items])
+    return tuple([parse_item(item) for item in items])
 
 
-def _item(item: Any) -> Evidence:
+def parse_item(item: Any) -> Evidence:
+    """Return one item of the evidence list of a report body. Raises EvidenceInvalid, EvidenceRefused, InvalidEncoding,
+    InvalidTime."""
     if type(item) is not dict or not item.keys() <= EVIDENCE_MEMBERS:
         raise EvidenceInvalid(
             "An item of evidence has type, sha256 and optionally pdq, pdq_quality, inspection, finding, report_id, "

@@ -257,8 +257,13 @@ def sign(body: Mapping[str, Any], private_key: Ed25519PrivateKey) -> bytes:
 
 def verify_signature(body: Mapping[str, Any], signature: bytes, public_key: Ed25519PublicKey) -> None:
     """Raises InvalidSignature unless `signature` is the holder of `public_key` signing exactly this `body`."""
+    verify_canonical(canonical_json(body), signature, public_key)
+
+
+def verify_canonical(canonical: bytes, signature: bytes, public_key: Ed25519PublicKey) -> None:
+    """As `verify_signature`, of a body's canonical bytes."""
     try:
-        public_key.verify(signature, signed_bytes(body))
+        public_key.verify(signature, SIGNATURE_DOMAIN + canonical)
     except _BadSignature as error:
         raise InvalidSignature("The report's signature does not fit its body and the platform's key.") from error
 

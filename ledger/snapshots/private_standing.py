@@ -118,41 +118,6 @@ def _moment(as_of: datetime) -> tuple[int, int]:
     return day_floor(as_of), hour_floor(as_of)
 
 
-def to_sealed(
-    events: Sequence[Recorded],
-    weights: Mapping[str, int],
-    policy: Policy,
-    keys: SnapshotKeys,
-    tag: bytes,
-    as_of: datetime,
-) -> list[SealedEvent]:
-    """What the entries of `tag` (32 bytes) say: `events` as `told_events` chose them, in the same order.
-
-    Of the expiry one bit is told. A client computes the policy's expiry itself, and the recorded one counts only where
-    it is earlier. A snapshot lives for 24 hours at most, so it meets one midnight at most, that of the day after
-    `as_of`. An expiry before that has come already, a later one comes after `not_after`; what is left to tell is
-    whether the recorded one is that very midnight while the policy alone would go on.
-    """
-    tomorrow, with_severity = day_floor(as_of) + 1, sealed_format(policy) == FORMAT_2
-    groups = group_pseudonyms(keys, tag, [event.control_group for event in events])
-    return [
-        SealedEvent(
-            act_pseudonym(keys, event.act_id),
-            groups[event.control_group],
-            event.conduct,
-            event.act_day,
-            event.effective_hour,
-            weights.get(event.control_group, FULL_WEIGHT),
-            event.disputed,
-            event.restituted,
-            event.has_statement,
-            event.expires_day == tomorrow < policy.expiry_day(event.conduct, event.act_day),
-            policy.severity[event.conduct] if with_severity else None,
-        )
-        for event in events
-    ]
-
-
 def to_packed(
     events: Sequence[Recorded],
     weights: Mapping[str, int],
@@ -161,7 +126,15 @@ def to_packed(
     tag: bytes,
     as_of: datetime,
 ) -> list[bytes]:
-    """`to_sealed` with each event packed as `sealed.pack_event` does it, in one step: a build seals millions."""
+    """Return the packed entries of `tag` (32 bytes): `events` as `told_events` chose them, in the same order.
+
+    Each is packed as `sealed.pack_event` does it, in one step, because a build seals millions.
+
+    Only one bit of the recorded expiry is sealed. A client computes the policy's expiry itself, and the recorded one
+    counts only if it is earlier. A snapshot is valid for 24 hours at most, so it meets at most one midnight, that of
+    the day after `as_of`. An earlier expiry has passed already, and a later one is after `not_after`; so the bit says
+    whether the recorded expiry is that midnight while the policy alone would give a later one.
+    """
     tomorrow, with_severity = _moment(as_of)[0] + 1, sealed_format(policy) == FORMAT_2
     groups = group_pseudonyms(keys, tag, [event.control_group for event in events])
     return [

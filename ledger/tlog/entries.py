@@ -19,7 +19,15 @@ from enum import StrEnum
 from typing import Any
 
 from ledger.errors import InvalidCanonicalForm, InvalidEncoding, InvalidRequest, LedgerError
-from ledger.protocol.encoding import MAX_INTEGER, b64url, canonical_json, format_time, parse_time, unb64url
+from ledger.protocol.encoding import (
+    MAX_INTEGER,
+    b64url,
+    canonical_json,
+    canonical_object,
+    format_time,
+    parse_time,
+    unb64url,
+)
 from ledger.protocol.row_enum import RowEnum
 
 SALT_BYTES = 32
@@ -239,11 +247,15 @@ def event_entry(type_: EventType, members: Mapping[str, Any]) -> bytes:
 
     Raises InvalidCanonicalForm unless the members are those of the type's row.
     """
+    return canonical_json(_checked_members(type_, members))
+
+
+def _checked_members(type_: EventType, members: Mapping[str, Any]) -> dict[str, Any]:
     spec = type_.spec
     body = {name: value for name, value in members.items() if value is not None or name not in spec.optional}
     if not spec.members <= body.keys() <= spec.members | spec.optional:
         raise InvalidCanonicalForm(f"An entry of type {spec.code} has other members.")
-    return canonical_json({"type": spec.code, **body})
+    return {"type": spec.code, **body}
 
 
 def report_entry(
@@ -255,12 +267,12 @@ def report_entry(
     effective_from: datetime,
     expires_at: datetime,
     policy_version: int,
-    body: Mapping[str, Any],
+    body: bytes,
     signature: bytes,
     held_for: str | None = None,
 ) -> bytes:
-    """Canonical bytes of a report's entry: the signed `body`, its 64-byte Ed25519 `signature`, and what the
-    ledger adds. The act it joined is left out: the reporter may read its own entry, and an act shared with
+    """Canonical bytes of a report's entry: the canonical bytes of the signed `body`, its 64-byte Ed25519 `signature`,
+    and what the ledger adds. The act it joined is left out: the reporter may read its own entry, and an act shared with
     others would tell it that another platform reported. `held_for` is the case because of which the report is held
     until a `release`; an ordinary report's entry has no such member. Raises InvalidEncoding, InvalidCanonicalForm."""
     if len(signature) != 64:
@@ -273,11 +285,12 @@ def report_entry(
         "effective_from": format_time(effective_from),
         "expires_at": format_time(expires_at),
         "policy": policy_version,
-        "body": dict(body),
+        "body": body,
         "signature": b64url(signature),
         "held_for": held_for,
     }
-    return event_entry(EventType.REPORT, members)
+    checked = _checked_members(EventType.REPORT, members)
+    return canonical_object("body", checked.pop("body"), checked)
 
 
 def withdrawal_entry(*, report_id: str, platform: str, reason: WithdrawalReason, recorded_at: datetime) -> bytes:

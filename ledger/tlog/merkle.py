@@ -53,20 +53,6 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return sha256(b"\x01" + left + right).digest()
 
 
-def root_of(leaf_hashes: Sequence[bytes]) -> bytes:
-    """The root over `leaf_hashes`, 32 bytes each, in order. Raises InvalidEncoding for another length."""
-    row = list(leaf_hashes)
-    if any(len(item) != HASH_BYTES for item in row):
-        raise InvalidEncoding("A Merkle hash must have 32 bytes.")
-    if not row:
-        return EMPTY_ROOT
-    while len(row) > 1:
-        above = [sha256(b"\x01" + row[i] + row[i + 1]).digest() for i in range(0, len(row) - 1, 2)]
-        # A last hash without a partner moves up unchanged; that yields the split of RFC 6962 section 2.1.
-        row = above + row[-1:] if len(row) % 2 else above
-    return row[0]
-
-
 def _perfect_root(hashes: bytes) -> bytes:
     """The root over 2^k concatenated hashes."""
     while len(hashes) > HASH_BYTES:

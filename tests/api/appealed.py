@@ -14,7 +14,7 @@ import httpx2
 import pytest
 from sqlalchemy import insert, select, update
 
-from ledger.client.reports.building import inspection_json
+from ledger.client.reports.evidence import inspection_json
 from ledger.evidence.inspection import inspect_bytes
 from ledger.protocol.encoding import b64url
 from ledger.protocol.identifiers import Kind

@@ -21,7 +21,7 @@ from api import fast_path as hotpath
 from api.platform import lookups
 from ledger.protocol.encoding import b64url
 from ledger.protocol.identifiers import Kind
-from ledger.server.lookups.lookups import MIN_INDEX_WAIT_MS, LookupRequest
+from ledger.server.lookups.service import MIN_INDEX_WAIT_MS, LookupRequest
 from tests.api.conftest import ACME, READER, Api, person, running
 from tests.support import lookup_request, new_ledger
 
@@ -84,8 +84,8 @@ def warm_up(api: Api) -> None:
     """Wait until strangers are answered from memory: ids are reserved, the filter is built."""
     end = time.monotonic() + 20
     while (
-        api.rt.presence.clean(1, [secrets.token_bytes(32)], None, api.rt.now()) is None
-        or api.rt.desk.clean(READER.member(), lookup_request(api.rt, []), 1, api.rt.now()) is None
+        api.rt.clear_cache.clean(1, [secrets.token_bytes(32)], None, api.rt.now()) is None
+        or api.rt.lookups.clean(READER.member(), lookup_request(api.rt, []), 1, api.rt.now()) is None
     ):
         assert time.monotonic() < end
         send(api, body_of(api))
@@ -177,7 +177,7 @@ def test_what_a_lookup_failed_with_is_told_and_it_is_not_tried_again(api: Api, m
         raise RuntimeError("a fault of ours")
 
     api.report(ACME, [(Kind.PHONE, who := person())])
-    monkeypatch.setattr(api.rt.desk, "ask", fail)
+    monkeypatch.setattr(api.rt.lookups, "enqueue", fail)
     answers = [send(api, body_of(api, (Kind.PHONE, who)), *more) for more in ((), THE_LONG_WAY)]
     assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(500, "internal")] * 2
     assert shown(answers[0]) == shown(answers[1])
@@ -346,7 +346,7 @@ def test_without_a_view_the_database_answers(migrated_url: str, tmp_path: Path) 
         platform.enrol(settings)
     with running(settings) as own:
         own.report(ACME, [(Kind.PHONE, who := person())])
-        own.rt.presence.close()
+        own.rt.clear_cache.close()
         queries = Queries(own)
         assert send(own, body_of(own)).json()["tier"] == "clear"
         assert queries.asked

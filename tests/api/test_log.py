@@ -8,8 +8,9 @@ from ledger.protocol.encoding import unb64url
 from ledger.protocol.identifiers import Kind
 from ledger.server.keys.files import load_log_key, raw_public
 from ledger.tlog.checkpoint import open_checkpoint
-from ledger.tlog.merkle import decode_bundle, leaf_hash, root_of
+from ledger.tlog.merkle import decode_bundle, leaf_hash
 from tests.api.conftest import ACME, Api, person
+from tests.oracles import root_of
 
 
 def test_tiles_and_entries_are_what_the_checkpoint_signs(api: Api) -> None:

@@ -54,7 +54,7 @@ def test_a_frozen_log_refuses_writes_and_keeps_reading(own: Api) -> None:
 
 
 def test_a_stopped_appender_is_not_ready(own: Api) -> None:
-    own.rt.appender.close()
+    own.rt.sequencer.close()
     ready = own.request("GET", "/readyz/write")
     assert (ready.status_code, ready.json()["checks"]["appender"]) == (503, "stopped")
     assert until_ready(own)["checks"]["appender"] == "stopped", "lookups do not need it"
@@ -63,7 +63,7 @@ def test_a_stopped_appender_is_not_ready(own: Api) -> None:
 
 
 def test_a_stopped_lookup_desk_is_not_ready(own: Api) -> None:
-    own.rt.desk.close()
+    own.rt.lookups.close()
     ready = own.request("GET", "/readyz")
     assert (ready.status_code, ready.json()["checks"]["lookups"]) == (503, "stopped")
     assert own.request("GET", "/readyz/write").status_code == 200, "reports are still taken"

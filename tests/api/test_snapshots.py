@@ -42,7 +42,7 @@ def snapshot(api: Api) -> Manifest:
         api.settings, api.rt.engine, load_log_key(api.settings), datetime.now(UTC), random_bytes=secrets.token_bytes
     )
     api.publish()
-    api.rt.shelf.refresh()
+    api.rt.snapshots.refresh()
     return made.manifest
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from hashids import Hashids  # type: ignore[import-untyped]
 
 from ledger.protocol.public_ids import encode_id
-from ledger.server.lookups.id_block import BLOCK
+from ledger.server.db.id_blocks import BLOCK
 
 SERVICE = "ledger.example"
 FIRST = 10**9

@@ -190,6 +190,6 @@ def _alternate(tasks: dict[str, Callable[[], object]], rounds: int) -> dict[str,
 
 
 if __name__ == "__main__":
-    print(f"{os.cpu_count()} cores, libsodium {sodium.library_version()}")
+    print(f"{os.cpu_count()} cores")
     for result in run():
         print(result)

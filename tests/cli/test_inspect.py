@@ -11,7 +11,8 @@ from typer.testing import CliRunner, Result
 
 from ledger.cli import app, output
 from ledger.client import inspected_evidence
-from ledger.client.reports.building import arguments_from_json, evidence_json
+from ledger.client.reports.building import arguments_from_json
+from ledger.client.reports.evidence import evidence_json
 from ledger.evidence import inspection
 from ledger.rules.conduct import parse_evidence
 from tests.evidence import files

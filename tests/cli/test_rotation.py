@@ -65,7 +65,7 @@ def rt(settings: Settings) -> Iterator[Runtime]:
     with opened(settings) as rt:
         for number in range(3):
             payload = report_payload(rt, acme, subjects_under(settings, 1, number))
-            submit_report(rt, acme.member(), payload, f"k{number}").result(10)
+            submit_report(rt.reports, acme.member(), payload, f"k{number}").result(10)
         yield rt
 
 

@@ -52,7 +52,7 @@ def test_it_opens_its_runtime_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
                 used.append(application.state.runtime)
 
         asyncio.run(live())
-        assert used[0].appender.alive(), "the application leaves closing it to `serve`"
+        assert used[0].sequencer.alive(), "the application leaves closing it to `serve`"
 
     monkeypatch.setattr("ledger.server.runtime.open_runtime", counted)
     monkeypatch.setattr("api.app.open_runtime", counted)
@@ -61,14 +61,14 @@ def test_it_opens_its_runtime_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert opened == used
     assert len(opened) == 1
     assert not settings.guard_dir.exists()
-    assert not opened[0].appender.alive()
+    assert not opened[0].sequencer.alive()
 
 
 def test_closing_keeps_its_time_when_a_thread_hangs(tmp_path: Path) -> None:
     settings = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
     rt = runtime.open_runtime(settings)
-    rt.shelf.worker._step = lambda: time.sleep(5)  # a call that nothing can interrupt
-    rt.shelf.worker.wake()
+    rt.snapshots.worker._step = lambda: time.sleep(5)  # a call that nothing can interrupt
+    rt.snapshots.worker.wake()
     time.sleep(0.1)
     began = time.monotonic()
     assert not rt.close(0.5)

@@ -13,7 +13,7 @@ import pytest
 
 from ledger.cli.output import ExitCode
 from ledger.server.db.engine import open_engine, reading
-from ledger.server.keys.files import load_server_keys
+from ledger.server.log.logged_keys import load_server_keys
 from ledger.server.settings import Settings
 from ledger.server.staff.sessions import login, session_staff
 from tests.cli.test_operator import Operator, new_settings

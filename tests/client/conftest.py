@@ -13,5 +13,5 @@ from tests.client.small_ledger import SmallLedger, small_ledger
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[SmallLedger]:
     """A SmallLedger that is being served."""
-    with small_ledger(tmp_path) as made:
-        yield made
+    with small_ledger(tmp_path) as ledger:
+        yield ledger

@@ -52,7 +52,7 @@ def use(scenario: dict[str, Any]) -> dict[str, Any]:
     """Everything once."""
     heard = Lines()
     logging.getLogger("refund_ledger").addHandler(heard)
-    made: dict[str, Any] = {}
+    state: dict[str, Any] = {}
     given = {name: scenario[name] for name in ("state_dir", "order_key") if scenario.get(name)}
 
     def opened() -> RefundLedger:
@@ -60,9 +60,9 @@ def use(scenario: dict[str, Any]) -> dict[str, Any]:
             return RefundLedger(scenario["suite"], scenario["key"], lookup_budget_seconds=20, **given)
         return RefundLedger.from_environment(lookup_budget_seconds=20, **given)
 
-    opening = tried(lambda: made.setdefault("ledger", opened()) and "ok")
+    opening = tried(lambda: state.setdefault("ledger", opened()) and "ok")
     result: dict[str, Any] = {"open": opening}
-    ledger: RefundLedger | None = made.get("ledger")
+    ledger: RefundLedger | None = state.get("ledger")
     if ledger is not None:
         calls: dict[str, Callable[[], object]] = {
             "connect": ledger.connect,

@@ -71,9 +71,9 @@ def error_of(call: Callable[[], object]) -> LedgerError | None:
 def open_files() -> set[str]:
     """Names of the files that this process has open."""
     names = set()
-    for one in Path("/proc/self/fd").iterdir():
+    for descriptor in Path("/proc/self/fd").iterdir():
         try:
-            names.add(one.readlink().name)
+            names.add(descriptor.readlink().name)
         except OSError:
             continue
     return names
@@ -252,7 +252,7 @@ def a_fork_that_python_does_not_see_is_noticed(folder: Path) -> None:
 def tls_goes_on_after_a_child_has_dropped_it(folder: Path) -> None:
     key, now = Ed25519PrivateKey.generate(), datetime.now(UTC)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    made = (
+    certificate = (
         x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
         .serial_number(1).not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
@@ -260,31 +260,31 @@ def tls_goes_on_after_a_child_has_dropped_it(folder: Path) -> None:
     )  # fmt: skip
     pem = folder / "server.pem"
     pem.write_bytes(
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + made.public_bytes(Encoding.PEM)
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + certificate.public_bytes(Encoding.PEM)
     )
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serving.load_cert_chain(pem)
     asking = ssl.create_default_context(cafile=str(pem))
 
     def echo(listening: socket.socket) -> None:
-        with serving.wrap_socket(listening.accept()[0], server_side=True) as one:
-            while data := one.recv(100):
-                one.sendall(data)
+        with serving.wrap_socket(listening.accept()[0], server_side=True) as tls:
+            while data := tls.recv(100):
+                tls.sendall(data)
 
     sockets = Sockets()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         threading.Thread(target=echo, args=(listening,), daemon=True).start()
         plain = socket.create_connection(listening.getsockname(), timeout=PATIENCE_SECONDS)
-        with asking.wrap_socket(plain, server_hostname="localhost") as one:
-            sockets.add(one)
+        with asking.wrap_socket(plain, server_hostname="localhost") as tls:
+            sockets.add(tls)
             for number in range(3):
-                ended_well(child(lambda: _is_dropped(one)))
-                one.sendall(b"still here %d" % number)
-                assert one.recv(100) == b"still here %d" % number
+                ended_well(child(lambda: _is_dropped(tls)))
+                tls.sendall(b"still here %d" % number)
+                assert tls.recv(100) == b"still here %d" % number
 
 
-def _is_dropped(one: ssl.SSLSocket) -> None:
-    assert one.fileno() == -1
+def _is_dropped(connection: ssl.SSLSocket) -> None:
+    assert connection.fileno() == -1
 
 
 CASES = {

@@ -1,4 +1,4 @@
-"""A process that makes a client of the SDK and then forks: what parent and children are told.
+"""A process that makes a client of the SDK and then forks: counts of the answers to parent and children.
 
 `python -m tests.client.forking PLAN` runs by itself, because forking is not for a process that runs pytest: PLAN is a
 JSON object (`Plan`). It prints what happened as counts, such as {"child right": 90, "parent right": 12}. It imports
@@ -86,9 +86,9 @@ def ask(ledger: RefundLedger, plan: Plan, number: int) -> Counter[str]:
     who, tier = plan.people[number % len(plan.people)]
     try:
         for asked in (who, ledger.tag(**who)):
-            found = ledger.lookup(asked, order=f"F-{number}", consent_ref="separate-consent-2026-11-03-8842")
-            right = "right" if found.tier == tier else "wrong"
-            counts[right if found.available else f"unavailable: {found.unavailable_because}"] += 1
+            lookup = ledger.lookup(asked, order=f"F-{number}", consent_ref="separate-consent-2026-11-03-8842")
+            right = "right" if lookup.tier == tier else "wrong"
+            counts[right if lookup.available else f"unavailable: {lookup.unavailable_because}"] += 1
     except LedgerError as error:
         counts[error.code] += 1
     return counts
@@ -148,12 +148,12 @@ class _Run:
         os.close(descriptor)
 
     def fork(self, number: int, process: bool) -> Status:
-        """Make one child, if `process` through `multiprocessing`. The result tells its exit status, None while it
-        runs."""
+        """Make one child, if `process` through `multiprocessing`. Return a function for its exit status, None
+        while it runs."""
         if process:
-            made = multiprocessing.get_context("fork").Process(target=self.child, args=(number,))
-            made.start()
-            return lambda: made.exitcode
+            child = multiprocessing.get_context("fork").Process(target=self.child, args=(number,))
+            child.start()
+            return lambda: child.exitcode
         pid = os.fork()
         if pid:
 

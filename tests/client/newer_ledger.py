@@ -43,13 +43,13 @@ _EVENT = Struct(">8s4sBBBBHI")
 
 def further(value: dict[str, Any]) -> dict[str, Any]:
     """`value` with a further member in every JSON object of it."""
-    return {**{name: _further(one) for name, one in value.items()}, **FURTHER}
+    return {**{name: _further(member) for name, member in value.items()}, **FURTHER}
 
 
 def _further(value: Any) -> Any:
     if isinstance(value, dict):
         return further(value)
-    return [_further(one) for one in value] if isinstance(value, list) else value
+    return [_further(item) for item in value] if isinstance(value, list) else value
 
 
 @dataclass

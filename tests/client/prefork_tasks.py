@@ -1,7 +1,7 @@
 """A Celery worker that makes its client when it is loaded, and forks its pool afterwards.
 
-`python -m tests.client.prefork_tasks PLAN TASKS FOLDER` runs the worker, has it do so many tasks, and ends it. Tasks
-travel in memory; what each was told is written to a file of the folder, as counts.
+`python -m tests.client.prefork_tasks PLAN TASKS FOLDER` runs the worker, has it do this number of tasks, and ends it.
+Tasks are passed in memory; the answers to each are written to a file of the folder, as counts.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ from ledger.tlog.checkpoint import Checkpoint, sign, verifier_key
 from ledger.tlog.entries import GovernanceType, governance_leaf, key_rotation_body
 from ledger.tlog.proof import TlogProof, format_proof
 from tests.faulty import answering
+from tests.oracles import root_of
 
 SERVICE = "small.test"
 ORIGIN = f"{SERVICE}/log"
@@ -40,7 +41,7 @@ Answer = tuple[int, dict[str, str], bytes]
 
 
 @dataclass
-class Made:
+class PublishedSnapshot:
     """A snapshot: what is served of it, each part to be replaced by a forger."""
 
     manifest: Manifest
@@ -52,7 +53,7 @@ class Made:
 
 @dataclass
 class SmallLedger:
-    """See the module. `people` are those listed: {(kind, raw identifier): events}."""
+    """The ledger of this module. `people` are those listed: {(kind, raw identifier): events}."""
 
     folder: Path
     now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
@@ -61,7 +62,7 @@ class SmallLedger:
     oprf: dict[int, bytes] = field(default_factory=dict)
     states: dict[int, str] = field(default_factory=dict)
     announced: dict[int, int] = field(default_factory=dict)
-    made: list[Made] = field(default_factory=list)
+    published: list[PublishedSnapshot] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     broken: bool = False
     """Answer 503 to everything."""
@@ -85,7 +86,7 @@ class SmallLedger:
     def note(self, size: int | None = None, root: bytes | None = None) -> str:
         """A signed checkpoint: of the log's true root unless another is given."""
         size = len(self.leaves) if size is None else size
-        true = merkle.root_of([merkle.leaf_hash(leaf) for leaf in self.leaves[:size]])
+        true = root_of([merkle.leaf_hash(leaf) for leaf in self.leaves[:size]])
         return sign(Checkpoint(ORIGIN, size, root or true), self.log_key)
 
     def proof(self, index: int) -> str:
@@ -128,14 +129,14 @@ class SmallLedger:
         """The element of an identifier, made with the secret."""
         blind = voprf.derive_secret(secrets.token_bytes(32), b"test blind")
         blinded = voprf.blind([canonical(kind, raw)], [blind])
-        made = voprf.evaluate(self.oprf[epoch], blinded, secrets.token_bytes(64))
+        evaluation = voprf.evaluate(self.oprf[epoch], blinded, secrets.token_bytes(64))
         holder = voprf.HolderKey("h", voprf.public_key(self.oprf[epoch]))
-        return voprf.unblind([blind], blinded, [voprf.Share("h", made.evaluated, made.proof)], [holder])[0]
+        return voprf.unblind([blind], blinded, [voprf.Share("h", evaluation.evaluated, evaluation.proof)], [holder])[0]
 
     def buyer(self, who: Mapping[str, str], epoch: int = 1) -> Buyer:
         """A buyer, without asking anybody."""
         elements = [(parse_kind(kind), self.element(kind, raw, epoch)) for kind, raw in who.items()]
-        return Buyer(epoch, tuple([SubjectIds(kind, tag(kind, one), one) for kind, one in elements]))
+        return Buyer(epoch, tuple([SubjectIds(kind, tag(kind, element), element) for kind, element in elements]))
 
     # --- snapshots --------------------------------------------------------------------------------------------------
 
@@ -157,7 +158,7 @@ class SmallLedger:
         people: Mapping[tuple[str, str], Sequence[sealed.SealedEvent]] = {},
         epoch: int = 1,
         **changes: Any,
-    ) -> Made:
+    ) -> PublishedSnapshot:
         """A snapshot that lists `people`, logged and served as the newest. `changes` go into the manifest."""
         version, keys = secrets.token_bytes(16), sealed.snapshot_keys(secrets.token_bytes(32), secrets.token_bytes(16))
         bits = 3
@@ -190,10 +191,10 @@ class SmallLedger:
         }
         manifest = Manifest(**{**values, **changes})
         paths = [bucket_path(tree, bits, number) for number in range(2**bits)]
-        made = Made(manifest, filter_file, buckets, paths, {})
-        made.latest = self.latest_of(manifest, self.append(GovernanceType.SNAPSHOT, self.manifest_json(manifest)))
-        self.made.append(made)
-        return made
+        snapshot = PublishedSnapshot(manifest, filter_file, buckets, paths, {})
+        snapshot.latest = self.latest_of(manifest, self.append(GovernanceType.SNAPSHOT, self.manifest_json(manifest)))
+        self.published.append(snapshot)
+        return snapshot
 
     def policy(self) -> tuple[str, int]:
         """Text and version of the policy that standings are folded with."""
@@ -262,19 +263,19 @@ class SmallLedger:
                 return self.stale()
             return 200, {}, json.dumps(self.clear_lookup(json.loads(body))).encode()
         if path == "/v1/lookups/batch":
-            results = [{"status": 200, "lookup": self.clear_lookup(one)} for one in json.loads(body)["lookups"]]
+            results = [{"status": 200, "lookup": self.clear_lookup(lookup)} for lookup in json.loads(body)["lookups"]]
             return 200, {}, json.dumps({"results": results}).encode()
-        if path == "/v1/snapshots/latest" and self.made:
-            return 200, {}, json.dumps(self.made[-1].latest).encode()
-        for made in self.made:
-            base = f"/v1/snapshots/{b64url(made.manifest.version)}/"
+        if path == "/v1/snapshots/latest" and self.published:
+            return 200, {}, json.dumps(self.published[-1].latest).encode()
+        for snapshot in self.published:
+            base = f"/v1/snapshots/{b64url(snapshot.manifest.version)}/"
             if path == base + "filter":
-                return 200, {}, made.filter
+                return 200, {}, snapshot.filter
             if path == base + "buckets.bin":
-                return 200, {}, b"".join(made.buckets)
+                return 200, {}, b"".join(snapshot.buckets)
             if path.startswith(base + "buckets/"):
                 number = int(path[-8:], 16)
-                return 200, {}, made.buckets[number] + made.paths[number]
+                return 200, {}, snapshot.buckets[number] + snapshot.paths[number]
         return 404, {}, b'{"code": "snapshot_unknown", "detail": "No such snapshot."}'
 
     def clear_lookup(self, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -293,9 +294,13 @@ class SmallLedger:
         epoch = asked["epoch"]
         if self.states.get(epoch) not in ("next", "current"):
             return self.stale()
-        blinded = [unb64url(one, 32) for one in asked["blinded"]]
-        made = voprf.evaluate(self.oprf[epoch], blinded, secrets.token_bytes(64))
-        share = {"holder": "h", "evaluated": [b64url(one) for one in made.evaluated], "proof": b64url(made.proof)}
+        blinded = [unb64url(text, 32) for text in asked["blinded"]]
+        evaluation = voprf.evaluate(self.oprf[epoch], blinded, secrets.token_bytes(64))
+        share = {
+            "holder": "h",
+            "evaluated": [b64url(element) for element in evaluation.evaluated],
+            "proof": b64url(evaluation.proof),
+        }
         return 200, {}, json.dumps({"epoch": epoch, "shares": [share]}).encode()
 
     def stale(self) -> Answer:
@@ -307,7 +312,9 @@ class SmallLedger:
         if path == "checkpoint":
             return 200, {}, self.note().encode()
         files: dict[str, bytes] = {}
-        for (level, place), data in merkle.grow(0, {}, [merkle.leaf_hash(one) for one in self.leaves]).tiles.items():
+        for (level, place), data in merkle.grow(
+            0, {}, [merkle.leaf_hash(entry) for entry in self.leaves]
+        ).tiles.items():
             files[merkle.tile_path(level, place, len(data) // 32)] = data
         for start in range(0, len(self.leaves), 256):
             bundle = self.leaves[start : start + 256]
@@ -343,9 +350,9 @@ class SmallLedger:
         """From now on answer for the newest snapshot with these members changed."""
         self.forge("/v1/snapshots/latest", lambda body: json.dumps({**json.loads(body), **changes}).encode())
 
-    def path(self, made: Made, what: str) -> str:
+    def path(self, snapshot: PublishedSnapshot, what: str) -> str:
         """The path of a part of a snapshot."""
-        return f"/v1/snapshots/{b64url(made.manifest.version)}/{what}"
+        return f"/v1/snapshots/{b64url(snapshot.manifest.version)}/{what}"
 
     def asked(self) -> list[str]:
         """The paths asked for since the last call."""

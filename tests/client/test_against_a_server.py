@@ -43,32 +43,32 @@ def publish(settings: Settings, ledger: RefundLedger, buyer: Buyer) -> None:
     with operating(settings) as engine:
         key = load_log_key(settings)
         # The server's own snapshotter may be building at this moment.
-        made = _soon(
+        version = _soon(
             lambda: build_and_publish(settings, engine, key, datetime.now(UTC), random_bytes=secrets.token_bytes)
         )
 
     def fetched() -> None:
         ledger.refresh_snapshot()
-        assert ledger.check(buyer, consent_ref=CONSENT).as_of_index >= made.manifest.cut
+        assert ledger.check(buyer, consent_ref=CONSENT).as_of_index >= version.manifest.cut
 
     _soon(fetched)
 
 
-def facts(found: Check | Lookup) -> dict[str, Any]:
+def facts(standing: Check | Lookup) -> dict[str, Any]:
     """What both must say alike."""
     names = (
         "tier", "credit", "points", "events", "reporters", "disputed", "protected", "has_statement", "reasons",
         "guidance", "matched_kinds", "policy",
     )  # fmt: skip
-    return {name: getattr(found, name) for name in names}
+    return {name: getattr(standing, name) for name in names}
 
 
 def looked_up(ledger: RefundLedger, buyer: Buyer, seen: int = 0) -> Lookup:
     """A direct answer, asked again while the machine is too slow for it."""
     for _ in range(50):
-        found = ledger.lookup(buyer, order="A-1", consent_ref=CONSENT, refund=REFUND, min_index=seen)
-        if found.source == "direct" and found.available:
-            return found
+        lookup = ledger.lookup(buyer, order="A-1", consent_ref=CONSENT, refund=REFUND, min_index=seen)
+        if lookup.source == "direct" and lookup.available:
+            return lookup
     raise AssertionError("no answer in time")
 
 
@@ -90,10 +90,10 @@ def test_checks_say_what_lookups_say(running: Running, connect: Connect) -> None
     publish(running.settings, asker, asker.tag(**nobody))
     for who in (once, often, nobody, paid):
         for kind, value in who.items():
-            one = asker.tag(**{kind: value})
-            direct = looked_up(asker, one, seen + 1)
+            buyer = asker.tag(**{kind: value})
+            direct = looked_up(asker, buyer, seen + 1)
             for policy in POLICIES:
-                check = asker.check(one, policy=policy, refund=REFUND, consent_ref=CONSENT)
+                check = asker.check(buyer, policy=policy, refund=REFUND, consent_ref=CONSENT)
                 assert facts(check) == facts(direct)
                 assert not check.bounded
         whole = asker.tag(**who)
@@ -102,7 +102,7 @@ def test_checks_say_what_lookups_say(running: Running, connect: Connect) -> None
         assert facts(check) == facts(asker.check(whole, policy="private", refund=REFUND, consent_ref=CONSENT))
         assert ORDER.index(Tier(check.tier)) <= ORDER.index(Tier(direct.tier))
         assert check.bounded or facts(check) == facts(direct)
-        tags = b"".join(one.tag for one in whole.subjects)
+        tags = b"".join(subject.tag for subject in whole.subjects)
         if direct.events or direct.protected:
             assert asker.check_tags(tags, whole.epoch).all()
 
@@ -145,7 +145,7 @@ def _rotate_under(acme: RefundLedger, settings: Settings) -> None:
 
 
 def _moved(acme: RefundLedger) -> None:
-    """Somebody new is blinded under the new epoch, once the server evaluates under no other."""
+    """A new person is blinded under the new epoch, once the server evaluates under no other."""
     assert (acme.tag(**person()).epoch, acme.current_epoch()) == (2, 2)
 
 

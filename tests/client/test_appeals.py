@@ -86,7 +86,7 @@ def test_a_case_from_filing_to_its_letter(connect: Connect, reviewers: Context, 
     reopened = bazaar.appeals.reopen(filed.id, "I have new proof.")
     assert (reopened.round, reopened.state) == (2, "submitted")
     assert bazaar.appeals.list_letters(filed.id) == ("received",)
-    assert [(one.round, one.kind) for one in bazaar.appeals.list_earlier_letters(filed.id)] == [
+    assert [(letter.round, letter.kind) for letter in bazaar.appeals.list_earlier_letters(filed.id)] == [
         (1, "received"),
         (1, "decided"),
     ]
@@ -167,12 +167,12 @@ def test_a_link_and_its_secret(connect: Connect) -> None:
 def test_statements_of_a_lookup(connect: Connect) -> None:
     acme, bazaar, who = connect("acme"), connect("bazaar"), person()
     reported(acme, who)
-    (found,) = bazaar.lookup_many([Query(bazaar.tag(**who), secrets.token_hex(4), consent_ref=CONSENT)])
-    assert isinstance(found, Lookup)
-    assert found.id is not None
-    assert bazaar.statements(found) == bazaar.statements(found.id) == ()
+    (outcome,) = bazaar.lookup_many([Query(bazaar.tag(**who), secrets.token_hex(4), consent_ref=CONSENT)])
+    assert isinstance(outcome, Lookup)
+    assert outcome.id is not None
+    assert bazaar.statements(outcome) == bazaar.statements(outcome.id) == ()
     with pytest.raises(NotFound):
-        acme.statements(found)
+        acme.statements(outcome)
 
 
 def test_an_outage_is_the_callers_to_see(connect: Connect) -> None:

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger.client import transport as transport_module
+from ledger.client.transport import http as transport_module
 from ledger.client.transport.budgets import (
     CHECK_BUDGET_SECONDS,
     CONNECT_BUDGET_SECONDS,
@@ -66,8 +66,8 @@ def server(behave: Callable[[socket.socket, threading.Event], None]) -> Iterator
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         ended.set()
         listening.shutdown(socket.SHUT_RDWR)
-    for one in threads:
-        one.join(5)
+    for thread in threads:
+        thread.join(5)
 
 
 def hang(_client: socket.socket, ended: threading.Event) -> None:
@@ -190,13 +190,13 @@ def test_a_check_goes_on_with_the_last_snapshot_when_a_newer_one_does_not_come(l
             return answer
 
         ledger.replace["/v1/snapshots/latest"] = late
-        found, seconds = timed(lambda: acme.check(buyer))
+        check, seconds = timed(lambda: acme.check(buyer))
         waiting.set()
-        assert (getattr(found, "tier", None), seconds < TOLERANCE_SECONDS) == ("clear", True)
+        assert (getattr(check, "tier", None), seconds < TOLERANCE_SECONDS) == ("clear", True)
 
 
 def test_a_download_that_takes_long_neither_holds_a_check_nor_lookups(ledger: SmallLedger) -> None:
-    made = ledger.publish()
+    snapshot = ledger.publish()
     buyer = ledger.buyer(WHO)
     arrived, waiting = threading.Event(), threading.Event()
 
@@ -205,18 +205,18 @@ def test_a_download_that_takes_long_neither_holds_a_check_nor_lookups(ledger: Sm
         waiting.wait(SLOW_SECONDS)
         return answer
 
-    ledger.replace[ledger.path(made, "buckets.bin")] = late
+    ledger.replace[ledger.path(snapshot, "buckets.bin")] = late
     with ledger.connect(check_budget_seconds=0.2, lookup_budget_seconds=PROMPT_SECONDS) as acme:
         acme.connect()
         callers = [
             threading.Thread(target=timed, args=(lambda: acme.check(buyer),)) for _ in range(2 * MAX_CONNECTIONS)
         ]
-        for one in callers:
-            one.start()
+        for caller in callers:
+            caller.start()
         assert arrived.wait(PROMPT_SECONDS)
         assert acme.lookup(buyer, order="A-1").tier == "clear", "checks that wait take no room of lookups"
-        for one in callers:
-            one.join(SLOW_SECONDS)
+        for caller in callers:
+            caller.join(SLOW_SECONDS)
         waiting.set()
         acme._session.check_budget_seconds = SLOW_SECONDS
         assert acme.check(buyer).tier == "clear", "the download went on"

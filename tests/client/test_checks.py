@@ -58,9 +58,9 @@ def test_a_ledger_under_the_first_policy_is_read_as_before(ledger: SmallLedger) 
     ledger.policy_version = 1
     ledger.publish({("payment", LISTED["payment"]): [ledger.event(weight=38)]})
     with ledger.connect() as acme:
-        found = acme.check({"payment": LISTED["payment"]})
-        assert (found.policy, found.tier, found.events) == ("1", "watch", 1)
-        assert found.points == 2.49
+        check = acme.check({"payment": LISTED["payment"]})
+        assert (check.policy, check.tier, check.events) == ("1", "watch", 1)
+        assert check.points == 2.49
 
 
 def test_a_conduct_of_a_later_ledger_gives_a_standing(ledger: SmallLedger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,9 +72,9 @@ def test_a_conduct_of_a_later_ledger_gives_a_standing(ledger: SmallLedger, monke
     monkeypatch.undo()
     with ledger.connect() as acme:
         for policy in POLICIES:
-            found = acme.check({"payment": LISTED["payment"]}, policy=policy)
-            assert (found.tier, found.points, found.events, found.bounded) == ("watch", 2.49, 1, False)
-            assert [reason.code for reason in found.reasons] == ["one_reporter_only", "other_confirmed_conduct"]
+            check = acme.check({"payment": LISTED["payment"]}, policy=policy)
+            assert (check.tier, check.points, check.events, check.bounded) == ("watch", 2.49, 1, False)
+            assert [reason.code for reason in check.reasons] == ["one_reporter_only", "other_confirmed_conduct"]
 
 
 def test_without_the_extra_only_what_needs_the_filter_is_refused(
@@ -109,8 +109,8 @@ def test_private_asks_the_same_whoever_is_listed(ledger: SmallLedger) -> None:
         with ledger.connect(f"state-{number}") as acme:
             acme.check(buyer, policy="private")
             asked = ledger.asked()
-            wanted = dict.fromkeys([prefix(one.tag, 3) for one in buyer.subjects])
-            buckets = [ledger.path(ledger.made[0], f"buckets/{one:08x}") for one in wanted]
+            numbers = dict.fromkeys([prefix(subject.tag, 3) for subject in buyer.subjects])
+            buckets = [ledger.path(ledger.published[0], f"buckets/{number:08x}") for number in numbers]
             assert [path for path in asked if path.startswith("/v1/")] == ["/v1/snapshots/latest", *buckets]
             acme.check(buyer, policy="private")
             assert ledger.asked() == [], "what was fetched is kept"
@@ -124,8 +124,8 @@ def test_download_asks_nothing_about_anybody(ledger: SmallLedger) -> None:
     with ledger.connect() as acme:
         acme.check(ledger.buyer(STRANGER))
         first = [path for path in ledger.asked() if path.startswith("/v1/")]
-        made = ledger.made[0]
-        assert first == ["/v1/snapshots/latest", ledger.path(made, "filter"), ledger.path(made, "buckets.bin")]
+        snapshot = ledger.published[0]
+        assert first == ["/v1/snapshots/latest", ledger.path(snapshot, "filter"), ledger.path(snapshot, "buckets.bin")]
         for who in (LISTED, STRANGER):
             acme.check(ledger.buyer(who))
         assert ledger.asked() == []
@@ -142,7 +142,7 @@ def test_buyers_made_from_tags(ledger: SmallLedger) -> None:
             acme.check(listed)
         flags = acme.check_tags(np.frombuffer(listed.subjects[0].tag, np.uint8).reshape(1, 32), epoch=1)
         assert flags.tolist() == [True]
-        tags = b"".join(one.tag for one in (*listed.subjects, *stranger.subjects))
+        tags = b"".join(subject.tag for subject in (*listed.subjects, *stranger.subjects))
         may_be = acme.check_tags(tags, epoch=1)
         assert may_be[:2].all()
         with pytest.raises(StaleEpoch):
@@ -164,12 +164,12 @@ def test_wrong_arguments_and_no_snapshot(ledger: SmallLedger) -> None:
 def test_a_version_that_the_server_has_dropped_is_replaced_once(ledger: SmallLedger) -> None:
     list_somebody(ledger)
     some = [ledger.buyer({"device": f"device-{number:016}"}) for number in range(60)]
-    one, two, three = list({prefix(buyer.subjects[0].tag, 3): buyer for buyer in some}.values())[:3]
+    first, second, third = list({prefix(buyer.subjects[0].tag, 3): buyer for buyer in some}.values())[:3]
     with ledger.connect() as acme:
-        acme.check(one, policy="private")
+        acme.check(first, policy="private")
         list_somebody(ledger)
-        del ledger.made[0]
-        assert acme.check(two, policy="private").as_of_index == ledger.made[0].manifest.cut
-        ledger.made.clear()
+        del ledger.published[0]
+        assert acme.check(second, policy="private").as_of_index == ledger.published[0].manifest.cut
+        ledger.published.clear()
         with pytest.raises(SnapshotUnknown):
-            acme.check(three, policy="private")
+            acme.check(third, policy="private")

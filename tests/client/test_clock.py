@@ -33,27 +33,27 @@ LEEWAY = 60
 
 @pytest.mark.parametrize("minutes", [-1440 + 5, -480, -20, -11, -2, 1, 2, 12, 480, 1440 - 5])
 def test_a_wrong_clock_is_corrected_within_the_same_call(connect: Connect, minutes: int) -> None:
-    made = connect(now=lambda: datetime.now(UTC) + timedelta(minutes=minutes), lookup_budget_seconds=PROMPT_SECONDS)
-    assert made.lookup(person(), order="A-1", consent_ref=CONSENT).tier == "clear"
-    assert made.tag(**person()).epoch == 1
+    client = connect(now=lambda: datetime.now(UTC) + timedelta(minutes=minutes), lookup_budget_seconds=PROMPT_SECONDS)
+    assert client.lookup(person(), order="A-1", consent_ref=CONSENT).tier == "clear"
+    assert client.tag(**person()).epoch == 1
 
 
 @pytest.mark.parametrize(("days", "words"), [(-3, "4320 minutes behind"), (3, "4320 minutes ahead of")])
 def test_a_clock_that_is_days_off_is_told_in_minutes(connect: Connect, days: int, words: str) -> None:
-    made = connect(now=lambda: datetime.now(UTC) + timedelta(days=days), lookup_budget_seconds=PROMPT_SECONDS)
+    client = connect(now=lambda: datetime.now(UTC) + timedelta(days=days), lookup_budget_seconds=PROMPT_SECONDS)
     with pytest.raises((InvalidToken, TokenExpired)) as caught:
-        made.lookup(person(), order="A-1", consent_ref=CONSENT)
+        client.lookup(person(), order="A-1", consent_ref=CONSENT)
     assert f"This machine's clock is {words} the ledger's. Set it right." in str(caught.value)
     with pytest.raises((InvalidToken, TokenExpired), match=words):
-        made.connect()
+        client.connect()
 
 
 def test_a_clock_that_was_set_right_meanwhile_is_followed(connect: Connect) -> None:
     off = [timedelta(minutes=30)]
-    made = connect(now=lambda: datetime.now(UTC) + off[0], lookup_budget_seconds=PROMPT_SECONDS)
-    assert made.lookup(person(), order="A-1", consent_ref=CONSENT).tier == "clear"
+    client = connect(now=lambda: datetime.now(UTC) + off[0], lookup_budget_seconds=PROMPT_SECONDS)
+    assert client.lookup(person(), order="A-1", consent_ref=CONSENT).tier == "clear"
     off[0] = timedelta(0)
-    assert made.lookup(person(), order="A-1", consent_ref=CONSENT).tier == "clear"
+    assert client.lookup(person(), order="A-1", consent_ref=CONSENT).tier == "clear"
 
 
 def test_connect_proves_the_key(running: Running, connect: Connect) -> None:
@@ -75,8 +75,8 @@ def test_connect_proves_the_key(running: Running, connect: Connect) -> None:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallLedger]:
-    with small_ledger(tmp_path_factory.mktemp("clock")) as made:
-        yield made
+    with small_ledger(tmp_path_factory.mktemp("clock")) as ledger:
+        yield ledger
 
 
 def refusing(ledger: SmallLedger, code: str, times: int, **headers: str) -> None:
@@ -173,22 +173,22 @@ def test_a_token_is_good_by_the_ledgers_clock_or_the_error_tells(skew: int) -> N
         assert is_let_in(token), "small differences pass at once"
     if is_let_in(token):
         return
-    told = tokens.refused(TokenExpired("No."), token, START + timedelta(seconds=skew), again=False)
+    error = tokens.refused(TokenExpired("No."), token, START + timedelta(seconds=skew), again=False)
     if abs(skew) <= MAX_CORRECTION_SECONDS:
-        assert told is None
+        assert error is None
         assert is_let_in(tokens.token())
     else:
-        assert told is not None
-        assert skew_in_words(skew) in str(told)
+        assert error is not None
+        assert skew_in_words(skew) in str(error)
         assert tokens.token() == token, "nothing was changed"
 
 
 def test_without_tls_the_clock_is_told_and_not_corrected() -> None:
-    """Whoever is on the way could have a token dated ahead, and use it later."""
+    """An attacker on the network could have a token dated ahead, and use it later."""
     tokens = source([START], correctable=False)
     token = tokens.token()
-    told = tokens.refused(InvalidToken("Not yet."), token, START + timedelta(minutes=12), again=False)
-    assert told is not None
-    assert "This machine's clock is 12 minutes behind the ledger's." in str(told)
-    assert told.details["skew_seconds"] == 720
+    error = tokens.refused(InvalidToken("Not yet."), token, START + timedelta(minutes=12), again=False)
+    assert error is not None
+    assert "This machine's clock is 12 minutes behind the ledger's." in str(error)
+    assert error.details["skew_seconds"] == 720
     assert tokens.token() == token

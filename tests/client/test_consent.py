@@ -33,10 +33,10 @@ def ways(acme: RefundLedger, buyer: Any, consent_ref: str | None) -> dict[str, C
     """Every way to ask about one person."""
 
     def many() -> object:
-        (found,) = acme.lookup_many([Query(buyer, "A-1", consent_ref=consent_ref)])
-        if isinstance(found, Exception):
-            raise found
-        return found
+        (outcome,) = acme.lookup_many([Query(buyer, "A-1", consent_ref=consent_ref)])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     return {
         "lookup": lambda: acme.lookup(buyer, order="A-1", consent_ref=consent_ref),

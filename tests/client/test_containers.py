@@ -46,7 +46,7 @@ def contained(*scenarios: dict[str, Any], prefix: list[str] | None = None) -> li
     )
     assert done.returncode == 0, done.stderr
     results: list[dict[str, Any]] = json.loads(done.stdout)
-    assert all("failed" not in one for one in results), results
+    assert all("failed" not in result for result in results), results
     return results
 
 
@@ -59,8 +59,8 @@ def written(ledger: SmallLedger, name: str, **changes: Any) -> str:
 
 def pem(key: Ed25519PrivateKey | None = None) -> str:
     """A signing key as text."""
-    made = key or Ed25519PrivateKey.generate()
-    return made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    signing_key = key or Ed25519PrivateKey.generate()
+    return signing_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
 @as_root
@@ -226,9 +226,9 @@ def test_a_new_order_key_is_made_once_and_not_in_silence(
     for expected in (1, 1):
         with RefundLedger(written(ledger, "now"), tmp_path / "acme.pem", state_dir=tmp_path / "state") as acme:
             assert acme.lookup({"phone": "+86 138 0013 8000"}, order="A-1").tier in ("clear", "unavailable")
-        told = [record.getMessage() for record in caplog.records if "order key" in record.getMessage()]
-        assert len(told) == expected
-    assert "Copy it to every service of acme" in told[0]
+        warned = [record.getMessage() for record in caplog.records if "order key" in record.getMessage()]
+        assert len(warned) == expected
+    assert "Copy it to every service of acme" in warned[0]
     assert b64url(load_order_key(tmp_path / "acme.order.key")) not in caplog.text
 
 
@@ -308,15 +308,15 @@ def test_what_is_wrong_in_the_environment_is_named_and_not_shown(changes: dict[s
 
 
 def test_credentials_do_not_show_themselves() -> None:
-    found = read_credentials(
+    credentials = read_credentials(
         {
             "REFUND_LEDGER_SUITE": "a.json",
             "REFUND_LEDGER_KEY": "k.pem",
             "REFUND_LEDGER_ORDER_KEY_TEXT": b64url(b"o" * 32),
         }
     )
-    assert "ooo" not in repr(found)
-    assert b64url(b"o" * 32) not in repr(found)
+    assert "ooo" not in repr(credentials)
+    assert b64url(b"o" * 32) not in repr(credentials)
 
 
 def test_the_constructor_explains_itself() -> None:

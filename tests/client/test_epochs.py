@@ -121,8 +121,8 @@ def test_a_server_that_lags_behind_is_an_outage(ledger: SmallLedger) -> None:
         ledger.switch(2)
         assert acme.tag(**WHO).epoch == 2
         ledger.states = {1: "current", 2: "next"}  # another process, that has not noticed yet
-        found = acme.lookup(ahead, order="1")
-        assert (found.tier, found.unavailable_because) == ("unavailable", "unavailable")
+        lookup = acme.lookup(ahead, order="1")
+        assert (lookup.tier, lookup.unavailable_because) == ("unavailable", "unavailable")
         stale = b'{"code": "stale_epoch", "detail": "Another epoch.", "epoch": 1}'
         ledger.replace["/v1/reports"] = lambda _: (409, {}, stale)
         assert acme.reports.create(ahead, **report_arguments()).state == "pending", "not refused for good"
@@ -136,13 +136,13 @@ def test_many_lookups_move_on(ledger: SmallLedger) -> None:
         acme.connect()
         ledger.announce(2)
         ledger.switch(2)
-        (found,) = acme.lookup_many([Query(ledger.buyer(WHO, 2), "1")])
-        assert isinstance(found, Lookup)
+        (outcome,) = acme.lookup_many([Query(ledger.buyer(WHO, 2), "1")])
+        assert isinstance(outcome, Lookup)
         retired = Query(Buyer(7, ledger.buyer(WHO, 1).subjects), "2")
         good = Query(ledger.buyer(WHO, 2), "1")
         outcomes = acme.lookup_many([retired, good, retired, good])
-        assert [type(one) for one in outcomes] == [StaleEpoch, Lookup, StaleEpoch, Lookup], "one stops no other"
-        assert [type(one) for one in acme.lookup_many([retired])] == [StaleEpoch]
+        assert [type(outcome) for outcome in outcomes] == [StaleEpoch, Lookup, StaleEpoch, Lookup], "one stops no other"
+        assert [type(outcome) for outcome in acme.lookup_many([retired])] == [StaleEpoch]
 
 
 def test_snapshots_move_on(ledger: SmallLedger) -> None:

@@ -65,7 +65,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "private")])
     now = datetime.now(UTC)
-    made = (
+    certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
@@ -75,9 +75,9 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     )
     encoding, plain = serialization.Encoding.PEM, serialization.NoEncryption()
     pem, private = folder / "ca.pem", folder / "server.pem"
-    pem.write_bytes(made.public_bytes(encoding))
+    pem.write_bytes(certificate.public_bytes(encoding))
     private.write_bytes(
-        made.public_bytes(encoding) + key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, plain)
+        certificate.public_bytes(encoding) + key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, plain)
     )
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(private)
@@ -242,7 +242,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SmallLedger,
         yield ledger, acme
 
 
-@pytest.mark.parametrize("answer", ODD, ids=lambda one: f"{one[0]}-{one[2][:12]!r}")
+@pytest.mark.parametrize("answer", ODD, ids=lambda case: f"{case[0]}-{case[2][:12]!r}")
 def test_what_is_not_the_ledgers_word_is_an_outage(
     odd: tuple[SmallLedger, RefundLedger], answer: tuple[int, dict[str, str], bytes]
 ) -> None:
@@ -250,13 +250,13 @@ def test_what_is_not_the_ledgers_word_is_an_outage(
     buyer = ledger.buyer(WHO)
     paths = ("/v1/lookups", "/v1/lookups/batch", "/v1/reports", "/v1/oprf/evaluate", "/v1/reports/rp_1/withdraw")
     ledger.replace = dict.fromkeys(paths, lambda _: answer)
-    found = acme.lookup(buyer, order="A-1")
+    lookup = acme.lookup(buyer, order="A-1")
     status = answer[0]
     if status >= 300:
         because = "proxy_failed" if status == 407 else "proxy_answer"
-        assert (found.unavailable_because, found.unavailable_status) == (because, status)
+        assert (lookup.unavailable_because, lookup.unavailable_status) == (because, status)
     else:
-        assert found.unavailable_because == "unexpected_answer"
+        assert lookup.unavailable_because == "unexpected_answer"
     sent = acme.reports.create(buyer, **report_arguments(order=secrets.token_hex(8)))
     change = acme.reports.withdraw("rp_1", "duplicate")
     assert [sent.state, change.state] == ["pending", "pending"], "nothing is refused for good"
@@ -319,7 +319,7 @@ def test_nothing_is_printed_without_logging(
 ) -> None:
     monkeypatch.setattr(logging.getLogger(), "handlers", [])  # what servers of other tests have left there
     logger = logging.getLogger("refund_ledger")
-    assert any(isinstance(one, logging.NullHandler) for one in logger.handlers)
+    assert any(isinstance(handler, logging.NullHandler) for handler in logger.handlers)
     ledger.broken = True
     with ledger.connect() as acme:
         acme.lookup(WHO, order="A-1")

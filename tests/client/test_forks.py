@@ -37,9 +37,9 @@ def plan_for(running: Running, folder: Path, reporter: RefundLedger, **changes: 
     people: list[tuple[dict[str, str], str]] = []
     for _ in range(2):
         listed = person()
-        made = reporter.reports.create(reporter.tag(**listed), **report_arguments()).report
-        assert made is not None
-        reporter.lookup(listed, order="seen", consent_ref=CONSENT, min_index=made.entry_index + 1)
+        report = reporter.reports.create(reporter.tag(**listed), **report_arguments()).report
+        assert report is not None
+        reporter.lookup(listed, order="seen", consent_ref=CONSENT, min_index=report.entry_index + 1)
         people += [(listed, "watch"), (person(), "clear")]
     state = folder / f"forking-{secrets.token_hex(4)}"
     return Plan(str(running.suite("acme")), str(running.key("acme")), str(state), people, **changes)
@@ -112,5 +112,5 @@ def test_tasks_of_a_celery_worker_that_forks(running: Running, connect: Connect,
     command = [sys.executable, "-W", "ignore", "-m", "tests.client.prefork_tasks", plan.json(), str(TASKS), str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    told = [json.loads(path.read_text()) for path in folder.glob("*.json")]
-    assert told == [{"right": 2}] * TASKS, done.stderr
+    answers = [json.loads(path.read_text()) for path in folder.glob("*.json")]
+    assert answers == [{"right": 2}] * TASKS, done.stderr

@@ -62,18 +62,18 @@ class Disk:
     call=st.sampled_from(["write", "open", "fsync", "replace"]),
 )
 def test_what_was_written_is_whole_wherever_it_ends(parts: list[bytes], room: int, number: int, call: str) -> None:
-    told: list[int | None] = []
+    calls: list[int | None] = []
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         patch.setattr(new_file, "os", Disk(room, number, call))
         target = Path(name) / "below" / "filter.bin"
-        file = NewFile(target.with_name(".filter.bin"), target, lambda error: told.append(error.errno))
+        file = NewFile(target.with_name(".filter.bin"), target, lambda error: calls.append(error.errno))
         for part in parts:
             assert file.write(part) == len(part)
         kept = file.finish()
         file.close()
         whole = b"".join(parts)
         assert (target.read_bytes() if kept is None else kept) == whole
-        assert told == ([] if kept is None else [number]), "told once"
+        assert calls == ([] if kept is None else [number]), "told once"
         assert kept is None or [*target.parent.iterdir()] == [], "the room is given back"
 
 
@@ -107,11 +107,11 @@ def test_a_disk_that_is_full_in_the_middle_of_a_download_stops_no_check(ledger: 
     key = ledger.folder / "acme.pem"
     load_or_create_signing_key(key)
     client = {"suite": written(ledger, "now"), "key": str(key), "state_dir": str(state)}
-    (found,) = contained(client, prefix=["unshare", "-m", "sh", "-c", script, "-"])
-    assert [found[name] for name in ANSWERS] == ["None", "1", "clear", "clear", "clear", "clear", "1"]
-    told = [line for line in found["warnings"] if "kept in memory" in line]
-    assert len(told) == 1
-    assert told[0].startswith("state_in_memory: The state folder cannot be used (no space left on device)")
+    (answer,) = contained(client, prefix=["unshare", "-m", "sh", "-c", script, "-"])
+    assert [answer[name] for name in ANSWERS] == ["None", "1", "clear", "clear", "clear", "clear", "1"]
+    warned = [line for line in answer["warnings"] if "kept in memory" in line]
+    assert len(warned) == 1
+    assert warned[0].startswith("state_in_memory: The state folder cannot be used (no space left on device)")
 
 
 @as_root

@@ -37,6 +37,7 @@ from ledger.tlog import merkle
 from ledger.tlog.checkpoint import Checkpoint, sign, verifier_key
 from ledger.tlog.entries import GovernanceType, commitment, event_leaf, governance_leaf
 from ledger.tlog.proof import format_receipt
+from tests.oracles import root_of
 
 ORIGIN = "refund-ledger.test/log"
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -82,7 +83,7 @@ class Log:
         self.files["checkpoint"] = self.note.encode()
 
     def root(self, size: int) -> bytes:
-        return merkle.root_of([merkle.leaf_hash(item) for item in self.leaves[:size]])
+        return root_of([merkle.leaf_hash(item) for item in self.leaves[:size]])
 
     def note_at(self, size: int) -> str:
         return sign(Checkpoint(ORIGIN, size, self.root(size)), self.key)
@@ -284,8 +285,8 @@ def test_an_error_of_the_transport_passes_through() -> None:
 @pytest.mark.parametrize("size", [0, 1, 256, 700, 999, 1000])
 def test_two_views_of_one_history(size: int) -> None:
     for notes in ((LOG.note, LOG.note_at(size)), (LOG.note_at(size), LOG.note)):
-        found = compare_views(*notes, LOG.fetch, ORIGIN, PUBLIC)
-        assert (found.older.size, found.newer.size) == (size, 1000)
+        comparison = compare_views(*notes, LOG.fetch, ORIGIN, PUBLIC)
+        assert (comparison.older.size, comparison.newer.size) == (size, 1000)
 
 
 def test_comparing_reads_a_few_tiles_only() -> None:

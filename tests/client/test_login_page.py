@@ -61,8 +61,8 @@ def test_nothing_is_known_yet(
     with ledger.connect(budget_seconds=0.3, **BUDGETS) as acme:
         started = time.monotonic()
         acme.connect(required=False)
-        (told,) = [record for record in caplog.records if getattr(record, "event", "") == "connect_failed"]
-        assert told.levelno == logging.WARNING
+        (record,) = [record for record in caplog.records if getattr(record, "event", "") == "connect_failed"]
+        assert record.levelno == logging.WARNING
         outage(acme.connect)
         for policy in ("private", "download"):
             outage(lambda policy=policy: acme.check(WHO, policy=policy))  # type: ignore[misc]

@@ -59,15 +59,15 @@ NAIVE = datetime(2026, 1, 1)  # noqa: DTZ001  the mistake that is tested
 
 @pytest.fixture(scope="module")
 def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallLedger]:
-    with small_ledger(tmp_path_factory.mktemp("mistakes")) as made:
-        yield made
+    with small_ledger(tmp_path_factory.mktemp("mistakes")) as ledger:
+        yield ledger
 
 
 @pytest.fixture(scope="module")
 def acme(ledger: SmallLedger) -> Iterator[RefundLedger]:
-    with ledger.connect(suite=ledger.suite_file(profile="CN")) as made:
-        made.connect()
-        yield made
+    with ledger.connect(suite=ledger.suite_file(profile="CN")) as client:
+        client.connect()
+        yield client
 
 
 Mistake = tuple[str, Callable[[RefundLedger, Buyer], object], type[LedgerError], str]
@@ -212,7 +212,9 @@ MISTAKES: list[Mistake] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("call", "kind", "words"), [one[1:] for one in MISTAKES], ids=[one[0] for one in MISTAKES])
+@pytest.mark.parametrize(
+    ("call", "kind", "words"), [mistake[1:] for mistake in MISTAKES], ids=[mistake[0] for mistake in MISTAKES]
+)
 def test_each_mistake_is_named_before_anything_is_sent(
     ledger: SmallLedger, acme: RefundLedger, call: Callable[..., object], kind: type[LedgerError], words: str
 ) -> None:
@@ -237,10 +239,12 @@ def test_many_of_them_do_not_stop_the_others(ledger: SmallLedger, acme: RefundLe
         Query(Buyer.from_tags(9, [("phone", b64url(DIGEST))]), "A", consent_ref=CONSENT),
         Query(buyer, "A"),
     ]
-    kinds = [type(one).__name__ for one in acme.lookup_many([*wrong, Query(buyer, "A", consent_ref=CONSENT)])]
+    kinds = [type(outcome).__name__ for outcome in acme.lookup_many([*wrong, Query(buyer, "A", consent_ref=CONSENT)])]
     assert kinds == ["InvalidRequest"] * 5 + ["StaleEpoch", "ConsentMissing", "Lookup"]
     ledger.asked()
-    assert [type(one) for one in acme.lookup_many([Query(buyer, "A"), Query(buyer, "B")])] == [ConsentMissing] * 2
+    assert [type(outcome) for outcome in acme.lookup_many([Query(buyer, "A"), Query(buyer, "B")])] == [
+        ConsentMissing
+    ] * 2
     assert ledger.asked() == [], "nothing is sent where nothing is fit"
 
 
@@ -274,7 +278,7 @@ def test_wrong_settings_are_named(ledger: SmallLedger, options: dict[str, Any], 
 def test_a_key_of_another_platform_is_found_at_construction(ledger: SmallLedger) -> None:
     own, former, other = (Ed25519PrivateKey.generate() for _ in range(3))
     public = {kid: b64url(key.public_key().public_bytes_raw()) for kid, key in (("acme-1", former), ("acme-2", own))}
-    keys = [{"kid": kid, "public_key": one} for kid, one in public.items()]
+    keys = [{"kid": kid, "public_key": public_key} for kid, public_key in public.items()]
     suite = parse_suite(ledger.suite_file(kid="acme-2", keys=keys))
 
     def opened(key: Ed25519PrivateKey, suite: Any = suite) -> RefundLedger:

@@ -28,8 +28,8 @@ PHONE, CLEAN = "+86 138 0013 8000", "+86 138 0013 8001"
 @pytest.fixture
 def newer(tmp_path: Path) -> Iterator[NewerLedger]:
     """A ledger of a later version that is being served."""
-    with newer_ledger(tmp_path) as made:
-        yield made
+    with newer_ledger(tmp_path) as ledger:
+        yield ledger
 
 
 def publish(ledger: NewerLedger, **changes: Any) -> None:
@@ -47,13 +47,13 @@ LATER = {
 def test_a_lookup_keeps_codes_that_it_does_not_know(newer: NewerLedger) -> None:
     newer.lookup = LATER
     with newer.connect(lookup_budget_seconds=5) as ledger:
-        found = ledger.lookup({"phone": PHONE}, order="a")
+        lookup = ledger.lookup({"phone": PHONE}, order="a")
         many = ledger.lookup_many([Query(newer.buyer({"phone": PHONE}), "b")])
-    for one in (found, many[0]):
-        assert not isinstance(one, LedgerError)
-        assert (one.tier, one.credit, one.matched_kinds) == ("watch", 80, ("phone", "iris"))
-        assert one.guidance == ("ask_for_serial_number",)
-        assert [(reason.code, reason.en) for reason in one.reasons][1] == ("item_swapped", "A text (en).")
+    for outcome in (lookup, many[0]):
+        assert not isinstance(outcome, LedgerError)
+        assert (outcome.tier, outcome.credit, outcome.matched_kinds) == ("watch", 80, ("phone", "iris"))
+        assert outcome.guidance == ("ask_for_serial_number",)
+        assert [(reason.code, reason.en) for reason in outcome.reasons][1] == ("item_swapped", "A text (en).")
 
 
 def test_a_tier_of_a_later_version_is_unavailable_and_never_clear(newer: NewerLedger) -> None:
@@ -62,13 +62,13 @@ def test_a_tier_of_a_later_version_is_unavailable_and_never_clear(newer: NewerLe
     newer.lookup = {**LATER, "tier": "caution", "disputed": True}
     with newer.connect(lookup_budget_seconds=5) as ledger:
         ledger.refresh_snapshot()
-        found = ledger.lookup({"phone": CLEAN}, order="a")
+        lookup = ledger.lookup({"phone": CLEAN}, order="a")
         many = ledger.lookup_many([Query(newer.buyer({"phone": CLEAN}), "b")])
-    for one in (found, many[0]):
-        assert not isinstance(one, LedgerError)
-        assert (one.tier, one.available, one.unavailable_because) == ("unavailable", False, "unknown_tier")
-        assert (one.credit, one.points, one.guidance, one.source) == (None, None, (), "direct")
-        assert (one.id, one.disputed, one.events) == ("lk_1", True, 1)
+    for outcome in (lookup, many[0]):
+        assert not isinstance(outcome, LedgerError)
+        assert (outcome.tier, outcome.available, outcome.unavailable_because) == ("unavailable", False, "unknown_tier")
+        assert (outcome.credit, outcome.points, outcome.guidance, outcome.source) == (None, None, (), "direct")
+        assert (outcome.id, outcome.disputed, outcome.events) == ("lk_1", True, 1)
 
 
 # --- the log ----------------------------------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ def test_checks_go_on_with_further_members_of_the_manifest(newer: NewerLedger) -
 def test_further_members_of_the_manifest_are_under_the_signature(newer: NewerLedger, place: str) -> None:
     """What was received is verified, not what was understood of it."""
     publish(newer)
-    latest = newer.made[-1].latest
+    latest = newer.published[-1].latest
     if place == "manifest":
         newer.forge_latest(manifest={**latest["manifest"], "x_added": "altered"})
     else:  # signed by the log, but for this member alone
@@ -143,8 +143,8 @@ def test_checks_go_on_with_a_policy_of_a_later_version(newer: NewerLedger) -> No
     newer.later_policy = True
     publish(newer)
     with newer.connect() as ledger:
-        found = [ledger.check({"phone": PHONE}, policy=way) for way in ("download", "private")]
-    assert [(one.tier, one.policy) for one in found] == [("watch", str(newer.policy()[1]))] * 2
+        checks = [ledger.check({"phone": PHONE}, policy=way) for way in ("download", "private")]
+    assert [(check.tier, check.policy) for check in checks] == [("watch", str(newer.policy()[1]))] * 2
 
 
 def test_a_policy_that_cannot_be_read_is_a_later_format(newer: NewerLedger) -> None:
@@ -169,10 +169,10 @@ def test_a_conduct_of_a_later_version_counts_by_its_severity(newer: NewerLedger)
     newer.later_policy, newer.sealed_form = True, 2
     publish(newer)
     with newer.connect() as ledger:
-        found = [ledger.check({"phone": PHONE}, policy=way) for way in ("download", "private")]
+        checks = [ledger.check({"phone": PHONE}, policy=way) for way in ("download", "private")]
         assert ledger.check({"phone": CLEAN}).tier == "clear"
-    assert all((one.tier, one.events, one.reporters) == ("watch", 2, 2) for one in found)
-    assert all(one.reasons and one.guidance for one in found)
+    assert all((check.tier, check.events, check.reporters) == ("watch", 2, 2) for check in checks)
+    assert all(check.reasons and check.guidance for check in checks)
 
 
 def test_sealed_entries_of_a_later_format_are_named(newer: NewerLedger) -> None:

@@ -29,7 +29,7 @@ def test_a_correction_of_a_contested_report_waits_in_the_outbox(connect: Connect
     assert (waits.state, waits.error and waits.error.code) == ("parked", "report_disputed")
     assert waits.retry_at is not None
     assert acme.outbox.flush() == [], "it is not due"
-    assert [one.state for one in acme.outbox.flush(parked=True)] == ["parked"]
+    assert [delivery.state for delivery in acme.outbox.flush(parked=True)] == ["parked"]
     staff_actions.take(reviewers, case.id, ANNA)
     staff_actions.decide(reviewers, case.id, ANNA, Outcome.OVERTURNED, "It was looked into.")
     (over,) = acme.outbox.flush(parked=True)

@@ -28,8 +28,8 @@ from tests.support import CONSENT, ROOT
 
 def timed_lookup(ledger: RefundLedger, buyer: Any) -> tuple[Any, float]:
     started = time.monotonic()
-    found = ledger.lookup(buyer, order="A-1", consent_ref=CONSENT)
-    return found, time.monotonic() - started
+    lookup = ledger.lookup(buyer, order="A-1", consent_ref=CONSENT)
+    return lookup, time.monotonic() - started
 
 
 def test_a_lookup_has_300_ms_and_never_raises_for_an_outage(running: Running, connect: Connect) -> None:
@@ -38,21 +38,21 @@ def test_a_lookup_has_300_ms_and_never_raises_for_an_outage(running: Running, co
         slow = connect(url=between.url)
         assert slow.lookup(buyer, order="A-1", consent_ref=CONSENT).tier == "clear"
         between.delay_seconds = SLOW_SECONDS
-        found, seconds = timed_lookup(slow, buyer)
-        assert (found.tier, found.credit, found.guidance) == ("unavailable", None, ())
-        assert found.unavailable_because == "timeout"
+        lookup, seconds = timed_lookup(slow, buyer)
+        assert (lookup.tier, lookup.credit, lookup.guidance) == ("unavailable", None, ())
+        assert lookup.unavailable_because == "timeout"
         assert seconds < PROMPT_SECONDS
         between.delay_seconds, before = 0.0, between.connections
         between.refuse = True
-        found, seconds = timed_lookup(slow, buyer)
-        assert (found.tier, seconds < PROMPT_SECONDS) == ("unavailable", True)
+        lookup, seconds = timed_lookup(slow, buyer)
+        assert (lookup.tier, seconds < PROMPT_SECONDS) == ("unavailable", True)
         assert between.connections <= before + 1, "no retry"
         between.refuse = False
         assert slow.lookup(buyer, order="A-1", consent_ref=CONSENT).tier == "clear", "it recovers by itself"
     down = connect(url=f"http://127.0.0.1:{free_port()}")
     for who in (buyer, person()):  # tagged already, or to be blinded within the same time
-        found, seconds = timed_lookup(down, who)
-        assert (found.tier, found.unavailable_because) == ("unavailable", "connect")
+        lookup, seconds = timed_lookup(down, who)
+        assert (lookup.tier, lookup.unavailable_because) == ("unavailable", "connect")
         assert seconds < PROMPT_SECONDS
 
 
@@ -73,8 +73,8 @@ def test_servers_that_are_broken_count_as_unavailable(running: Running, connect:
             return (200, {}, suite.encode()) if path == "/v1/suite" else (status, {}, body)
 
         with answering(respond) as url:
-            found, seconds = timed_lookup(connect(url=url), buyer)
-            assert (found.tier, found.unavailable_because) == ("unavailable", code)
+            lookup, seconds = timed_lookup(connect(url=url), buyer)
+            assert (lookup.tier, lookup.unavailable_because) == ("unavailable", code)
             assert seconds < PROMPT_SECONDS
 
 
@@ -82,8 +82,8 @@ def test_a_trickling_server_is_given_up_in_time(running: Running, connect: Conne
     buyer = connect().tag(**person())
     suite = running.suite("acme").read_text()
     with answering(lambda *_: (200, {}, suite.encode()), pause=lambda: time.sleep(0.3)) as url:
-        found, seconds = timed_lookup(connect(url=url), buyer)
-        assert (found.tier, found.unavailable_because) == ("unavailable", "timeout")
+        lookup, seconds = timed_lookup(connect(url=url), buyer)
+        assert (lookup.tier, lookup.unavailable_because) == ("unavailable", "timeout")
         assert seconds < PROMPT_SECONDS
 
 
@@ -95,9 +95,13 @@ def test_a_server_with_another_key_is_found_out(running: Running, connect: Conne
     def respond(method: str, path: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
         if path == "/v1/suite":
             return 200, {}, suite.encode()
-        blinded: Sequence[bytes] = [unb64url(one, 32) for one in json.loads(body)["blinded"]]
-        made = voprf.evaluate(evil, blinded, secrets.token_bytes(64))
-        share = {"holder": "ledger", "evaluated": [b64url(e) for e in made.evaluated], "proof": b64url(made.proof)}
+        blinded: Sequence[bytes] = [unb64url(text, 32) for text in json.loads(body)["blinded"]]
+        evaluation = voprf.evaluate(evil, blinded, secrets.token_bytes(64))
+        share = {
+            "holder": "ledger",
+            "evaluated": [b64url(e) for e in evaluation.evaluated],
+            "proof": b64url(evaluation.proof),
+        }
         return 200, {}, json.dumps({"epoch": 1, "shares": [share]}).encode()
 
     with answering(respond) as url:
@@ -140,7 +144,7 @@ def test_a_retry_after_a_cut_connection_makes_one_report(running: Running, conne
         assert acme.reports.withdraw(sent.report.id, "duplicate").replayed
         between.cut_answers = 1
         batch = acme.reports.create_many([(buyer, report_arguments()) for _ in range(3)])
-        assert [one.state for one in batch] == ["accepted"] * 3
+        assert [delivery.state for delivery in batch] == ["accepted"] * 3
         assert acme.outbox.list() == []
 
 
@@ -152,11 +156,11 @@ def test_reports_wait_out_an_outage(running: Running, connect: Connect) -> None:
         known = acme.reports.create(buyer, **report_arguments()).report
         assert known is not None
         between.refuse = True
-        one = acme.reports.create(buyer, **report_arguments(order=orders[0]))
+        delivery = acme.reports.create(buyer, **report_arguments(order=orders[0]))
         two, three = acme.reports.create_many([(buyer, report_arguments(order=order)) for order in orders[1:]])
         change = acme.reports.withdraw(known.id, "wrong_facts")
-        assert [result.state for result in (one, two, three, change)] == ["pending"] * 4
-        assert isinstance(one.error, Unavailable)
+        assert [result.state for result in (delivery, two, three, change)] == ["pending"] * 4
+        assert isinstance(delivery.error, Unavailable)
         assert [result.state for result in acme.outbox.flush()] == ["pending"] * 4
         between.refuse = False
         acme.close()
@@ -165,7 +169,7 @@ def test_reports_wait_out_an_outage(running: Running, connect: Connect) -> None:
         results = again.outbox.flush()
         assert [result.state for result in results] == ["accepted"] * 4
         assert [result.idempotency_key for result in results] == [
-            one.idempotency_key,
+            delivery.idempotency_key,
             two.idempotency_key,
             three.idempotency_key,
             change.idempotency_key,
@@ -184,7 +188,10 @@ def test_an_own_idempotency_key_sends_what_is_stored(running: Running, connect: 
         first = acme.reports.create(buyer, **report_arguments(order=order), idempotency_key=key)
         between.refuse = False
         second = acme.reports.create(buyer, **report_arguments(order="ignored"), idempotency_key=key)
-        assert [(one.idempotency_key, one.state) for one in (first, second)] == [(key, "pending"), (key, "accepted")]
+        assert [(delivery.idempotency_key, delivery.state) for delivery in (first, second)] == [
+            (key, "pending"),
+            (key, "accepted"),
+        ]
         assert len(reports_of(acme, order)) == 1
         with pytest.raises(IdempotencyMismatch):  # delivered and forgotten here; the ledger remembers
             acme.reports.create(buyer, **report_arguments(), idempotency_key=key)
@@ -197,13 +204,13 @@ from ledger.client import RefundLedger
 suite, key, state, order, phone = sys.argv[1:]
 ledger = RefundLedger(suite, key, state_dir=state)
 buyer = ledger.tag(phone=phone)
-real = ledger._transport.send
+real = ledger._session.transport.send
 def send(method, path, *rest, **more):
     answer = real(method, path, *rest, **more)
     if path == "/v1/reports":
         os.kill(os.getpid(), 9)  # the ledger has answered, the SDK has not noticed
     return answer
-ledger._transport.send = send
+ledger._session.transport.send = send
 ledger.reports.create(buyer, **report_arguments(order=order))
 """
 
@@ -254,12 +261,12 @@ def test_after_a_day_the_ledger_is_asked_before_sending_again(
         assert acme.reports.withdraw(known.id, "other").state == "pending"
         between.cut_answers, between.refuse = 0, False
         if delivered:  # taken back meanwhile by a colleague: sending it again would report the person anew
-            (made,) = reports_of(acme, orders[0])
-            connect("acme", state_dir=tmp_path / "colleague").reports.withdraw(made, "wrong_person")
+            (report_id,) = reports_of(acme, orders[0])
+            connect("acme", state_dir=tmp_path / "colleague").reports.withdraw(report_id, "wrong_person")
         _age_outbox(tmp_path / "state-acme", 30)
         _forget_keys(running)
         results = acme.outbox.flush()
-        assert [one.state for one in results] == ["accepted", "accepted"]
+        assert [result.state for result in results] == ["accepted", "accepted"]
         (only,) = reports_of(acme, orders[0])
         assert acme.reports.get(only).status == ("withdrawn" if delivered else "counting")
         assert acme.reports.get(known.id).status == "withdrawn"

@@ -122,20 +122,24 @@ def test_all_refused_are_discarded_and_nothing_else(tmp_path: Path) -> None:
 def test_what_waits_is_counted_with_its_age(tmp_path: Path) -> None:
     box = Outbox(tmp_path / "outbox.db")
     nothing = box.waiting()
-    assert {state: one.count for state, one in nothing.items()} == {"pending": 0, "parked": 0, "refused": 0}
+    assert {state: state_count.count for state, state_count in nothing.items()} == {
+        "pending": 0,
+        "parked": 0,
+        "refused": 0,
+    }
     assert nothing["pending"].oldest_age(NOW) is None
     for hours, key in enumerate(("old", "newer")):
         box.add([New(key, "report", "/v1/reports", b"x")], NOW + timedelta(hours=hours))
     box.add([New("gone", "withdraw", "/v1/reports/rp_1/withdraw", b"x")], NOW - timedelta(days=1))
     box.failed([Verdict("gone", "refused", NotFound("Unknown."))], NOW)
-    found = box.waiting()
-    assert (found["pending"].count, found["refused"].count) == (2, 1)
-    assert found["pending"].oldest_age(NOW + timedelta(hours=3)) == timedelta(hours=3)
+    waiting = box.waiting()
+    assert (waiting["pending"].count, waiting["refused"].count) == (2, 1)
+    assert waiting["pending"].oldest_age(NOW + timedelta(hours=3)) == timedelta(hours=3)
     box.close()
 
 
 def test_a_refused_item_takes_what_is_sent_under_its_key_next(tmp_path: Path) -> None:
-    """A refusal changed nothing, so what was put right may go under the same key."""
+    """A refusal changed nothing, so a corrected report may be sent under the same key."""
     box = Outbox(tmp_path / "outbox.db")
     box.add([New("k", "report", "/v1/reports", b"wrong")], NOW)
     box.failed([Verdict("k", "refused", OrderAlreadyReported("Reported."))], NOW)
@@ -196,8 +200,8 @@ def test_a_file_of_the_first_version_opens_and_goes_on(tmp_path: Path) -> None:
     assert box.expire(NOW + timedelta(days=330), timedelta(days=30)) == 1
     again = Outbox(path)
     assert [item.idempotency_key for item in again.items()] == ["a", "c"]
-    for one in (box, again, earlier):
-        one.close()
+    for outbox in (box, again, earlier):
+        outbox.close()
 
 
 def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:

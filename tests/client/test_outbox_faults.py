@@ -1,5 +1,5 @@
-"""The outbox against a running ledger: what one item is told stops no other, what is unfit is never stored, what is
-parked is tried again, and nothing of a person stays there longer than it must."""
+"""The outbox against a running ledger: the answer to one item stops no other, unfit items are never stored, parked ones
+are tried again, and nothing of a person stays longer than needed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
 from ledger.server.appeals import staff_actions
 from ledger.server.records.transaction import Context
-from tests.client.report_desk import START, report_of
+from tests.client.report_server import START, report_of
 from tests.client.test_outbox import first_file
 from tests.faulty import PROMPT_SECONDS, answering, free_port, proxy
 from tests.kit import Connect, Running, person, report_arguments, reports_of
@@ -79,7 +79,7 @@ def test_an_old_withdrawal_of_an_unknown_report_stops_nothing(connect: Connect, 
     aged(tmp_path / "state-acme", 30)
     first, *others = acme.outbox.flush()
     assert (first.state, first.error and first.error.code) == ("refused", "not_found")
-    assert [one.state for one in others] == ["accepted"] * 3
+    assert [delivery.state for delivery in others] == ["accepted"] * 3
     assert [len(reports_of(acme, order)) for order in orders] == [1, 1, 1]
     assert [item.operation for item in acme.outbox.list()] == ["withdraw"]
 
@@ -95,7 +95,7 @@ def test_a_report_waits_for_the_withdrawal_before_it(connect: Connect, tmp_path:
     assert down.reports.withdraw(first.id, "wrong_facts").state == "pending"
     again = report_arguments(order=order, notice_sent_at=datetime.now(UTC) + timedelta(seconds=2))
     assert down.reports.create(buyer, **again).state == "pending"
-    assert [one.state for one in acme.outbox.flush()] == ["accepted", "accepted"]
+    assert [delivery.state for delivery in acme.outbox.flush()] == ["accepted", "accepted"]
     assert len(reports_of(acme, order)) == 2
     with sqlite3.connect(tmp_path / "state-acme" / OUTBOX_FILE) as database:  # the report has its turn first
         assert database.execute("SELECT count(*) FROM item").fetchone() == (0,)
@@ -111,7 +111,7 @@ def test_a_report_whose_order_is_being_withdrawn_is_not_refused(connect: Connect
     assert down.reports.withdraw(first.id, "wrong_facts").state == "pending"
     early = acme.reports.create(buyer, **report_arguments(order=order))
     assert (early.state, early.error and early.error.code) == ("pending", "order_already_reported")
-    states = [one.state for one in acme.outbox.flush()]
+    states = [delivery.state for delivery in acme.outbox.flush()]
     assert states[0] == "accepted", states
     assert states[1] in ("accepted", "refused"), "the notice may be too old for a further report by now"
 
@@ -141,7 +141,7 @@ def test_a_parked_correction_is_tried_again_on_its_schedule(connect: Connect, re
     with sqlite3.connect(Path(str(acme._session.state_dir)) / OUTBOX_FILE) as database:
         database.execute("UPDATE item SET retry_at = '2026-01-01T00:00:00Z'")
     database.close()
-    assert [one.state for one in acme.outbox.flush()] == ["accepted"]
+    assert [delivery.state for delivery in acme.outbox.flush()] == ["accepted"]
     assert acme.outbox.list() == []
 
 
@@ -154,7 +154,7 @@ def test_what_is_parked_can_be_dropped_or_tried_at_once(connect: Connect) -> Non
     correction = report_arguments(order=order, replaces=first.id, notice_sent_at=datetime.now(UTC))
     key = acme.reports.create(acme.tag(**who), **correction).idempotency_key
     acme.outbox.retry(key)
-    assert [one.state for one in acme.outbox.flush()] == ["parked"]
+    assert [delivery.state for delivery in acme.outbox.flush()] == ["parked"]
     acme.outbox.discard(key)
     assert acme.outbox.list() == []
 
@@ -163,14 +163,14 @@ def test_a_report_that_rests_on_a_contested_one_is_parked(connect: Connect) -> N
     acme, bazaar = connect("acme"), connect("bazaar")
     people = [person(), person()]
     linked = [acme.reports.create(acme.tag(**who), **report_arguments()).report for who in people]
-    ids = [one.id for one in linked if one is not None]
+    ids = [report.id for report in linked if report is not None]
     items = [evidence("linked_instrument", sha256=secrets.token_bytes(32), report_id=number) for number in ids]
     farm = report_arguments(conduct="account_farm", evidence=items)
     (case,) = bazaar.appeals.open([ids[0]], "wrong_facts", "I sent it back.", "en", bazaar.tag(**people[0]))
     parked = acme.reports.create(acme.tag(**person()), **farm)
     assert (parked.state, parked.error and parked.error.code) == ("parked", "linked_report_invalid")
     bazaar.appeals.withdraw(case.id)
-    assert [one.state for one in acme.outbox.flush(parked=True)] == ["accepted"]
+    assert [delivery.state for delivery in acme.outbox.flush(parked=True)] == ["accepted"]
     acme.reports.withdraw(ids[1], "wrong_facts")
     with pytest.raises(LinkedReportInvalid):
         acme.reports.create(acme.tag(**person()), **{**farm, "order": secrets.token_hex(8)})
@@ -247,8 +247,8 @@ def test_unfit_keys_that_an_earlier_version_stored_are_refused_alone(connect: Co
     path.unlink()
     rows = [(key, "report", "/v1/reports", content, "pending") for key in ("订单-1", "a\nb", "fit")]
     first_file(path, *rows, ("odd", "report", "/v1/reports", b"{", "pending"))
-    found = {one.idempotency_key: one for one in acme.outbox.flush()}
-    assert {key: one.state for key, one in found.items()} == {
+    deliveries = {delivery.idempotency_key: delivery for delivery in acme.outbox.flush()}
+    assert {key: delivery.state for key, delivery in deliveries.items()} == {
         "订单-1": "refused",
         "a\nb": "refused",
         "fit": "accepted",
@@ -315,10 +315,10 @@ def test_closing_tells_what_still_waits(connect: Connect, tmp_path: Path, caplog
         down.reports.create(buyer, **report_arguments())
     with caplog.at_level(logging.WARNING, "refund_ledger"):
         down.close()
-    (told,) = [record.getMessage() for record in caplog.records if record.name == "refund_ledger"]
-    assert "2 items wait" in told
+    (message,) = [record.getMessage() for record in caplog.records if record.name == "refund_ledger"]
+    assert "2 items wait" in message
     caplog.clear()
-    assert [one.state for one in acme.outbox.flush()] == ["accepted", "accepted"]
+    assert [delivery.state for delivery in acme.outbox.flush()] == ["accepted", "accepted"]
     with caplog.at_level(logging.WARNING, "refund_ledger"):
         acme.close()
     assert not caplog.records
@@ -342,7 +342,7 @@ def test_the_same_report_under_the_same_key_gets_the_same_answer(connect: Connec
         acme.reports.create(acme.tag(**person()), **arguments)
     assert acme.outbox.list() == [], "what is known to be another report is not stored"
     for buyer in (who, person()):
-        for element in [one.element for one in acme.tag(**buyer).subjects]:
+        for element in [subject.element for subject in acme.tag(**buyer).subjects]:
             assert element is not None
             assert element not in (tmp_path / "state-acme" / OUTBOX_FILE).read_bytes()
 
@@ -380,9 +380,9 @@ def test_a_batch_never_ends_with_one_of_its_items(connect: Connect) -> None:
     ]
     batch[0][1]["order"] = f"first-{secrets.token_hex(4)}"
     results = acme.reports.create_many(batch)
-    assert [one.state for one in results] == ["accepted", *["refused"] * (len(batch) - 2), "accepted"]
-    assert [one.index for one in results] == list(range(len(batch)))
-    assert all(isinstance(one.error, LedgerError) for one in results[1:-1])
+    assert [result.state for result in results] == ["accepted", *["refused"] * (len(batch) - 2), "accepted"]
+    assert [result.index for result in results] == list(range(len(batch)))
+    assert all(isinstance(result.error, LedgerError) for result in results[1:-1])
     assert (results[0].order or "").startswith("first-")
     assert results[2].order == "nobody"
     assert "did you mean amount_minor?" in str(results[1].error)
@@ -394,12 +394,12 @@ def test_a_batch_never_ends_with_one_of_its_items(connect: Connect) -> None:
 def test_one_outcome_each_for_people_who_are_none(connect: Connect) -> None:
     acme = connect()
     odd: list[Any] = [person(), {"phone": "1"}, {}, None, {"phone": None}, {"shoe": "44"}, person()]
-    found = acme.tag_many(odd)
-    assert [isinstance(one, Buyer) for one in found] == [True, *[False] * 5, True]
-    assert [one.details["index"] for one in found if isinstance(one, LedgerError)] == [1, 2, 3, 4, 5]
+    outcomes = acme.tag_many(odd)
+    assert [isinstance(outcome, Buyer) for outcome in outcomes] == [True, *[False] * 5, True]
+    assert [outcome.details["index"] for outcome in outcomes if isinstance(outcome, LedgerError)] == [1, 2, 3, 4, 5]
     assert acme.tag_many([]) == []
     with pytest.raises(InvalidInput):
-        buyers(found)
+        buyers(outcomes)
 
 
 # --- batches as a whole -----------------------------------------------------------------------------------------------
@@ -426,7 +426,7 @@ def test_a_proxy_that_refuses_long_requests_gets_shorter_ones(running: Running, 
     with answering(respond) as url:
         narrow = connect("acme", url=url)
         results = narrow.reports.create_many([(buyer, report_arguments()) for buyer in people])
-    assert [one.state for one in results] == ["accepted"] * 9
+    assert [result.state for result in results] == ["accepted"] * 9
     assert 0 < refused[0] < 9
     assert real.outbox.list() == []
 
@@ -452,7 +452,7 @@ def test_what_keeps_a_process_out_refuses_nothing_and_ends_a_flush(tmp_path: Pat
     reports = [New(f"k{n}", "report", "/v1/reports", encode(report_of(f"r{n}"))) for n in range(50)]
     outbox.add(reports, START)
     results = OutboxSender(transport, outbox, lambda: START, 5.0, 5.0, bytes).flush()
-    assert {(one.state, type(one.error)) for one in results} == {("pending", type(error))}
+    assert {(result.state, type(result.error)) for result in results} == {("pending", type(error))}
     assert len(sent) == 1
     assert len(outbox.items("pending")) == 50
     outbox.close()
@@ -473,7 +473,7 @@ def test_a_path_that_a_proxy_made_of_ours_refuses_nothing(connect: Connect, runn
         astray = connect("acme", url=url, budget_seconds=0.5, connect_budget_seconds=2)
         assert astray.reports.create(buyer, **report_arguments()).state == "pending"
         assert astray.lookup(buyer, order="A-1", consent_ref=CONSENT).unavailable_because == "proxy_answer"
-        assert [one.state for one in astray.outbox.list()] == ["pending"]
+        assert [item.state for item in astray.outbox.list()] == ["pending"]
 
 
 def test_a_file_that_another_process_holds_keeps_no_lookup_waiting(connect: Connect) -> None:
@@ -484,7 +484,7 @@ def test_a_file_that_another_process_holds_keeps_no_lookup_waiting(connect: Conn
     other = connect("acme")
     with sqlite3.connect(path, isolation_level=None) as held:
         held.execute("BEGIN IMMEDIATE")
-        opening = threading.Thread(target=other.outbox)
+        opening = threading.Thread(target=other.outbox.list)
         opening.start()
         started = time.monotonic()
         other.tag(**person())
@@ -505,9 +505,11 @@ def test_an_outage_ends_a_flush_after_one_request(connect: Connect, tmp_path: Pa
             down.reports.withdraw("rp_Xk3mPq9aZZ", "other")
         before = between.connections
         results = down.outbox.flush()
-        assert [one.state for one in results] == ["pending"] * 5
-        assert all(isinstance(one.error, Unavailable) for one in results)
+        assert [result.state for result in results] == ["pending"] * 5
+        assert all(isinstance(result.error, Unavailable) for result in results)
         assert between.connections - before <= 3, "not five times the retries"
-        assert {one.error.code for one in acme.outbox.flush() if one.error} == {NotFound.code}, "the same outbox"
+        assert {delivery.error.code for delivery in acme.outbox.flush() if delivery.error} == {NotFound.code}, (
+            "the same outbox"
+        )
     with pytest.raises(InvalidRequest):
         acme.reports.withdraw(report.id, "nothing")

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.client.report_desk import KINDS, Stage, Story, stage
+from tests.client.report_server import KINDS, Stage, Story, stage
 
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with stage(tmp_path_factory.mktemp("stories")) as made:
-        yield made
+    with stage(tmp_path_factory.mktemp("stories")) as stage_used:
+        yield stage_used
 
 
 STORIES = st.builds(

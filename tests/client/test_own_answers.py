@@ -40,11 +40,11 @@ class Mixer:
         sent = {}
         if waiting := [item for item in self.mixed.outbox.list("pending") if item.path == path]:
             sent = {"Idempotency-Key": waiting[-1].idempotency_key}
-        found = self.real._session.transport.send(method, path, Deadline(10), content=body or None, headers=sent)
-        repeated = {name: found.headers[name] for name in ("idempotency-key",) if name in found.headers}
-        answer: Answer = (found.status, repeated if self.headers else {}, found.body)
+        real = self.real._session.transport.send(method, path, Deadline(10), content=body or None, headers=sent)
+        repeated = {name: real.headers[name] for name in ("idempotency-key",) if name in real.headers}
+        answer: Answer = (real.status, repeated if self.headers else {}, real.body)
         if path.endswith("/batch"):
-            return found.status, {}, json.dumps(self.change(json.loads(found.body))).encode()
+            return real.status, {}, json.dumps(self.change(json.loads(real.body))).encode()
         sort = method + path.split("?")[0].rpartition("/")[2][:3]
         earlier, self.before[sort] = self.before.get(sort, answer), answer
         return earlier if sort in self.late else answer
@@ -52,10 +52,10 @@ class Mixer:
 
 @contextmanager
 def mixer(running: Running, connect: Connect, *, headers: bool = False) -> Iterator[tuple[Mixer, RefundLedger]]:
-    made = Mixer(running, connect("acme"), headers=headers)
-    with answering(made.respond) as url:
-        made.mixed = connect("acme", url=url, budget_seconds=20)
-        yield made, made.mixed
+    mixer = Mixer(running, connect("acme"), headers=headers)
+    with answering(mixer.respond) as url:
+        mixer.mixed = connect("acme", url=url, budget_seconds=20)
+        yield mixer, mixer.mixed
 
 
 def reported(ledger: RefundLedger, order: str) -> str:
@@ -99,8 +99,13 @@ def test_the_answer_about_another_change_is_not_taken(running: Running, connect:
                 change()
             assert caught.value.details["compared"] == ("idempotency_key" if headers else "id")
     real = connect("acme")
-    assert [one.state for one in real.outbox.flush()] == ["accepted"] * 2
-    assert [real.reports.get(one).withdrawal_reason for one in ids] == ["wrong_person", None, "duplicate", None]
+    assert [delivery.state for delivery in real.outbox.flush()] == ["accepted"] * 2
+    assert [real.reports.get(report_id).withdrawal_reason for report_id in ids] == [
+        "wrong_person",
+        None,
+        "duplicate",
+        None,
+    ]
     assert real.reports.get(ids[3]).restituted_at is not None
 
 
@@ -109,13 +114,13 @@ def test_each_result_of_a_batch_is_about_its_own_report(running: Running, connec
         return {"results": value["results"][::-1]}
 
     def swap_reports(value: dict[str, Any]) -> dict[str, Any]:
-        one, two = value["results"]
-        return {"results": [{**one, "report": two["report"]}, {**two, "report": one["report"]}]}
+        first, second = value["results"]
+        return {"results": [{**first, "report": second["report"]}, {**second, "report": first["report"]}]}
 
     def same_order(value: dict[str, Any]) -> dict[str, Any]:
-        one, two = value["results"]
-        forged = {**two["report"], "order_ref": one["report"]["order_ref"]}
-        return {"results": [{**one, "report": forged}, two]}
+        first, second = value["results"]
+        forged = {**second["report"], "order_ref": first["report"]["order_ref"]}
+        return {"results": [{**first, "report": forged}, second]}
 
     with mixer(running, connect) as (between, mixed):
         buyers = mixed.tag_many([person(), person()])
@@ -126,10 +131,12 @@ def test_each_result_of_a_batch_is_about_its_own_report(running: Running, connec
         ):
             between.change = change
             results = mixed.reports.create_many([(buyer, report_arguments()) for buyer in buyers])
-            assert [one.error and one.error.details["compared"] for one in results] == compared
-            assert [one.state for one in results] == ["accepted" if one is None else "pending" for one in compared]
+            assert [result.error and result.error.details["compared"] for result in results] == compared
+            assert [result.state for result in results] == [
+                "accepted" if difference is None else "pending" for difference in compared
+            ]
     waiting = connect("acme").outbox.flush()
-    assert [one.state for one in waiting] == ["accepted"] * 5
+    assert [delivery.state for delivery in waiting] == ["accepted"] * 5
 
 
 def test_what_is_read_is_about_what_was_asked(running: Running, connect: Connect) -> None:
@@ -153,6 +160,6 @@ def test_the_service_repeats_the_id_of_each_request(connect: Connect) -> None:
     reported(acme, order)
     with pytest.raises(OrderAlreadyReported) as refused:
         reported(acme, order)
-    ids = [str(one.value.details["request_id"]) for one in (missing, refused)]
-    assert all(one.startswith("rcl-") and len(one) == 26 for one in ids)
+    ids = [str(caught.value.details["request_id"]) for caught in (missing, refused)]
+    assert all(request_id.startswith("rcl-") and len(request_id) == 26 for request_id in ids)
     assert len(set(ids)) == 2

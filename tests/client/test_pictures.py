@@ -24,7 +24,7 @@ COMMON = PictureReuse(0, 0, 0, more=False, common=True)
 
 
 def some_picture() -> PictureHash:
-    """A picture that nobody has used."""
+    """A picture that was never used."""
     half = secrets.token_bytes(16)
     return PictureHash((half + bytes(255 - byte for byte in half)).hex(), 80)
 
@@ -33,8 +33,14 @@ def report(ledger: RefundLedger, who: dict[str, str], *pictures: PictureHash, **
     """A report with these pictures; its id."""
     uploaded = claim_upload(datetime(2024, 1, 1, tzinfo=UTC))
     items = [
-        evidence("original_file", sha256=secrets.token_bytes(32), pdq=one.pdq, pdq_quality=one.quality, origin=uploaded)
-        for one in pictures
+        evidence(
+            "original_file",
+            sha256=secrets.token_bytes(32),
+            pdq=picture.pdq,
+            pdq_quality=picture.quality,
+            origin=uploaded,
+        )
+        for picture in pictures
     ]
     items += [evidence(kind, sha256=secrets.token_bytes(32)) for kind in ("listing_match", "admission")]
     arguments = report_arguments(conduct="edited_image", evidence=items, **changes)
@@ -66,9 +72,9 @@ def test_a_lookup_asks_about_pictures_too(connect: Connect) -> None:
     acme, asker = connect("acme"), connect("asker", lookup_budget_seconds=5)
     picture, who = some_picture(), person()
     report(acme, person(), picture)
-    found = asker.lookup(asker.tag(**who), order="A-1", consent_ref=CONSENT, pictures=[some_picture(), picture])
-    assert (found.tier, found.pictures) == ("clear", (NOBODY, PictureReuse(1, 1, 0, False, False)))
-    assert found.pictures_unavailable_because is None
+    lookup = asker.lookup(asker.tag(**who), order="A-1", consent_ref=CONSENT, pictures=[some_picture(), picture])
+    assert (lookup.tier, lookup.pictures) == ("clear", (NOBODY, PictureReuse(1, 1, 0, False, False)))
+    assert lookup.pictures_unavailable_because is None
     without = asker.lookup(asker.tag(**who), order="A-1", consent_ref=CONSENT)
     assert (without.pictures, without.pictures_unavailable_because) == (None, None)
 
@@ -132,9 +138,9 @@ def test_pictures_cost_a_lookup_neither_its_answer_nor_time(
         ledger = connect("acme", url=url, lookup_budget_seconds=PROMPT_SECONDS / 2)  # two servers on the way
         ledger.connect()
         started = time.perf_counter()
-        found = ledger.lookup(buyer, order="A-1", consent_ref=CONSENT, pictures=[some_picture()])
+        lookup = ledger.lookup(buyer, order="A-1", consent_ref=CONSENT, pictures=[some_picture()])
         assert time.perf_counter() - started < PROMPT_SECONDS
-        assert (found.tier, found.pictures, found.pictures_unavailable_because) == ("clear", None, because)
+        assert (lookup.tier, lookup.pictures, lookup.pictures_unavailable_because) == ("clear", None, because)
         if status == 200:
             with pytest.raises(UnexpectedAnswer):
                 ledger.pictures.search([some_picture()], order="1")
@@ -147,6 +153,6 @@ def test_pictures_cost_a_lookup_neither_its_answer_nor_time(
 def test_an_outage_says_so_of_both(connect: Connect) -> None:
     buyer = connect("acme").tag(**person())
     down = connect("acme", url="http://127.0.0.1:1")
-    found = down.lookup(buyer, order="1", consent_ref=CONSENT, pictures=[some_picture()])
-    assert (found.tier, found.pictures) == ("unavailable", None)
-    assert found.pictures_unavailable_because == "connect"
+    lookup = down.lookup(buyer, order="1", consent_ref=CONSENT, pictures=[some_picture()])
+    assert (lookup.tier, lookup.pictures) == ("unavailable", None)
+    assert lookup.pictures_unavailable_because == "connect"

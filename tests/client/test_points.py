@@ -38,9 +38,9 @@ def test_shares_in_another_spelling_are_false_and_not_remembered() -> None:
         def forge(blinded: Sequence[bytes], choice: int = choice) -> dict[str, Any]:
             answer = holders.evaluate(blinded)
             share = answer["shares"][1]
-            evaluated = [unb64url(one, 32) for one in share["evaluated"]]
+            evaluated = [unb64url(text, 32) for text in share["evaluated"]]
             evaluated[1] = other_spellings(evaluated[1])[choice]
-            share["evaluated"] = [b64url(one) for one in evaluated]
+            share["evaluated"] = [b64url(element) for element in evaluated]
             secret = holders.secrets[share["holder"]]
             share["proof"] = b64url(voprf.generate_proof(secret, blinded, evaluated, secrets.token_bytes(31) + b"\1"))
             return answer

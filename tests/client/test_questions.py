@@ -46,7 +46,7 @@ def changed(**changes: object) -> Callable[[bytes], bytes]:
 
 def without(name: str) -> Callable[[bytes], bytes]:
     """An answer without this member."""
-    return lambda body: json.dumps({key: one for key, one in json.loads(body).items() if key != name}).encode()
+    return lambda body: json.dumps({key: member for key, member in json.loads(body).items() if key != name}).encode()
 
 
 def test_an_answer_that_repeats_another_question_is_an_error(ledger: SmallLedger) -> None:
@@ -73,8 +73,8 @@ def test_what_has_no_place_for_a_question_is_no_answer(ledger: SmallLedger) -> N
     with ledger.connect(lookup_budget_seconds=BUDGET_SECONDS) as acme:
         for name in FORGED:
             ledger.forge("/v1/lookups", without(name))
-            found = acme.lookup(ledger.buyer(WHO), order="1")
-            assert (found.tier, found.unavailable_because) == ("unavailable", "unexpected_answer")
+            lookup = acme.lookup(ledger.buyer(WHO), order="1")
+            assert (lookup.tier, lookup.unavailable_because) == ("unavailable", "unexpected_answer")
 
 
 def test_signed_answers_and_members_of_the_future_are_read(ledger: SmallLedger) -> None:
@@ -93,7 +93,7 @@ def test_answers_of_a_batch_are_each_compared(ledger: SmallLedger) -> None:
         )
 
     with ledger.connect() as acme:
-        assert [type(one) for one in acme.lookup_many(queries)] == [Lookup] * 3
+        assert [type(outcome) for outcome in acme.lookup_many(queries)] == [Lookup] * 3
         for swapped in ((1, 0, 2), (2, 1, 0), (0, 0, 2)):  # the first and the last ask the same
             forge(lambda results, order=swapped: [results[place] for place in order])  # type: ignore[misc]
             with pytest.raises(AnswerMismatch):
@@ -110,7 +110,7 @@ def test_a_query_that_cannot_be_sent_leaves_the_others(ledger: SmallLedger) -> N
         good, bad = acme.lookup_many([Query(buyer, "1"), Query(buyer, "1", half)])
         assert isinstance(good, Lookup)
         assert isinstance(bad, InvalidRequest)
-        assert all(isinstance(one, InvalidRequest) for one in acme.lookup_many([Query(buyer, "1", half)]))
+        assert all(isinstance(outcome, InvalidRequest) for outcome in acme.lookup_many([Query(buyer, "1", half)]))
         with pytest.raises(InvalidRequest):
             acme.lookup(buyer, order="1", refund=half)
 
@@ -119,11 +119,11 @@ def test_a_query_that_cannot_be_sent_leaves_the_others(ledger: SmallLedger) -> N
 
 
 def test_answers_that_come_one_late_are_never_taken(running: Running, connect: Connect) -> None:
-    """As over a connection that two processes share: each is told what the one before asked."""
+    """As over a connection that two processes share: each gets the answer to the question before."""
     real, reporter = connect("acme"), connect("bazaar")
     listed, clear = person(), person()
-    made = reporter.reports.create(reporter.tag(**listed), **report_arguments()).report
-    assert made is not None
+    report = reporter.reports.create(reporter.tag(**listed), **report_arguments()).report
+    assert report is not None
     suite, late = running.suite("acme").read_text(), list[bytes]()
 
     def respond(method: str, path: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
@@ -133,7 +133,7 @@ def test_answers_that_come_one_late_are_never_taken(running: Running, connect: C
         return 200, {}, late[-2] if path == "/v1/lookups" and len(late) > 1 else late[-1]
 
     known, unknown = buyers(real.tag_many([listed, clear]))
-    real.lookup(known, order="1", consent_ref=CONSENT, min_index=made.entry_index + 1)
+    real.lookup(known, order="1", consent_ref=CONSENT, min_index=report.entry_index + 1)
     with answering(respond) as url:
         mixed = connect("acme", url=url, lookup_budget_seconds=BUDGET_SECONDS)
         assert mixed.lookup(known, order="1", consent_ref=CONSENT).tier == "watch"
@@ -147,13 +147,13 @@ def test_the_service_repeats_every_question(connect: Connect) -> None:
     buyer = acme.tag(**person())
     refund = Refund(12_900, "CNY", "damaged")
     for query in (Query(buyer, "1", consent_ref=CONSENT), Query(buyer, "2", refund, "appeal", "同意 1", 1)):
-        found = acme.lookup(
+        lookup = acme.lookup(
             query.buyer, order=query.order, refund=query.refund, purpose=query.purpose,
             consent_ref=query.consent_ref, min_index=query.min_index,
         )  # fmt: skip
         (batched,) = acme.lookup_many([query])
         assert isinstance(batched, Lookup)
-        assert (found.tier, batched.tier) == ("clear", "clear")
+        assert (lookup.tier, batched.tier) == ("clear", "clear")
 
 
 # --- the rule -------------------------------------------------------------------------------------------------------
@@ -175,11 +175,11 @@ REQUESTS = st.builds(
 
 
 @settings(max_examples=25)
-@given(one=REQUESTS, two=REQUESTS)
-def test_no_answer_fits_two_questions(tmp_path_factory: pytest.TempPathFactory, one: Any, two: Any) -> None:
+@given(body=REQUESTS, other_body=REQUESTS)
+def test_no_answer_fits_two_questions(tmp_path_factory: pytest.TempPathFactory, body: Any, other_body: Any) -> None:
     small = SmallLedger(tmp_path_factory.getbasetemp())
     asker = questioner(small)
-    first, second, again = asker.question(one), asker.question(two), asker.question(one)
+    first, second, again = asker.question(body), asker.question(other_body), asker.question(body)
     answers = [small.clear_lookup(question.body) | {"as_of_index": 9} for question in (first, second, again)]
     for place, question in enumerate((first, second, again)):
         for other, answer in enumerate(answers):
@@ -204,9 +204,11 @@ def test_the_nonce_comes_from_the_given_source_and_is_fresh(ledger: SmallLedger)
     asker = questioner(ledger, draw)
     request = query_json(Query(ledger.buyer(WHO), "1"), bytes(32))
     questions = [asker.question(request) for _ in range(3)]
-    assert [unb64url(one.nonce, 16) for one in questions] == drawn
+    assert [unb64url(question.nonce, 16) for question in questions] == drawn
     assert len(set(drawn)) == 3
-    assert [unb64url(one.digest, 32) for one in questions] == [question_digest(request, nonce) for nonce in drawn]
+    assert [unb64url(question.digest, 32) for question in questions] == [
+        question_digest(request, nonce) for nonce in drawn
+    ]
 
 
 # --- an index below what was seen -----------------------------------------------------------------------------------
@@ -255,7 +257,7 @@ def test_servers_that_are_200_ms_behind_are_never_accused(steps: list[tuple[floa
 @settings(max_examples=50)
 @given(steps=st.lists(st.tuples(st.floats(0, 1), st.integers(1, 5)), min_size=1, max_size=20))
 def test_a_log_that_was_cut_back_is_found_out(steps: list[tuple[float, int]]) -> None:
-    """However often it was asked meanwhile, what was told is settled after twice the time at the latest."""
+    """After twice the time at the latest the floor covers what was answered, however many questions came between."""
     now, size = 0.0, 0
     seen = Watermark(lambda: now)
     for pause, entries in steps:
@@ -273,7 +275,7 @@ def test_a_log_that_was_cut_back_is_found_out(steps: list[tuple[float, int]]) ->
 
 
 def reasons_of(acme: RefundLedger, buyer: Buyer) -> list[tuple[str, str, str]]:
-    return [(one.code, one.en, one.zh_cn) for one in acme.lookup(buyer, order="1").reasons]
+    return [(reason.code, reason.en, reason.zh_cn) for reason in acme.lookup(buyer, order="1").reasons]
 
 
 def test_a_reason_that_this_version_does_not_know_is_explained_by_the_ledger(ledger: SmallLedger) -> None:

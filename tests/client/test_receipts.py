@@ -48,19 +48,19 @@ def test_a_log_that_told_another_history_is_caught(running: Running, connect: Co
 def test_a_receipt_must_be_of_this_very_report(connect: Connect) -> None:
     acme, bazaar = connect("acme"), connect("bazaar")
     buyer = acme.tag(**person())
-    one, two = (acme.reports.create(buyer, **report_arguments()).report for _ in range(2))
-    assert one is not None
-    assert two is not None
-    text, key = acme.reports.receipt(one).text, acme.public_keys
-    check_receipt(text, one.id, acme.suite, key, one)
+    first, second = (acme.reports.create(buyer, **report_arguments()).report for _ in range(2))
+    assert first is not None
+    assert second is not None
+    text, key = acme.reports.receipt(first).text, acme.public_keys
+    check_receipt(text, first.id, acme.suite, key, first)
     with pytest.raises(InvalidReceipt):
-        check_receipt(text, two.id, acme.suite, key)
+        check_receipt(text, second.id, acme.suite, key)
     with pytest.raises(InvalidReceipt):
-        check_receipt(text, one.id, acme.suite, key, two)
+        check_receipt(text, first.id, acme.suite, key, second)
     with pytest.raises(InvalidReceipt):
-        check_receipt(text, one.id, bazaar.suite, bazaar.public_keys)
+        check_receipt(text, first.id, bazaar.suite, bazaar.public_keys)
     with pytest.raises(InvalidReceipt):
-        check_receipt(text, one.id, acme.suite, bazaar.public_keys)
+        check_receipt(text, first.id, acme.suite, bazaar.public_keys)
 
 
 def test_one_changed_character_anywhere_spoils_a_receipt(connect: Connect) -> None:

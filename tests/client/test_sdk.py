@@ -105,7 +105,7 @@ def test_what_the_rules_refuse_is_refused_before_it_is_sent(connect: Connect) ->
     for changes, error in cases:
         with pytest.raises(error):
             acme.reports.create(buyer, **report_arguments(**changes))
-    tagged = type(buyer)(buyer.epoch, tuple(SubjectIds(one.kind, one.tag) for one in buyer.subjects))
+    tagged = type(buyer)(buyer.epoch, tuple(SubjectIds(subject.kind, subject.tag) for subject in buyer.subjects))
     with pytest.raises(SubjectsInvalid):
         acme.reports.create(tagged, **report_arguments())
     with pytest.raises(StaleEpoch):
@@ -124,7 +124,7 @@ def test_what_the_ledger_refuses_is_raised_by_name_and_kept(connect: Connect) ->
     item = acme.outbox.list()[0]
     assert (item.state, item.error and item.error["code"]) == ("refused", "order_already_reported")
     acme.outbox.retry(item.idempotency_key)
-    assert [one.state for one in acme.outbox.flush()] == ["refused"]
+    assert [delivery.state for delivery in acme.outbox.flush()] == ["refused"]
     acme.outbox.discard(item.idempotency_key)
     assert acme.outbox.list() == []
     with pytest.raises(RestitutionInvalid):
@@ -147,12 +147,15 @@ def test_a_batch_with_a_bad_report_leaves_the_others(connect: Connect) -> None:
             (people[3], report_arguments(order=order)),  # refused by the ledger
         ]
     )
-    assert [one.state for one in results] == ["accepted", "refused", "accepted", "refused"]
-    assert [one.error.code for one in results if one.error] == ["evidence_insufficient", "order_already_reported"]
+    assert [result.state for result in results] == ["accepted", "refused", "accepted", "refused"]
+    assert [result.error.code for result in results if result.error] == [
+        "evidence_insufficient",
+        "order_already_reported",
+    ]
     assert [item.state for item in acme.outbox.list()] == ["refused"]
-    for one in results:
-        if one.report is not None:
-            assert acme.reports.receipt(one.report).receipt.index == one.report.entry_index
+    for result in results:
+        if result.report is not None:
+            assert acme.reports.receipt(result.report).receipt.index == result.report.entry_index
 
 
 def test_many_lookups_each_get_their_own_answer(connect: Connect) -> None:
@@ -167,8 +170,8 @@ def test_many_lookups_each_get_their_own_answer(connect: Connect) -> None:
         Query(known, "C", purpose="curiosity", consent_ref=CONSENT),
         Query(known, "D", min_index=seen, consent_ref=CONSENT),
     ]
-    found = acme.lookup_many(queries)
-    assert [one.tier if isinstance(one, Lookup) else one.code for one in found] == [
+    outcomes = acme.lookup_many(queries)
+    assert [outcome.tier if isinstance(outcome, Lookup) else outcome.code for outcome in outcomes] == [
         "watch",
         "clear",
         "invalid_request",
@@ -179,7 +182,7 @@ def test_many_lookups_each_get_their_own_answer(connect: Connect) -> None:
 def test_reports_are_paged_newest_first(connect: Connect) -> None:
     corner = connect("corner")
     sent = [corner.reports.create(corner.tag(**person()), **report_arguments()).report for _ in range(3)]
-    ids = [one.id for one in sent if one is not None]
+    ids = [report.id for report in sent if report is not None]
     page = corner.reports.list(limit=2)
     assert page.has_more
     rest = corner.reports.list(limit=2, starting_after=page.reports[-1].id)

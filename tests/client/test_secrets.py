@@ -59,10 +59,10 @@ def test_tokens_are_reused_until_shortly_before_they_end() -> None:
 
 def test_signing_key_is_made_once_with_mode_0600(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "acme.pem"
-    made = load_or_create_signing_key(path)
+    key = load_or_create_signing_key(path)
     assert path.stat().st_mode & 0o777 == 0o600
-    assert load_signing_key(path).private_bytes_raw() == made.private_bytes_raw()
-    assert load_or_create_signing_key(path).private_bytes_raw() == made.private_bytes_raw()
+    assert load_signing_key(path).private_bytes_raw() == key.private_bytes_raw()
+    assert load_or_create_signing_key(path).private_bytes_raw() == key.private_bytes_raw()
 
 
 def test_unfit_key_files_are_refused(tmp_path: Path) -> None:
@@ -101,11 +101,11 @@ def test_public_keys_of_a_file(tmp_path: Path) -> None:
 def test_a_public_key_is_enrolled_without_its_private_one(tmp_path: Path) -> None:
     private, public = tmp_path / "acme.pem", public_key_path(tmp_path / "acme.pem")
     assert public.name == "acme.public.pem"
-    made = load_or_create_public_key(private)
-    assert load_signing_key(private).public_key() == made, "made, because there was none"
-    block = made.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    public_key = load_or_create_public_key(private)
+    assert load_signing_key(private).public_key() == public_key, "made, because there was none"
+    block = public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     public.write_bytes(block)
-    assert load_or_create_public_key(public) == load_or_create_public_key(private) == made
+    assert load_or_create_public_key(public) == load_or_create_public_key(private) == public_key
     for wrong in (block + block, b"nothing", block[:50]):
         public.write_bytes(wrong)
         public.chmod(0o600)
@@ -121,7 +121,7 @@ def test_services_that_start_together_agree_on_the_order_key(tmp_path: Path) -> 
         keys = set(pool.map(lambda _: load_or_create_order_key(path), range(16)))
     assert len(keys) == 1
     assert len(keys.pop()) == 32
-    assert [one.name for one in tmp_path.iterdir()] == ["acme.order.key"], "no temporary file is left"
+    assert [path.name for path in tmp_path.iterdir()] == ["acme.order.key"], "no temporary file is left"
     path.write_text("short")
     with pytest.raises(ConfigurationError):
         load_or_create_order_key(path)

@@ -1,4 +1,4 @@
-"""What a server, or somebody between, could show instead of the true snapshot: each is refused by name."""
+"""False snapshots that a server, or an attacker on the network, could show: each is refused by name."""
 
 from __future__ import annotations
 
@@ -44,25 +44,25 @@ def list_somebody(ledger: SmallLedger, **changes: Any) -> None:
 
 
 def _other_key(ledger: SmallLedger) -> None:
-    manifest = ledger.made[-1].manifest
+    manifest = ledger.published[-1].manifest
     ledger.forge_latest(signature=b64url(sign_manifest(manifest, Ed25519PrivateKey.generate())))
 
 
 def _altered(ledger: SmallLedger) -> None:
-    body = ledger.made[-1].latest["manifest"]
+    body = ledger.published[-1].latest["manifest"]
     ledger.forge_latest(manifest={**body, "cut": body["cut"] + 1})
 
 
 def _another_in_the_log(ledger: SmallLedger) -> None:
     """Signed with the true key, but made for this member alone: the log holds another one."""
-    manifest = replace(ledger.made[-1].manifest, buckets_root=secrets.token_bytes(32))
+    manifest = replace(ledger.published[-1].manifest, buckets_root=secrets.token_bytes(32))
     ledger.forge_latest(manifest=manifest_body(manifest), signature=b64url(sign_manifest(manifest, ledger.log_key)))
 
 
 def _never_logged(ledger: SmallLedger) -> None:
     """With a leaf of its own that no log holds."""
-    manifest = replace(ledger.made[-1].manifest, buckets_root=secrets.token_bytes(32))
-    leaf = json.loads(ledger.made[-1].latest["leaf"]) | {"body": manifest_body(manifest)}
+    manifest = replace(ledger.published[-1].manifest, buckets_root=secrets.token_bytes(32))
+    leaf = json.loads(ledger.published[-1].latest["leaf"]) | {"body": manifest_body(manifest)}
     ledger.forge_latest(
         manifest=manifest_body(manifest),
         signature=b64url(sign_manifest(manifest, ledger.log_key)),
@@ -71,7 +71,7 @@ def _never_logged(ledger: SmallLedger) -> None:
 
 
 def _leaf_of_another_sort(ledger: SmallLedger) -> None:
-    index = ledger.append(GovernanceType.POLICY, ledger.made[-1].latest["manifest"])
+    index = ledger.append(GovernanceType.POLICY, ledger.published[-1].latest["manifest"])
     ledger.forge_latest(leaf=ledger.leaves[index].decode(), proof=ledger.proof(index))
 
 
@@ -80,7 +80,7 @@ def _other_index(ledger: SmallLedger) -> None:
 
 
 def _false_hash(ledger: SmallLedger) -> None:
-    lines = ledger.made[-1].latest["proof"].split("\n")
+    lines = ledger.published[-1].latest["proof"].split("\n")
     lines[2] = "A" * 43 + "="
     ledger.forge_latest(proof="\n".join(lines))
 
@@ -101,16 +101,16 @@ def _two_histories(ledger: SmallLedger) -> None:
 
 
 def _replayed(ledger: SmallLedger) -> None:
-    """An older snapshot, true in itself, that was current when nobody looked."""
-    ledger.made.insert(0, ledger.made[-1])
+    """An older snapshot with true signatures, which no client saw while it was current."""
+    ledger.published.insert(0, ledger.published[-1])
     list_somebody(ledger)
     with ledger.connect() as acme:
         acme.refresh_snapshot()
-    ledger.made.append(ledger.made[0])
+    ledger.published.append(ledger.published[0])
 
 
 def _other_policy(ledger: SmallLedger) -> None:
-    text = ledger.made[-1].latest["policy_toml"]
+    text = ledger.published[-1].latest["policy_toml"]
     ledger.forge_latest(policy_toml=text.replace("expiry_minutes = 15", "expiry_minutes = 16"))
 
 
@@ -189,8 +189,8 @@ def test_a_false_file(
     ledger: SmallLedger, what: str, error: type[LedgerError], change: Callable[[bytes], bytes]
 ) -> None:
     list_somebody(ledger)
-    made = ledger.made[0]
-    ledger.forge(ledger.path(made, what), change)
+    snapshot = ledger.published[0]
+    ledger.forge(ledger.path(snapshot, what), change)
     with ledger.connect() as acme:
         with pytest.raises(error):
             acme.check(ledger.buyer(LISTED))
@@ -204,31 +204,31 @@ def test_a_filter_of_another_version(ledger: SmallLedger) -> None:
     """It is of the same length and whole in itself, but lacks the person."""
     list_somebody(ledger)
     other = fuse.build(secrets.token_bytes(32), secrets.token_bytes(32))
-    assert len(other) == len(ledger.made[0].filter)
-    ledger.forge(ledger.path(ledger.made[0], "filter"), lambda data: other)
+    assert len(other) == len(ledger.published[0].filter)
+    ledger.forge(ledger.path(ledger.published[0], "filter"), lambda data: other)
     with ledger.connect() as acme, pytest.raises(InvalidFilter):
         acme.check(ledger.buyer(LISTED))
 
 
 def _of_another_prefix(ledger: SmallLedger, number: int) -> bytes:
-    made = ledger.made[0]
-    return made.buckets[number ^ 1] + made.paths[number ^ 1]
+    snapshot = ledger.published[0]
+    return snapshot.buckets[number ^ 1] + snapshot.paths[number ^ 1]
 
 
 def _of_another_version(ledger: SmallLedger, number: int) -> bytes:
     list_somebody(ledger)
-    made = ledger.made.pop()
-    return made.buckets[number] + made.paths[number]
+    snapshot = ledger.published.pop()
+    return snapshot.buckets[number] + snapshot.paths[number]
 
 
 def _reordered(ledger: SmallLedger, number: int) -> bytes:
-    bucket, made = ledger.made[0].buckets[number], ledger.made[0]
-    return bucket[128:] + bucket[:128] + made.paths[number]
+    bucket, snapshot = ledger.published[0].buckets[number], ledger.published[0]
+    return bucket[128:] + bucket[:128] + snapshot.paths[number]
 
 
 def _without_the_entry(ledger: SmallLedger, number: int) -> bytes:
     keys = sealed.snapshot_keys(secrets.token_bytes(32), secrets.token_bytes(16))
-    return sealed.pad_bucket([], 64, number, keys) + ledger.made[0].paths[number]
+    return sealed.pad_bucket([], 64, number, keys) + ledger.published[0].paths[number]
 
 
 BUCKETS: dict[str, Callable[[SmallLedger, int], bytes]] = {
@@ -236,10 +236,14 @@ BUCKETS: dict[str, Callable[[SmallLedger, int], bytes]] = {
     "another version": _of_another_version,
     "reordered": _reordered,
     "without the entry": _without_the_entry,
-    "short": lambda ledger, number: ledger.made[0].buckets[number],
+    "short": lambda ledger, number: ledger.published[0].buckets[number],
     "empty": lambda ledger, number: b"",
-    "path altered": lambda ledger, number: ledger.made[0].buckets[number] + _flipped(ledger.made[0].paths[number]),
-    "bit flipped": lambda ledger, number: _flipped(ledger.made[0].buckets[number]) + ledger.made[0].paths[number],
+    "path altered": lambda ledger, number: (
+        ledger.published[0].buckets[number] + _flipped(ledger.published[0].paths[number])
+    ),
+    "bit flipped": lambda ledger, number: (
+        _flipped(ledger.published[0].buckets[number]) + ledger.published[0].paths[number]
+    ),
 }
 
 
@@ -249,7 +253,7 @@ def test_a_false_bucket(ledger: SmallLedger, name: str) -> None:
     buyer = ledger.buyer(LISTED)
     number = prefix(buyer.subjects[0].tag, 3)
     false = BUCKETS[name](ledger, number)
-    ledger.forge(ledger.path(ledger.made[0], f"buckets/{number:08x}"), lambda data: false)
+    ledger.forge(ledger.path(ledger.published[0], f"buckets/{number:08x}"), lambda data: false)
     with ledger.connect() as acme:
         with pytest.raises(InvalidBucket):
             acme.check(buyer, policy="private")

@@ -54,11 +54,11 @@ def test_many_at_once_fetch_each_file_once(ledger: SmallLedger) -> None:
     opened = [ledger.connect() for _ in range(4)]
     try:
         with ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(lambda number: opened[number % 4].check(buyer).events, range(16)))
+            events = list(pool.map(lambda number: opened[number % 4].check(buyer).events, range(16)))
     finally:
-        for one in opened:
-            one.close()
-    assert found == [1] * 16
+        for client in opened:
+            client.close()
+    assert events == [1] * 16
     files = [path for path in ledger.asked() if path.endswith(("filter", "buckets.bin"))]
     assert len(files) == 2
 
@@ -87,10 +87,10 @@ def test_a_damaged_bucket_is_fetched_again(ledger: SmallLedger) -> None:
     buyer = ledger.buyer(LISTED)
     with ledger.connect() as acme:
         acme.check(buyer, policy="private")
-        (path,) = [one for one in folder(ledger).rglob("buckets/*") if one.is_file()]
+        (path,) = [path_found for path_found in folder(ledger).rglob("buckets/*") if path_found.is_file()]
         path.write_bytes(bytes(path.stat().st_size))
         assert acme.check(buyer, policy="private").events == 1
-        assert sum("/buckets/" in one for one in ledger.asked()) == 2
+        assert sum("/buckets/" in path for path in ledger.asked()) == 2
 
 
 def test_one_of_the_day_before_is_replaced_after_midnight(ledger: SmallLedger) -> None:
@@ -120,7 +120,7 @@ def test_a_newer_one_is_fetched_after_an_hour_and_replaces_the_old(ledger: Small
         assert acme.check(buyer).events == 1
         ledger.now += timedelta(minutes=1)
         assert acme.check(buyer).events == 0
-        assert versions(ledger) == [b64url(ledger.made[1].manifest.version)]
+        assert versions(ledger) == [b64url(ledger.published[1].manifest.version)]
         ledger.asked()
         ledger.now += timedelta(hours=1)
         for _ in range(2):
@@ -138,10 +138,10 @@ def test_an_outage_leaves_the_last_one_until_its_end(ledger: SmallLedger) -> Non
         acme.check(buyer)
         ledger.broken = True
         ledger.now += timedelta(hours=23, minutes=59)
-        for one in (acme, ledger.connect()):
-            check = one.check(buyer)
-            assert (check.events, check.expires_at) == (1, ledger.made[0].manifest.not_after)
-            one.close()
+        for client in (acme, ledger.connect()):
+            check = client.check(buyer)
+            assert (check.events, check.expires_at) == (1, ledger.published[0].manifest.not_after)
+            client.close()
     ledger.now += timedelta(minutes=1)
     with ledger.connect() as acme:
         with pytest.raises(Unavailable):
@@ -168,7 +168,7 @@ def test_a_download_that_fails_halfway_leaves_the_one_before(ledger: SmallLedger
         acme.check(buyer)
         ledger.now += timedelta(hours=1)
         ledger.publish()
-        ledger.replace[ledger.path(ledger.made[1], "buckets.bin")] = lambda answer: (
+        ledger.replace[ledger.path(ledger.published[1], "buckets.bin")] = lambda answer: (
             404, {}, b'{"code": "snapshot_unknown", "detail": "Gone."}',
         )  # fmt: skip
         assert acme.check(buyer).events == 1
@@ -190,11 +190,11 @@ def test_a_check_does_not_wait_for_anothers_download(ledger: SmallLedger) -> Non
         return answer
 
     with ledger.connect() as acme, ledger.connect() as other:
-        for one in (acme, other):
-            one.check(buyer)
+        for client in (acme, other):
+            client.check(buyer)
         ledger.now += timedelta(hours=1)
         ledger.publish()
-        ledger.replace[ledger.path(ledger.made[1], "buckets.bin")] = slow
+        ledger.replace[ledger.path(ledger.published[1], "buckets.bin")] = slow
         with ThreadPoolExecutor(1) as pool:
             refreshing = pool.submit(acme.check, buyer)
             assert started.wait(20)
@@ -258,8 +258,8 @@ def certainly_clear(ledger: SmallLedger) -> Buyer:
 
 def outage(ledger: SmallLedger, who: Any) -> tuple[str, str]:
     with ledger.connect(lookup_budget_seconds=5) as acme:
-        found = acme.lookup(who, order="A-1")
-        return found.tier, found.source
+        lookup = acme.lookup(who, order="A-1")
+        return lookup.tier, lookup.source
 
 
 def test_a_local_filter_tells_who_is_clear_in_an_outage(ledger: SmallLedger) -> None:
@@ -270,11 +270,16 @@ def test_a_local_filter_tells_who_is_clear_in_an_outage(ledger: SmallLedger) -> 
         assert acme.lookup(stranger, order="A-1").source == "direct"
     ledger.broken = True
     with ledger.connect(lookup_budget_seconds=5) as acme:
-        found = acme.lookup(stranger, order="A-1")
-        assert (found.tier, found.credit, found.source, found.guidance) == ("clear", 100, "local_filter", ("approve",))
-        assert (found.as_of, found.as_of_index, found.id) == (ledger.now, ledger.made[0].manifest.cut, None)
-        assert found.expires_at == ledger.now + timedelta(minutes=15)
-        seen = ledger.made[0].manifest.cut
+        lookup = acme.lookup(stranger, order="A-1")
+        assert (lookup.tier, lookup.credit, lookup.source, lookup.guidance) == (
+            "clear",
+            100,
+            "local_filter",
+            ("approve",),
+        )
+        assert (lookup.as_of, lookup.as_of_index, lookup.id) == (ledger.now, ledger.published[0].manifest.cut, None)
+        assert lookup.expires_at == ledger.now + timedelta(minutes=15)
+        seen = ledger.published[0].manifest.cut
         tiers = [acme.lookup(stranger, order="A-1", min_index=index).tier for index in (seen, seen + 1)]
         assert tiers == ["clear", "unavailable"], "it knows nothing of what came later"
     assert outage(ledger, Buyer.from_tags(1, stranger.tags())) == ("clear", "local_filter")
@@ -291,8 +296,8 @@ def test_raw_identifiers_help_in_an_outage_if_they_are_remembered(ledger: SmallL
         acme.refresh_snapshot(buckets=False)
         buyer = acme.tag(**STRANGER)
         ledger.broken = True
-        found = [acme.lookup(who, order="A-1").source for who in (buyer, STRANGER, {"device": "device-0123456789"})]
-    assert found == ["local_filter", "local_filter", "direct"]
+        sources = [acme.lookup(who, order="A-1").source for who in (buyer, STRANGER, {"device": "device-0123456789"})]
+    assert sources == ["local_filter", "local_filter", "direct"]
 
 
 def test_a_filter_that_another_process_fetched_is_found(ledger: SmallLedger) -> None:

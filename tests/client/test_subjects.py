@@ -37,9 +37,13 @@ class Holders:
         self.asked.append(len(blinded))
         shares = []
         for name, secret in self.secrets.items():
-            made = voprf.evaluate(secret, blinded, secrets.token_bytes(64))
+            evaluation = voprf.evaluate(secret, blinded, secrets.token_bytes(64))
             shares.append(
-                {"holder": name, "evaluated": [b64url(one) for one in made.evaluated], "proof": b64url(made.proof)}
+                {
+                    "holder": name,
+                    "evaluated": [b64url(element) for element in evaluation.evaluated],
+                    "proof": b64url(evaluation.proof),
+                }
             )
         return {"epoch": 1, "shares": shares}
 
@@ -49,11 +53,11 @@ PHONE = {"phone": "+86 138 0013 8000"}
 
 def test_two_holders_give_the_same_element_whatever_the_blinds() -> None:
     holders = Holders(2)
-    one = Blinder(1, holders.pinned).buyers([normalise(PHONE, None)], holders.evaluate)[0]
+    buyer = Blinder(1, holders.pinned).buyers([normalise(PHONE, None)], holders.evaluate)[0]
     two = Blinder(1, holders.pinned).buyers([normalise({"phone": "138 0013 8000"}, "CN")], holders.evaluate)[0]
-    assert one == two
-    assert one.subjects[0].element is not None
-    assert one.subjects[0].tag == tag(Kind.PHONE, one.subjects[0].element)
+    assert buyer == two
+    assert buyer.subjects[0].element is not None
+    assert buyer.subjects[0].tag == tag(Kind.PHONE, buyer.subjects[0].element)
 
 
 def test_known_identifiers_are_not_asked_again_and_batches_hold_a_thousand() -> None:
@@ -71,7 +75,7 @@ def test_known_identifiers_are_not_asked_again_and_batches_hold_a_thousand() -> 
 
 def _wrong_key(answer: dict[str, Any], holders: Holders, blinded: Sequence[bytes]) -> None:
     other = voprf.evaluate(voprf.derive_secret(bytes(32), b"other"), blinded, secrets.token_bytes(64))
-    answer["shares"][0].update(evaluated=[b64url(one) for one in other.evaluated], proof=b64url(other.proof))
+    answer["shares"][0].update(evaluated=[b64url(element) for element in other.evaluated], proof=b64url(other.proof))
 
 
 def _swapped(answer: dict[str, Any], holders: Holders, blinded: Sequence[bytes]) -> None:

@@ -71,9 +71,9 @@ def test_what_is_written_by_the_rules_is_read_back(data: st.DataObject) -> None:
         special = {*'\r\n"', delimiter}
         cells = ['"' + cell.replace('"', '""') + '"' if always or set(cell) & special else cell for cell in row]
         out.write(delimiter.join(cells) + end)
-    names, found = read(out.getvalue().encode(encoding), encoding=encoding, delimiter=delimiter)
+    names, read_rows = read(out.getvalue().encode(encoding), encoding=encoding, delimiter=delimiter)
     assert names == tuple([f"h{n}" for n in range(width)])
-    assert [cells for _, cells in found] == [row for row in rows if row != [""] or always]
+    assert [cells for _, cells in read_rows] == [row for row in rows if row != [""] or always]
 
 
 @settings(max_examples=80, deadline=None)
@@ -262,8 +262,8 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
 def customers(text: str, **options: object) -> tuple[list[str], list[str], int]:
     """(kinds, copied columns, rows) of a table."""
     form = TableFormat(columns=options.pop("columns", {}))  # type: ignore[arg-type]
-    with open_customers(io.BytesIO(text.encode()), form, **options) as found:  # type: ignore[arg-type]
-        return [kind for _, kind in found.kinds], [found.table.names[place] for place in found.copied], found.rows
+    with open_customers(io.BytesIO(text.encode()), form, **options) as table:  # type: ignore[arg-type]
+        return [kind for _, kind in table.kinds], [table.table.names[place] for place in table.copied], table.rows
 
 
 def test_columns_are_found_and_mapped() -> None:
@@ -335,11 +335,11 @@ def test_ids_that_are_none_are_copied() -> None:
         "20260131-0001",
         "李雷",
     ]
-    assert customers("id,phone\n" + "".join([f"{one},{PHONE}\n" for one in plain]))[2] == len(plain)
+    assert customers("id,phone\n" + "".join([f"{value},{PHONE}\n" for value in plain]))[2] == len(plain)
     numbers = [f"{10_000_000_000 + 97 * n}" for n in range(200)]
-    assert not any(reads_like(one) for one in numbers)
+    assert not any(reads_like(number) for number in numbers)
     looks = ["13900138000", "c2"]
-    text = "id,phone\n" + "".join([f"{one},{PHONE}\n" for one in looks])
+    text = "id,phone\n" + "".join([f"{look},{PHONE}\n" for look in looks])
     with pytest.raises(InvalidTable, match="--not-identifiers"):
         customers(text)
     assert customers(text, not_identifiers=["id"])[1] == ["id"]

@@ -34,10 +34,10 @@ from tests.faulty import PROMPT_SECONDS, SLOW_SECONDS, answering, free_port, pro
 
 
 def all_errors(base: type[LedgerError] = LedgerError) -> Iterator[type[LedgerError]]:
-    for one in base.__subclasses__():
-        if one.__module__ == errors.__name__:
-            yield one
-        yield from all_errors(one)
+    for subclass in base.__subclasses__():
+        if subclass.__module__ == errors.__name__:
+            yield subclass
+        yield from all_errors(subclass)
 
 
 @pytest.mark.parametrize("kind", [*{kind.code: kind for kind in all_errors()}.values()])

@@ -35,8 +35,8 @@ def main(suite: str, key: str, state: str) -> dict[str, Any]:
     found: dict[str, Any] = {"package": str(Path(ledger.__file__).parent)}
     with RefundLedger(suite, key, state_dir=state, lookup_budget_seconds=20) as own:
         own.connect()
-        buyer = own.tag(phone=PHONE)
-        sent = own.reports.create(
+        buyer = own.subject(phone=PHONE)
+        sent = own.report(
             buyer,
             conduct="fake_return_tracking",
             evidence=[evidence("carrier_record", sha256=secrets.token_bytes(32))],
@@ -52,8 +52,8 @@ def main(suite: str, key: str, state: str) -> dict[str, Any]:
         )
         assert sent.report is not None, sent.error
         found["report"] = sent.state
-        found["receipt"] = own.reports.receipt(sent.report, wait_seconds=20).report_id == sent.report.id
-        found["view"] = own.reports.get(sent.report.id).conduct
+        found["receipt"] = own.receipt(sent.report, wait_seconds=20).report_id == sent.report.id
+        found["view"] = own.get_report(sent.report.id).conduct
         refund = Refund(12_900, "CNY", "damaged")
         for name, who in (("clean", {"phone": CLEAN}), ("lookup", {"phone": PHONE})):
             looked = own.lookup(who, order="A-1", refund=refund, consent_ref=CONSENT, min_index=sent.report.entry_index)

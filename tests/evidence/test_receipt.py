@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from ledger.client import claim_upload, evidence, inspect, inspected_evidence, issuer_answer, verify_inspection
-from ledger.client.reports.building import evidence_json
+from ledger.client.reports.evidence import evidence_json
 from ledger.errors import ConfigurationError, EvidenceInsufficient, InspectionReceiptInvalid, NewerFormat
 from ledger.evidence import inspection
 from ledger.evidence.findings import finding

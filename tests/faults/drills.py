@@ -31,8 +31,6 @@ from ledger.protocol.identifiers import Kind
 from ledger.protocol.public_ids import decode_id
 from ledger.server.db.engine import reading
 from ledger.server.db.tables.ledger import Report
-from ledger.server.lookups.lookups import lookup
-from ledger.server.records.waiting import stored_soon
 from ledger.server.reports.reports import submit_report
 from ledger.server.runtime import Runtime
 from ledger.server.settings import Settings
@@ -117,8 +115,8 @@ class Load:
         while not self._stop.is_set():
             asked = time.monotonic()
             try:
-                done = submit_report(self.rt, self.platform.member(), payload, key)
-                stored = await stored_soon(self.rt, done)
+                done = submit_report(self.rt.reports, self.platform.member(), payload, key)
+                stored = await self.rt.sequencer.response(done)
             except Unavailable:
                 self.reports.seen.append((asked, time.monotonic(), False))
                 await asyncio.sleep(PAUSE_SECONDS)
@@ -131,9 +129,8 @@ class Load:
     async def _look(self) -> None:
         asked = time.monotonic()
         try:
-            answer = await lookup(
-                self.rt, self.platform.member(), lookup_request(self.rt, [(Kind.PHONE, self.people[0])])
-            )
+            request = lookup_request(self.rt, [(Kind.PHONE, self.people[0])])
+            answer = await self.rt.lookups.lookup(self.platform.member(), request)
         except Unavailable:
             self.lookups.seen.append((asked, time.monotonic(), False))
             return

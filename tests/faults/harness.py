@@ -27,9 +27,10 @@ from ledger.server.runtime import Runtime, utc_now
 from ledger.server.settings import Settings
 from ledger.tlog.checkpoint import open_checkpoint
 from ledger.tlog.entries import commitment, parse_leaf
-from ledger.tlog.merkle import leaf_hash, root_of, tree_root
+from ledger.tlog.merkle import leaf_hash, tree_root
 from tests.faults.oracle import standings_from_entries
-from tests.support import Platform, lookup_request, mint, opened, report_payload
+from tests.oracles import root_of
+from tests.support import Platform, lookup_request, mint, opened, report_payload, submit_lookup
 
 PEOPLE = 40
 """Few people, so that acts, orders and standings meet."""
@@ -204,7 +205,7 @@ def standings_agree(settings: Settings, people: list[bytes]) -> None:
     with opened(settings, lambda: moment) as rt:
         expected = standings_from_entries(rt, people)
         for person in people:
-            answer = json.loads(rt.desk.submit(_auditor(), lookup_request(rt, [(Kind.PHONE, person)])).result(30))
+            answer = json.loads(submit_lookup(rt, _auditor(), lookup_request(rt, [(Kind.PHONE, person)])).result(30))
             wanted = expected[tag(Kind.PHONE, person)]
             assert (answer["tier"], answer["points"], answer["events"], answer["reporters"]) == (
                 wanted.tier,

@@ -29,7 +29,6 @@ from pathlib import Path
 
 from ledger.protocol import sodium
 from ledger.protocol.identifiers import Kind
-from ledger.server.lookups.lookups import lookup
 from ledger.server.settings import Settings
 from tests.faults.drills import SHORT, Found, Load, NoFileSystem, found_by
 from tests.faults.harness import audit
@@ -164,7 +163,7 @@ def _clean_lookup(load: Load) -> bool:
     stranger = sodium.scalarmult_base(sodium.scalar_reduce(secrets.token_bytes(64)))
     request = lookup_request(load.rt, [(Kind.PHONE, stranger)])
     try:
-        return asyncio.run(lookup(load.rt, load.platform.member(), request))[:1] == b"{"
+        return asyncio.run(load.rt.lookups.lookup(load.platform.member(), request))[:1] == b"{"
     except Exception:
         return False
 

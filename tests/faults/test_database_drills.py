@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from ledger.protocol.identifiers import Kind
-from ledger.server.lookups.lookups import lookup
 from tests.counts import trials
 from tests.faults import drills
 from tests.faults.drills import SHORT, Found, NoFileSystem, Scene
@@ -48,7 +47,7 @@ def first_lookups_after_all_connections_are_ended(scene: Scene) -> int:
 
     async def ask() -> int:
         request = lookup_request(scene.rt, [(Kind.PHONE, load.people[0])])
-        answers = [lookup(scene.rt, load.platform.member(), request) for _ in range(12)]
+        answers = [scene.rt.lookups.lookup(load.platform.member(), request) for _ in range(12)]
         return sum(isinstance(one, bytes) for one in await asyncio.gather(*answers, return_exceptions=True))
 
     return asyncio.run(ask())

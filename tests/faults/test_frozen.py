@@ -16,11 +16,19 @@ from ledger.server.db.engine import reading, writing
 from ledger.server.db.schema import Base
 from ledger.server.db.tables.ledger import CheckpointRow, LogHead, Tile
 from ledger.server.log.checkpoint_lock import GUARD_FILE
-from ledger.server.lookups.lookups import submit_lookup
 from ledger.server.reports.reports import get_report, submit_report
 from ledger.server.runtime import Runtime
 from ledger.server.settings import Settings
-from tests.support import Platform, element_of, lookup_request, new_ledger, opened, publish, report_payload
+from tests.support import (
+    Platform,
+    element_of,
+    lookup_request,
+    new_ledger,
+    opened,
+    publish,
+    report_payload,
+    submit_lookup,
+)
 
 pytestmark = pytest.mark.one_engine
 
@@ -43,7 +51,7 @@ def rt(settings: Settings, acme: Platform) -> Iterator[Runtime]:
 
 def report(rt: Runtime, acme: Platform, key: str) -> str:
     element = element_of(rt, Kind.PHONE, "+8613800138000")
-    stored = submit_report(rt, acme.member(), report_payload(rt, acme, [(Kind.PHONE, element)]), key).result(10)
+    stored = submit_report(rt.reports, acme.member(), report_payload(rt, acme, [(Kind.PHONE, element)]), key).result(10)
     return str(json.loads(stored.body)["id"])
 
 
@@ -82,7 +90,7 @@ def assert_frozen(settings: Settings, rt: Runtime, acme: Platform, report_id: st
         report(rt, acme, "while-frozen")
     assert checkpoints(rt) == before, "nothing is signed"
     assert (guard.read_text() if guard.exists() else None) == guarded
-    assert get_report(rt, acme.member(), report_id)["id"] == report_id, "reads go on"
+    assert get_report(rt.context, acme.member(), report_id)["id"] == report_id, "reads go on"
     element = element_of(rt, Kind.PHONE, "+8613800138000")
     answer = json.loads(submit_lookup(rt, acme.member(), lookup_request(rt, [(Kind.PHONE, element)])).result(10))
     assert answer["tier"] == "watch"

@@ -38,8 +38,8 @@ MOMENT_SECONDS = 0.5
 def said(rt: Runtime) -> dict[str, Any]:
     """Both answers in one: {lookups, writes} and what they share."""
     began = time.monotonic()
-    lookups, writes = health.readiness(rt), health.write_readiness(rt)
-    rt.watch.text()
+    lookups, writes = health.readiness(rt.process), health.write_readiness(rt.process)
+    rt.metrics.text()
     assert time.monotonic() - began < MOMENT_SECONDS, "it waited for the database"
     return {**lookups, "lookups": lookups["status"], "writes": writes["status"]}
 
@@ -53,7 +53,7 @@ def becomes(rt: Runtime, **wanted: str) -> dict[str, Any]:
 
 
 def figure(rt: Runtime, name: str) -> float:
-    families = text_string_to_metric_families(rt.watch.text().decode())
+    families = text_string_to_metric_families(rt.metrics.text().decode())
     return next(sample.value for family in families for sample in family.samples if sample.name == name)
 
 
@@ -176,17 +176,17 @@ def test_a_file_that_another_process_has_locked(tmp_path: Path, quick: None) -> 
 def test_lookups_are_not_ready_before_the_filter_is(
     tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ledger.server.lookups.clear_cache import Presence
+    from ledger.server.lookups.clear_cache import ClearLookupCache
 
     settings = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
-    build = Presence.build
-    monkeypatch.setattr(Presence, "build", lambda _self: None)
+    build = ClearLookupCache.build
+    monkeypatch.setattr(ClearLookupCache, "build", lambda _self: None)
     with opened(settings) as rt:
         waiting = becomes(rt, writes="ready", database="ok")
         assert (waiting["lookups"], waiting["checks"]["filter"]) == ("not_ready", "building")
-        monkeypatch.setattr(Presence, "build", build)
+        monkeypatch.setattr(ClearLookupCache, "build", build)
         becomes(rt, **READY)
-        rt.presence._base = None  # as after a change of key epochs: built again, beside the work
+        rt.clear_cache._base = None  # as after a change of key epochs: built again, beside the work
         assert said(rt)["lookups"] == "ready"
 
 
@@ -195,7 +195,7 @@ def test_hung_threads_are_not_believed_alive(tmp_path: Path, quick: None, monkey
     with opened(settings) as rt:
         becomes(rt, **READY)
         later = time.monotonic() + 60
-        worker = rt.shelf.worker
+        worker = rt.snapshots.worker
         monkeypatch.setattr(worker, "_running_since", later - 120)
         monkeypatch.setattr(worker, "_monotonic", lambda: later)
         assert said(rt)["checks"]["snapshots"] == "stuck"

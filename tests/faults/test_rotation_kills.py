@@ -15,14 +15,22 @@ import pytest
 from ledger.errors import StaleEpoch
 from ledger.server.db.tables.ledger import Listing, Subject
 from ledger.server.keys.files import oprf_path
-from ledger.server.lookups.lookups import submit_lookup
 from ledger.server.reports.reports import submit_report
 from ledger.server.runtime import Runtime
 from ledger.server.settings import Settings
 from tests.counts import trials
 from tests.forked import ForkedProcess
 from tests.rotations import audited, epochs, places, subjects_under
-from tests.support import ROOT, Platform, lookup_request, new_ledger, opened, report_payload, server_environment
+from tests.support import (
+    ROOT,
+    Platform,
+    lookup_request,
+    new_ledger,
+    opened,
+    report_payload,
+    server_environment,
+    submit_lookup,
+)
 
 PEOPLE = 8
 KILLED = -signal.SIGKILL
@@ -66,7 +74,7 @@ class ReportedPeople:
         """One more person."""
         subjects = subjects_under(self.rt.settings, epoch, self.reported)
         payload = report_payload(self.rt, self.platform, subjects, epoch=epoch)
-        submit_report(self.rt, self.platform.member(), payload, payload["signature"]).result(10)
+        submit_report(self.rt.reports, self.platform.member(), payload, payload["signature"]).result(10)
         self.reported += 1
 
     def check(self, epoch: int) -> None:

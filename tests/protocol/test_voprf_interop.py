@@ -9,6 +9,7 @@ from voprf import ristretto
 
 from ledger.protocol import sodium, voprf
 from ledger.protocol.voprf import HolderKey, Share
+from tests.oracles import scalar_sum
 
 SEED, INFO = bytes(range(32)), b"interop"
 NONCE = bytes(range(64))
@@ -94,6 +95,6 @@ def test_a_holder_of_each_implementation() -> None:
         HolderKey("ours", voprf.public_key(our_secret)),
         HolderKey("theirs", theirs.public_key.serialize()),
     ]
-    whole = sodium.scalar_add(our_secret, voprf.derive_secret(SEED, INFO))
+    whole = scalar_sum(our_secret, voprf.derive_secret(SEED, INFO))
     expected = [sodium.scalarmult(whole, voprf.hash_to_group(x)) for x in inputs]
     assert voprf.unblind(blinds, blinded, shares, holders) == expected

@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ledger.client.identity.suite import Service, Suite
 from ledger.client.models.appeals import Appeal, AppealEvent
-from ledger.client.models.results import ReportAppeal, ReportView
-from ledger.client.reports.building import inspection_json
+from ledger.client.models.reports import ReportAppeal, ReportView
+from ledger.client.reports.evidence import inspection_json
 from ledger.client.verify.receipts import VerifiedReceipt
 from ledger.evidence.findings import finding
 from ledger.evidence.receipt import Receipt
-from ledger.protocol.encoding import b64url
+from ledger.protocol.encoding import b64url, canonical_json
 from ledger.referral.audience import Audience
 from ledger.referral.facts import Referral, Source, make_referral
 from ledger.referral.inspections import Receipts
@@ -27,6 +27,7 @@ from ledger.tlog import merkle
 from ledger.tlog.checkpoint import Checkpoint, sign, verifier_key
 from ledger.tlog.entries import commitment, event_leaf, report_entry
 from ledger.tlog.proof import format_receipt, open_receipt
+from tests.oracles import root_of
 
 NOW = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
 ORIGIN = "ledger.example/log"
@@ -125,7 +126,7 @@ def source(
         effective_from=recorded + timedelta(days=3),
         expires_at=recorded + timedelta(days=1000),
         policy_version=1,
-        body=signed,
+        body=canonical_json(signed),
         signature=sign_body(signed, PLATFORM),
     )
     salt = digest(b"salt%d" % number)
@@ -134,7 +135,7 @@ def source(
     hashes = [merkle.leaf_hash(leaf) for leaf in leaves]
     tiles = merkle.grow(0, {}, hashes).tiles
     path = merkle.inclusion_proof(1, 3, lambda level, place: tiles[level, place])
-    note = sign(Checkpoint(ORIGIN, 3, merkle.root_of(hashes)), LOG)
+    note = sign(Checkpoint(ORIGIN, 3, root_of(hashes)), LOG)
     text = format_receipt(index=1, hashes=path, checkpoint_note=note, body=entry, hour=recorded, salt=salt)
     shown = ReportView(
         id=report_id,

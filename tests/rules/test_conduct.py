@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ledger.client.reports.building import evidence_json
+from ledger.client.reports.evidence import evidence_json
 from ledger.errors import (
     EvidenceInsufficient,
     EvidenceInvalid,

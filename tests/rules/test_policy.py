@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ledger.errors import PolicyInvalid
+from ledger.protocol.encoding import from_day
 from ledger.rules.conduct import Conduct
 from ledger.rules.policy.shipped import SHIPPED_VERSION, policy_text, shipped_policy, shipped_version
-from ledger.rules.policy.values import Profile, Weights, check_in_effect, expiry_time, is_expired, parse_policy
+from ledger.rules.policy.values import Profile, Weights, check_in_effect, is_expired, parse_policy
 
 TEXT, POLICY = shipped_policy()
 FIRST_TEXT, FIRST = shipped_version(1)
@@ -73,7 +74,7 @@ def test_a_policy_shortens_and_never_lengthens() -> None:
 
 
 def test_expiry_is_at_midnight() -> None:
-    midnight = expiry_time(20_000)
+    midnight = from_day(20_000)
     assert midnight.tzinfo is UTC
     assert is_expired(20_000, midnight)
     assert not is_expired(20_000, midnight - timedelta(seconds=1))

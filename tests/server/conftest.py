@@ -17,12 +17,20 @@ from ledger.protocol.encoding import format_time
 from ledger.protocol.identifiers import Kind
 from ledger.server.db.engine import open_engine, reading, writing
 from ledger.server.db.schema import Base
-from ledger.server.lookups.lookups import submit_lookup
 from ledger.server.reports.reports import restitute_report, submit_report, withdraw_report
 from ledger.server.runtime import Runtime, utc_now
 from ledger.server.settings import Settings
 from tests.kept import run
-from tests.support import Platform, element_of, ledger_settings, lookup_request, new_ledger, opened, report_payload
+from tests.support import (
+    Platform,
+    element_of,
+    ledger_settings,
+    lookup_request,
+    new_ledger,
+    opened,
+    report_payload,
+    submit_lookup,
+)
 from tests.webhook_kit import post, receiver
 
 __all__ = ["post", "receiver"]
@@ -59,7 +67,7 @@ class LedgerFixture:
     def report(self, platform: Platform, subjects: Subjects, key: str | None = None, **changes: Any) -> dict[str, Any]:
         """Record a report; the answer."""
         payload = report_payload(self.rt, platform, subjects, **changes)
-        stored = submit_report(self.rt, platform.member(), payload, key or payload["signature"]).result(10)
+        stored = submit_report(self.rt.reports, platform.member(), payload, key or payload["signature"]).result(10)
         return dict(json.loads(stored.body))
 
     def told_now(self) -> dict[str, Any]:
@@ -68,14 +76,14 @@ class LedgerFixture:
 
     def withdraw(self, platform: Platform, report_id: str, key: str = "w", reason: str = "other") -> dict[str, Any]:
         """Take a report back; the report."""
-        done = withdraw_report(self.rt, platform.member(), report_id, reason, key + report_id).result(10)
+        done = withdraw_report(self.rt.reports, platform.member(), report_id, reason, key + report_id).result(10)
         return dict(json.loads(done.body))
 
     def restitute(self, platform: Platform, report: dict[str, Any], received_at: str, **changes: Any) -> dict[str, Any]:
         """Record restitution of 129.00 CNY; the report."""
         values = {"amount_minor": 12_900, "currency": "CNY", **changes}
         done = restitute_report(
-            self.rt, platform.member(), report["id"], received_at, values["amount_minor"], values["currency"],
+            self.rt.reports, platform.member(), report["id"], received_at, values["amount_minor"], values["currency"],
             values.get("key", "r" + report["id"]),
         )  # fmt: skip
         return dict(json.loads(done.result(10).body))

@@ -40,11 +40,11 @@ def work(ledger: LedgerFixture) -> None:
     payloads = [report_payload(ledger.rt, platform, person) for platform in (ledger.acme, ledger.bolt)]
     keys = [secrets.token_hex(8) for _ in payloads]
     waiting = [
-        submit_report(ledger.rt, platform.member(), payload, key)
+        submit_report(ledger.rt.reports, platform.member(), payload, key)
         for platform, payload, key in zip((ledger.acme, ledger.bolt), payloads, keys, strict=True)
     ]
     assert [one.result(10).status for one in waiting] == [201, 201]
-    assert submit_report(ledger.rt, ledger.acme.member(), payloads[0], keys[0]).result(10).replayed
+    assert submit_report(ledger.rt.reports, ledger.acme.member(), payloads[0], keys[0]).result(10).replayed
     first = ledger.report(ledger.acme, other, order="D-1")
     second = ledger.report(ledger.acme, ledger.person(2))
     farm = evidence("linked_instrument", "linked_instrument")
@@ -59,14 +59,14 @@ def work(ledger: LedgerFixture) -> None:
     assert ledger.lookup(person)["events"] >= 1
     assert ledger.lookup([(Kind.PHONE, element_of(ledger.rt, Kind.PHONE, "+8613900139000"))])["events"] == 0
     blinded = voprf.blind([b"phone:+8613900139000"], [voprf.derive_secret(secrets.token_bytes(32), b"test")])
-    oprf.evaluate(ledger.rt, ledger.bolt.member(), ledger.rt.keys.epoch, blinded)
-    ledger.rt.watch.check_misses()
+    oprf.evaluate(ledger.rt.oprf, ledger.bolt.member(), ledger.rt.keys.epoch, blinded)
+    ledger.rt.alarms.check_misses()
     for order in (None, order_of(payloads[0])):
-        page = list_reports(ledger.rt, ledger.acme.member(), limit=10, starting_after=None, order_ref=order)
+        page = list_reports(ledger.rt.context, ledger.acme.member(), limit=10, starting_after=None, order_ref=order)
         assert page["data"]
     contest(ledger, other, first)
     subjects = [(kind, tag(kind, element)) for kind, element in person]
-    open_record(ledger.rt, ledger.bolt.member(), ledger.rt.keys.epoch, subjects, "en", "https://ledger.example")
+    open_record(ledger.rt.appeals, ledger.bolt.member(), ledger.rt.keys.epoch, subjects, "en", "https://ledger.example")
     count_crowded(ledger.rt.engine, whole=False)
     count_old(ledger.rt.engine, ledger.clock() + timedelta(days=2))
     own_record(ledger.rt.context, ledger.rt.members.weights(), session_of(ledger, person))

@@ -34,7 +34,6 @@ from ledger.snapshots.private_standing import (
     sealed_format,
     standing_of,
     to_packed,
-    to_sealed,
     told_events,
 )
 from ledger.snapshots.sealed import (
@@ -48,6 +47,7 @@ from ledger.snapshots.sealed import (
     snapshot_keys,
 )
 from tests.counts import trials
+from tests.snapshots.entries import to_sealed
 
 RANK = {tier: rank for rank, tier in enumerate(Tier)}
 TODAY = 20_780
@@ -115,11 +115,11 @@ class World:
         return [event for one in asked for event in self.listing[one] if event.effective_hour <= last]
 
     def direct(self, asked: Sequence[Identifier], now: datetime) -> Standing:
-        """As `LookupDesk` folds what counts at the cut."""
+        """As `LookupService` folds what counts at the cut."""
         return fold(merge(self.counting_at_the_cut(asked)), self.weights, self.policy, now)
 
     def direct_now(self, asked: Sequence[Identifier], now: datetime) -> Standing:
-        """As `LookupDesk` folds what counts at `now`, as far as it was recorded at the cut."""
+        """As `LookupService` folds what counts at `now`, as far as it was recorded at the cut."""
         return fold(merge(event for one in asked for event in self.listing[one]), self.weights, self.policy, now)
 
     def sealed(self, one: Identifier, keys: SnapshotKeys = KEYS) -> list[SealedEvent]:

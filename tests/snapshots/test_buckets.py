@@ -23,7 +23,7 @@ from ledger.snapshots.buckets import (
     split_answer,
 )
 from ledger.snapshots.layout import CAPACITY_STEP, ENTRY_BYTES, MAX_BITS, MAX_CAPACITY
-from ledger.tlog.merkle import root_of
+from tests.oracles import root_of
 from tests.snapshots.test_manifest import MANIFEST
 from tests.support import ROOT
 

@@ -11,8 +11,9 @@ from ledger.protocol.encoding import from_day
 from ledger.rules.conduct import Conduct
 from ledger.rules.policy.shipped import shipped_version
 from ledger.rules.standing import Event
-from ledger.snapshots.private_standing import sealed_format, to_packed, to_sealed
+from ledger.snapshots.private_standing import sealed_format, to_packed
 from ledger.snapshots.sealed import pack_event, seal, seal_packed, snapshot_keys
+from tests.snapshots.entries import to_sealed
 
 TODAY = 20_780
 AS_OF = from_day(TODAY) + timedelta(hours=10)

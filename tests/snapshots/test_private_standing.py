@@ -19,8 +19,9 @@ from ledger.rules.policy.shipped import shipped_policy
 from ledger.rules.reasons import Reason
 from ledger.rules.standing import CLEAN, FULL_WEIGHT, Event, Standing, Tier, fold, merge
 from ledger.server.lookups.queries import ListingRow
-from ledger.snapshots.private_standing import PrivateStanding, standing_of, to_sealed, told_events
+from ledger.snapshots.private_standing import PrivateStanding, standing_of, told_events
 from ledger.snapshots.sealed import SealedEvent, act_pseudonym, snapshot_keys
+from tests.snapshots.entries import to_sealed
 
 POLICY = shipped_policy()[1]
 TODAY = 20_780

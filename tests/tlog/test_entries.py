@@ -190,7 +190,7 @@ def test_report_entry_holds_the_signed_body_and_no_act() -> None:
         effective_from=AT,
         expires_at=AT,
         policy_version=1,
-        body=body,
+        body=canonical_json(body),
         signature=bytes(64),
     )
     entry = parse_canonical(data)
@@ -209,7 +209,7 @@ def test_report_entry_holds_the_signed_body_and_no_act() -> None:
             effective_from=AT,
             expires_at=AT,
             policy_version=1,
-            body=body,
+            body=canonical_json(body),
             signature=bytes(63),
         )
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from ledger.errors import Inconsistent, InvalidEncoding, InvalidInclusion, InvalidTile
 from ledger.tlog import merkle
+from tests.oracles import root_of
 
 VECTORS = Path(__file__).resolve().parents[2] / ".." / "shared" / "vectors" / "merkle_proofs.json"
 
@@ -146,7 +147,7 @@ TREE = Tiles(HASHES)
 def test_roots_of_the_reference_tree() -> None:
     hashes = [merkle.leaf_hash(leaf) for leaf in LEAVES]
     for size, root in enumerate(ROOTS):
-        assert merkle.root_of(hashes[:size]).hex() == root
+        assert root_of(hashes[:size]).hex() == root
         assert Tiles(hashes[:size]).root.hex() == root
     assert merkle.EMPTY_ROOT.hex() == ROOTS[0]
     assert merkle.node_hash(hashes[0], hashes[1]).hex() == ROOTS[2]
@@ -214,14 +215,14 @@ def test_growing_in_any_steps_makes_the_tree_of_all_leaves(steps: list[int]) -> 
     for step in steps:
         tree.append(HASHES[tree.size : tree.size + step])
     hashes = HASHES[: tree.size]
-    assert tree.root == mth(hashes) == merkle.root_of(hashes)
+    assert tree.root == mth(hashes) == root_of(hashes)
     assert tree == Tiles(hashes)
     assert merkle.tree_root(tree.size, tree.read) == tree.root
 
 
 @pytest.mark.parametrize("size", [255, 256, 257, 65_279, 65_280, 65_535, 65_536, 65_537, 66_000, 70_000])
 def test_the_edges_of_tiles(size: int) -> None:
-    root = merkle.root_of(HASHES[:size])
+    root = root_of(HASHES[:size])
     assert merkle.tree_root(size, TREE.read) == root
     tree = Tiles(HASHES[: size - 1])
     tree.append(HASHES[size - 1 : size])
@@ -307,10 +308,10 @@ def flip(data: bytes, bit: int) -> bytes:
 @pytest.mark.parametrize("size", [65_535, 65_536, 65_537, 70_000])
 @pytest.mark.parametrize("index", [0, 255, 256, 65_279, 65_534])
 def test_proofs_across_three_levels(index: int, size: int) -> None:
-    root = merkle.root_of(HASHES[:size])
+    root = root_of(HASHES[:size])
     merkle.verify_inclusion(index, size, HASHES[index], merkle.inclusion_proof(index, size, TREE.read), root)
     proof = merkle.consistency_proof(index, size, TREE.read)
-    merkle.verify_consistency(index, merkle.root_of(HASHES[:index]), size, root, proof)
+    merkle.verify_consistency(index, root_of(HASHES[:index]), size, root, proof)
 
 
 # --- what is refused ----------------------------------------------------------------------------------------
@@ -347,7 +348,7 @@ def test_hashes_have_32_bytes(length: int) -> None:
         with pytest.raises(InvalidEncoding):
             merkle.node_hash(left, right)
     with pytest.raises(InvalidEncoding):
-        merkle.root_of([HASHES[0], odd])
+        root_of([HASHES[0], odd])
     with pytest.raises(InvalidEncoding):
         merkle.grow(0, {}, [HASHES[0], odd])
 
@@ -359,7 +360,7 @@ def test_growing_needs_the_whole_edge() -> None:
             merkle.grow(70_000, {**edge, place: data[:-32]}, HASHES[:200])
         with pytest.raises(InvalidTile):
             merkle.grow(70_000, {key: value for key, value in edge.items() if key != place}, HASHES[:200])
-    assert merkle.grow(70_000, {**edge, (0, 273): edge[0, 273] + HASHES[0]}, HASHES[:200]).root == merkle.root_of(
+    assert merkle.grow(70_000, {**edge, (0, 273): edge[0, 273] + HASHES[0]}, HASHES[:200]).root == root_of(
         HASHES + HASHES[:200]
     )
 

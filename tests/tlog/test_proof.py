@@ -19,7 +19,7 @@ from ledger.errors import InvalidCheckpoint, InvalidInclusion, InvalidLeaf, Inva
 from ledger.protocol.encoding import b64url, canonical_json
 from ledger.tlog.checkpoint import Checkpoint, b64, open_checkpoint, parse_verifier_key, sign
 from ledger.tlog.entries import commitment, event_leaf, parse_leaf
-from ledger.tlog.merkle import grow, inclusion_proof, leaf_hash, root_of
+from ledger.tlog.merkle import grow, inclusion_proof, leaf_hash
 from ledger.tlog.proof import (
     MAX_EXTRA_BYTES,
     TlogProof,
@@ -33,6 +33,7 @@ from ledger.tlog.proof import (
     sealed_receipt,
 )
 from tests.counts import trials
+from tests.oracles import root_of
 
 ORIGIN = "refund-ledger.test/log"
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))

@@ -173,14 +173,14 @@ def suite_text(
     Raises ConfigurationError if the key files and the log disagree.
     """
     from ledger.server.db.engine import reading
-    from ledger.server.keys.files import load_server_keys
+    from ledger.server.log.logged_keys import load_server_keys
     from ledger.server.log.policies import read_timeline
-    from ledger.server.platforms.suite import describe
+    from ledger.server.platforms.suite import suite
 
     with reading(engine) as connection:
         keys, timeline = load_server_keys(settings, connection), read_timeline(connection)
     where = url or settings.public_url or f"http://{settings.host}:{settings.port}"
-    described = describe(settings, keys, timeline, datetime.now(UTC))
+    described = suite(settings, keys, timeline, datetime.now(UTC))
     whole = {"url": where, "platform": name, "control_group": control_group, "profile": profile, "kid": kid}
     keys_of = [{"kid": key_id, "public_key": b64url(public_key)} for key_id, public_key in public_keys]
     return json.dumps({**whole, **described, "keys": keys_of}, indent=2) + "\n"

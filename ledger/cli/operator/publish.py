@@ -32,7 +32,8 @@ def publish() -> None:
     hour."""
     from ledger.server.db.engine import reading
     from ledger.server.db.migrate import check_current
-    from ledger.server.keys.files import check_log_key, load_log_key
+    from ledger.server.keys.files import load_log_key
+    from ledger.server.log.logged_keys import check_log_key
     from ledger.server.snapshots.builder import build_and_publish, builder_engine
 
     settings = read_settings()

@@ -106,7 +106,7 @@ def keys_show(
 ) -> None:
     """Show the public keys that the log names and platforms pin."""
     from ledger.server.db.engine import reading
-    from ledger.server.keys.files import logged_keys
+    from ledger.server.log.logged_keys import logged_keys
 
     with opened_database() as (_, engine), reading(engine) as connection:
         logged = dict(logged_keys(connection))

@@ -140,7 +140,7 @@ def enable(name: Name) -> None:
 
 def _sealing_key(settings: Settings, engine: Engine) -> bytes:
     from ledger.server.db.engine import reading
-    from ledger.server.keys.files import load_server_keys
+    from ledger.server.log.logged_keys import load_server_keys
 
     with reading(engine) as connection:
         return load_server_keys(settings, connection).sealing_key

@@ -26,7 +26,8 @@ VARIABLES = (SUITE, SUITE_JSON, KEY, KEY_PEM, ORDER_KEY, ORDER_KEY_TEXT, STATE)
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The first arguments of `RefundLedger`. `order_key` is None where it lies beside the file of the signing key."""
+    """The first arguments of `RefundLedger`. `order_key` is None where it is stored beside the file of the signing
+    key."""
 
     suite: str | Path | Suite
     key: str | Path | Ed25519PrivateKey = field(repr=False)
@@ -42,8 +43,9 @@ def read_credentials(
     order_key: bytes | str | Path | None = None,
     state_dir: str | Path | None = None,
 ) -> Credentials:
-    """What is given, and the rest from `environment`. An argument goes before both variables of its kind; an empty
-    variable counts as not set. Raises ConfigurationError when something is missing, named twice or malformed."""
+    """Return the given arguments, and the rest from `environment`. An argument goes before both variables of its kind;
+    an empty variable counts as not set. Raises ConfigurationError when something is missing, named twice or
+    malformed."""
     found_suite = suite or read_suite(environment)
     if not found_suite:
         raise ConfigurationError(
@@ -68,7 +70,7 @@ def read_credentials(
 
 
 def read_suite(environment: Mapping[str, str]) -> Path | Suite | None:
-    """The suite file that the environment names, or the suite that it holds. Raises ConfigurationError."""
+    """Return the suite file that the environment names, or the suite that it holds. Raises ConfigurationError."""
     file, text = _one_of(environment, SUITE, SUITE_JSON)
     if file:
         return Path(file)
@@ -76,12 +78,12 @@ def read_suite(environment: Mapping[str, str]) -> Path | Suite | None:
 
 
 def _one_of(environment: Mapping[str, str], file: str, text: str) -> tuple[str, str]:
-    found = environment.get(file, ""), environment.get(text, "")
-    if all(found):
+    values = environment.get(file, ""), environment.get(text, "")
+    if all(values):
         raise ConfigurationError(f"Set {file} or {text}, not both.")
-    return found
+    return values
 
 
 def _lines(pem: str) -> bytes:
-    """A PEM text, also where its line ends had to be written as backslash and n to fit into one line."""
+    """Return a PEM text, also where its line ends had to be written as backslash and n to fit into one line."""
     return os.fsencode(pem if "\n" in pem else pem.replace("\\n", "\n"))

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ledger.client.identity.keyfiles import replace_file
-from ledger.client.identity.suite import Epoch, Service, Suite, check_served, parse_holders
-from ledger.client.models.results import Fields
+from ledger.client.identity.suite import Epoch, EpochMember, LogMember, Service, Suite, check_served, parse_holders
+from ledger.client.models.decoding import decode
 from ledger.client.state import SeenCheckpoint, is_unwritable, turn, warn_of_memory
 from ledger.client.transport.forks import ForkLock
 from ledger.client.verify.log import Fetch, fetch_checkpoint, prove_leaf
@@ -58,25 +58,25 @@ class Epochs:
     @property
     def current(self) -> int:
         """The epoch that new tags and reports are made under, as far as is known."""
-        return next((one.epoch for one in self._listed.values() if one.state == "current"), self._newest)
+        return next((epoch.epoch for epoch in self._listed.values() if epoch.state == "current"), self._newest)
 
     @property
     def next(self) -> int | None:
         """The epoch that has been announced to follow, as the service listed it last."""
-        return next((one.epoch for one in self._listed.values() if one.state == "next"), None)
+        return next((epoch.epoch for epoch in self._listed.values() if epoch.state == "next"), None)
 
     def answers(self, epoch: int) -> bool:
-        """Whether lookups and reports under `epoch` are answered, as far as is known."""
+        """True if lookups and reports under `epoch` are answered, as far as is known."""
         if self._listed:
             return epoch in self._listed and self._listed[epoch].state in ANSWERING
         return epoch in self._held and epoch <= self._newest
 
     def holds(self, epoch: int) -> bool:
-        """Whether the holders of `epoch` are pinned or proven."""
+        """True if the holders of `epoch` are pinned or proven."""
         return epoch in self._held
 
     def holders(self, epoch: int) -> Holders:
-        """The holders of an epoch that is held. Raises StaleEpoch."""
+        """Return the holders of an epoch that is held. Raises StaleEpoch."""
         if epoch not in self._held:
             raise StaleEpoch("The holders of this key epoch are not known.", epoch=self.current)
         return self._held[epoch]
@@ -89,13 +89,13 @@ class Epochs:
         has not noticed the switch yet.
         """
         check_served(self._suite.pinned, served)
-        listed = {one.epoch: one for one in served.epochs}
-        if [one.state for one in served.epochs].count("current") != 1 or len(listed) != len(served.epochs):
+        listed = {epoch.epoch: epoch for epoch in served.epochs}
+        if [epoch.state for epoch in served.epochs].count("current") != 1 or len(listed) != len(served.epochs):
             raise UnexpectedAnswer("The service must list exactly one current key epoch, and each epoch once.")
         held = self._held
-        if any(set(held[one.epoch]) != set(one.holders) for one in served.epochs if one.epoch in held):
+        if any(set(held[epoch.epoch]) != set(epoch.holders) for epoch in served.epochs if epoch.epoch in held):
             raise HolderMismatch("The server names other key holders than the log announced.")
-        current = next(one.epoch for one in served.epochs if one.state == "current")
+        current = next(epoch.epoch for epoch in served.epochs if epoch.state == "current")
         if current < self._newest:
             ahead = listed.get(self._newest)
             if ahead is not None and ahead.state == "next":
@@ -147,7 +147,7 @@ class Epochs:
             self._store()
 
     def _announced(self, kept: Mapping[str, Any]) -> Holders:
-        """The holders in a kept announcement, verified. Raises the errors of a false proof."""
+        """Return the holders in a kept announcement, verified. Raises the errors of a false proof."""
         pinned = self._suite.pinned
         leaf, _ = open_leaf_proof(kept["proof"], kept["leaf"].encode(), pinned.log_origin, self._suite.log_public)
         return announced_holders(leaf, kept["epoch"], pinned, self._held)
@@ -155,7 +155,7 @@ class Epochs:
     # --- state folder -----------------------------------------------------------------------------------------------
 
     def _load(self) -> None:
-        """What is kept is proof by itself; what does not prove anything (any more) is fetched anew."""
+        """Load the stored announcements. Each is a proof; one that no longer verifies is fetched again."""
         for kept in _read(self._path).get("epochs", ()):
             try:
                 holders = self._announced(kept)
@@ -177,7 +177,7 @@ class Epochs:
                 warn_of_memory(self._path.parent, problem)
                 return
             before = _read(self._path)
-            others = {one["epoch"]: one for one in _entries(before) if one["epoch"] not in self._kept}
+            others = {entry["epoch"]: entry for entry in _entries(before) if entry["epoch"] not in self._kept}
             current = before.get("current")
             newest = max(self._newest, current) if type(current) is int else self._newest
             value = {"current": newest, "epochs": [*others.values(), *self._kept.values()]}
@@ -189,9 +189,17 @@ class Epochs:
                 warn_of_memory(self._path.parent, error)
 
 
+class _Announcement(EpochMember, frozen=True, kw_only=True):
+    """The body of an entry `key_rotation`, as far as it is read here."""
+
+    log: LogMember
+    next: EpochMember | None = None
+    previous: EpochMember | None = None
+
+
 def announced_holders(leaf: Leaf, epoch: int, pinned: Service, known: Mapping[int, Holders]) -> Holders:
-    """The holders of `epoch` in the proven entry `leaf` that announced it, which must be of the `pinned` log and agree
-    with all that is `known`.
+    """Return the holders of `epoch` in the proven entry `leaf` that announced it, which must be of the `pinned` log and
+    agree with all that is `known`.
 
     An announcement names the epoch under `next`; that of the first epoch is itself the entry's. Raises InvalidLeaf,
     HolderMismatch.
@@ -199,17 +207,15 @@ def announced_holders(leaf: Leaf, epoch: int, pinned: Service, known: Mapping[in
     if leaf.sort != GovernanceType.KEY_ROTATION or leaf.body is None:
         raise InvalidLeaf("The entry that the service names announces no key epoch.")
     try:
-        body = Fields(leaf.body)
-        log = body.member("log")
-        if (log.text("origin"), log.text("key")) != (pinned.log_origin, pinned.log_key):
+        body = decode(leaf.body, _Announcement)
+        if (body.log.origin, body.log.key) != (pinned.log_origin, pinned.log_key):
             raise HolderMismatch("The announcement of the key epoch names another log key.")
-        parts = {name: body.optional(name) for name in ("next", "previous")}
-        named = {name: Fields(value) for name, value in parts.items() if value is not None}
-        holders = {part.integer("epoch"): parse_holders(part) for part in (body, *named.values())}
-        announced = {body.integer("epoch")} | ({named["next"].integer("epoch")} if "next" in named else set())
+        named = [epoch for epoch in (body, body.next, body.previous) if epoch is not None]
+        holders = {epoch.epoch: parse_holders(epoch.holders) for epoch in named}
+        announced = {body.epoch} if body.next is None else {body.epoch, body.next.epoch}
     except (UnexpectedAnswer, InvalidInput) as error:
         raise InvalidLeaf("The announcement of the key epoch is malformed.") from error
-    if any(set(known[number]) != set(found) for number, found in holders.items() if number in known):
+    if any(set(known[number]) != set(named_holders) for number, named_holders in holders.items() if number in known):
         raise HolderMismatch("The announcement contradicts the holders that are known.")
     if epoch not in announced:
         raise InvalidLeaf("The entry that the service names announces another key epoch.")
@@ -227,4 +233,4 @@ def _read(path: Path | None) -> dict[str, Any]:
 
 
 def _entries(value: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
-    return [one for one in value.get("epochs", ()) if isinstance(one, dict) and type(one.get("epoch")) is int]
+    return [entry for entry in value.get("epochs", ()) if isinstance(entry, dict) and type(entry.get("epoch")) is int]

@@ -1,7 +1,7 @@
 """The platform's own secrets, its signing key (PEM) and its order key, and the public keys of any platform.
 
-Secrets live in files of mode 0600, in mounted secrets of a container, or in environment variables. `check_mode` says
-which modes of a file are accepted.
+Secrets are stored in files of mode 0600, in mounted secrets of a container, or in environment variables. `check_mode`
+says which modes of a file are accepted.
 """
 
 from __future__ import annotations
@@ -38,12 +38,13 @@ _PUBLIC_BLOCK = re.compile(rb"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY--
 
 
 def load_signing_key(path: str | Path) -> Ed25519PrivateKey:
-    """The platform's Ed25519 key from a PKCS#8 PEM file. Raises ConfigurationError, also if others may read it."""
+    """Return the platform's Ed25519 key from a PKCS#8 PEM file. Raises ConfigurationError, also if others may read
+    it."""
     return parse_signing_key(_read_secret(Path(path)), f"The key file {Path(path).name}")
 
 
 def parse_signing_key(pem: bytes, name: str) -> Ed25519PrivateKey:
-    """The Ed25519 key in an unencrypted PKCS#8 PEM text. `name` says in errors where the text comes from.
+    """Return the Ed25519 key in an unencrypted PKCS#8 PEM text. `name` says in errors where the text comes from.
 
     Raises ConfigurationError, which never holds any of the text.
     """
@@ -57,7 +58,7 @@ def parse_signing_key(pem: bytes, name: str) -> Ed25519PrivateKey:
 
 
 def load_public_keys(path: str | Path) -> tuple[Ed25519PublicKey, ...]:
-    """A platform's Ed25519 public keys from a PEM file, at least one and at most `MAX_PUBLIC_KEYS`.
+    """Return a platform's Ed25519 public keys from a PEM file, at least one and at most `MAX_PUBLIC_KEYS`.
 
     Raises ConfigurationError.
     """
@@ -69,19 +70,19 @@ def load_public_keys(path: str | Path) -> tuple[Ed25519PublicKey, ...]:
         raise ConfigurationError(f"The key file {path.name} cannot be read as public keys in PEM.") from error
     if not 1 <= len(keys) <= MAX_PUBLIC_KEYS:
         raise ConfigurationError(f"The key file {path.name} must hold 1 to {MAX_PUBLIC_KEYS} public keys in PEM.")
-    found = tuple([key for key in keys if isinstance(key, Ed25519PublicKey)])
-    if len(found) != len(keys):
+    own_keys = tuple([key for key in keys if isinstance(key, Ed25519PublicKey)])
+    if len(own_keys) != len(keys):
         raise ConfigurationError(f"The key file {path.name} holds a key that is not Ed25519.")
-    for key in found:
+    for key in own_keys:
         try:
             check_public_key(key.public_bytes_raw())
         except InvalidPublicKey as error:
             raise ConfigurationError(f"The key file {path.name} holds an unfit public key. {error}") from error
-    return found
+    return own_keys
 
 
 def load_or_create_signing_key(path: str | Path) -> Ed25519PrivateKey:
-    """As `load_signing_key`; a fresh key is made and stored first if there is no such file."""
+    """Return the key as `load_signing_key` does; if there is no such file, make and store a new key first."""
     path = Path(path)
     if not os.path.lexists(path):
         fresh = Ed25519PrivateKey.generate()
@@ -90,12 +91,12 @@ def load_or_create_signing_key(path: str | Path) -> Ed25519PrivateKey:
 
 
 def public_key_path(path: str | Path) -> Path:
-    """Where the public key of the signing key `acme.pem` lies: `acme.public.pem` beside it."""
+    """Return the path of the public key of the signing key `acme.pem`: `acme.public.pem` in the same folder."""
     return Path(path).with_suffix(".public.pem")
 
 
 def load_or_create_public_key(path: str | Path) -> Ed25519PublicKey:
-    """The public key that stands in a PEM file, or that belongs to the signing key in it.
+    """Return the public key of a PEM file, or that of the signing key in it.
 
     A signing key is made first if there is no such file. Raises ConfigurationError.
     """
@@ -110,19 +111,20 @@ def load_or_create_public_key(path: str | Path) -> Ed25519PublicKey:
 
 
 def order_key_path(key_path: str | Path, platform: str) -> Path:
-    """Where the order key lies: `acme.order.key` beside the signing key of the platform acme. It is not called like the
-    signing key, so that a new signing key in the same folder finds it."""
+    """Return the path of the order key: `acme.order.key` beside the signing key of the platform acme. Its name does not
+    depend on the signing key's, so that a new signing key in the same folder uses the same order key."""
     return Path(key_path).parent / f"{platform}{ORDER_KEY_SUFFIX}"
 
 
 def load_order_key(path: str | Path) -> bytes:
-    """The 32 bytes that make `order_ref` (HMAC) of an order number, from their file. Raises ConfigurationError."""
+    """Return the 32 bytes that make `order_ref` (HMAC) of an order number, from their file. Raises
+    ConfigurationError."""
     path = Path(path)
     return parse_order_key(_read_secret(path), f"The order key file {path.name}")
 
 
 def parse_order_key(text: bytes, name: str) -> bytes:
-    """The order key in its text form, 43 characters base64url. `name` says in errors where the text comes from.
+    """Return the order key in its text form, 43 characters base64url. `name` says in errors where the text comes from.
 
     Raises ConfigurationError, which never holds any of the text.
     """
@@ -133,7 +135,7 @@ def parse_order_key(text: bytes, name: str) -> bytes:
 
 
 def load_or_create_order_key(path: str | Path) -> bytes:
-    """As `load_order_key`; a fresh order key is made and stored first if there is no such file.
+    """Return the key as `load_order_key` does; if there is no such file, make and store a new order key first.
 
     All services of a platform must use the same one, or one order could be reported twice: copy the file.
     Raises ConfigurationError.
@@ -145,7 +147,8 @@ def load_or_create_order_key(path: str | Path) -> bytes:
 
 
 def order_key_source(order_key: bytes | str | Path | None, key: object, platform: str) -> Callable[[], bytes]:
-    """Gives the order key when it is first needed: as given, from its file, or from beside the signing key's file.
+    """Return a function that returns the order key when it is first needed: the given one, or from its file, or from
+    the file beside the signing key.
 
     Raises ConfigurationError when neither it nor a key file is named.
     """
@@ -161,8 +164,8 @@ def order_key_source(order_key: bytes | str | Path | None, key: object, platform
 
 
 def _order_key(path: Path, platform: str, key: Path | None) -> bytes:
-    """The order key in `path`. If there is none it is made, with a warning, unless the signing key was mounted or came
-    without a file (`key` is None).
+    """Return the order key in `path`. If there is none it is made, with a warning, unless the signing key was mounted
+    or came without a file (`key` is None).
 
     A container that got its signing key as a secret would make another order key at every start, and the ledger would
     take one order for several.
@@ -172,7 +175,7 @@ def _order_key(path: Path, platform: str, key: Path | None) -> bytes:
     if key is None or is_mounted(key):
         raise ConfigurationError(f"The order key file {path.name} is missing. {_ORDER_KEY_REMEDY}")
     try:
-        found = load_or_create_order_key(path)
+        order_key = load_or_create_order_key(path)
     except ConfigurationError as error:
         raise ConfigurationError(f"{error} {_ORDER_KEY_REMEDY}") from error
     tell(
@@ -181,7 +184,7 @@ def _order_key(path: Path, platform: str, key: Path | None) -> bytes:
         file=path.name,
         platform=platform,
     )
-    return found
+    return order_key
 
 
 _ORDER_KEY_REMEDY = (
@@ -192,8 +195,8 @@ _ORDER_KEY_REMEDY = (
 
 
 def is_mounted(path: Path) -> bool:
-    """Whether the file was put there from outside, as containers get their secrets: it is not this user's, is a mount
-    of its own, or lies on a read-only mount. Files that cannot be looked at count as mounted.
+    """True if the file was put there from outside, as containers get their secrets: it is not this user's, is a mount
+    of its own, or is on a read-only mount. Files that cannot be looked at count as mounted.
 
     A file in a container's own layer is not mounted. overlayfs may give it another device than its folder has (Linux,
     Documentation/filesystems/overlayfs.rst, "Inode properties"), so mounts are compared, not devices.
@@ -208,8 +211,8 @@ def is_mounted(path: Path) -> bool:
 
 
 def _mount_of(path: Path) -> int:
-    """Which mount the file or folder lies on: the kernel's number of it (proc(5), `mnt_id` of /proc/PID/fdinfo), or the
-    number of the device where there is none. Raises OSError."""
+    """Return the mount that the file or folder is on: the kernel's number of it (proc(5), `mnt_id` of
+    /proc/PID/fdinfo), or the number of the device where there is none. Raises OSError."""
     if hasattr(os, "O_PATH"):
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:
@@ -277,13 +280,13 @@ def sync_folder(folder: Path) -> None:
 
 def check_mode(name: str, owner: int, mode: int, *, user: int, read_only: bool) -> None:
     """Refuse a secret's file that others could read or change. `user` is the process's effective user id, `read_only`
-    whether the file lies on a read-only mount.
+    whether the file is on a read-only mount.
 
     - Only the owner may write it.
     - A file that only its owner may read is accepted.
     - A file that its group or others may read is accepted where this process could not change that: it belongs to root
-      and this user is not root, or it lies on a read-only mount. So come the secrets of Kubernetes (0440 root:fsGroup)
-      and of Docker (0444 root). libpq, too, takes files of root's with more rights than files of one's own.
+    and this user is not root, or it is on a read-only mount. So come the secrets of Kubernetes (0440 root:fsGroup) and
+    of Docker (0444 root). libpq, too, takes files of root's with more rights than files of one's own.
 
     Raises ConfigurationError.
     """
@@ -298,9 +301,9 @@ def check_mode(name: str, owner: int, mode: int, *, user: int, read_only: bool) 
 def _read_secret(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            found = os.fstat(file.fileno())  # of the file that is read, whatever lies at the path by now
+            status = os.fstat(file.fileno())  # of the open file: the path may name another file by now
             read_only = _is_read_only(file.fileno())
-            check_mode(path.name, found.st_uid, stat.S_IMODE(found.st_mode), user=os.geteuid(), read_only=read_only)
+            check_mode(path.name, status.st_uid, stat.S_IMODE(status.st_mode), user=os.geteuid(), read_only=read_only)
             return file.read(MAX_SECRET_BYTES)
     except FileNotFoundError as error:
         raise ConfigurationError(f"The key file {path.name} is missing.") from error

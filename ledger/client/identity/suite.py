@@ -1,21 +1,22 @@
-"""The pinned suite: what `platform add` wrote down about the service, and the check that the service still is that.
+"""The pinned suite: the public facts of the service, as `platform add` wrote them, and the check that the service still
+has them.
 
-Whoever could swap the holders' keys could find out whom a platform asks about, and whoever could swap the log key
-could show each platform another history. So both come from a file that the operator hands over, never from the
-network.
+With other holders' keys an attacker could learn which buyers a platform looks up; with another log key, show each
+platform another history. So both come from a file that the operator delivers, never from the network.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ledger.client.models.results import Fields
+from ledger.client.models.decoding import Count, Label, Model, decode
 from ledger.errors import ConfigurationError, HolderMismatch, InvalidEncoding, LedgerError, UnexpectedAnswer
 from ledger.protocol.encoding import unb64url
 from ledger.protocol.signing_keys import check_public_key
@@ -64,7 +65,7 @@ class Service:
     policy_sha256: bytes | None = None
     """SHA-256 of its text; None of an earlier version of the service."""
     next_policies: tuple[NamedPolicy, ...] = ()
-    """What is announced, in the order in which it comes into effect."""
+    """Announced policies, in the order in which they come into effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class PlatformKey:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """A platform's suite file: who it is at which service, and the keys it pins."""
+    """A platform's suite file: the platform's names at a service, and the pinned keys."""
 
     url: str
     platform: str
@@ -99,6 +100,66 @@ class Suite:
         return parse_verifier_key(self.pinned.log_key)[1]
 
 
+# --- the JSON of the file and of the service's answer -------------------------------------------------------------
+
+
+class HolderMember(Model, frozen=True):
+    """A holder of a key epoch; `public_key` is base64url."""
+
+    id: str
+    public_key: str
+
+
+class LogMember(Model, frozen=True):
+    """The log's name and verifier key."""
+
+    origin: str
+    key: str
+
+
+class EpochMember(Model, frozen=True):
+    """The number and the holders of a key epoch, in a suite or in an entry of the log."""
+
+    epoch: Count
+    holders: tuple[HolderMember, ...]
+
+
+class _ServedEpoch(EpochMember, frozen=True, kw_only=True):
+    state: str
+    entry_index: Count | None = None
+
+
+class _PolicyMember(Model, frozen=True):
+    version: Label
+    sha256: str
+    in_effect_at: datetime
+
+
+class _ServiceAnswer(Model, frozen=True, kw_only=True):
+    service: str
+    environment: str
+    suite: str
+    epochs: tuple[_ServedEpoch, ...]
+    log: LogMember
+    policy: Label
+    policy_sha256: str | None = None
+    next_policies: tuple[_PolicyMember, ...] | None = None
+
+
+class _KeyMember(Model, frozen=True):
+    kid: str
+    public_key: str
+
+
+class _SuiteFile(Model, frozen=True, kw_only=True):
+    url: str
+    platform: str
+    control_group: str
+    profile: str
+    kid: str
+    keys: tuple[_KeyMember, ...] | None = None
+
+
 def load_suite(path: str | Path) -> Suite:
     """Read a suite file. Raises ConfigurationError."""
     path = Path(path)
@@ -111,7 +172,8 @@ def load_suite(path: str | Path) -> Suite:
 
 
 def parse_suite_text(text: bytes, name: str) -> Suite:
-    """A Suite from the text of a suite file. `name` says in errors where it comes from. Raises ConfigurationError."""
+    """Return a Suite from the text of a suite file. `name` says in errors where it comes from. Raises
+    ConfigurationError."""
     if len(text) > MAX_SUITE_BYTES:
         raise ConfigurationError(f"{name} is too large.")
     try:
@@ -122,17 +184,17 @@ def parse_suite_text(text: bytes, name: str) -> Suite:
 
 
 def parse_suite(value: object) -> Suite:
-    """A Suite from the JSON of a suite file. Raises ConfigurationError."""
+    """Return a Suite from the JSON of a suite file. Raises ConfigurationError."""
     try:
-        fields = Fields(value)
+        file = decode(value, _SuiteFile)
         suite = Suite(
-            url=fields.text("url").rstrip("/"),
-            platform=fields.text("platform"),
-            control_group=fields.text("control_group"),
-            profile=fields.text("profile"),
-            kid=fields.text("kid"),
+            url=file.url.rstrip("/"),
+            platform=file.platform,
+            control_group=file.control_group,
+            profile=file.profile,
+            kid=file.kid,
             pinned=parse_service(value),
-            keys=tuple([_platform_key(item) for item in fields.items("keys")] if fields.optional("keys") else ()),
+            keys=tuple([_platform_key(key) for key in file.keys or ()]),
         )
     except LedgerError as error:
         raise ConfigurationError("The suite file lacks something or is damaged. Ask the operator for it.") from error
@@ -148,28 +210,35 @@ def parse_suite(value: object) -> Suite:
     return suite
 
 
-def _platform_key(value: object) -> PlatformKey:
-    fields = Fields(value)
-    public_key = unb64url(fields.text("public_key"), 32)
+def _platform_key(key: _KeyMember) -> PlatformKey:
+    public_key = unb64url(key.public_key, 32)
     check_public_key(public_key)
-    return PlatformKey(fields.text("kid"), public_key)
+    return PlatformKey(key.kid, public_key)
 
 
 def parse_service(value: object) -> Service:
-    """A Service from the answer of `GET /v1/suite`. Raises UnexpectedAnswer, HolderMismatch, InvalidPoint."""
-    fields = Fields(value)
-    log = fields.member("log")
+    """Return a Service from the answer of `GET /v1/suite`. Raises UnexpectedAnswer, HolderMismatch, InvalidPoint."""
+    answer = decode(value, _ServiceAnswer)
+    digest = answer.policy_sha256
     service = Service(
-        service=fields.text("service"),
-        environment=fields.text("environment"),
-        suite=fields.text("suite"),
-        epochs=tuple([_epoch(item) for item in fields.items("epochs")]),
-        log_origin=log.text("origin"),
-        log_key=log.text("key"),
-        policy=fields.label("policy"),
-        policy_sha256=_digest(fields, "policy_sha256") if fields.optional("policy_sha256") is not None else None,
+        service=answer.service,
+        environment=answer.environment,
+        suite=answer.suite,
+        epochs=tuple(
+            [
+                Epoch(epoch.epoch, epoch.state, parse_holders(epoch.holders), epoch.entry_index)
+                for epoch in answer.epochs
+            ]
+        ),
+        log_origin=answer.log.origin,
+        log_key=answer.log.key,
+        policy=str(answer.policy),
+        policy_sha256=None if digest is None else _digest("policy_sha256", digest),
         next_policies=tuple(
-            [_named_policy(item) for item in fields.items("next_policies")] if fields.optional("next_policies") else ()
+            [
+                NamedPolicy(str(policy.version), _digest("sha256", policy.sha256), policy.in_effect_at)
+                for policy in answer.next_policies or ()
+            ]
         ),
     )
     if service.suite != SUITE:
@@ -179,41 +248,29 @@ def parse_service(value: object) -> Service:
     return service
 
 
-def _named_policy(value: object) -> NamedPolicy:
-    fields = Fields(value)
-    return NamedPolicy(fields.label("version"), _digest(fields, "sha256"), fields.time("in_effect_at"))
-
-
-def _digest(fields: Fields, name: str) -> bytes:
+def _digest(name: str, text: str) -> bytes:
     try:
-        return unb64url(fields.text(name), 32)
+        return unb64url(text, 32)
     except InvalidEncoding as error:
         raise UnexpectedAnswer(f"`{name}` of the ledger's answer is no SHA-256.") from error
 
 
-def _epoch(value: object) -> Epoch:
-    fields = Fields(value)
-    index = None if fields.optional("entry_index") is None else fields.integer("entry_index")
-    return Epoch(fields.integer("epoch"), fields.text("state"), parse_holders(fields), index)
-
-
-def parse_holders(fields: Fields) -> tuple[HolderKey, ...]:
-    """The member `holders` of an epoch in a suite or in the log. Raises UnexpectedAnswer, HolderMismatch,
-    InvalidPoint, InvalidEncoding."""
+def parse_holders(members: Sequence[HolderMember]) -> tuple[HolderKey, ...]:
+    """Return the holders of an epoch in a suite or in the log. Raises HolderMismatch (none, or one named twice),
+    InvalidPoint, IdentityPoint, InvalidEncoding."""
     holders = []
-    for item in fields.items("holders"):
-        holder = Fields(item)
-        key = unb64url(holder.text("public_key"), ELEMENT_BYTES)
+    for member in members:
+        key = unb64url(member.public_key, ELEMENT_BYTES)
         check_element(key)
-        holders.append(HolderKey(holder.text("id"), key))
+        holders.append(HolderKey(member.id, key))
     if not holders or len({holder.holder for holder in holders}) != len(holders):
         raise HolderMismatch("A key epoch needs at least one holder, each named once.")
     return tuple(holders)
 
 
 def check_served(pinned: Service, served: Service) -> None:
-    """That what the service says of itself does not contradict what was pinned. New epochs are no contradiction, and
-    neither is a pinned one that is gone: `ledger.client.identity.epochs` follows the log.
+    """Check that the served suite does not contradict the pinned one. New epochs are no contradiction, and neither is a
+    pinned one that is missing: `ledger.client.identity.epochs` follows the log.
 
     Raises HolderMismatch (another holder or key for a known epoch), ConfigurationError (another service, environment
     or log).
@@ -229,7 +286,7 @@ def check_served(pinned: Service, served: Service) -> None:
 
 
 def is_loopback(url: str) -> bool:
-    """Whether `url` leads to this machine."""
+    """True if `url` leads to this machine."""
     host = urlsplit(url).hostname or ""
     if host == "localhost":
         return True

@@ -1,9 +1,10 @@
 """Self-signed tokens: EdDSA JWTs that say which platform asks (RFC 7519, RFC 8037), good for ten minutes.
 
-A machine's clock may be wrong. A token is dated one minute back, so that one up to two minutes ahead is let in. If the
-ledger refuses a token's times, the difference to its `Date` is taken over, once for each request, and the request is
-made again. That time is used for tokens alone: a ledger cannot change what this machine believes about reports. It is
-believed up to 24 hours, and over TLS or from this machine only, since a token dated ahead is good at that later time.
+A machine's clock may be wrong. A token is dated one minute back, so that a clock up to two minutes ahead is accepted.
+If the ledger refuses a token's times, the difference to its `Date` is taken over, once for each request, and the
+request is made again. That time is used for tokens alone: a ledger cannot change what this machine believes about
+reports. It is believed up to 24 hours, and over TLS or from this machine only, since a token dated ahead is good at
+that later time.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ RENEW_SECONDS = 60
 SKEW_FLOOR_SECONDS = 30
 """A smaller difference of clocks is not the reason why a token was refused."""
 MAX_CORRECTION_SECONDS = 24 * 3600
-"""A difference larger than this is told and not corrected."""
+"""A larger difference is reported and not corrected."""
 NEW_KEY_SECONDS = 5
 """A key that the operator adds is known to every server process after this time."""
 
@@ -71,7 +72,7 @@ class TokenSource:
         self._signed = _Signed("", 0, 0)
 
     def token(self) -> str:
-        """A token with at least `RENEW_SECONDS` left, if the clock runs forward."""
+        """Return a token with at least `RENEW_SECONDS` left, if the clock runs forward."""
         with self._lock:
             now = int(self._now().timestamp()) + self._correction
             # A clock set back would make the kept token one from the future, so it counts as worn out too.
@@ -85,7 +86,7 @@ class TokenSource:
             return signed.token
 
     def refused(self, error: LedgerError, token: str, answered_at: datetime | None, again: bool) -> LedgerError | None:
-        """What to do about an answer that refused `token`: None, ask once more with a new one; else what to raise.
+        """Return the error to raise after an answer that refused `token`, or None: ask again with a new one.
 
         `answered_at` is the time that the answer was dated; `again` says that this was the second attempt.
         """
@@ -120,7 +121,7 @@ class TokenSource:
 
 
 def skew_in_words(seconds: int) -> str:
-    """A sentence about a clock that is `seconds` behind the ledger's, or ahead of it if negative."""
+    """Return a sentence about a clock that is `seconds` behind the ledger's, or ahead of it if negative."""
     minutes = max(1, round(abs(seconds) / 60))
     unit = "minute" if minutes == 1 else "minutes"
     return f"This machine's clock is {minutes} {unit} {'behind' if seconds > 0 else 'ahead of'} the ledger's."

@@ -17,7 +17,7 @@ from ledger.client.lookups.local_standing import (
     require_elements,
 )
 from ledger.client.lookups.request import Refund
-from ledger.client.models.results import Check
+from ledger.client.models.lookups import Check
 from ledger.client.session import Session
 from ledger.client.snapshots.reader import Snapshot
 from ledger.client.subjects import Buyer, Canonical, Identifiers, normalise
@@ -93,37 +93,40 @@ class Checks:
     def _checked_by(
         self, person: Buyer | Canonical, policy: CheckPolicy, claim: Claim, consent_ref: str | None, limit: Deadline
     ) -> Check:
-        """The check of somebody who may have to be blinded, from a snapshot that may have to be fetched."""
+        """Return the check of a person, who is blinded first where needed, from a snapshot, which is fetched first
+        where needed."""
         whole = policy == "download"
 
         def current(*, fresh: bool = False) -> Snapshot:
-            found = self._session.snapshots.current(whole_filter=whole, whole_buckets=whole, fresh=fresh, limit=limit)
-            self._session.check_consent(consent_ref, "check", found)  # it may bring a policy that was not known
-            return found
+            snapshot = self._session.snapshots.current(
+                whole_filter=whole, whole_buckets=whole, fresh=fresh, limit=limit
+            )
+            self._session.check_consent(consent_ref, "check", snapshot)  # it may bring a policy that was not known
+            return snapshot
 
         snapshot = current()
         if isinstance(person, Buyer):
-            found = person
+            known = person
         else:
-            found = self._session.remembered(person, snapshot.manifest.epoch) or self._session.tag_in_time(
+            known = self._session.remembered(person, snapshot.manifest.epoch) or self._session.tag_in_time(
                 person, limit
             )
-        if found.epoch != snapshot.manifest.epoch:
+        if known.epoch != snapshot.manifest.epoch:
             snapshot = current(fresh=True)
-            _check_same_epoch(found.epoch, snapshot)
+            _check_same_epoch(known.epoch, snapshot)
         if whole:
-            standing = check_downloaded(snapshot, found, self._session.now())
+            standing = check_downloaded(snapshot, known, self._session.now())
         else:
             try:
-                standing = check_privately(self._session.snapshots, snapshot, found, self._session.now())
+                standing = check_privately(self._session.snapshots, snapshot, known, self._session.now())
             except SnapshotUnknown:  # the server has dropped this version: once more with its newest
                 snapshot = current(fresh=True)
-                _check_same_epoch(found.epoch, snapshot)
-                standing = check_privately(self._session.snapshots, snapshot, found, self._session.now())
+                _check_same_epoch(known.epoch, snapshot)
+                standing = check_privately(self._session.snapshots, snapshot, known, self._session.now())
         return check_answer(standing, snapshot, policy, claim, self._session.now())
 
     def _known_under(self, person: Buyer | Canonical, epoch: int) -> Buyer | None:
-        """The buyer under `epoch`, if that takes no request."""
+        """Return the buyer under `epoch`, if that takes no request."""
         if isinstance(person, Buyer):
             return person if person.epoch == epoch else None
         return self._session.remembered(person, epoch)

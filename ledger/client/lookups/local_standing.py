@@ -1,4 +1,4 @@
-"""Standings folded here, from a snapshot: what `RefundLedger.check` answers, and what an outage leaves of a lookup."""
+"""Standings computed on this machine from a snapshot: for `RefundLedger.check`, and for a lookup during an outage."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ledger.client.lookups.reasons import explained
 from ledger.client.lookups.request import Refund
-from ledger.client.models.results import Check, Lookup
+from ledger.client.models.lookups import Check, Lookup
 from ledger.client.snapshots.reader import Snapshot, Snapshots
 from ledger.client.subjects import Buyer, SubjectIds
 from ledger.errors import InvalidRequest
@@ -27,7 +27,7 @@ _NEEDS_ELEMENTS = "This check needs the buyer's identifiers: a buyer made from t
 
 
 def claim_of(refund: Refund | None) -> Claim:
-    """What the buyer says happened. Raises InvalidRequest."""
+    """Return the claim of a refund (OTHER without one). Raises InvalidRequest."""
     try:
         return Claim.OTHER if refund is None else Claim(refund.claim)
     except ValueError as error:
@@ -35,34 +35,35 @@ def claim_of(refund: Refund | None) -> Claim:
 
 
 def require_elements(subjects: Sequence[SubjectIds]) -> None:
-    """Raises InvalidRequest when a sealed entry of one of them could not be opened."""
-    if any(one.element is None for one in subjects):
+    """Check that each subject has its element, without which its sealed entries cannot be opened. Raises
+    InvalidRequest."""
+    if any(subject.element is None for subject in subjects):
         raise InvalidRequest(_NEEDS_ELEMENTS)
 
 
 def check_downloaded(snapshot: Snapshot, buyer: Buyer, now: datetime) -> PrivateStanding:
-    """The standing from the filter and all buckets, with no request. Raises InvalidRequest (a listed identifier without
-    its element), InvalidBucket, SnapshotExpired."""
+    """Return the standing from the filter and all buckets, with no request. Raises InvalidRequest (a listed identifier
+    without its element), InvalidBucket, SnapshotExpired."""
     manifest = snapshot.manifest
     if snapshot.filter is None or snapshot.buckets is None:
         raise ValueError("the snapshot was not downloaded")
-    listed = [one for one in buyer.subjects if snapshot.filter.contains(one.tag)]
+    listed = [subject for subject in buyer.subjects if snapshot.filter.contains(subject.tag)]
     require_elements(listed)
     size, buckets = manifest.bucket_bytes, {}
-    for one in listed:
-        number = prefix(one.tag, manifest.bits)
+    for subject in listed:
+        number = prefix(subject.tag, manifest.bits)
         buckets[number] = snapshot.buckets[number * size : (number + 1) * size]
     return _folded(snapshot, listed, buckets, now)
 
 
 def check_privately(snapshots: Snapshots, snapshot: Snapshot, buyer: Buyer, now: datetime) -> PrivateStanding:
-    """The standing from one bucket for each identifier. All are fetched before any is opened, whatever they hold: what
-    is asked for must not depend on who is listed.
+    """Return the standing from one bucket for each identifier. All buckets are fetched before the first is opened: the
+    requests must not depend on who is listed.
 
     Raises InvalidRequest (a subject without its element), InvalidBucket, SnapshotUnknown, Unavailable.
     """
     require_elements(buyer.subjects)
-    numbers = dict.fromkeys([prefix(one.tag, snapshot.manifest.bits) for one in buyer.subjects])
+    numbers = dict.fromkeys([prefix(subject.tag, snapshot.manifest.bits) for subject in buyer.subjects])
     buckets = {number: memoryview(snapshots.bucket(snapshot, number)) for number in numbers}
     return _folded(snapshot, buyer.subjects, buckets, now)
 
@@ -71,27 +72,34 @@ def _folded(
     snapshot: Snapshot, subjects: Sequence[SubjectIds], buckets: dict[int, memoryview], now: datetime
 ) -> PrivateStanding:
     manifest = snapshot.manifest
-    found: list[tuple[Any, bytes, list[SealedEvent]]] = []
-    for one in subjects:
-        assert one.element is not None
-        number = prefix(one.tag, manifest.bits)
-        found.append((one.kind, one.tag, open_bucket(buckets[number], one.element, one.kind, manifest.version, number)))
-    return standing_of(found, snapshot.latest.policy, manifest.as_of, now)
+    opened: list[tuple[Any, bytes, list[SealedEvent]]] = []
+    for subject in subjects:
+        assert subject.element is not None
+        number = prefix(subject.tag, manifest.bits)
+        opened.append(
+            (
+                subject.kind,
+                subject.tag,
+                open_bucket(buckets[number], subject.element, subject.kind, manifest.version, number),
+            )
+        )
+    return standing_of(opened, snapshot.latest.policy, manifest.as_of, now)
 
 
 def check_answer(
     private: PrivateStanding, snapshot: Snapshot, source: CheckPolicy, claim: Claim, now: datetime
 ) -> Check:
-    """The Check for a standing at `now`."""
-    told = _told(private.standing, snapshot, claim, now)
-    return Check(**told, bounded=private.bounded, source=source, version=b64url(snapshot.manifest.version))
+    """Return the Check for a standing at `now`."""
+    facts = _told(private.standing, snapshot, claim, now)
+    return Check(**facts, bounded=private.bounded, source=source, version=b64url(snapshot.manifest.version))
 
 
 def clear_by_filter(snapshot: Snapshot, buyer: Buyer, claim: Claim, now: datetime) -> Lookup | None:
-    """The Lookup of somebody who is not in the filter; None when they may be, or when it is of another key epoch."""
+    """Return the Lookup of a buyer who is not in the filter; None if they may be in it, or if it is of another key
+    epoch."""
     if snapshot.filter is None or buyer.epoch != snapshot.manifest.epoch:
         return None
-    if any(snapshot.filter.contains(one.tag) for one in buyer.subjects):
+    if any(snapshot.filter.contains(subject.tag) for subject in buyer.subjects):
         return None
     return Lookup(**_told(CLEAN, snapshot, claim, now), source="local_filter")
 

@@ -15,8 +15,8 @@ from ledger.client.lookups.local_standing import claim_of, clear_by_filter
 from ledger.client.lookups.questions import Question
 from ledger.client.lookups.request import Query, Refund, query_json
 from ledger.client.models.appeals import PersonStatement, parse_statements
+from ledger.client.models.lookups import Lookup, unavailable
 from ledger.client.models.pictures import PictureHash, PictureReuse
-from ledger.client.models.results import Lookup, unavailable
 from ledger.client.outbox.sender import BATCH_ITEMS
 from ledger.client.pictures import search, search_json
 from ledger.client.session import Session
@@ -67,8 +67,8 @@ class Lookups:
         )
 
         def ask(limit: Deadline) -> Lookup:
-            found = self._found(person, limit)
-            query = Query(found, order, refund, purpose, consent_ref, min_index)
+            tagged = self._found(person, limit)
+            query = Query(tagged, order, refund, purpose, consent_ref, min_index)
             question = self._session.questions.question(query_json(query, reference))
             answer = self._session.post("/v1/lookups", question.body, limit)
             return replace(
@@ -86,12 +86,12 @@ class Lookups:
 
         try:
             with proofs_noted("lookup"):
-                found = self._explained(self._session.transport.within(deadline.left(), ask_again), deadline)
+                lookup = self._explained(self._session.transport.within(deadline.left(), ask_again), deadline)
         except (Unavailable, UnexpectedAnswer) as error:
             if isinstance(error, UnexpectedAnswer) and 400 <= (_status(error) or 0) < 500:
                 raise
             cleared = self._cleared(person, refund, consent_ref, min_index or 0, looking, deadline)
-            found = cleared or unavailable(
+            lookup = cleared or unavailable(
                 str(error.details.get("reason", error.code)), status=_status(error), request_id=_request_id(error)
             )
             note(
@@ -99,9 +99,9 @@ class Lookups:
                 reason=str(error.details.get("reason", error.code)),
                 status=_status(error),
                 request_id=_request_id(error),
-                source=found.source,
+                source=lookup.source,
             )
-        return found if searched is None else _with_pictures(found, searching, deadline)
+        return lookup if searched is None else _with_pictures(lookup, searching, deadline)
 
     def lookup_many(self, queries: Sequence[Query]) -> list[Lookup | LedgerError]:
         """Return one outcome for each query: see `RefundLedger.lookup_many`, also for the errors."""
@@ -113,14 +113,14 @@ class Lookups:
         if not all(self._session.epochs.answers(buyer.epoch) for buyer in buyers):
             self._session.retrying(self._session.read_service)
         requests = [self._requested(query) for query in queries]
-        fit = [one for one in requests if not isinstance(one, LedgerError)]
+        fit = [request for request in requests if not isinstance(request, LedgerError)]
         answered: list[Lookup | LedgerError] = []
         for start in range(0, len(fit), BATCH_ITEMS):
             answered += self._session.retrying(partial(self._ask_batch, fit[start : start + BATCH_ITEMS]))
         answers = iter(answered)
-        outcomes = [one if isinstance(one, LedgerError) else next(answers) for one in requests]
+        outcomes = [request if isinstance(request, LedgerError) else next(answers) for request in requests]
         limit = Deadline(self._session.budget_seconds)
-        return [self._explained(one, limit) if isinstance(one, Lookup) else one for one in outcomes]
+        return [self._explained(outcome, limit) if isinstance(outcome, Lookup) else outcome for outcome in outcomes]
 
     def statements(self, lookup: str | Lookup) -> tuple[PersonStatement, ...]:
         """Return the person's statements: see `RefundLedger.statements`, also for the errors."""
@@ -136,7 +136,7 @@ class Lookups:
         return self._session.blind([person], epoch, limit)[0]
 
     def _check_query(self, query: Query) -> None:
-        """Check what needs no request. Raises InvalidRequest, ConsentMissing."""
+        """Check a query as far as possible without a request. Raises InvalidRequest, ConsentMissing."""
         if not isinstance(query, Query) or not isinstance(query.buyer, Buyer):
             raise InvalidRequest("Each item must be a Query with a Buyer, as tag_many() makes them.")
         check_lookup(
@@ -149,7 +149,7 @@ class Lookups:
         self._session.check_consent(query.consent_ref, "lookup")
 
     def _unfit(self, query: Query) -> LedgerError | None:
-        """What is wrong with one lookup of many as far as it shows without a request."""
+        """Return the error of one lookup of many as far as it can be known without a request."""
         try:
             self._check_query(query)
         except InvalidInput as error:
@@ -157,7 +157,7 @@ class Lookups:
         return None
 
     def _requested(self, query: Query) -> Mapping[str, Any] | LedgerError:
-        """The request for one lookup of many, or what is wrong with it."""
+        """Return the request for one lookup of many, or its error."""
         try:
             self._check_query(query)
             self._check_epoch(query.buyer)
@@ -166,30 +166,32 @@ class Lookups:
             return error
 
     def _ask_batch(self, requests: Sequence[Mapping[str, Any]], limit: Deadline) -> list[Lookup | LedgerError]:
-        """One outcome for each request; one that cannot be sent is refused here and does not touch the others."""
+        """Return one outcome for each request; one that cannot be sent is refused here and does not touch the
+        others."""
         outcomes: list[Question | LedgerError] = []
         for request in requests:
             try:
                 outcomes.append(self._session.questions.question(request))
             except InvalidRequest as error:
                 outcomes.append(error)
-        questions = [one for one in outcomes if isinstance(one, Question)]
+        questions = [outcome for outcome in outcomes if isinstance(outcome, Question)]
         if not questions:
-            return [one for one in outcomes if isinstance(one, LedgerError)]
-        answer = self._session.post("/v1/lookups/batch", {"lookups": [one.body for one in questions]}, limit)
-        found = iter(answer.read(partial(self._session.questions.answers, questions)))
-        return [next(found) if isinstance(one, Question) else one for one in outcomes]
+            return [outcome for outcome in outcomes if isinstance(outcome, LedgerError)]
+        answer = self._session.post("/v1/lookups/batch", {"lookups": [question.body for question in questions]}, limit)
+        lookups = iter(answer.read(partial(self._session.questions.answers, questions)))
+        return [next(lookups) if isinstance(outcome, Question) else outcome for outcome in outcomes]
 
-    def _explained(self, found: Lookup, limit: Deadline) -> Lookup:
-        """With the texts of reasons that this version does not know, if the service tells them by then."""
-        codes = [reason.code for reason in found.reasons]
+    def _explained(self, lookup: Lookup, limit: Deadline) -> Lookup:
+        """Return `lookup` with the texts of reasons that this version does not know, if the service answers by
+        `limit`."""
+        codes = [reason.code for reason in lookup.reasons]
         if self._session.reason_texts.lacks(codes):
             asking = self._session.transport.background(lambda: self._session.reason_texts.fetch(codes, limit))
             if asking is not None:
                 with suppress(TimeoutError, CancelledError):
                     asking.result(timeout=limit.left())
-        reasons = self._session.reason_texts.reasons(found.reasons)
-        return found if reasons == found.reasons else replace(found, reasons=reasons)
+        reasons = self._session.reason_texts.reasons(lookup.reasons)
+        return lookup if reasons == lookup.reasons else replace(lookup, reasons=reasons)
 
     def _searching(
         self, body: dict[str, Any], pictures: int, deadline: Deadline
@@ -215,7 +217,7 @@ class Lookups:
         looking: Future[None] | None,
         deadline: Deadline,
     ) -> Lookup | None:
-        """What the local filter can still say in an outage, within the time that is left. Raises ConsentMissing."""
+        """Return the answer of the local filter in an outage, within the time that is left. Raises ConsentMissing."""
         if looking is not None:
             with suppress(TimeoutError, LedgerError):
                 looking.result(timeout=deadline.left())
@@ -227,16 +229,16 @@ class Lookups:
         return None if known is None else clear_by_filter(snapshot, known, claim_of(refund), self._session.now())
 
 
-def _with_pictures(found: Lookup, searching: Future[tuple[PictureReuse, ...]] | None, deadline: Deadline) -> Lookup:
-    """The lookup with what the search says by the deadline."""
+def _with_pictures(lookup: Lookup, searching: Future[tuple[PictureReuse, ...]] | None, deadline: Deadline) -> Lookup:
+    """Return the lookup with what the search says by the deadline."""
     if searching is None:
-        return replace(found, pictures_unavailable_because="closed")
+        return replace(lookup, pictures_unavailable_because="closed")
     try:
-        return replace(found, pictures=searching.result(timeout=deadline.left()))
+        return replace(lookup, pictures=searching.result(timeout=deadline.left()))
     except TimeoutError:
-        return replace(found, pictures_unavailable_because="timeout")
+        return replace(lookup, pictures_unavailable_because="timeout")
     except LedgerError as error:
-        return replace(found, pictures_unavailable_because=str(error.details.get("reason", error.code)))
+        return replace(lookup, pictures_unavailable_because=str(error.details.get("reason", error.code)))
 
 
 def _status(error: LedgerError) -> int | None:
@@ -245,5 +247,5 @@ def _status(error: LedgerError) -> int | None:
 
 
 def _request_id(error: LedgerError) -> str | None:
-    found = error.details.get("request_id")
-    return found if isinstance(found, str) else None
+    request_id = error.details.get("request_id")
+    return request_id if isinstance(request_id, str) else None

@@ -1,8 +1,8 @@
 """Lookups as they are sent, and the comparison of each answer with its question.
 
 A lookup carries 16 random bytes, its nonce. The answer repeats the nonce, the digest of the request
-(`ledger.protocol.request_digest`), the service, the environment, the platform and the key epoch. What does not repeat
-them belongs to another question, whatever mixed the two up, and is never taken for a standing.
+(`ledger.protocol.request_digest`), the service, the environment, the platform and the key epoch. An answer that does
+not repeat them belongs to another question and is never used as a standing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ledger.client.identity.suite import Suite
-from ledger.client.models.results import Fields, Lookup, as_mapping, compare, parse_lookup
+from ledger.client.models.decoding import Count, Model, as_mapping, compare, decode
+from ledger.client.models.lookups import Lookup, parse_lookup
 from ledger.client.transport.forks import ForkLock
 from ledger.client.transport.http import error_from_problem
 from ledger.errors import AnswerMismatch, InvalidCanonicalForm, InvalidRequest, LedgerError, UnexpectedAnswer
@@ -21,13 +22,13 @@ from ledger.protocol.encoding import b64url
 from ledger.protocol.request_digest import NONCE_BYTES, question_digest
 
 SETTLE_SECONDS = 2.0
-"""A server process answers from what it knew at most 200 ms ago. So what one process has told, every other one knows
-after that time; ten times as long leaves room for a process that was held up between looking and answering."""
+"""A server process answers from what it knew at most 200 ms ago. So every process knows after that time what one
+process has answered; ten times as long leaves room for a process that was held up between looking and answering."""
 
 
 class Watermark:
-    """How much of its log the ledger must have seen in every answer from now on: what it told `SETTLE_SECONDS` ago or
-    earlier. Thread-safe.
+    """How much of its log the ledger must have seen in every answer from now on: the number that it answered
+    `SETTLE_SECONDS` ago or earlier. Thread-safe.
 
     Two answers within that time may come from two server processes, of which the second one is behind; that is no
     error. `monotonic` gives seconds.
@@ -71,6 +72,32 @@ class Question:
     floor: int
 
 
+class _Nonce(Model, frozen=True):
+    nonce: Any
+
+
+class _Echo(Model, frozen=True):
+    """Members of an answer that repeat the question."""
+
+    question: str
+    service: str
+    environment: str
+    platform: str
+    epoch: Count
+
+
+class _Result(Model, frozen=True):
+    """One outcome of a batch."""
+
+    status: Count
+    lookup: Any = None
+    problem: Any = None
+
+
+class _BatchAnswer(Model, frozen=True):
+    results: tuple[_Result, ...]
+
+
 class Questioner:
     """Makes questions of one platform, and checks what is answered."""
 
@@ -85,8 +112,8 @@ class Questioner:
         self._seen = Watermark(monotonic)
 
     def question(self, request: Mapping[str, Any]) -> Question:
-        """The question for a lookup's `request`, with a fresh nonce. Raises InvalidRequest for a value that a request
-        cannot hold, such as a fraction."""
+        """Return the question for a lookup's `request`, with a fresh nonce. Raises InvalidRequest for a value that a
+        request cannot hold, such as a fraction."""
         nonce = self._random_bytes(NONCE_BYTES)
         try:
             digest = question_digest(request, nonce)
@@ -105,42 +132,41 @@ class Questioner:
         )
 
     def answer(self, question: Question, value: object) -> Lookup:
-        """The Lookup in the answer `value` (JSON). Raises AnswerMismatch when it answers another question or an older
-        state of the log than it may, UnexpectedAnswer when it is no answer to a lookup."""
+        """Return the Lookup in the answer `value` (JSON). Raises AnswerMismatch when it answers another question or an
+        older state of the log than it may, UnexpectedAnswer when it is no answer to a lookup."""
         check_echo(question, value)
-        found = parse_lookup(value)
-        assert found.as_of_index is not None
-        if found.as_of_index < question.floor:
+        lookup = parse_lookup(value)
+        assert lookup.as_of_index is not None
+        if lookup.as_of_index < question.floor:
             raise AnswerMismatch("The ledger answered from an older log than it has shown.", compared="as_of_index")
-        self._seen.saw(found.as_of_index)
-        return found
+        self._seen.saw(lookup.as_of_index)
+        return lookup
 
     def answers(self, questions: Sequence[Question], value: object) -> list[Lookup | LedgerError]:
-        """The outcomes in the answer `value` to a batch, one each, in order: the Lookup, or the error that refused it.
+        """Return the outcomes in the answer `value` to a batch, one each, in order: the Lookup, or the error that
+        refused it.
 
         Raises what `answer` does; one that belongs to another question discredits the whole batch.
         """
-        results = Fields(value).items("results")
+        results = decode(value, _BatchAnswer).results
         if len(results) != len(questions):
             raise UnexpectedAnswer("The ledger answered another number of lookups than were asked.")
         return [self._outcome(question, result) for question, result in zip(questions, results, strict=True)]
 
-    def _outcome(self, question: Question, value: object) -> Lookup | LedgerError:
-        fields = Fields(value)
-        status = fields.integer("status")
-        if status == 200:
-            return self.answer(question, fields.optional("lookup"))
-        return error_from_problem(status, as_mapping(fields.optional("problem")))
+    def _outcome(self, question: Question, result: _Result) -> Lookup | LedgerError:
+        if result.status == 200:
+            return self.answer(question, result.lookup)
+        return error_from_problem(result.status, as_mapping(result.problem))
 
 
 def check_echo(question: Question, value: object) -> None:
     """Raises AnswerMismatch unless the answer `value` repeats `question`, and UnexpectedAnswer when it has no place for
     a question at all."""
-    fields = Fields(value)
-    # First what is fresh: where that differs, the answer is another one, and the rest tells nothing more.
-    compare("nonce", fields.required("nonce"), question.nonce)
-    compare("question", fields.text("question"), question.digest)
-    compare("service", fields.text("service"), question.service)
-    compare("environment", fields.text("environment"), question.environment)
-    compare("platform", fields.text("platform"), question.platform)
-    compare("epoch", fields.integer("epoch"), question.epoch)
+    # The nonce comes first and may be of any type: where it differs, this is the answer to another question.
+    compare("nonce", decode(value, _Nonce).nonce, question.nonce)
+    echo = decode(value, _Echo)
+    compare("question", echo.question, question.digest)
+    compare("service", echo.service, question.service)
+    compare("environment", echo.environment, question.environment)
+    compare("platform", echo.platform, question.platform)
+    compare("epoch", echo.epoch, question.epoch)

@@ -12,12 +12,12 @@ from ledger.rules.languages import LOCALES
 from ledger.rules.reasons import Reason as KnownReason
 
 RETRY_SECONDS = 60.0
-"""After a failure, no answer waits for texts for so long."""
+"""After a failure, no answer waits for texts during this time."""
 _KNOWN = frozenset(KnownReason)
 
 
 class Texts:
-    """Remembers what the service says of codes that this version does not know. Thread-safe."""
+    """Fetches and stores the service's texts of codes that this version does not know. Thread-safe."""
 
     def __init__(self, transport: Transport, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._transport = transport
@@ -27,13 +27,13 @@ class Texts:
         self._asked_for: frozenset[str] = frozenset()
 
     def lacks(self, codes: Iterable[str]) -> bool:
-        """Whether the service should be asked about a code among them."""
+        """True if the service should be asked about a code among them."""
         unknown = any(code not in _KNOWN and code not in self._asked_for for code in codes)
         return unknown and self._monotonic() >= self._not_before
 
     def fetch(self, codes: Iterable[str], limit: Deadline) -> None:
-        """Ask the service for its texts, because of `codes`. After a failure a code without a text stands for itself,
-        and an answer with it asks again a minute later."""
+        """Ask the service for its texts, because of `codes`. After a failure, a code without a text is shown itself,
+        and an answer with it makes another request a minute later."""
         texts: dict[str, dict[str, str]] = {}
         for locale in LOCALES:
             try:
@@ -44,16 +44,16 @@ class Texts:
                 self._not_before = self._monotonic() + RETRY_SECONDS
                 return
             own = isinstance(answer, dict) and answer.get("locale") == locale
-            found = answer.get("reasons") if own else None
-            texts[locale] = {str(code): text for code, text in found.items()} if isinstance(found, dict) else {}
+            members = answer.get("reasons") if own else None
+            texts[locale] = {str(code): text for code, text in members.items()} if isinstance(members, dict) else {}
         self._texts = texts
         self._asked_for |= frozenset(codes)
 
     def reasons(self, reasons: Sequence[Reason]) -> tuple[Reason, ...]:
-        """The same reasons, with texts for those codes that the service has explained."""
-        return tuple([one if one.code in _KNOWN else self._explained(one) for one in reasons])
+        """Return the same reasons, with texts for those codes that the service has explained."""
+        return tuple([reason if reason.code in _KNOWN else self._explained(reason) for reason in reasons])
 
     def _explained(self, reason: Reason) -> Reason:
-        told = [self._texts.get(locale, {}).get(reason.code) for locale in LOCALES]
-        own = zip(told, reason.texts(), strict=True)
+        texts = [self._texts.get(locale, {}).get(reason.code) for locale in LOCALES]
+        own = zip(texts, reason.texts(), strict=True)
         return Reason(reason.code, *[plain(text) if isinstance(text, str) and text else known for text, known in own])

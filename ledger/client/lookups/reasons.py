@@ -15,11 +15,11 @@ class _Texts:
     __slots__ = ()
 
     def texts(self) -> tuple[str, ...]:
-        """The texts in the order of `LANGUAGES`."""
+        """Return the texts in the order of `LANGUAGES`."""
         return astuple(self)[1:]  # type: ignore[call-overload, no-any-return]
 
     def text(self, language: str) -> str:
-        """The text in the language of this code (`LANGUAGES`). Raises KeyError for a code without a row."""
+        """Return the text in the language of this code (`LANGUAGES`). Raises KeyError for a code without a row."""
         return str(getattr(self, LANGUAGES[language].member))
 
 
@@ -52,10 +52,10 @@ else:
 
 
 def explained(code: str) -> Reason:
-    """The reason with this version's texts. Raises ValueError for a code that this version does not know."""
+    """Return the reason with this version's texts. Raises ValueError for a code that this version does not know."""
     return Reason(code, *[reason_text(code, language) for language in LOCALES])
 
 
 def unexplained(code: str) -> Reason:
-    """The reason with its code in place of each text."""
+    """Return the reason with its code in place of each text."""
     return Reason(code, *[code for _ in LOCALES])

@@ -1,4 +1,4 @@
-"""What a lookup sends."""
+"""The request of a lookup."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ledger.protocol.encoding import b64url
 
 @dataclass(frozen=True, slots=True)
 class Refund:
-    """What is asked for. `claim`: damaged, not_received, not_as_described, returned or other."""
+    """The refund that the buyer asks for. `claim`: damaged, not_received, not_as_described, returned or other."""
 
     amount_minor: int
     currency: str
@@ -31,10 +31,10 @@ class Query:
 
 
 def query_json(query: Query, reference: bytes) -> dict[str, Any]:
-    """The request for `query`, under its buyer's epoch; `reference` is its 32-byte order_ref."""
+    """Return the request for `query`, under its buyer's epoch; `reference` is its 32-byte order_ref."""
     body: dict[str, Any] = {
         "epoch": query.buyer.epoch,
-        "subjects": [{"kind": one.kind.value, "tag": b64url(one.tag)} for one in query.buyer.subjects],
+        "subjects": [{"kind": subject.kind.value, "tag": b64url(subject.tag)} for subject in query.buyer.subjects],
         "purpose": query.purpose,
         "order_ref": b64url(reference),
     }

@@ -1,4 +1,4 @@
-"""What a platform is told by webhook, as types: one class for each event of `ledger.rules.webhooks.EVENTS`.
+"""Webhook messages as typed values: one class for each event of `ledger.rules.webhooks.EVENTS`.
 
 A reader of this version goes on with messages of other versions: a message of a type that it does not know, or without
 a member that the class of its type needs, is a plain `WebhookEvent`; members that it does not know are in `data` only.
@@ -7,15 +7,16 @@ a member that the class of its type needs, is a plain `WebhookEvent`; members th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
+from ledger.client.models.decoding import Model
 from ledger.rules.webhooks import WebhookType
 
 
-@dataclass(frozen=True, slots=True)
-class WebhookEvent:
+class WebhookEvent(Model, frozen=True):
     """A verified message. `id` is the same at every attempt: drop what you have had. `sent_at` is the time of the
     attempt, `data` the members as they came.
 
@@ -28,13 +29,12 @@ class WebhookEvent:
     occurred_at: datetime
     sent_at: datetime
     data: Mapping[str, Any]
-    service: str | None = field(default=None, kw_only=True)
-    environment: str | None = field(default=None, kw_only=True)
-    recipient: str | None = field(default=None, kw_only=True)
+    service: str | None = None
+    environment: str | None = None
+    recipient: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AppealOpened(WebhookEvent):
+class AppealOpened(WebhookEvent, frozen=True, kw_only=True):
     """`appeal.opened`: an appeal was opened, or opened again. `report` is None unless the report is yours."""
 
     appeal: str
@@ -42,8 +42,7 @@ class AppealOpened(WebhookEvent):
     report: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AppealQuestionAsked(WebhookEvent):
+class AppealQuestionAsked(WebhookEvent, frozen=True, kw_only=True):
     """`appeal.question_asked`: the reviewers ask `party`: `reporter` (you) or `subject` (your customer). `report` is
     None unless you are asked as the reporter. `state` is None in messages of earlier versions."""
 
@@ -53,8 +52,7 @@ class AppealQuestionAsked(WebhookEvent):
     report: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AppealDecided(WebhookEvent):
+class AppealDecided(WebhookEvent, frozen=True, kw_only=True):
     """`appeal.decided`: the appeal is decided. `report` is None unless the report is yours.
 
     Ledgers of earlier versions send it with another `state` than `decided` for an appeal that ended without a decision.
@@ -65,8 +63,7 @@ class AppealDecided(WebhookEvent):
     report: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AppealEnded(WebhookEvent):
+class AppealEnded(WebhookEvent, frozen=True, kw_only=True):
     """`appeal.ended`: the appeal is over without a decision, or without a further one. `state` is `withdrawn` (by the
     person) or `closed` (the report was taken back, or decided in another appeal). `report` is None unless the report is
     yours."""
@@ -76,16 +73,14 @@ class AppealEnded(WebhookEvent):
     report: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportVoided(WebhookEvent):
+class ReportVoided(WebhookEvent, frozen=True, kw_only=True):
     """`report.voided`: a report of yours never counts again, for `reason`."""
 
     report: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotPublished(WebhookEvent):
+class SnapshotPublished(WebhookEvent, frozen=True, kw_only=True):
     """`snapshot.published`: a snapshot of the first `cut` entries of the log can be fetched."""
 
     version: str
@@ -94,8 +89,7 @@ class SnapshotPublished(WebhookEvent):
     entry_index: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyRotated(WebhookEvent):
+class KeyRotated(WebhookEvent, frozen=True, kw_only=True):
     """`key.rotated`: key epoch `epoch` is `announced`, `switched` or `retired`."""
 
     epoch: int
@@ -103,8 +97,7 @@ class KeyRotated(WebhookEvent):
     entry_index: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WebhookTest(WebhookEvent):
+class WebhookTest(WebhookEvent, frozen=True, kw_only=True):
     """`webhook.test`: the message that you asked for, to the endpoint `webhook`."""
 
     webhook: str
@@ -121,17 +114,9 @@ EVENT_CLASSES: dict[str, type[WebhookEvent]] = {
     WebhookType.TEST: WebhookTest,
 }
 
-_COMMON = frozenset(one.name for one in fields(WebhookEvent))
-_TYPES = {"str": str, "str | None": str, "int": int}
-_MEMBERS = {
-    type_: [(one.name, _TYPES[str(one.type)], one.default is MISSING) for one in fields(cls) if one.name not in _COMMON]
-    for type_, cls in EVENT_CLASSES.items()
-}
-"""By type of event: (name, type, whether it must be there) of each member of `data` that its class has."""
-
 
 def read_event(message_id: str, sent_at: datetime, occurred_at: datetime, document: Mapping[str, Any]) -> WebhookEvent:
-    """The event of a verified message, `document` being its JSON with a text `type` and an object `data`.
+    """Return the event of a verified message, `document` being its JSON with a text `type` and an object `data`.
 
     It is of the class of its type, or a plain `WebhookEvent` where the type is unknown or a member that the class needs
     is missing or of another JSON type.
@@ -145,22 +130,19 @@ def read_event(message_id: str, sent_at: datetime, occurred_at: datetime, docume
         "data": data,
         **{name: _text(document.get(name)) for name in ("service", "environment", "recipient")},
     }
-    cls = EVENT_CLASSES.get(type_)
-    members = None if cls is None else _members(type_, data)
-    return WebhookEvent(**common) if cls is None or members is None else cls(**common, **members)
+    cls = EVENT_CLASSES.get(type_, WebhookEvent)
+    members = {field.name: data[field.name] for field in msgspec.structs.fields(cls) if _is_usable(field, data)}
+    try:
+        return msgspec.convert({**members, **common}, cls)
+    except msgspec.ValidationError:
+        return WebhookEvent(**common)
 
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _members(type_: str, data: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The members that the class of `type_` takes; None where one that it needs is not there."""
-    found = {}
-    for name, kind, needed in _MEMBERS[type_]:
-        value = data.get(name)
-        if isinstance(value, kind) and not isinstance(value, bool):
-            found[name] = value
-        elif needed:
-            return None
-    return found
+def _is_usable(field: msgspec.structs.FieldInfo, data: Mapping[str, Any]) -> bool:
+    """True if `data` has the field's member. One that the class does not need, all of which are texts, is left out
+    where it is of another type."""
+    return field.name in data and (field.required or isinstance(data[field.name], str))

@@ -19,14 +19,14 @@ _CHANGE_PATH = re.compile(r"/v1/reports/(rp_[A-Za-z0-9]{1,29})/(withdraw|restitu
 
 
 def report_id_of(item: Item) -> str:
-    """The report that a withdrawal or a restitution is about; empty for another path."""
-    found = _CHANGE_PATH.fullmatch(item.path)
-    return "" if found is None else found[1]
+    """Return the report that a withdrawal or a restitution is about; empty for another path."""
+    match = _CHANGE_PATH.fullmatch(item.path)
+    return "" if match is None else match[1]
 
 
 def check_item(item: Item) -> None:
-    """Raises InvalidRequest for an item that cannot be sent: an idempotency key that earlier versions took unchecked,
-    or a row of the file that is damaged."""
+    """Check that an item can be sent. Raises InvalidRequest for an idempotency key that earlier versions did not check,
+    and for a damaged row of the file."""
     check_idempotency_key(item.idempotency_key)
     try:
         sent = json.loads(item.content)
@@ -40,9 +40,9 @@ def check_item(item: Item) -> None:
                 and isinstance(sent["signature"], str)
             )
         else:
-            found = _CHANGE_PATH.fullmatch(item.path)
-            told = sent["reason" if item.operation == "withdraw" else "received_at"]
-            fit = found is not None and found[2] == item.operation and isinstance(told, str)
+            match = _CHANGE_PATH.fullmatch(item.path)
+            text = sent["reason" if item.operation == "withdraw" else "received_at"]
+            fit = match is not None and match[2] == item.operation and isinstance(text, str)
     except (ValueError, KeyError, TypeError, RecursionError):
         fit = False
     if not fit:
@@ -50,15 +50,15 @@ def check_item(item: Item) -> None:
 
 
 def in_order(items: Sequence[Item]) -> list[Item]:
-    """Items in the order in which a flush sends them: those with the fewest attempts first, then the oldest. No item
-    goes before an older one about the same report or order."""
+    """Return items in the order in which a flush sends them: those with the fewest attempts first, then the oldest. No
+    item goes before an older one about the same report or order."""
     most: dict[str, int] = {}
     ranked: list[tuple[int, int, Item]] = []
     for item in items:
         matter = _matter(item)
         most[matter] = max(most.get(matter, 0), item.attempts)
         ranked.append((most[matter], item.number, item))
-    return [item for _, _, item in sorted(ranked, key=lambda one: one[:2])]
+    return [item for _, _, item in sorted(ranked, key=lambda rank: rank[:2])]
 
 
 def _matter(item: Item) -> str:
@@ -71,8 +71,8 @@ def _matter(item: Item) -> str:
 
 
 def take_chunk(queue: deque[Item], size: int) -> list[Item]:
-    """The next items of `queue` that go into one request, taken out of it: one change, or up to `size` reports that
-    stay within `BATCH_BYTES`."""
+    """Return the next items of `queue` that go into one request, taken out of it: one change, or up to `size` reports
+    that stay within `BATCH_BYTES`."""
     chunk = [queue.popleft()]
     length = _length(chunk[0])
     while queue and len(chunk) < size and chunk[0].operation == queue[0].operation == "report":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ledger.client.models.results import Delivery
+from ledger.client.models.reports import Delivery
 from ledger.client.outbox.store import Item, ItemState, Waiting
 from ledger.client.renamed import warn_renamed
 from ledger.client.session import Session

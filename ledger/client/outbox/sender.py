@@ -1,10 +1,10 @@
-"""Delivering what changes the ledger: on disk first, the same bytes at every attempt, forgotten after the answer.
+"""Send reports and corrections: on disk first, the same bytes at each attempt, deleted after the answer.
 
 An attempt without an answer may have succeeded. Within 24 hours the service remembers the idempotency key, so sending
 again is safe. Later it has forgotten; then the service is asked first whether the thing was done.
 
 What an answer means for an item is decided for that item alone (`OutboxSender._state`). Only an outage ends a flush: no
-answer, an answer that the whole ledger is away or busy, or that the platform itself is not let in.
+answer, an answer that the whole ledger is unavailable or busy, or that the platform has no access.
 """
 
 from __future__ import annotations
@@ -14,23 +14,14 @@ import json
 import re
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
-from ledger.client.models.results import (
-    AcceptedReport,
-    Delivery,
-    Fields,
-    ReportView,
-    about,
-    as_mapping,
-    compare,
-    parse_accepted,
-    parse_page,
-    parse_view,
-)
+import msgspec
+
+from ledger.client.models.decoding import Count, Model, about, as_mapping, compare, decode
+from ledger.client.models.reports import AcceptedReport, Delivery, ReportView, parse_accepted, parse_page, parse_view
 from ledger.client.outbox.delivered import delivered_before, note_of
 from ledger.client.outbox.items import BATCH_BYTES, BATCH_ITEMS, check_item, in_order, report_id_of, take_chunk
 from ledger.client.outbox.store import Item, ItemState, New, Operation, Outbox, Verdict
@@ -70,9 +61,9 @@ PARKED_EVERY = timedelta(hours=12)
 """A parked item is tried again after this. Cases take days; receivers of `appeal.decided` and `appeal.ended` can try it
 at once (`outbox.flush(parked=True)`)."""
 PATIENCE = 3
-"""After so many attempts in vain, items are sent one by one at first: one of a batch may be what spoils it."""
+"""After this number of failed attempts, items are sent one by one at first: one of them may be the cause."""
 FAILURES_IN_A_ROW = 3
-"""After so many requests in a row on which the ledger failed (status 500), the rest is taken for an outage too."""
+"""After this number of consecutive requests on which the ledger failed (status 500), it counts as an outage."""
 
 _UNDECIDED = (
     ConfigurationError,  # of this process, such as a file of certificates that it cannot read
@@ -87,12 +78,32 @@ _UNDECIDED = (
 """Errors after which an item is not refused: they say nothing about it, or (ReportDisputed) it waits for the end of an
 appeal. All others refuse it for good."""
 _NOT_LET_IN = (ConfigurationError, Unauthenticated, PlatformSuspended, ScopeMissing)
-"""What keeps every request of this process from being done: the rest of a flush is not tried."""
+"""Errors that every request of this process would get: the rest of a flush is not tried."""
 
 
 def for_good(error: LedgerError) -> bool:
-    """Whether the ledger refused the thing itself, so that sending it again is useless."""
+    """True if the ledger refused the item itself, so that sending it again is useless."""
     return not isinstance(error, _UNDECIDED)
+
+
+class _BatchAnswer(Model, frozen=True):
+    results: tuple[Any, ...]
+
+
+class _BatchOutcome(Model, frozen=True):
+    """The outcome of one report of a batch."""
+
+    status: Count
+    idempotency_key: Any
+    report: Any = None
+    problem: Any = None
+
+
+class _Named(Model, frozen=True):
+    """Members of an answer that name the report that was sent."""
+
+    order_ref: str | None = None
+    body_sha256: str | None = None
 
 
 def or_raise(delivery: Delivery[T]) -> Delivery[T]:
@@ -135,8 +146,8 @@ class OutboxSender:
         return self._deliver(New(key, operation, path, encode(payload)))
 
     def reports(self, payloads: Sequence[tuple[str, Mapping[str, Any], bool]]) -> list[Delivery[AcceptedReport]]:
-        """Send many (idempotency key, report, repeatable) in batches; one result each, in order. Of a key that waits
-        already, what is stored is sent."""
+        """Send many (idempotency key, report, repeatable) in batches; one result each, in order. For a key that waits
+        already, the stored item is sent."""
         now = self._now()
         news = [New(key, "report", REPORTS_PATH, encode(payload), repeats) for key, payload, repeats in payloads]
         notes = self._outbox.add(news, now)
@@ -154,7 +165,8 @@ class OutboxSender:
         ]
 
     def flush(self, *, parked: bool = False) -> list[Delivery[Any]]:
-        """Send what is pending, and what is parked and due (with `parked`, all of it); one result each, oldest first.
+        """Send pending items, and parked ones that are due (with `parked`, all parked ones); return one result each,
+        oldest first.
 
         Those with the fewest attempts are sent first, so that no item that fails again and again keeps others from
         their turn. Stops at an outage: then the rest is `pending`, or still `parked`, with the error of the outage.
@@ -224,36 +236,36 @@ class OutboxSender:
                     queue.extendleft(reversed(left))
                     size = len(left) // 2
                 else:
-                    for one in self._all_failed([(item, error) for item in left]):
-                        results[one.idempotency_key] = one
+                    for delivery in self._all_failed([(item, error) for item in left]):
+                        results[delivery.idempotency_key] = delivery
             failures = failures + 1 if error is not None and _is_failure(error) else 0
             if error is not None and (_is_outage(error) or failures >= FAILURES_IN_A_ROW):
                 return results | {item.idempotency_key: _unsent(item, error) for item in queue}
         return results
 
     def _send_chunk(self, chunk: Sequence[Item], results: dict[str, Delivery[Any]]) -> LedgerError | None:
-        """Send one change or some reports, and put what became of each into `results`. The error, if it was one item
+        """Send one change or some reports, and put the outcome of each into `results`. The error, if it was one item
         that was sent alone. Raises what the ledger said of a batch as a whole, and the outage that kept it from being
         asked about old items; then some have no result."""
         fresh: list[Item] = []
         for item in chunk:
             try:
                 check_item(item)
-                found = self._done_before(item)
+                delivery = self._done_before(item)
             except LedgerError as error:
                 if _is_outage(error):
                     raise
                 results[item.idempotency_key] = self._failed(item, error)
                 continue
-            if found is None:
+            if delivery is None:
                 fresh.append(item)
             else:
-                results[item.idempotency_key] = self._delivered([(item, found)])[0]
+                results[item.idempotency_key] = self._delivered([(item, delivery)])[0]
         if len(fresh) == 1:
             sent = results[fresh[0].idempotency_key] = self._send(fresh[0])
             return sent.error
         if fresh:
-            results |= {one.idempotency_key: one for one in self._send_batch(fresh)}
+            results |= {delivery.idempotency_key: delivery for delivery in self._send_batch(fresh)}
         return None
 
     def _send_batch(self, items: Sequence[Item]) -> list[Delivery[AcceptedReport]]:
@@ -262,20 +274,20 @@ class OutboxSender:
             for item in items
         ]
         answer = self._post("/v1/reports/batch", b'{"reports":[' + b",".join(parts) + b"]}", {})
-        outcomes = Fields(answer.json()).items("results")
+        outcomes = decode(answer.json(), _BatchAnswer).results
         if len(outcomes) != len(items):
             raise UnexpectedAnswer("The ledger answered another number of reports than were sent.")
-        found = [_outcome(item, value) for item, value in zip(items, outcomes, strict=True)]
-        if any(isinstance(one, AnswerMismatch) for one in found):
+        answered = [_outcome(item, value) for item, value in zip(items, outcomes, strict=True)]
+        if any(isinstance(outcome, AnswerMismatch) for outcome in answered):
             answer.drop()
         taken = [
-            (item, Delivery(item.idempotency_key, "accepted", one))
-            for item, one in zip(items, found, strict=True)
-            if isinstance(one, AcceptedReport)
+            (item, Delivery(item.idempotency_key, "accepted", report))
+            for item, report in zip(items, answered, strict=True)
+            if isinstance(report, AcceptedReport)
         ]
-        results: dict[str, Delivery[Any]] = {one.idempotency_key: one for one in self._delivered(taken)}
-        bad = [(item, one) for item, one in zip(items, found, strict=True) if isinstance(one, LedgerError)]
-        results |= {one.idempotency_key: one for one in self._all_failed(bad)}
+        results: dict[str, Delivery[Any]] = {delivery.idempotency_key: delivery for delivery in self._delivered(taken)}
+        bad = [(item, error) for item, error in zip(items, answered, strict=True) if isinstance(error, LedgerError)]
+        results |= {delivery.idempotency_key: delivery for delivery in self._all_failed(bad)}
         return [results[item.idempotency_key] for item in items]
 
     # --- what an answer means ---------------------------------------------------------------------------------------
@@ -289,13 +301,13 @@ class OutboxSender:
             if item.repeatable and isinstance(done.report, AcceptedReport)
         ]
         keys = [item.idempotency_key for item, _ in taken]
-        withdrawn = [one.report for item, one in taken if item.operation == "withdraw"]
+        withdrawn = [delivery.report for item, delivery in taken if item.operation == "withdraw"]
         if withdrawn:
             gone = {view.id for view in withdrawn if isinstance(view, ReportView)}
             orders = {view.order_ref for view in withdrawn if isinstance(view, ReportView)}
-            keys += [one.idempotency_key for one in self._outbox.items("refused") if _is_about(one, gone, orders)]
+            keys += [item.idempotency_key for item in self._outbox.items("refused") if _is_about(item, gone, orders)]
         self._outbox.delivered(keys, notes)
-        return [one for _, one in taken]
+        return [delivery for _, delivery in taken]
 
     def _failed(self, item: Item, error: LedgerError) -> Delivery[Any]:
         return self._all_failed([(item, error)])[0]
@@ -312,8 +324,8 @@ class OutboxSender:
                     results += self._delivered([(item, taken)])
                     continue
             if isinstance(error, OrderAlreadyReported) and withdrawing is None:
-                waiting = [one for one in self._outbox.items("pending") if one.operation == "withdraw"]
-                withdrawing = {report_id_of(one) for one in waiting}
+                waiting = [item for item in self._outbox.items("pending") if item.operation == "withdraw"]
+                withdrawing = {report_id_of(item) for item in waiting}
             state, retry_at = self._state(item, error, withdrawing or set())
             verdicts.append(Verdict(key, state, error, retry_at))
             results.append(Delivery(key, state, error=error, retry_at=retry_at))
@@ -322,7 +334,7 @@ class OutboxSender:
         return results
 
     def _state(self, item: Item, error: LedgerError, withdrawing: set[str]) -> tuple[ItemState, datetime | None]:
-        """The state of an item after `error`, and when it is tried again if it is parked."""
+        """Return the state of an item after `error`, and when it is tried again if it is parked."""
         if isinstance(error, ReportDisputed) or self._rests_on_contested(error):
             return "parked", self._now() + PARKED_EVERY
         if not for_good(error):
@@ -332,7 +344,7 @@ class OutboxSender:
         return "refused", None
 
     def _rests_on_contested(self, error: LedgerError) -> bool:
-        """Whether a linked report is contested now: once that is decided it may count again."""
+        """True if a linked report is contested now: once that is decided it may count again."""
         linked = error.details.get("report")
         if not isinstance(error, LinkedReportInvalid) or not isinstance(linked, str):
             return False
@@ -344,7 +356,7 @@ class OutboxSender:
     # --- after the service has forgotten the idempotency key ------------------------------------------------------
 
     def _done_before(self, item: Item) -> Delivery[Any] | None:
-        """The answer of an earlier attempt, if the service shows that one succeeded; None: send (again)."""
+        """Return the answer of an earlier attempt, if the service shows that one succeeded; None: send (again)."""
         if item.first_attempt_at is None or self._now() - item.first_attempt_at < REMEMBERED:
             return None
         if item.operation == "report":
@@ -355,7 +367,8 @@ class OutboxSender:
         return None if done is None else Delivery(item.idempotency_key, "accepted", view, replayed=True)
 
     def _taken_before(self, item: Item) -> Delivery[Any] | None:
-        """The answer to the same report that was sent from another state folder, as far as the ledger shows it."""
+        """Return the answer to the same report that was sent from another state folder, as far as the ledger shows
+        it."""
         try:
             view = self._find_report(item, self._now() - timedelta(days=1) - CLOCK_SLACK)
         except LedgerError:
@@ -389,7 +402,7 @@ class OutboxSender:
 
 
 def encode(payload: Mapping[str, Any]) -> bytes:
-    """The request body. Raises InvalidRequest for text that is no Unicode (a lone surrogate)."""
+    """Return the request body. Raises InvalidRequest for text that is no Unicode (a lone surrogate)."""
     try:
         return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:
@@ -397,12 +410,13 @@ def encode(payload: Mapping[str, Any]) -> bytes:
 
 
 def _sent_before(new: New, now: datetime) -> Item:
-    """The item of a key that another process has delivered meanwhile: asked again, the ledger repeats its answer."""
+    """Return the item of a key that another process has delivered meanwhile: asked again, the ledger repeats its
+    answer."""
     return Item(new.idempotency_key, new.operation, new.path, new.content, "pending", now, 1, now, None, new.repeatable)
 
 
 def _is_outage(error: LedgerError) -> bool:
-    """Whether an error of a request says that the others need not be tried now."""
+    """True if an error of a request says that the others need not be tried now."""
     if isinstance(error, LimitExceeded):
         return error.details.get("status") == 429
     if error.details.get("status") == 413:  # a proxy's own words for a request that is too long
@@ -411,7 +425,7 @@ def _is_outage(error: LedgerError) -> bool:
 
 
 def _is_failure(error: LedgerError) -> bool:
-    """Whether the ledger failed on this request (500), which says little about others."""
+    """True if the ledger failed on this request (500), which says little about others."""
     return isinstance(error, Unavailable) and error.details.get("status") == 500
 
 
@@ -421,7 +435,7 @@ def _unsent(item: Item, outage: LedgerError) -> Delivery[Any]:
 
 
 def _is_about(item: Item, reports: set[str], orders: set[str]) -> bool:
-    """Whether an item is about one of these reports or orders."""
+    """True if an item is about one of these reports or orders."""
     if item.operation != "report":
         return report_id_of(item) in reports
     try:
@@ -431,7 +445,7 @@ def _is_about(item: Item, reports: set[str], orders: set[str]) -> bool:
 
 
 def _accepted_earlier(item: Item, view: ReportView, signature: str | None = None) -> Delivery[Any]:
-    """The answer that `view` stands for; `signature` where it is not the item's own ("": not known)."""
+    """Return the answer that `view` stands for; `signature` where it is not the item's own ("": not known)."""
     accepted = AcceptedReport(
         id=view.id,
         entry_index=view.entry_index,
@@ -445,21 +459,24 @@ def _accepted_earlier(item: Item, view: ReportView, signature: str | None = None
 
 
 def _accepted(item: Item, own_key: bool, value: object) -> AcceptedReport:
-    """The answer about a report. Raises AnswerMismatch when it is about another order or body.
+    """Return the answer about a report. Raises AnswerMismatch when it is about another order or body.
 
     An answer that a ledger of an earlier version had stored does not name them; then it must carry the item's own
     idempotency key (`own_key`).
     """
-    accepted, fields, sent = parse_accepted(value), Fields(value), json.loads(item.content)
-    own = {"order_ref": sent["body"]["order_ref"], "body_sha256": _digest(sent["body"])}
-    for name, one in own.items():
-        if fields.optional(name) is not None or not own_key:
-            compare(name, fields.text(name), one)
-    return replace(accepted, signature=str(sent["signature"]))
+    accepted, named, sent = parse_accepted(value), decode(value, _Named), json.loads(item.content)
+    expected = {"order_ref": sent["body"]["order_ref"], "body_sha256": _digest(sent["body"])}
+    for name, text in expected.items():
+        answered = getattr(named, name)
+        if answered is None and not own_key:
+            raise UnexpectedAnswer(f"`{name}` of the ledger's answer is missing.")
+        if answered is not None:
+            compare(name, answered, text)
+    return msgspec.structs.replace(accepted, signature=str(sent["signature"]))
 
 
 def _changed(item: Item, own_key: bool, value: object) -> ReportView:
-    """The answer about a withdrawal or a restitution. Raises AnswerMismatch when it is about another one."""
+    """Return the answer about a withdrawal or a restitution. Raises AnswerMismatch when it is about another one."""
     view, sent = about(parse_view, id=report_id_of(item))(value), json.loads(item.content)
     if item.operation == "withdraw":
         compare("withdrawal", view.withdrawal_reason, sent["reason"])
@@ -474,20 +491,19 @@ def _digest(body: Mapping[str, Any]) -> str:
 
 
 def _outcome(item: Item, value: object) -> AcceptedReport | LedgerError:
-    """What the ledger says of one report of a batch."""
+    """Return the outcome of one report of a batch: the accepted report, or its error."""
     try:
-        fields = Fields(value)
-        status = fields.integer("status")
-        compare("idempotency_key", fields.required("idempotency_key"), item.idempotency_key)
-        if status == 201:
-            return _accepted(item, True, fields.optional("report"))
-        return _not_yet(item, error_from_problem(status, as_mapping(fields.optional("problem"))))
+        outcome = decode(value, _BatchOutcome)
+        compare("idempotency_key", outcome.idempotency_key, item.idempotency_key)
+        if outcome.status == 201:
+            return _accepted(item, True, outcome.report)
+        return _not_yet(item, error_from_problem(outcome.status, as_mapping(outcome.problem)))
     except (UnexpectedAnswer, AnswerMismatch) as unexpected:
         return unexpected
 
 
 def _not_yet(item: Item, error: LedgerError) -> LedgerError:
-    """A server that has not noticed a key rotation yet refuses what is signed under the new epoch: an outage only."""
+    """Return `error`, or Unavailable where the server has not noticed a key rotation yet and refuses the new epoch."""
     if isinstance(error, StaleEpoch) and item.operation == "report":
         theirs, ours = error.details.get("epoch"), json.loads(item.content)["body"]["epoch"]
         if isinstance(theirs, int) and theirs < ours:

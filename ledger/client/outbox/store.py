@@ -85,7 +85,7 @@ _inherited: list[sqlite3.Connection] = []
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """Something to deliver. `content` is the exact request body; `error` is {code, message} of the last attempt, and
+    """An item to deliver. `content` is the exact request body; `error` is {code, message} of the last attempt, and
     `details` where there are any. A parked item is tried again from `retry_at` on."""
 
     idempotency_key: str
@@ -106,7 +106,7 @@ class Item:
 
 
 class New(NamedTuple):
-    """What `Outbox.add` stores. With `repeatable`, a caller may send the same again under the same key."""
+    """An item for `Outbox.add`. With `repeatable`, a caller may send the same again under the same key."""
 
     idempotency_key: str
     operation: Operation
@@ -117,7 +117,7 @@ class New(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What an attempt meant for an item: its new state, with the error, and when a parked one is tried again."""
+    """The result of an attempt for an item: its new state, the error, and when a parked one is tried again."""
 
     idempotency_key: str
     state: ItemState
@@ -146,12 +146,12 @@ class Waiting:
     oldest_added_at: datetime | None
 
     def oldest_age(self, now: datetime) -> timedelta | None:
-        """How long the oldest one has been there; None if there is none."""
+        """Return the age of the oldest item; None if there is none."""
         return None if self.oldest_added_at is None else max(timedelta(0), now - self.oldest_added_at)
 
 
 class Outbox(ForkAware):
-    """See the module. Several threads and processes may share one file. All methods raise ConfigurationError when the
+    """The file of the outbox. Several threads and processes may share it. All methods raise ConfigurationError when the
     file cannot be read or written: then nothing is sent.
 
     SQLite forbids a child process to use or even close a database that its parent opened, and would believe in the
@@ -183,13 +183,14 @@ class Outbox(ForkAware):
                 self._close_database()
 
     def after_fork_in_parent(self) -> None:
-        """Let the threads on."""
+        """Let the threads of the parent continue."""
         if self._is_frozen:
             self._is_frozen = False
             self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        """Begin anew, unless a thread of the parent was at the file all the same: then it cannot be used here."""
+        """Forget the parent's database, unless a thread of the parent used the file during the fork: then it cannot be
+        used here."""
         self._is_unsafe = self._is_unsafe or (self._lock.locked() and not self._is_frozen)
         if self._database is not None:
             _inherited.append(self._database)
@@ -203,7 +204,7 @@ class Outbox(ForkAware):
             self._database = None
 
     def _opened(self) -> sqlite3.Connection:
-        """The open database of this process. The lock must be held."""
+        """Return the open database of this process. The lock must be held."""
         if self._closed:
             raise ConfigurationError("The outbox is closed.")
         if self._is_unsafe:
@@ -238,7 +239,7 @@ class Outbox(ForkAware):
         """
         text, notes = format_time(now), {}
         with self._writing() as database:
-            for item in [New(*one) for one in items]:
+            for item in [New(*arguments) for arguments in items]:
                 note = _note(database, item.idempotency_key, text) if item.repeatable else None
                 if note is not None:
                     notes[item.idempotency_key] = note
@@ -254,7 +255,7 @@ class Outbox(ForkAware):
         return notes
 
     def attempting(self, keys: Sequence[str], now: datetime) -> None:
-        """Note that these are being sent again now."""
+        """Record that these items are being sent again now."""
         with self._writing() as database:
             database.executemany(
                 "UPDATE item SET attempts = attempts + 1, first_attempt_at = coalesce(first_attempt_at, ?) "
@@ -263,27 +264,28 @@ class Outbox(ForkAware):
             )
 
     def delivered(self, keys: Sequence[str], notes: Sequence[DeliveredReport] = ()) -> None:
-        """Forget what the ledger has taken, and keep the notes of it."""
+        """Delete delivered items, and store the notes about them."""
         rows = [
             (
-                *(one.idempotency_key, one.fields, one.epoch, one.subjects),
-                *(json.dumps(one.answer), format_time(one.forget_at)),
+                *(note.idempotency_key, note.fields, note.epoch, note.subjects),
+                *(json.dumps(note.answer), format_time(note.forget_at)),
             )
-            for one in notes
+            for note in notes
         ]
         with self._writing() as database:
             database.executemany("DELETE FROM item WHERE idempotency_key = ?", [(key,) for key in keys])
             database.executemany("INSERT OR REPLACE INTO delivered VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def failed(self, verdicts: Sequence[Verdict], now: datetime) -> None:
-        """Note what attempts meant for items that were not delivered. `state_since` changes with the state only."""
+        """Record the results of attempts for items that were not delivered. `state_since` changes with the state
+        only."""
         since = format_time(now)
         rows = [
             (
-                *(one.state, since, json.dumps(_error_json(one.error))),
-                *(None if one.retry_at is None else format_time(one.retry_at), one.idempotency_key),
+                *(verdict.state, since, json.dumps(_error_json(verdict.error))),
+                *(None if verdict.retry_at is None else format_time(verdict.retry_at), verdict.idempotency_key),
             )
-            for one in verdicts
+            for verdict in verdicts
         ]
         with self._writing() as database:
             database.executemany(
@@ -308,7 +310,7 @@ class Outbox(ForkAware):
             database.executemany("DELETE FROM item WHERE idempotency_key = ?", [(key,) for key in keys])
 
     def discard_refused(self) -> int:
-        """Drop all refused items, and give their number."""
+        """Drop all refused items, and return their number."""
         with self._writing() as database:
             return database.execute("DELETE FROM item WHERE state = 'refused'").rowcount
 
@@ -324,25 +326,25 @@ class Outbox(ForkAware):
             ).rowcount
 
     def get(self, key: str) -> Item | None:
-        """The item with this idempotency key."""
+        """Return the item with this idempotency key."""
         rows = self._items("WHERE idempotency_key = ?", (key,))
         return rows[0] if rows else None
 
     def items(self, state: ItemState | None = None) -> list[Item]:
-        """What is here, oldest first."""
+        """Return the items, oldest first; with `state`, those in that state."""
         return self._items("WHERE ? IS NULL OR state = ? ORDER BY number", (state, state))
 
     def note(self, key: str, now: datetime) -> DeliveredReport | None:
-        """The note of a report that was delivered under this key."""
+        """Return the note of a report that was delivered under this key."""
         with self._reading() as database:
             return _note(database, key, format_time(now))
 
     def waiting(self) -> dict[ItemState, Waiting]:
-        """How much is here in each state."""
+        """Return the number of items in each state, and since when the oldest is stored."""
         with self._reading() as database:
             rows = database.execute("SELECT state, count(*), min(added_at) FROM item GROUP BY state").fetchall()
-        found = {state: Waiting(count, parse_time(oldest)) for state, count, oldest in rows}
-        return {state: found.get(state, Waiting(0, None)) for state in STATES}
+        counted = {state: Waiting(count, parse_time(oldest)) for state, count, oldest in rows}
+        return {state: counted.get(state, Waiting(0, None)) for state in STATES}
 
     def _items(self, where: str, values: tuple[str | None, ...]) -> list[Item]:
         with self._reading() as database:
@@ -381,7 +383,7 @@ class Outbox(ForkAware):
 
 
 def _is_text(key: object) -> bool:
-    """Whether `key` is text that a database takes: no lone surrogates."""
+    """True if `key` is text that a database takes: no lone surrogates."""
     return isinstance(key, str) and not any("\ud800" <= char <= "\udfff" for char in key)
 
 
@@ -419,14 +421,14 @@ def _note(database: sqlite3.Connection, key: str, now: str) -> DeliveredReport |
     ).fetchone()
     if row is None:
         return None
-    found, fields, epoch, subjects, answer, forget_at = row
-    return DeliveredReport(found, fields, epoch, subjects, json.loads(answer), parse_time(forget_at))
+    stored_key, fields, epoch, subjects, answer, forget_at = row
+    return DeliveredReport(stored_key, fields, epoch, subjects, json.loads(answer), parse_time(forget_at))
 
 
 def _error_json(error: LedgerError) -> dict[str, Any]:
     """{code, message}, and those details that are plain values."""
     value: dict[str, Any] = {"code": error.code, "message": str(error)}
-    details = {name: one for name, one in error.details.items() if isinstance(one, str | int | float | None)}
+    details = {name: detail for name, detail in error.details.items() if isinstance(detail, str | int | float | None)}
     return {**value, "details": details} if details else value
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ledger.client.models.pictures import PictureHash
-from ledger.client.reports.building import evidence, inspection_json
+from ledger.client.reports.evidence import evidence, inspection_json
 from ledger.protocol.encoding import b64url
 from ledger.rules.conduct import Evidence, EvidenceType
 from ledger.rules.provenance import Origin, OriginSource, origin_json
@@ -23,8 +23,8 @@ _HASHED = frozenset({EvidenceType.ORIGINAL_FILE, EvidenceType.SOURCE_IMAGE})
 
 
 def inspect(file: str | Path, *, listing: Sequence[str | Path] = (), received_at: datetime | None = None) -> Receipt:
-    """What `file` says about its origin: findings and notes, with where in the file each was made. With the merchant's
-    photos as `listing` (at most 16), also whether the picture was made from one of them.
+    """Return the receipt of an inspection of `file`: findings and notes about its origin, with their places in the
+    file. With the merchant's photos as `listing` (at most 16), also whether the picture was made from one of them.
 
     `received_at` (aware) is when you received the file: a signature under the former interim trust list may count for
     one that was there before that list's end. Nothing is sent anywhere.
@@ -40,7 +40,7 @@ def inspect(file: str | Path, *, listing: Sequence[str | Path] = (), received_at
 def inspected_evidence(
     type: str, file: str | Path, *, listing: Sequence[str | Path] = (), origin: Origin | None = None
 ) -> Evidence:
-    """An item of evidence with what an inspection of `file` found: for an `original_file`, an `ai_label`, a
+    """Return an item of evidence with what an inspection of `file` found: for an `original_file`, an `ai_label`, a
     `listing_match` and the like. An `original_file` or `source_image` that is a picture also carries its PDQ hash.
 
     `origin` (`claim_upload(received_at)` or `handed_in_by_merchant()`) says where the file came from; an
@@ -58,7 +58,7 @@ def inspected_evidence(
 
 
 def evidence_members(receipt: Receipt, origin: Origin | None = None) -> dict[str, Any]:
-    """All members that an inspected file has as an item of evidence in JSON, but for `type`; `origin` is for an
+    """Return all members that an inspected file has as an item of evidence in JSON, but for `type`; `origin` is for an
     `original_file` alone."""
     members: dict[str, Any] = {"sha256": b64url(receipt.sha256), "inspection": inspection_json(receipt.in_report())}
     members |= {"pdq": receipt.pdq, "pdq_quality": receipt.pdq_quality} if receipt.pdq else {}
@@ -66,20 +66,20 @@ def evidence_members(receipt: Receipt, origin: Origin | None = None) -> dict[str
 
 
 def picture_hash(file: str | Path) -> PictureHash:
-    """The perceptual hash of a picture, to search with.
+    """Return the perceptual hash of a picture, to search with.
 
-    Raises PictureUnreadable, PictureUnfit (too flat to be told from others), and ConfigurationError where the extra
-    `evidence` is not installed.
+    Raises PictureUnreadable, PictureUnfit (too flat to be distinguished from others), and ConfigurationError where the
+    extra `evidence` is not installed.
     """
     from ledger.evidence.perceptual_hash import pdq
 
-    found = pdq.hash_file(file).need_usable()
-    return PictureHash(found.hex, found.quality)
+    picture = pdq.hash_file(file).need_usable()
+    return PictureHash(picture.hex, picture.quality)
 
 
 def match_picture(file: str | Path, listing: str | Path) -> bytes | None:
-    """A PNG that shows `file` beside the merchant's photo it was made from, with what was changed outlined; None if it
-    was not made from it.
+    """Return a PNG that shows `file` beside the merchant's photo it was made from, with what was changed outlined; None
+    if it was not made from it.
 
     Raises EvidenceUnreadable, EvidenceTooLarge, PictureUnreadable, ListingUnreadable, ConfigurationError.
     """
@@ -95,8 +95,8 @@ def verify_inspection(
     listing: Sequence[str | Path] = (),
     received_at: datetime | None = None,
 ) -> Agreement:
-    """Whether `file` bears out a receipt of an inspection, given as JSON values; if listing photos were compared, or
-    the time of receipt was given, the same are needed as `listing` and `received_at`.
+    """Return whether `file` agrees with a receipt of an inspection, given as JSON values; if listing photos were
+    compared, or the time of receipt was given, the same are needed as `listing` and `received_at`.
 
     Raises InspectionReceiptInvalid, and what `inspect` raises.
     """

@@ -19,19 +19,20 @@ from ledger.client.inputs import (
     check_text,
     check_time,
 )
-from ledger.client.models.results import (
+from ledger.client.models.decoding import about
+from ledger.client.models.reports import (
     AcceptedReport,
     ChangeResult,
     Delivery,
     ReportPage,
     ReportResult,
     ReportView,
-    about,
     parse_page,
     parse_view,
 )
 from ledger.client.outbox.sender import CONTENT_KEY_PREFIX, encode, or_raise
-from ledger.client.reports.building import build_report, check_fields, evidence_json
+from ledger.client.reports.building import build_report, check_fields
+from ledger.client.reports.evidence import evidence_json
 from ledger.client.session import ATTEMPT_SECONDS, Session
 from ledger.client.subjects import Buyer, Identifiers, SubjectIds, normalise
 from ledger.client.transport.http import Deadline
@@ -173,7 +174,7 @@ class Reports:
 
     def order_reference(self, order: str) -> bytes:
         """Return the 32 bytes that stand for an order number in the ledger: an HMAC under the order key. Raises
-        InvalidRequest for what is no text, InvalidReport for an order number without a normal form."""
+        InvalidRequest for an order that is no text, InvalidReport for one without a normal form."""
         return order_ref(self._session.order_key(), check_text("order", order))
 
     def withdraw(self, report_id: str, reason: str) -> ChangeResult:
@@ -288,8 +289,8 @@ class Reports:
         )
 
     def _built(self, buyer: object, arguments: Mapping[str, Any], *, check_epoch: bool = True) -> Mapping[str, Any]:
-        """The payload of one report among many. Raises a LedgerError for whatever is wrong with its arguments, so that
-        the others can be sent."""
+        """Return the payload of one report among many. Raises a LedgerError for each fault of its arguments, so that
+        the other reports can be sent."""
         if isinstance(buyer, LedgerError):
             raise buyer
         if not isinstance(buyer, Buyer):
@@ -305,19 +306,19 @@ class Reports:
 
     def _note_stale(self, deliveries: Sequence[ReportResult]) -> None:
         """After a report was refused for its key epoch, ask for the epochs before anything is blinded again."""
-        if any(isinstance(one.error, StaleEpoch) for one in deliveries):
+        if any(isinstance(delivery.error, StaleEpoch) for delivery in deliveries):
             self._session.check_service_again()
 
 
 def _pair(pair: object) -> tuple[object, dict[str, Any]]:
-    """A buyer and a copy of the arguments. Raises InvalidReport for anything else."""
+    """Return a buyer and a copy of the arguments. Raises InvalidReport for anything else."""
     if isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[1], Mapping):
         return pair[0], dict(pair[1])
     raise InvalidReport("Each report of a batch is a pair: a buyer, and a mapping of the other arguments.")
 
 
 def _order_of(pair: object) -> str | None:
-    """The order number of a report of a batch, if that is text."""
+    """Return the order number of a report of a batch, if that is text."""
     arguments = pair[1] if isinstance(pair, tuple | list) and len(pair) == 2 else None
     order = arguments.get("order") if isinstance(arguments, Mapping) else None
     return order if isinstance(order, str) else None

@@ -1,7 +1,7 @@
-"""The folder of snapshots in the state folder: what was fetched, shared by the processes of a host.
+"""The folder of snapshots in the state folder: fetched files, shared by the processes of a host.
 
-Nothing here is believed when it is read back; see `ledger.client.snapshots`. Where the folder cannot be written, what
-is fetched is kept in memory; what lies in the folder already is still read.
+Each file is verified again when it is read (`ledger.client.snapshots.reader`). Where the folder cannot be written, new
+files are kept in memory; those in the folder are still read.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ class SnapshotCache:
     # --- answers ----------------------------------------------------------------------------------------------------
 
     def answers(self) -> list[tuple[bytes, bytes]]:
-        """(version, answer of `GET /v1/snapshots/latest`) of each snapshot that lies here."""
-        found = {version: data for (version, name), data in list(self._memory.items()) if name == LATEST_FILE}
+        """Return (version, answer of `GET /v1/snapshots/latest`) of each stored snapshot."""
+        latest = {version: data for (version, name), data in list(self._memory.items()) if name == LATEST_FILE}
         for version in self._versions():
             with suppress(OSError):
-                found.setdefault(version, (self._path(version) / LATEST_FILE).read_bytes())
-        return list(found.items())
+                latest.setdefault(version, (self._path(version) / LATEST_FILE).read_bytes())
+        return list(latest.items())
 
     def keep(self, latest: Latest) -> None:
         """Keep a verified answer. Raises ConfigurationError when the folder is damaged."""
@@ -84,7 +84,7 @@ class SnapshotCache:
             shutil.rmtree(temporary, ignore_errors=True)
 
     def newest_cut(self) -> int:
-        """The largest cut of any snapshot that was accepted; 0 before the first."""
+        """Return the largest cut of any snapshot that was accepted; 0 before the first."""
         if self._given is None:
             return self._cut
         try:
@@ -115,7 +115,8 @@ class SnapshotCache:
     # --- files of one snapshot --------------------------------------------------------------------------------------
 
     def map(self, version: bytes, name: str, size: int) -> memoryview | None:
-        """The file mapped into memory, if it is there with `size` bytes. It stays readable after it was deleted."""
+        """Return the file mapped into memory, if it is there with `size` bytes. It stays readable after it was
+        deleted."""
         kept = self._memory.get((version, name))
         if kept is not None and len(kept) == size:
             return memoryview(kept)
@@ -131,8 +132,8 @@ class SnapshotCache:
 
     @contextmanager
     def new_file(self, version: bytes, name: str) -> Iterator[NewFile]:
-        """A file to write that gets its name, on disk, when the block ends without an error, and goes away otherwise.
-        Where it cannot be written, or the disk takes no more of it, it is kept in memory.
+        """Return a file to write. It gets its name, on disk, when the block ends without an error, and is deleted
+        otherwise. Where it cannot be written, or the disk is full, it is kept in memory.
 
         Raises ConfigurationError for any other fault of the disk.
         """
@@ -158,7 +159,7 @@ class SnapshotCache:
             yield
 
     def read_bucket(self, version: bytes, prefix: int) -> bytes | None:
-        """The answer to an earlier query for one bucket."""
+        """Return the answer to an earlier query for one bucket."""
         kept = self._buckets.get((version, prefix))
         if kept is not None or self._given is None:
             return kept
@@ -189,7 +190,8 @@ class SnapshotCache:
     # --- deleting -----------------------------------------------------------------------------------------------------
 
     def prune(self, now: datetime) -> None:
-        """Delete what is past its end, what cannot be read, and what a newer snapshot with the same files replaces."""
+        """Delete snapshots that are past their end, that cannot be read, or that a newer one with the same files
+        replaces."""
         kept: list[tuple[int, bytes]] = []
         for version in dict.fromkeys([*self._versions(), *[version for version, _ in list(self._memory)]]):
             manifest = self._manifest(version)
@@ -231,11 +233,11 @@ class SnapshotCache:
         return self._given is not None and os.path.exists(self._path(version) / name)
 
     def _remove_abandoned(self) -> None:
-        found: list[Path] = []
+        files: list[Path] = []
         with suppress(OSError):
             if self._given is not None:
-                found = [*self._folder.glob(".*"), *self._folder.glob("*/.*")]
-        for path in found:
+                files = [*self._folder.glob(".*"), *self._folder.glob("*/.*")]
+        for path in files:
             with suppress(OSError):
                 if time.time() - path.stat().st_mtime < ABANDONED_SECONDS:
                     continue
@@ -253,14 +255,14 @@ class SnapshotCache:
             return None
 
     def _versions(self) -> list[bytes]:
-        found: list[bytes] = []
+        parts: list[bytes] = []
         if self._given is None:
-            return found
+            return parts
         with suppress(OSError):
             for path in self._folder.iterdir():
                 with suppress(LedgerError):
-                    found.append(unb64url(path.name, VERSION_BYTES))
-        return found
+                    parts.append(unb64url(path.name, VERSION_BYTES))
+        return parts
 
     def _path(self, version: bytes) -> Path:
         return self._folder / b64url(version)

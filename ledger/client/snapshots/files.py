@@ -1,14 +1,13 @@
-"""What a snapshot is made of, checked: the answer that names the newest one, and the files that its manifest pins."""
+"""Checks of a snapshot's parts: the answer that names the newest one, and the files that its manifest pins."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ledger.client.identity.suite import Suite
-from ledger.client.models.results import Fields
+from ledger.client.models.decoding import Model, decode_json
 from ledger.errors import (
     InvalidBucket,
     InvalidEncoding,
@@ -16,7 +15,6 @@ from ledger.errors import (
     InvalidManifest,
     NewerFormat,
     PolicyInvalid,
-    UnexpectedAnswer,
 )
 from ledger.protocol.encoding import b64url, unb64url
 from ledger.rules.policy.values import Policy, read_policy
@@ -27,10 +25,10 @@ from ledger.tlog.proof import open_leaf_proof, parse_proof
 
 @dataclass(frozen=True, slots=True)
 class Latest:
-    """A verified answer of `GET /v1/snapshots/latest`: what the log's key signed and the log holds.
+    """A verified answer of `GET /v1/snapshots/latest`: signed by the log's key and included in the log.
 
-    `policy` is what standings are folded with, `note` the signed checkpoint under which the log holds the manifest,
-    `answer` all of it as it was received.
+    `policy` is the one that standings are computed with, `note` the signed checkpoint under which the log holds the
+    manifest, `answer` the whole answer as received.
     """
 
     manifest: Manifest
@@ -39,9 +37,20 @@ class Latest:
     answer: bytes
 
 
+class _LatestAnswer(Model, frozen=True):
+    """The answer of `GET /v1/snapshots/latest`."""
+
+    manifest: dict[str, Any]
+    signature: str
+    version: str
+    leaf: str
+    proof: str
+    policy_toml: str
+
+
 def open_latest(answer: bytes, suite: Suite) -> Latest:
-    """The snapshot that `answer` names, verified against the pinned service and log key. Whether it is current, and
-    whether its checkpoint continues the history seen before, is for the caller to ask.
+    """Return the snapshot that `answer` names, verified against the pinned service and log key. Whether it is current,
+    and whether its checkpoint continues the history seen before, is for the caller to ask.
 
     Raises UnexpectedAnswer (not of this form), InvalidManifest (false signature, another service, or not what the
     entry says), InvalidReceipt, InvalidCheckpoint, InvalidLeaf, InvalidInclusion (the log does not hold the entry),
@@ -49,20 +58,15 @@ def open_latest(answer: bytes, suite: Suite) -> Latest:
     reads).
     """
     pinned, public_key = suite.pinned, suite.log_public
+    latest = decode_json(answer, _LatestAnswer)
+    value, proof, policy_toml = latest.manifest, latest.proof, latest.policy_toml
     try:
-        fields = Fields(json.loads(answer))
-    except (ValueError, RecursionError) as error:
-        raise UnexpectedAnswer("The ledger's answer is not JSON.") from error
-    value, proof, policy_toml = fields.optional("manifest"), fields.text("proof"), fields.text("policy_toml")
-    if not isinstance(value, Mapping):
-        raise UnexpectedAnswer("The ledger's answer holds no manifest.")
-    try:
-        signature = unb64url(fields.text("signature"), 64)
+        signature = unb64url(latest.signature, 64)
     except InvalidEncoding as error:
         raise InvalidManifest("The signature of the snapshot's manifest is malformed.") from error
     manifest = open_manifest(value, signature, public_key, pinned.service)
-    leaf, _ = open_leaf_proof(proof, fields.text("leaf").encode(), pinned.log_origin, public_key)
-    if not snapshot_leaf_matches(leaf, value) or fields.text("version") != b64url(manifest.version):
+    leaf, _ = open_leaf_proof(proof, latest.leaf.encode(), pinned.log_origin, public_key)
+    if not snapshot_leaf_matches(leaf, value) or latest.version != b64url(manifest.version):
         raise InvalidManifest("The log's entry is not that of this snapshot's manifest.")
     if hashlib.sha256(policy_toml.encode()).digest() != manifest.policy_sha256:
         raise PolicyInvalid("This is not the policy that the snapshot's manifest pins.")
@@ -84,7 +88,7 @@ class FilterSink:
         self._digest = hashlib.sha256()
 
     def write(self, part: bytes) -> None:
-        """The next part."""
+        """Add the next part."""
         self._digest.update(part)
 
     def finish(self) -> None:
@@ -93,7 +97,7 @@ class FilterSink:
             raise self.wrong("This is not the filter that the manifest names.")
 
     def wrong(self, message: str) -> InvalidFilter:
-        """The error of a wrong filter."""
+        """Return the error of a wrong filter."""
         return InvalidFilter(message)
 
 
@@ -107,7 +111,7 @@ class BucketsSink:
         self._leaves: list[bytes] = []
 
     def write(self, part: bytes) -> None:
-        """The next part. Holds back less than one bucket and this part."""
+        """Add the next part. Holds less than one bucket and this part in memory."""
         self._waiting += part
         length = self._manifest.bucket_bytes
         done = len(self._waiting) // length * length
@@ -126,12 +130,12 @@ class BucketsSink:
             raise self.wrong("These are not the buckets that the snapshot's root commits to.")
 
     def wrong(self, message: str) -> InvalidBucket:
-        """The error of wrong buckets."""
+        """Return the error of wrong buckets."""
         return InvalidBucket(message)
 
 
 def checked_buckets(manifest: Manifest, data: memoryview) -> memoryview:
-    """`data`, if it is the whole `buckets.bin` of the manifest. Raises InvalidBucket."""
+    """Return `data`, if it is the whole `buckets.bin` of the manifest. Raises InvalidBucket."""
     sink = BucketsSink(manifest)
     step = max(1, (1 << 20) // manifest.bucket_bytes) * manifest.bucket_bytes
     for start in range(0, len(data), step):

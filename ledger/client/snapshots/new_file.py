@@ -1,4 +1,4 @@
-"""A file of the state folder that is written in parts, and goes on in memory once the disk takes no more of it."""
+"""A file of the state folder that is written in parts, and continues in memory when the disk is full."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _PIECE_BYTES = 1 << 20
 class NewFile:
     """Written under the name `temporary`, beside `target`; without one, in memory from the start.
 
-    An error that says that files cannot be written (no permission, a read-only file system, no room, a quota) moves to
-    memory what has been written, gives the room back, and is told to `moved`, once. Any other raises
+    An error that says that files cannot be written (no permission, a read-only file system, no room, a quota) moves the
+    written parts to memory, frees the disk, and calls `moved` with the error, once. Any other raises
     ConfigurationError.
     """
 
@@ -36,7 +36,7 @@ class NewFile:
                 self._go_on_in_memory(error)
 
     def write(self, data: bytes) -> int:
-        """Append `data`; its length. Raises ConfigurationError."""
+        """Append `data` and return its length. Raises ConfigurationError."""
         left = memoryview(data)
         while left and self._descriptor is not None:
             try:
@@ -50,8 +50,8 @@ class NewFile:
         return len(data)
 
     def finish(self) -> bytes | None:
-        """Give the file its name, on disk when this returns; or all that was written, if that is in memory. Raises
-        ConfigurationError."""
+        """Give the file its name, on disk when this returns, and return None; or return the content, if it is in
+        memory. Raises ConfigurationError."""
         if self._descriptor is not None and self._temporary is not None:
             try:
                 os.fsync(self._descriptor)  # where a full disk may show only now
@@ -65,7 +65,7 @@ class NewFile:
         return None
 
     def close(self) -> None:
-        """Let go of it; a file that has no name yet goes away."""
+        """Close the file; one that has no name yet is deleted."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

@@ -120,21 +120,21 @@ class Snapshots:
         self._looked_at: datetime | None = None
 
     def close(self) -> None:
-        """Forget what is open; the files stay."""
+        """Forget the opened snapshot; the files stay."""
         self._opened = self._local = None
 
     def local(self) -> Snapshot | None:
-        """The newest opened snapshot with a filter, if it is not past its end. Reads nothing."""
+        """Return the newest opened snapshot with a filter, if it is not past its end. Reads nothing."""
         local = self._local
         return local if local is not None and self._is_current(local.latest) else None
 
     def may_look(self) -> bool:
-        """Whether a minute has passed since the last `look`."""
+        """True if a minute has passed since the last `look`."""
         return self._looked_at is None or not self._within_minute(self._looked_at)
 
     def look(self) -> None:
-        """Open the newest snapshot with a filter that lies in the cache, if it is newer than the opened one, and delete
-        what is past its end. No network. Does nothing while a snapshot is fetched, or without the extra `filter`."""
+        """Open the newest cached snapshot with a filter, if it is newer than the opened one, and delete expired ones.
+        No network. Does nothing while a snapshot is fetched, or without the extra `filter`."""
         if not self._lock.acquire(blocking=False):
             return
         try:
@@ -152,20 +152,20 @@ class Snapshots:
             self._lock.release()
 
     def ready(self, *, whole_filter: bool, whole_buckets: bool) -> Snapshot | None:
-        """The opened snapshot if it is not past its end and has the parts asked for. Reads nothing."""
+        """Return the opened snapshot if it is not past its end and has the requested parts. Reads nothing."""
         return self._ready(whole_filter, whole_buckets)
 
     def is_due(self, snapshot: Snapshot) -> bool:
-        """Whether the server should be asked for a newer one."""
+        """True if the server should be asked for a newer one."""
         return self._is_due(snapshot.latest)
 
     def current(
         self, *, whole_filter: bool, whole_buckets: bool, fresh: bool = False, limit: Deadline | None = None
     ) -> Snapshot:
-        """A snapshot that may be answered from, with the parts asked for; refreshed when it is older than an hour or of
-        an earlier UTC day, or if `fresh`. While another thread refreshes it, the one before goes on being used. With
-        `limit`, another thread's refresh is waited for until then, and the question for the newest takes half of the
-        time, so that in an outage the one before can still be used; a download that has begun goes on.
+        """Return a usable snapshot with the requested parts; refreshed when it is older than an hour or of an earlier
+        UTC day, or if `fresh`. While another thread refreshes it, the one before goes on being used. With `limit`,
+        another thread's refresh is waited for until then, and the question for the newest takes half of the time, so
+        that in an outage the one before can still be used; a download that has begun goes on.
 
         Raises SnapshotUnknown or Unavailable when there is none, and the error of what is false: InvalidManifest,
         InvalidInclusion and the other errors of a false proof, Equivocation, PolicyInvalid, SnapshotExpired,
@@ -199,18 +199,19 @@ class Snapshots:
         seconds = self._budget_seconds if limit is None else min(self._budget_seconds, limit.left() / 2)
         newest = self._asked(known, seconds) if known is None or fresh or self._is_due(known.latest) else known
         try:
-            found = self._completed(newest, whole_filter, whole_buckets, "skip" if ready else "wait")
+            completed = self._completed(newest, whole_filter, whole_buckets, "skip" if ready else "wait")
         except _OUTAGES:
             whole = ready or self._complete_on_disk(whole_filter, whole_buckets)
             if whole is None:
                 raise
-            found = whole
-        self._opened = found
+            completed = whole
+        self._opened = completed
         self._cache.prune(self._now())
-        return found
+        return completed
 
     def bucket(self, snapshot: Snapshot, prefix: int) -> bytes:
-        """One bucket of `snapshot`, from the cache or by a request of its own, checked against the manifest's root.
+        """Return one bucket of `snapshot`, from the cache or by a request of its own, checked against the manifest's
+        root.
 
         Raises InvalidBucket, SnapshotUnknown (the server has dropped this version), Unavailable.
         """
@@ -228,8 +229,8 @@ class Snapshots:
     # --- the manifest ---------------------------------------------------------------------------------------------
 
     def _known(self) -> Snapshot | None:
-        """The opened snapshot, or the newest of the cache if another process has fetched a newer one; None if all are
-        past their end."""
+        """Return the opened snapshot, or the newest of the cache if another process has fetched a newer one; None if
+        all are past their end."""
         opened = self._opened
         if opened is not None and not self._is_current(opened.latest):
             opened = None
@@ -242,19 +243,19 @@ class Snapshots:
         return opened
 
     def _cached(self) -> list[Latest]:
-        """Verified answers in the cache that may be used now, newest first. What does not verify is deleted."""
-        found = []
+        """Return verified answers in the cache that may be used now, newest first. Others are deleted."""
+        snapshots = []
         for version, answer in self._cache.answers():
             try:
-                found.append(open_latest(answer, self._suite))
+                snapshots.append(open_latest(answer, self._suite))
             except NewerFormat:  # of a later version of the SDK that shares this cache
                 continue
             except LedgerError:
                 self._cache.delete(version)
-        return sorted(filter(self._is_current, found), key=lambda latest: latest.manifest.cut, reverse=True)
+        return sorted(filter(self._is_current, snapshots), key=lambda latest: latest.manifest.cut, reverse=True)
 
     def _asked(self, known: Snapshot | None, seconds: float) -> Snapshot:
-        """The newest snapshot as the server says within `seconds`, or in an outage the known one."""
+        """Return the newest snapshot as the server says within `seconds`, or in an outage the known one."""
         try:
             latest = self._verified(known is not None, seconds)
         except _OUTAGES:
@@ -293,13 +294,13 @@ class Snapshots:
         return self._asked_at is None or not self._within_minute(self._asked_at)
 
     def _within_minute(self, then: datetime) -> bool:
-        """Whether `then` is less than POLL_SECONDS ago. A clock that was set back must not stop the questions."""
+        """True if `then` is less than POLL_SECONDS ago. A clock that was set back must not stop the questions."""
         return timedelta(0) <= self._now() - then < timedelta(seconds=POLL_SECONDS)
 
     # --- its files ------------------------------------------------------------------------------------------------
 
     def _completed(self, snapshot: Snapshot, whole_filter: bool, whole_buckets: bool, fetch: Fetch) -> Snapshot:
-        """With the parts asked for, as far as `fetch` allows."""
+        """Return `snapshot` with the requested parts, as far as `fetch` allows."""
         if whole_filter and snapshot.filter is None:
             snapshot = self._with_filter(snapshot, fetch)
         if whole_buckets and snapshot.buckets is None:
@@ -307,11 +308,11 @@ class Snapshots:
         return snapshot
 
     def _complete_on_disk(self, whole_filter: bool, whole_buckets: bool) -> Snapshot | None:
-        """The newest snapshot whose parts lie in the cache."""
+        """Return the newest snapshot whose parts are in the cache."""
         for latest in self._cached():
-            found = self._completed(Snapshot(latest), whole_filter, whole_buckets, "never")
-            if _has(found, whole_filter, whole_buckets):
-                return found
+            completed = self._completed(Snapshot(latest), whole_filter, whole_buckets, "never")
+            if _has(completed, whole_filter, whole_buckets):
+                return completed
         return None
 
     def _with_filter(self, snapshot: Snapshot, fetch: Fetch) -> Snapshot:
@@ -321,10 +322,10 @@ class Snapshots:
 
         manifest = snapshot.manifest
         part = _Part(FILTER_FILE, "filter", manifest.filter_bytes, partial(FilterSink, manifest))
-        found = self._part(manifest, part, lambda data: FuseFilter.open(data, manifest.filter_sha256), fetch)
-        if found is None:
+        opened = self._part(manifest, part, lambda data: FuseFilter.open(data, manifest.filter_sha256), fetch)
+        if opened is None:
             return snapshot
-        self._local = replace(snapshot, filter=found)
+        self._local = replace(snapshot, filter=opened)
         return self._local
 
     def _with_buckets(self, snapshot: Snapshot, fetch: Fetch) -> Snapshot:
@@ -333,7 +334,8 @@ class Snapshots:
         return replace(snapshot, buckets=self._part(manifest, part, partial(checked_buckets, manifest), fetch))
 
     def _part(self, manifest: Manifest, part: _Part, verify: Callable[[memoryview], T], fetch: Fetch) -> T | None:
-        """What `verify` makes of a file of the snapshot; fetched first where it is missing or damaged."""
+        """Return what `verify` makes of a file of the snapshot, which is fetched first where it is missing or
+        damaged."""
         for attempt in range(2):
             data = self._cache.map(manifest.version, part.name, part.size)
             if data is not None:
@@ -379,7 +381,7 @@ class Snapshots:
 
 
 def _has(snapshot: Snapshot, whole_filter: bool, whole_buckets: bool) -> bool:
-    """Whether the parts asked for are there."""
+    """True if the requested parts are there."""
     return not (whole_filter and snapshot.filter is None) and not (whole_buckets and snapshot.buckets is None)
 
 

@@ -58,7 +58,7 @@ _SHARES = {"citizen number": 0.001, "mobile number": 0.2, "card number": 0.2}
 
 
 def repeats(cell: str, kind: str, raw: str) -> bool:
-    """Whether `cell` holds the identifier `raw` of this kind, in whatever spelling, or a long part of its number."""
+    """True if `cell` holds the identifier `raw` of this kind, in whatever spelling, or a long part of its number."""
     text, value = _folded(cell), _folded(raw)
     if kind == "email":
         return len(value) > 4 and value in text
@@ -85,13 +85,13 @@ def reads_like(cell: str) -> str | None:
         return "wallet account"
     if sum(char.isdecimal() for char in text) < 11:
         return None
-    for found in _CN_ID.findall(text):
-        if _valid("cn_id", found):
-            return "citizen number" if found == text else "citizen number in a text"
+    for digits in _CN_ID.findall(text):
+        if _valid("cn_id", digits):
+            return "citizen number" if digits == text else "citizen number in a text"
     mobile = _CN_MOBILE.search(text)
     if mobile is not None:
         return "mobile number" if text.isdecimal() else "mobile number in a text"
-    if any(_valid("payment", found) for found in _CARD.findall(text)):
+    if any(_valid("payment", digits) for digits in _CARD.findall(text)):
         return "card number"
     return None
 
@@ -104,7 +104,8 @@ def _valid(kind: str, raw: str) -> bool:
 
 
 def _folded(text: str) -> str:
-    """NFKC, small letters, without blanks around it and without characters that cannot be seen, but for line ends."""
+    """Return NFKC, small letters, without blanks around it and without characters that cannot be seen, but for line
+    ends."""
     if text.isascii():
         return text.lower().strip()
     folded = unicodedata.normalize("NFKC", text).casefold()

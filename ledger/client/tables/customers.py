@@ -45,7 +45,7 @@ class Customers:
         return tuple([place for place in range(len(self.table.names)) if place not in used])
 
     def identifiers(self, record: Record) -> list[tuple[str, str]]:
-        """(kind, raw) of the row's cells that are not empty."""
+        """Return (kind, raw) of the row's cells that are not empty."""
         return _identifiers(self.kinds, record)
 
 
@@ -63,7 +63,7 @@ def open_customers(
     not_identifiers: Collection[str] = (),
     tag_columns: bool = False,
 ) -> Iterator[Customers]:
-    """A table of customers, open and checked in full.
+    """Return a table of customers, open and checked in full.
 
     With `tag_columns` a column PHONE_tag beside PHONE is refused, because the output has one of that name. Raises
     InvalidTable and ConfigurationError.
@@ -84,9 +84,9 @@ def open_customers(
                 if place not in used and (kind := KNOWN_HEADERS.get(normal_name(name))) is not None
             ]
         )
-        found = Customers(table, kinds, chosen, kept, hints, 0)
+        customers = Customers(table, kinds, chosen, kept, hints, 0)
         unsure = dict(hints)
-        for place in found.copied:
+        for place in customers.copied:
             if place in unsure and place not in trusted:
                 raise InvalidTable(
                     f"Line 1, column {place + 1}: the header means {unsure[place]}, and the column would be copied. "
@@ -98,46 +98,46 @@ def open_customers(
                     f"Line 1, column {place + 1}: the header, which would be copied, reads like an identifier.",
                     line=1, column=place + 1,
                 )  # fmt: skip
-        yield Customers(table, kinds, chosen, kept, hints, _check(found, trusted))
+        yield Customers(table, kinds, chosen, kept, hints, _check(customers, trusted))
 
 
-def _check(found: Customers, trusted: tuple[int, ...]) -> int:
+def _check(customers: Customers, trusted: tuple[int, ...]) -> int:
     """Read the whole table; the number of its rows. Raises InvalidTable."""
-    found.table.check_encoding()
-    guard = ColumnGuard(found.copied, trusted, found.table.delimiter, len(found.table.names) - 1)
+    customers.table.check_encoding()
+    guard = ColumnGuard(customers.copied, trusted, customers.table.delimiter, len(customers.table.names) - 1)
     rows = 0
-    for record in found.table.records():
+    for record in customers.table.records():
         rows += 1
-        guard.see(record.line, record.cells, found.identifiers(record))
+        guard.see(record.line, record.cells, customers.identifiers(record))
     guard.finish()
     return rows
 
 
 def kinds_of(table: Table, form: TableFormat, names: Collection[str] = KINDS) -> tuple[tuple[int, str], ...]:
-    """(place, name) of the columns that are one of `names`, by default the kinds of identifier, in the table's order.
-    Raises InvalidTable when there is none, or when one is there twice."""
-    found: dict[int, str] = {}
+    """Return (place, name) of the columns that are one of `names`, by default the kinds of identifier, in the table's
+    order. Raises InvalidTable when there is none, or when one is there twice."""
+    kinds: dict[int, str] = {}
     for name, header in form.columns.items():
         if name not in names:
             raise InvalidTable(f"--column names one of: {', '.join(names)}.")
         place = table.place(header)
         if place is None:
             raise InvalidTable(f"--column {name}: the table has no column of that name.")
-        if place in found:
+        if place in kinds:
             raise InvalidTable(f"--column names column {place + 1} twice.")
-        found[place] = name
+        kinds[place] = name
     for place, header in enumerate(table.names):
         name = normal_name(header)
-        if name not in names or place in found:
+        if name not in names or place in kinds:
             continue
-        if name in found.values():
+        if name in kinds.values():
             raise InvalidTable(
                 f"Line 1, column {place + 1}: --column gives another column as {name}.", line=1, column=place + 1
             )
-        found[place] = name
-    if not found:
+        kinds[place] = name
+    if not kinds:
         raise InvalidTable(_no_kind(table, names), line=1)
-    return tuple(sorted(found.items()))
+    return tuple(sorted(kinds.items()))
 
 
 def _no_kind(table: Table, names: Collection[str]) -> str:
@@ -145,13 +145,13 @@ def _no_kind(table: Table, names: Collection[str]) -> str:
     without a header the first line is a customer's."""
     text = f"The first line must name the columns, at least one of: {', '.join(names)}."
     hints = [(name, KNOWN_HEADERS[normal_name(name)]) for name in table.names if normal_name(name) in KNOWN_HEADERS]
-    wanted = " ".join([f"--column {kind}={name}" for name, kind in hints if kind in names])
-    return f"{text} Or say which column is what: {wanted or '--column phone=HEADER'}."
+    options = " ".join([f"--column {kind}={name}" for name, kind in hints if kind in names])
+    return f"{text} Or say which column is what: {options or '--column phone=HEADER'}."
 
 
-def _id_place(table: Table, used: Collection[int], wanted: str | None) -> int | None:
-    if wanted is not None:
-        return _place(table, wanted, used, "--id")
+def _id_place(table: Table, used: Collection[int], name: str | None) -> int | None:
+    if name is not None:
+        return _place(table, name, used, "--id")
     return next((place for place in range(len(table.names)) if place not in used), None)
 
 

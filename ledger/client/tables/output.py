@@ -15,8 +15,8 @@ _NEEDS_QUOTES = frozenset(',"\r\n')
 
 
 def encode_rows(rows: Iterable[Sequence[str]], end: str = "\n") -> bytes:
-    """Rows as CSV in UTF-8. A cell with a comma, a quote or any line end is quoted, also a lone carriage return, which
-    `csv.writer` before Python 3.13 leaves bare where rows end in a line feed."""
+    """Return rows as CSV in UTF-8. A cell with a comma, a quote or any line end is quoted, also a lone carriage return,
+    which `csv.writer` before Python 3.13 leaves bare where rows end in a line feed."""
     return "".join([",".join([_cell(cell) for cell in row]) + end for row in rows]).encode()
 
 
@@ -63,7 +63,7 @@ class OutputTable:
         os.fchmod(self._file.fileno(), 0o600)
 
     def rows(self) -> Iterator[list[str]]:
-        """The rows that are there. When all were read, what follows the last whole one is cut.
+        """Return the rows that are there. When all were read, what follows the last whole one is cut.
 
         Raises InvalidRequest when the file is not such a table.
         """
@@ -109,8 +109,8 @@ class OutputTable:
 
 
 def _whole_rows(file: BinaryIO) -> Iterator[tuple[list[str], int]]:
-    """(row, bytes up to its end) of the CSV rows that follow, up to a last one that is not whole. Raises InvalidTable
-    and UnicodeError for what is damaged before the end."""
+    """Return (row, bytes up to its end) of the CSV rows that follow, up to a last one that is not whole. Raises
+    InvalidTable and UnicodeError for what is damaged before the end."""
     length = 0
 
     def lines() -> Iterator[str]:

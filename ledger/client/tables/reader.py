@@ -34,7 +34,8 @@ _CHUNK_BYTES = 1 << 16
 _LISTED_LINES = 10
 """Lines of the wrong width that a message names."""
 _FOREIGN_UTF8 = 8
-"""So many different characters that are valid UTF-8 are no chance in a file said to be in another encoding."""
+"""This number of different characters that are valid UTF-8 shows that the file is UTF-8, whatever encoding was
+given."""
 
 _ENCODINGS = {
     "ascii": "ascii", "us-ascii": "ascii",
@@ -74,7 +75,7 @@ class Record(NamedTuple):
 
 
 def codec_of(encoding: str) -> str:
-    """Python's name of a supported text encoding. Raises InvalidTable."""
+    """Return Python's name of a supported text encoding. Raises InvalidTable."""
     name = _ENCODINGS.get(encoding.strip().lower().replace("_", "-"))
     if name is None:
         raise InvalidTable(
@@ -84,18 +85,18 @@ def codec_of(encoding: str) -> str:
 
 
 def delimiter_of(text: str | None) -> str | None:
-    """The delimiter that a name or the character itself stands for. Raises InvalidTable."""
+    """Return the delimiter that a name or the character itself stands for. Raises InvalidTable."""
     if text is None or text in DELIMITERS.values():
         return text
-    found = DELIMITERS.get(text.strip().lower()) or (DELIMITERS["tab"] if text == "\\t" else None)
-    if found is None:
+    delimiter = DELIMITERS.get(text.strip().lower()) or (DELIMITERS["tab"] if text == "\\t" else None)
+    if delimiter is None:
         raise InvalidTable("A delimiter is comma, semicolon or tab.")
-    return found
+    return delimiter
 
 
 def normal_name(header: str) -> str:
-    """The form in which headers are compared: Unicode NFKC, without invisible characters and blanks around it, small
-    letters, one underscore for each run of blanks, hyphens and underscores."""
+    """Return the form in which headers are compared: Unicode NFKC, without invisible characters and blanks around it,
+    small letters, one underscore for each run of blanks, hyphens and underscores."""
     text = unicodedata.normalize("NFKC", header)
     visible = "".join(char for char in text if unicodedata.category(char) not in ("Cf", "Cc"))
     return re.sub(r"[\s_-]+", "_", visible.strip()).casefold()
@@ -106,7 +107,7 @@ def normal_name(header: str) -> str:
 
 @contextmanager
 def opened(source: Path | BinaryIO) -> Iterator[BinaryIO]:
-    """`source` as a binary file that can be read twice: a pipe or standard input is kept, at most 8 MiB of it in
+    """Return `source` as a binary file that can be read twice: a pipe or standard input is kept, at most 8 MiB of it in
     memory and the rest in a temporary file without a name. Raises ConfigurationError."""
     name = source.name if isinstance(source, Path) else "Standard input"
     try:
@@ -141,7 +142,7 @@ class _Broken:
 
 
 def _decoded(file: BinaryIO, codec: str) -> Iterator[str | _Broken]:
-    """The text in pieces, then `_Broken` if there are bytes that the codec does not know."""
+    """Return the text in pieces, then `_Broken` if there are bytes that the codec does not know."""
     decoder = codecs.getincrementaldecoder(codec)()
     while True:
         try:
@@ -218,38 +219,38 @@ class _Lines:
     def __next__(self) -> str:
         searched = self._place
         while True:
-            found = self._text.find(self.end, searched)
-            if found >= 0:
+            end = self._text.find(self.end, searched)
+            if end >= 0:
                 break
             if len(self._text) - self._place > MAX_ROW_CHARS:
                 _refuse(f"is longer than {MAX_ROW_CHARS:,} characters", self.number + 1)
             searched = len(self._text) - self._place
             if self._over or not self._more():
-                found = len(self._text) - 1
+                end = len(self._text) - 1
                 break
-        line = self._text[self._place : found + 1]
+        line = self._text[self._place : end + 1]
         if not line:
             raise StopIteration
-        self._place = found + 1
+        self._place = end + 1
         self.number += 1
         return line
 
     def header(self) -> tuple[str, str]:
-        """The first row as it is written, and what ends it: a carriage return alone, or else a line feed."""
+        """Return the first row as it is written, and what ends it: a carriage return alone, or else a line feed."""
         quoted, place = False, 0
         while place <= MAX_ROW_CHARS:
-            found = _ENDS.search(self._text, place)
-            if found is None:
+            match = _ENDS.search(self._text, place)
+            if match is None:
                 place = len(self._text)
                 if not self._more():
                     return self._text, "\n"
                 continue
-            place = found.start()
-            if found[0] == '"':
+            place = match.start()
+            if match[0] == '"':
                 quoted = not quoted
-            elif found[0] == "\n" and not quoted:
+            elif match[0] == "\n" and not quoted:
                 return self._text[:place], "\n"
-            elif found[0] == "\r" and not quoted:
+            elif match[0] == "\r" and not quoted:
                 if place + 1 == len(self._text):
                     self._more()
                 alone = self._text[place + 1 : place + 2] not in ("\n", "")
@@ -277,7 +278,7 @@ def _refuse(
 
 
 def rows_of(lines: _Lines | Iterator[str], delimiter: str, end: str = "\n") -> Iterator[tuple[int, list[str]]]:
-    """(line on which it ends, cells) of each row, blank lines as rows without cells. Raises InvalidTable."""
+    """Return (line on which it ends, cells) of each row, blank lines as rows without cells. Raises InvalidTable."""
     number = 0
     for line in lines:
         number += 1
@@ -322,7 +323,8 @@ def _check_sizes(cells: Sequence[str], number: int) -> None:
 
 
 def _quoted_cells(text: str, lines: Iterator[str], delimiter: str, end: str, number: int) -> tuple[list[str], int]:
-    """The cells of a row that has quotes, with as many further lines as it takes, and the number of the last line."""
+    """Return the cells of a row that has quotes, with as many further lines as it takes, and the number of the last
+    line."""
     first, start_of_line = number, 0
     cells: list[str] = []
     place = 0
@@ -391,8 +393,8 @@ def _quoted_cells(text: str, lines: Iterator[str], delimiter: str, end: str, num
 
 
 def read_text(file: BinaryIO, encoding: str, limit_bytes: int) -> str:
-    """A whole file as text, without a byte order mark. Raises InvalidTable with line and character of what cannot be
-    decoded, and for more than `limit_bytes`."""
+    """Return a whole file as text, without a byte order mark. Raises InvalidTable with line and character of what
+    cannot be decoded, and for more than `limit_bytes`."""
     codec = codec_of(encoding)
     _check_mark(file, codec)
     pieces: list[str] = []
@@ -465,23 +467,23 @@ class Table:
             seen[normal] = column
 
     def place(self, name: str) -> int | None:
-        """The index of the column of that name, compared by `normal_name`."""
-        wanted = normal_name(name)
-        return next((at for at, one in enumerate(self.names) if normal_name(one) == wanted), None)
+        """Return the index of the column of that name, compared by `normal_name`."""
+        normal = normal_name(name)
+        return next((at for at, header in enumerate(self.names) if normal_name(header) == normal), None)
 
     def size_bytes(self) -> int:
-        """The size of the file."""
+        """Return the size of the file."""
         place = self._file.tell()
         size = self._file.seek(0, os.SEEK_END)
         self._file.seek(place)
         return size
 
     def read_bytes(self) -> int:
-        """How much of the file has been read."""
+        """Return how much of the file has been read."""
         return self._file.tell()
 
     def records(self, limit: int | None = None) -> Iterator[Record]:
-        """The rows after the header, from the beginning, at most `limit`; blank lines are left out.
+        """Return the rows after the header, from the beginning, at most `limit`; blank lines are left out.
 
         Rows of another width than the header's are collected, and refused at the end. Raises InvalidTable.
         """
@@ -544,10 +546,10 @@ def _encoding_hint(codec: str) -> str:
 
 
 def _found_delimiter(header: str) -> str:
-    """The one delimiter that stands in the header outside quotes; a comma when the header is one name."""
+    """Return the one delimiter in the header outside quotes; a comma when the header is one name."""
     outside = re.sub(r'"[^"]*"?', "", header)
-    found = {char for char in DELIMITERS.values() if char in outside}
-    if len(found) > 1:
-        names = " and ".join(name for name, char in DELIMITERS.items() if char in found)
+    delimiters = {char for char in DELIMITERS.values() if char in outside}
+    if len(delimiters) > 1:
+        names = " and ".join(name for name, char in DELIMITERS.items() if char in delimiters)
         raise InvalidTable(f"The header has {names}: say with --delimiter which of them separates columns.", line=1)
-    return found.pop() if found else ","
+    return delimiters.pop() if delimiters else ","

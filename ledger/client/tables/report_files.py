@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from ledger.client.client import RefundLedger
 from ledger.client.inputs import nearest
-from ledger.client.models.results import Delivery, ReportResult
+from ledger.client.models.reports import Delivery, ReportResult
 from ledger.client.outbox.items import BATCH_ITEMS
 from ledger.client.reports.building import FIELDS, arguments_from_json
 from ledger.client.subjects import Identifiers, normalise
@@ -59,7 +59,8 @@ class ReportItem:
 
 
 def read_report_file(source: Path | BinaryIO, form: TableFormat, region: str | None = None) -> list[ReportItem]:
-    """The reports of a file, each checked as far as that needs no ledger. A file that begins with { or [ is JSON.
+    """Return the reports of a file, each checked as far as that needs no ledger. A file that begins with { or [ is
+    JSON.
 
     Raises InvalidTable (with line and character or column) and ConfigurationError for what is wrong with the file.
     """
@@ -72,7 +73,7 @@ def read_report_file(source: Path | BinaryIO, form: TableFormat, region: str | N
 
 
 def item_of(value: Mapping[str, Any], region: str | None = None) -> ReportItem:
-    """A single report: `buyer` and the fields. Raises the error of what is malformed."""
+    """Return a single report: `buyer` and the fields. Raises the error of the first malformed field."""
     item = _item(1, value, region)
     if item.error is not None:
         raise item.error
@@ -89,9 +90,9 @@ def send_reports(
     region: str | None = None,
     progress: Progress = lambda done, total: None,
 ) -> list[ReportResult]:
-    """Send what is not malformed, 1000 at a time, and give one result for each item, in order.
+    """Send the well-formed items, 1000 at a time, and return one result for each item, in order.
 
-    When identifiers cannot be evaluated any more (an outage, the daily quota), the rest is `unsent` with that error;
+    When identifiers cannot be evaluated any longer (an outage, the daily quota), the rest is `unsent` with that error;
     raises it when nothing was sent by then. Sent again, the same file gives the same results: what was recorded is not
     recorded again, and what waits is sent as it is stored.
     """
@@ -106,7 +107,7 @@ def send_reports(
             try:
                 buyers = ledger.tag_many([item.buyer for item in good], region=region)
             except (Unavailable, LimitExceeded) as error:
-                if not any(one.state != "refused" for one in results):
+                if not any(result.state != "refused" for result in results):
                     raise
                 stopped = error
             else:
@@ -130,7 +131,7 @@ def check_reports(
     region: str | None = None,
     progress: Progress = lambda done, total: None,
 ) -> list[ReportItem]:
-    """Items with the error that each would have before it is sent. Nothing is asked, stored or sent.
+    """Return items with the error that each would have before it is sent. Nothing is asked, stored or sent.
 
     What the ledger alone knows is not checked: orders that were reported before, cases, quotas, the log.
     """
@@ -161,23 +162,23 @@ def _content_key(ledger: RefundLedger, item: ReportItem, region: str | None) -> 
 
 
 def with_keys(ledger: RefundLedger, items: Sequence[ReportItem], region: str | None = None) -> list[ReportItem]:
-    """Items with an idempotency key each: their own, or one derived from what they say. A key that an earlier item has
-    already refuses the later one."""
-    found: list[ReportItem] = []
+    """Return items with an idempotency key each: their own, or one derived from what they say. A key that an earlier
+    item has already refuses the later one."""
+    keyed: list[ReportItem] = []
     first: dict[object, int] = {}
     for item in items:
         if item.error is not None:
-            found.append(item)
+            keyed.append(item)
             continue
         try:
             key = item.arguments.get("idempotency_key") or _content_key(ledger, item, region)
             if key in first:
                 raise InvalidRequest(f"Report {first[key]} of this file has the same key, or says the same.")
             first[key] = item.index
-            found.append(replace(item, arguments={**item.arguments, "idempotency_key": key}))
+            keyed.append(replace(item, arguments={**item.arguments, "idempotency_key": key}))
         except LedgerError as error:
-            found.append(replace(item, error=error))
-    return found
+            keyed.append(replace(item, error=error))
+    return keyed
 
 
 def _item(index: int, value: Mapping[str, Any], region: str | None) -> ReportItem:
@@ -212,8 +213,8 @@ def _objects(text: str) -> list[dict[str, Any]]:
         where = f"Line {place['line']}, character {place['character']}: " if place else ""
         raise InvalidTable(f"{where}The file cannot be read as JSON: {problem}.", **place)
     reports = value if isinstance(value, list) else [value]
-    for index, one in enumerate(reports, 1):
-        if not isinstance(one, dict):
+    for index, report in enumerate(reports, 1):
+        if not isinstance(report, dict):
             raise InvalidTable("A report file holds one report, or a list of them, as JSON objects.", index=index)
     return reports
 
@@ -223,17 +224,17 @@ class _Doubled(ValueError):
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    members = dict(pairs)
+    if len(members) != len(pairs):
         raise _Doubled
-    return found
+    return members
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
 def _rows(table: Table, form: TableFormat) -> list[dict[str, Any]]:
-    """The rows as JSON would give them. Empty cells are left out."""
+    """Return the rows as JSON would give them. Empty cells are left out."""
     table.check_encoding()
     columns = kinds_of(table, form, _NAMES)
     known = {place for place, _ in columns}
@@ -248,7 +249,7 @@ def _rows(table: Table, form: TableFormat) -> list[dict[str, Any]]:
 
 
 def _meant(header: str) -> str:
-    """The known name that a header is most like. The header itself may be somebody's data, and is not repeated."""
+    """Return the known name that a header is most like. The header itself may be personal data, and is not repeated."""
     known = nearest(header, _NAMES)
     return "" if known is None else f" (did you mean {known}?)"
 
@@ -263,7 +264,9 @@ def _row(columns: Sequence[tuple[int, str]], record: Record) -> dict[str, Any]:
         if name in KINDS:
             buyer[name] = cell
         elif name == "evidence":
-            value[name] = [_evidence(one.strip()) for one in cell.replace("\n", "|").split("|") if one.strip()]
+            value[name] = [
+                _evidence(reference.strip()) for reference in cell.replace("\n", "|").split("|") if reference.strip()
+            ]
         elif name == "amount_minor" and cell.isascii() and cell.isdecimal() and len(cell) <= 16:
             value[name] = int(cell)
         else:
@@ -272,7 +275,7 @@ def _row(columns: Sequence[tuple[int, str]], record: Record) -> dict[str, Any]:
 
 
 def _evidence(text: str) -> dict[str, str]:
-    """`type=file`, or `type=sha256:DIGEST` (base64url)."""
+    """Return `type=file`, or `type=sha256:DIGEST` (base64url)."""
     kind, _, what = text.partition("=")
     digest = what.removeprefix("sha256:")
     return {"type": kind, "sha256": digest} if digest != what else {"type": kind, "file": what}

@@ -3,7 +3,7 @@
 Each identifier of the input gives one row of the output, in order: `id` (copied from a column of the input), `kind`,
 `epoch`, `tag`, and in place of the tag the code in `error` when it is malformed. Identifiers themselves are never
 written. The output is on disk after every batch (of 1000), so a run that was stopped, by whatever, goes on where it
-ended: what is there must be what the input gives, a last row that is not whole is cut, and nothing is asked twice.
+ended: existing rows must be those of the input, an incomplete last row is cut, and no identifier is evaluated twice.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _TICK = 1 << 14
 
 @dataclass(frozen=True, slots=True)
 class Tagging:
-    """What a run has done. `identifiers` rows are in the output, `invalid` of them without a tag; `resumed` of them
+    """The result of a run. `identifiers` rows are in the output, `invalid` of them without a tag; `resumed` of them
     were there before. `finished` is false when the daily quota ended the run, with the seconds until it renews.
     `identifiers_by_kind` and `invalid_by_kind` are the same counts for each kind."""
 
@@ -68,7 +68,7 @@ class Tagging:
 
 
 class Cell(NamedTuple):
-    """One identifier of the input: where it stands, whose it is, and the raw value."""
+    """One identifier of the input: its line, the customer's id, and the raw value."""
 
     line: int
     id: str
@@ -136,7 +136,8 @@ MAX_ROWS = 1_000_000
 def tag_customers(
     ledger: RefundLedger, customers: Customers, *, region: str | None = None, epoch: int
 ) -> list[tuple[list[str], dict[str, str]]]:
-    """(cells, tag by kind) of every row, in order, in memory; nothing is asked before all identifiers are known good.
+    """Return (cells, tag by kind) of every row, in order, in memory; nothing is asked before all identifiers are known
+    good.
 
     Raises InvalidTable (more than MAX_ROWS), the InvalidIdentifier of the first malformed identifier with its line and
     column, and what `RefundLedger.tag_many` raises.
@@ -163,7 +164,7 @@ def tag_customers(
 
 
 def _first_of(wrong: list[tuple[int, int, InvalidIdentifier]], good: int, region: str | None) -> InvalidIdentifier:
-    """The first error, with its place and how many there are."""
+    """Return the first error, with its place and how many there are."""
     line, column, error = wrong[0]
     text = f"Line {line}, column {column}: {error}"
     if len(wrong) > 1:
@@ -174,7 +175,7 @@ def _first_of(wrong: list[tuple[int, int, InvalidIdentifier]], good: int, region
 
 
 def _cells(customers: Customers) -> Iterator[Cell]:
-    """The identifiers of the table, row by row."""
+    """Return the identifiers of the table, row by row."""
     for record in customers.table.records():
         who = str(record.number) if customers.id is None else record.cells[customers.id]
         for kind, raw in customers.identifiers(record):
@@ -233,7 +234,7 @@ class _Run:
         self.done = replace(self._counted(), resumed=count)
 
     def _counted(self) -> Tagging:
-        """`done` with the present counts."""
+        """Return `done` with the present counts."""
         return replace(
             self.done,
             identifiers=self._identifiers.total(),
@@ -245,15 +246,15 @@ class _Run:
     def tag(self, cells: list[Cell]) -> bool:
         """Tag a batch and write it down; False when the daily quota does not cover it."""
         canonical: list[Canonical | str] = [self._canonical(cell) for cell in cells]
-        tags = self._tags([[one[0]] for one in canonical if not isinstance(one, str)])
+        tags = self._tags([[person[0]] for person in canonical if not isinstance(person, str)])
         if tags is None:
             return False
         given = iter(tags)
         epoch = str(self.done.epoch)
         rows: list[tuple[str, ...]] = []
         wrong: list[tuple[str, ...]] = []
-        for cell, one in zip(cells, canonical, strict=True):
-            code, tag = (one, "") if isinstance(one, str) else ("", next(given))
+        for cell, person in zip(cells, canonical, strict=True):
+            code, tag = (person, "") if isinstance(person, str) else ("", next(given))
             rows.append((cell.id, cell.kind, epoch, tag, code))
             self._identifiers[cell.kind] += 1
             if code:
@@ -265,20 +266,20 @@ class _Run:
         return True
 
     def _write_errors(self, rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-        """An empty list, once `rows` are in the file of errors, if there is one."""
+        """Return an empty list, once `rows` are in the file of errors, if there is one."""
         if self._bad is not None and rows:
             self._bad.append(rows)
         return []
 
     def _canonical(self, cell: Cell) -> Canonical | str:
-        """The identifier, or the code of what is wrong with it."""
+        """Return the identifier, or the code of its error."""
         try:
             return normalise({cell.kind: cell.raw}, self._region)
         except InvalidIdentifier as error:
             return error.code
 
     def _tags(self, people: list[Canonical]) -> list[str] | None:
-        """The tag of each, base64url; None when the daily quota does not cover them and is not waited for."""
+        """Return the tag of each, base64url; None when the daily quota does not cover them and is not waited for."""
         waited, pause = 0.0, 1.0
         while people:
             try:

@@ -16,7 +16,7 @@ LONGEST_BUDGET_SECONDS = 3600.0
 
 
 def checked_budget(name: str, seconds: float) -> float:
-    """A time budget. Raises ConfigurationError unless it is a number of seconds above 0."""
+    """Return a time budget. Raises ConfigurationError unless it is a number of seconds above 0."""
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST_BUDGET_SECONDS:
         raise ConfigurationError(f"{name} must be a number of seconds above 0 and up to {LONGEST_BUDGET_SECONDS:.0f}.")
     return float(seconds)

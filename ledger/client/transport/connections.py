@@ -65,15 +65,16 @@ class HttpOptions:
 
 
 def new_client(url: str, local: bool, options: HttpOptions) -> httpx2.Client:
-    """An HTTP client for the service at `url`; `local` says that it is on this machine, which no proxy can reach.
+    """Return an HTTP client for the service at `url`; `local` says that it is on this machine, which no proxy can
+    reach.
 
-    Raises ConfigurationError, which names the argument or the environment variable to put right.
+    Raises ConfigurationError, which names the argument or the environment variable to correct.
     """
     if options.http_client is not None:
-        made = options.http_client()
-        if not isinstance(made, httpx2.Client):
+        client = options.http_client()
+        if not isinstance(client, httpx2.Client):
             raise ConfigurationError("http_client must make an httpx2.Client.")
-        return made
+        return client
     in_clear = local and url.startswith("http://")
     by_environment = options.proxy is None and not local
     if by_environment:
@@ -112,12 +113,12 @@ def _trusting(path: str, named: str) -> ssl.SSLContext:
     # Only the last part of the path: where a program keeps its files is not for everybody who reads an error.
     called = f"{named[0].upper()}{named[1:]} names {Path(path).name}"
     try:
-        made = ssl.create_default_context(cafile=path)
+        context = ssl.create_default_context(cafile=path)
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{called}, which cannot be read as certificates in PEM.") from error
-    if not made.get_ca_certs():
+    if not context.get_ca_certs():
         raise ConfigurationError(f"{called}, which holds no CA certificate.")
-    return made
+    return context
 
 
 def _refuse_socks() -> None:
@@ -140,7 +141,7 @@ def _proxies_named() -> str:
 
 
 def uses_proxy(url: str, local: bool, options: HttpOptions) -> bool:
-    """Whether requests to `url` go through a proxy that is known of here."""
+    """True if requests to `url` go through a proxy that is configured here."""
     if options.http_client is not None or local:
         return bool(options.proxy)
     if options.proxy is not None:
@@ -156,8 +157,8 @@ def uses_proxy(url: str, local: bool, options: HttpOptions) -> bool:
 
 
 def unreached(error: Exception, host: str, proxied: bool) -> Unavailable:
-    """The Unavailable for a request that got no answer. `details["reason"]` is `timeout`, `dns_failed`, `tls_failed`,
-    `proxy_failed`, `connect` (no connection was made) or `connection` (it broke)."""
+    """Return the Unavailable for a request that got no answer. `details["reason"]` is `timeout`, `dns_failed`,
+    `tls_failed`, `proxy_failed`, `connect` (no connection was made) or `connection` (it broke)."""
     if isinstance(error, httpx2.TimeoutException):
         return Unavailable("The ledger did not answer in time.", reason="timeout")
     causes = list(_causes(error))
@@ -183,12 +184,12 @@ def unreached(error: Exception, host: str, proxied: bool) -> Unavailable:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    found: BaseException | None = error
+    cause: BaseException | None = error
     for _ in range(_MAX_CAUSES):
-        if found is None:
+        if cause is None:
             return
-        yield found
-        found = found.__cause__ or found.__context__
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def _tls_words(text: str) -> str:
@@ -196,10 +197,10 @@ def _tls_words(text: str) -> str:
 
 
 def host_of(url: str) -> str:
-    """The host that `url` leads to, for messages."""
+    """Return the host that `url` leads to, for messages."""
     return urlsplit(url).hostname or "the server"
 
 
 def client_headers() -> Mapping[str, str]:
-    """Headers of every request, whoever made the client."""
+    """Return the headers of every request, also of a client made by `http_client`."""
     return {"User-Agent": f"refund-ledger/{__version__}", "Accept": "application/json"}

@@ -2,12 +2,12 @@
 
 A child inherits every socket, file lock, database handle and mutex of its parent, but only the thread that forked: the
 two would read each other's HTTP answers, and a mutex that another thread held stays locked for ever. So everything of
-the SDK that holds one of these is a `ForkAware`: it is told before the fork and after it, in parent and child. Python
-calls the hooks for every fork that it knows of (`os.fork`, `multiprocessing`, gunicorn, Celery, uWSGI); for a fork made
-behind its back, each entrance compares the process id (`renew_if_forked`).
+the SDK that holds one of these is a `ForkAware`: its methods are called before the fork and after it, in parent and
+child. Python calls the hooks for every fork that it makes (`os.fork`, `multiprocessing`, gunicorn, Celery, uWSGI); for
+a fork made behind its back, each entrance compares the process id (`renew_if_forked`).
 
 Forking while threads run is never wholly safe: a lock inside another library that a thread held at that moment stays
-locked in the child. What lies in this package is covered.
+locked in the child. All code of this package is covered.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from weakref import WeakSet
 
 
 class ForkAware:
-    """Base of what is not to be shared with a child process. The methods do nothing unless they are overridden; they
-    run in the thread that forks, must be short and must not raise."""
+    """Base of objects that must not be shared with a child process. The methods do nothing unless they are overridden;
+    they run in the thread that forks, must be short and must not raise."""
 
     def __init__(self) -> None:
         with _registry.lock:
@@ -51,21 +51,21 @@ class _Registry:
     def before(self) -> None:
         self.lock.acquire()
         self.frozen = list(self.members)
-        for one in self.frozen:
-            one.before_fork()
+        for member in self.frozen:
+            member.before_fork()
 
     def after_in_parent(self) -> None:
         frozen, self.frozen = self.frozen, []
-        for one in frozen:
-            one.after_fork_in_parent()
+        for member in frozen:
+            member.after_fork_in_parent()
         self.lock.release()
 
     def after_in_child(self) -> None:
         self.pid = os.getpid()
         self.lock = threading.RLock()
         self.frozen = []
-        for one in list(self.members):
-            one.after_fork_in_child()
+        for member in list(self.members):
+            member.after_fork_in_child()
 
 
 _registry = _Registry()
@@ -83,7 +83,8 @@ def renew_if_forked() -> None:
 
 
 class ForkLock(ForkAware):
-    """A mutual exclusion lock, as `threading.Lock`, that is free in a child process whoever held it in the parent."""
+    """A mutual exclusion lock, as `threading.Lock`, that is free in a child process, also if a thread of the parent
+    held it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -143,15 +144,15 @@ class Sockets(ForkAware):
         self._open: WeakSet[socket.socket] = WeakSet()
         super().__init__()
 
-    def add(self, one: object) -> None:
+    def add(self, candidate: object) -> None:
         """Have it closed in each child from now on, if it is a socket."""
-        if isinstance(one, socket.socket):
-            self._open.add(one)
+        if isinstance(candidate, socket.socket):
+            self._open.add(candidate)
 
     def after_fork_in_child(self) -> None:
         """Close them, which leaves the parent's as they are."""
         inherited, self._open = list(self._open), WeakSet()
-        for one in inherited:
+        for inherited_socket in inherited:
             with suppress(OSError):
                 # Past the object's own close(), which for a TLS socket may one day say farewell.
-                os.close(one.detach())
+                os.close(inherited_socket.detach())

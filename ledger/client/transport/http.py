@@ -1,4 +1,4 @@
-"""HTTP to the service: one pooled client, hard time limits, and problem documents turned into named errors.
+"""HTTP to the service: one pooled client, hard time limits, and problem documents converted to named errors.
 
 A failure counts as the ledger's own word only if it is the ledger's own problem document (RFC 9457): its media type,
 its `type` and `code`, and the id of the request. Whatever else comes with a status other than 2xx was said by a proxy,
@@ -65,7 +65,7 @@ RETRY_LONGEST_SECONDS = 2.0
 _REQUEST_ID = re.compile(r"rcl-[A-Za-z0-9_-]{22}\Z")
 """Ids of the SDK's requests; what has another form was put there by a gateway."""
 _SHARED_PATHS = ("/log/", "/v1/snapshots/", "/v1/suite", "/v1/texts/")
-"""What all members read alike, so that a cache may answer with what another request was told, its id included. It is
+"""Paths with the same answer for all members: a cache may return the answer to another request, with its id. It is
 verified against signatures and pinned keys instead."""
 _MESSAGE_CHARS = 500
 _PROBLEM_FIELDS = frozenset({"type", "title", "status", "detail", "code"})
@@ -88,7 +88,7 @@ Refused = Callable[[LedgerError, str, datetime | None, bool], LedgerError | None
 
 
 class WrongLength(Exception):
-    """A download has another length than it must have; whoever asked knows what that means."""
+    """A download has another length than it must have; the caller decides what that means."""
 
 
 class _TokenRefused(Exception):
@@ -114,7 +114,7 @@ class Answer:
     """Closes the connection that the answer came over, so that no other request is sent over it."""
 
     def json(self) -> Any:
-        """The body as JSON. Raises UnexpectedAnswer."""
+        """Return the body as JSON. Raises UnexpectedAnswer."""
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError) as error:
@@ -217,7 +217,7 @@ class Transport(ForkAware):
         self._pools = None
 
     def _opened(self) -> _Pools:
-        """The pools of this process. Raises Unavailable when this is closed."""
+        """Return the pools of this process. Raises Unavailable when this is closed."""
         renew_if_forked()
         pools = self._pools
         if pools is not None:
@@ -244,7 +244,7 @@ class Transport(ForkAware):
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """One attempt, and one more if the ledger refused the token's times and its clock tells why.
+        """Return one attempt, and one more if the ledger refused the token's times and its clock tells why.
 
         Raises Unavailable (no answer, 5xx, or an answer that is not the ledger's), the named error of the ledger's own
         4xx, UnexpectedAnswer, or AnswerMismatch for the answer to another request."""
@@ -295,18 +295,18 @@ class Transport(ForkAware):
             raise WrongLength("The download does not have the length that it must have.")
 
     def _authorized(self, attempt: Callable[[], T]) -> T:
-        """`attempt()`, and once more when the ledger refused the token and `refused` knows a better one."""
+        """Return `attempt()`, and once more when the ledger refused the token and `refused` knows a better one."""
         try:
             return attempt()
         except _TokenRefused as refusal:
-            told = self._told(refusal, again=False)
-        if told is not None:
-            raise told
+            error = self._told(refusal, again=False)
+        if error is not None:
+            raise error
         try:
             return attempt()
         except _TokenRefused as refusal:
-            told = self._told(refusal, again=True) or refusal.error
-        raise told
+            error = self._told(refusal, again=True) or refusal.error
+        raise error
 
     def _told(self, refusal: _TokenRefused, again: bool) -> LedgerError | None:
         if self._refused is None:
@@ -325,7 +325,7 @@ class Transport(ForkAware):
         headers: Mapping[str, str],
         stall_seconds: float = float("inf"),
     ) -> Iterator[httpx2.Response]:
-        """The answer's head; its body is read in the block. Raises Unavailable, from within the block too."""
+        """Return the answer's head; its body is read in the block. Raises Unavailable, from within the block too."""
         deadline.check()
         request_id = f"rcl-{b64url(secrets.token_bytes(16))}"
         sent = {**client_headers(), **headers, "X-Request-Id": request_id}
@@ -358,7 +358,7 @@ class Transport(ForkAware):
             self._sockets.add(info["return_value"].get_extra_info("socket"))
 
     def within(self, seconds: float, work: Callable[[Deadline], T]) -> T:
-        """`work(deadline)`, given up after `seconds` whatever it hangs in (name resolution knows no timeout).
+        """Return `work(deadline)`, given up after `seconds` whatever it hangs in (name resolution knows no timeout).
 
         `work` sees the caller's context variables, such as the current span of a trace.
         Raises Unavailable when the time is over.
@@ -413,14 +413,14 @@ class Transport(ForkAware):
         self._sleep(seconds)
 
     def background(self, work: Callable[[], T]) -> Future[T] | None:
-        """`work()` in a thread, with the caller's context variables; None when this is closed."""
+        """Return `work()` in a thread, with the caller's context variables; None when this is closed."""
         try:
             return self._opened().threads.submit(contextvars.copy_context().run, work)
         except (RuntimeError, Unavailable):
             return None
 
     def retrying(self, seconds: float, work: Callable[[Deadline], T], attempt_seconds: float | None = None) -> T:
-        """`work(deadline)`, again after outages and 429 with growing pauses, for at most `seconds` in total.
+        """Return `work(deadline)`, again after outages and 429 with growing pauses, for at most `seconds` in total.
 
         Each attempt has `attempt_seconds` at most. Raises the last error.
         """
@@ -446,7 +446,7 @@ class Transport(ForkAware):
 
 
 def worth_retrying(error: LedgerError) -> bool:
-    """Whether the same request may succeed later as it is. What is too long for a proxy (413) stays too long."""
+    """True if the same request may succeed later as it is. What is too long for a proxy (413) stays too long."""
     if error.details.get("status") == _TOO_LONG:
         return False
     return isinstance(error, Unavailable) or (isinstance(error, LimitExceeded) and error.details.get("status") == 429)
@@ -462,22 +462,22 @@ def _differs(asked: Mapping[str, str], answered: Mapping[str, str]) -> str | Non
 
     A gateway may leave them out, replace a request's id by its own, or add that.
     """
-    ids = [one.strip() for one in answered.get("x-request-id", "").split(",")]
-    if asked["x-request-id"] not in ids and any(_REQUEST_ID.match(one) for one in ids):
+    ids = [request_id.strip() for request_id in answered.get("x-request-id", "").split(",")]
+    if asked["x-request-id"] not in ids and any(_REQUEST_ID.match(request_id) for request_id in ids):
         return "request_id"
     key = answered.get("idempotency-key")
     return "idempotency_key" if key is not None and key != asked.get("idempotency-key") else None
 
 
 def _close(response: httpx2.Response) -> None:
-    """Close the connection of `response`; the pool finds it closed and uses it no more."""
+    """Close the connection of `response`; the pool sees that it is closed and does not use it again."""
     stream = response.extensions.get("network_stream")
     if stream is not None:
         stream.close()
 
 
 def _read(response: httpx2.Response, deadline: Deadline) -> bytes:
-    """The body, in bounded time and space: a read timeout alone would let a slow sender go on for ever."""
+    """Return the body, in bounded time and space: a read timeout alone would let a slow sender go on for ever."""
     parts: list[bytes] = []
     size = 0
     for part in response.iter_bytes():
@@ -493,7 +493,7 @@ def _read(response: httpx2.Response, deadline: Deadline) -> bytes:
 
 
 def _failure(response: httpx2.Response, body: bytes, shared: bool) -> Exception:
-    """The error for an answer with a status other than 2xx: a LedgerError, or _TokenRefused around it."""
+    """Return the error for an answer with a status other than 2xx: a LedgerError, or _TokenRefused around it."""
     sent = response.request.headers["x-request-id"]
     error = error_from(response.status_code, response.headers, body, None if shared else sent)
     asked = response.request
@@ -508,8 +508,9 @@ def _failure(response: httpx2.Response, body: bytes, shared: bool) -> Exception:
 
 
 def error_from(status: int, headers: Mapping[str, str], body: bytes, request_id: str | None) -> LedgerError:
-    """The named error of a failed answer (RFC 9457) to the request `request_id` (None: whichever), or Unavailable with
-    the reason `proxy_answer` or `proxy_failed` when it is not the ledger's. `headers` have lower-case names."""
+    """Return the named error of a failed answer (RFC 9457) to the request `request_id` (None: whichever), or
+    Unavailable with the reason `proxy_answer` or `proxy_failed` when it is not the ledger's. `headers` have lower-case
+    names."""
     problem = _own_problem(headers, body, request_id)
     if problem is not None:
         error = error_from_problem(status, problem)
@@ -525,7 +526,7 @@ def error_from(status: int, headers: Mapping[str, str], body: bytes, request_id:
 
 
 def _own_problem(headers: Mapping[str, str], body: bytes, request_id: str | None) -> Mapping[str, Any] | None:
-    """The ledger's own problem document in `body`; None if it is another's."""
+    """Return the ledger's own problem document in `body`; None if it is another's."""
     if headers.get("content-type", "").partition(";")[0].strip().lower() != _PROBLEM_MEDIA_TYPE:
         return None
     try:
@@ -534,34 +535,34 @@ def _own_problem(headers: Mapping[str, str], body: bytes, request_id: str | None
         return None
     if not isinstance(problem, dict):
         return None
-    code, told = problem.get("code"), problem.get("request_id")
+    code, answered_id = problem.get("code"), problem.get("request_id")
     if not isinstance(code, str) or not _CODE.match(code) or problem.get("type") != _PROBLEM_TYPE_PREFIX + code:
         return None
-    if not isinstance(told, str) or not told:
+    if not isinstance(answered_id, str) or not answered_id:
         return None
-    # A gateway may have put an id of its own in the place of ours; another request's of an SDK it never is.
-    return problem if request_id is None or told == request_id or not _REQUEST_ID.match(told) else None
+    # A gateway may have put an id of its own in the place of ours. The id of another request of an SDK is refused.
+    return problem if request_id is None or answered_id == request_id or not _REQUEST_ID.match(answered_id) else None
 
 
 def _request_id(response: httpx2.Response) -> str:
-    """The id that the ledger has logged: ours, or what a gateway made of it."""
+    """Return the id that the ledger has logged: ours, or what a gateway made of it."""
     sent = str(response.request.headers["x-request-id"])
-    told = response.headers.get("x-request-id", "")
-    return sent if not told or sent in told else plain(told)
+    request_id = response.headers.get("x-request-id", "")
+    return sent if not request_id or sent in request_id else plain(request_id)
 
 
 def _date(headers: Mapping[str, str]) -> datetime | None:
-    """The time in the `Date` header (aware); None if there is none that can be read."""
+    """Return the time in the `Date` header (aware); None if there is none that can be read."""
     try:
-        found = parsedate_to_datetime(headers.get("date", ""))
-        return found.astimezone(UTC) if found.tzinfo is not None else None
+        answered_at = parsedate_to_datetime(headers.get("date", ""))
+        return answered_at.astimezone(UTC) if answered_at.tzinfo is not None else None
     except (ValueError, TypeError, OverflowError):
         return None
 
 
 def error_from_problem(status: int, problem: Mapping[str, Any]) -> LedgerError:
-    """The error whose `code` the problem has; an unknown code, or none, becomes Unavailable (5xx) or UnexpectedAnswer:
-    only a known code refuses anything for good."""
+    """Return the error whose `code` the problem has; an unknown code, or none, becomes Unavailable (5xx) or
+    UnexpectedAnswer: only a known code refuses anything for good."""
     code, detail = problem.get("code"), problem.get("detail")
     known = _classes().get(code) if isinstance(code, str) else None
     details = {str(name): value for name, value in problem.items() if name not in _PROBLEM_FIELDS}
@@ -577,16 +578,17 @@ def error_from_problem(status: int, problem: Mapping[str, Any]) -> LedgerError:
 
 
 def plain(text: str) -> str:
-    """`text` without what could move a terminal's cursor."""
+    """Return `text` without what could move a terminal's cursor."""
     return "".join(char for char in text[:_MESSAGE_CHARS] if char.isprintable())
 
 
 def _classes() -> dict[str, type[LedgerError]]:
-    """Every error class by its code. The first class with a code wins: a subclass without its own adds nothing."""
-    found: dict[str, type[LedgerError]] = {}
+    """Return every error class by its code. The first class with a code wins: a subclass without its own adds
+    nothing."""
+    classes: dict[str, type[LedgerError]] = {}
     level: list[type[LedgerError]] = [LedgerError]
     while level:
-        for one in level:
-            found.setdefault(one.code, one)
-        level = [sub for one in level for sub in one.__subclasses__()]
-    return found
+        for error_class in level:
+            classes.setdefault(error_class.code, error_class)
+        level = [sub for error_class in level for sub in error_class.__subclasses__()]
+    return classes

@@ -6,9 +6,9 @@ _MARK = "\ufeff"
 
 
 def kept_text(data: bytes) -> str:
-    """The text (UTF-8) as it was written: without a byte order mark, with Unix line ends, and ended by one.
+    """Return the text (UTF-8) as it was written: without a byte order mark, with Unix line ends, and ended by one.
 
-    What is signed is compared after this, so nothing else may differ. Raises UnicodeDecodeError.
+    Signed texts are compared in this form, so nothing else may differ. Raises UnicodeDecodeError.
     """
     text = data.decode("utf-8").removeprefix(_MARK).replace("\r\n", "\n")
     return text if not text or text.endswith("\n") else text + "\n"

@@ -80,7 +80,7 @@ class LogReport:
 
 
 def fetch_checkpoint(fetch: Fetch) -> str:
-    """The served note, unverified. Raises InvalidCheckpoint when it is not text."""
+    """Return the served note, unverified. Raises InvalidCheckpoint when it is not text."""
     try:
         return fetch("checkpoint").decode("utf-8")
     except UnicodeDecodeError as error:
@@ -116,7 +116,7 @@ def verify_log(
         raise Inconsistent("The log is shorter than a checkpoint it signed before.")
 
     roots = {0: EMPTY_ROOT}
-    wanted = sorted({item.size for item in known})
+    sizes = sorted({item.size for item in known})
     edge: dict[tuple[int, int], bytes] = {}
     size = bundles = tiles = 0
     sorts: Counter[str] = Counter()
@@ -125,7 +125,7 @@ def verify_log(
         width = min(TILE_WIDTH, checkpoint.size - size)
         entries = _fetch_bundle(fetch, bundles, width)
         hashes = [leaf_hash(entry) for entry in entries]
-        for at in wanted:
+        for at in sizes:
             if size < at < size + width:
                 roots[at] = grow(size, edge, hashes[: at - size]).root
         growth = grow(size, edge, hashes)
@@ -138,7 +138,7 @@ def verify_log(
                 tiles += 1
         sorts += _check_leaves(entries, size, audit)
         edge = {place: growth.tiles.get(place) or edge[place] for place in edge_tiles(growth.size)}
-        roots = {at: root for at, root in roots.items() if at in wanted or at == growth.size}
+        roots = {at: root for at, root in roots.items() if at in sizes or at == growth.size}
         size, bundles = growth.size, bundles + 1
         if progress is not None:
             progress(size, checkpoint.size)
@@ -171,12 +171,13 @@ class Comparison:
 
 
 def compare_views(note_a: str, note_b: str, fetch: Fetch, origin: str, public_key: bytes) -> Comparison:
-    """Whether two signed notes, seen by two parties or at two places, tell one history. Order does not matter.
+    """Compare two signed notes, seen by two parties or at two places: they must show one history. Order does not
+    matter.
 
-    `fetch` reads a log that holds the larger of both trees; a few tiles of it are fetched, and what they say is
-    proven against that tree's signed root. Raises Equivocation when the log told two histories (both notes are
-    the evidence, for anyone with the public key), InvalidCheckpoint for a note the log did not sign, InvalidTile
-    or NotFound when the tiles fetched cannot decide it.
+    `fetch` reads a log that holds the larger of both trees; a few tiles of it are fetched, and what they say is proven
+    against that tree's signed root. Raises Equivocation when the log has shown two histories (both notes are the
+    evidence, for anyone with the public key), InvalidCheckpoint for a note the log did not sign, InvalidTile or
+    NotFound when the tiles fetched cannot decide it.
     """
     views = [open_checkpoint(note, origin, public_key) for note in (note_a, note_b)]
     older, newer = sorted(views, key=lambda view: view.size)
@@ -197,7 +198,7 @@ def compare_views(note_a: str, note_b: str, fetch: Fetch, origin: str, public_ke
 
 
 def prove_leaf(fetch: Fetch, index: int, note: str, origin: str, public_key: bytes) -> tuple[bytes, str]:
-    """(leaf, tlog-proof text) of entry `index` in the tree of the signed `note`, made from tiles and verified.
+    """Return (leaf, tlog-proof text) of entry `index` in the tree of the signed `note`, made from tiles and verified.
 
     Keep both: `tlog.proof.open_leaf_proof` verifies them again without a network. Raises ReceiptPending when the
     note does not cover the entry yet, InvalidCheckpoint, InvalidLeaf, InvalidInclusion, InvalidTile, and what `fetch`
@@ -237,7 +238,7 @@ def _fetch_bundle(fetch: Fetch, index: int, width: int) -> list[bytes]:
 
 
 def _fetch_partial(fetch: Fetch, level: TileLevel, index: int, width: int) -> tuple[bytes, bool]:
-    """The resource of `width`, and whether it is the full one: a log that has grown since may have dropped the
+    """Return the resource of `width`, and whether it is the full one: a log that has grown since may have dropped the
     partial one (C2SP tlog-tiles, Partial Tiles)."""
     if width == TILE_WIDTH:
         return fetch(tile_path(level, index)), True
@@ -251,7 +252,8 @@ _KNOWN_SORTS = frozenset({EVENT_SORT, *GovernanceType})
 
 
 def _check_leaves(entries: Sequence[bytes], first: int, audit: PolicyAudit) -> Counter[str]:
-    """How many of the leaves `first`, `first` + 1, ... are of each sort, after checking them. Raises InvalidLeaf."""
+    """Return how many of the leaves `first`, `first` + 1, ... are of each sort, after checking them. Raises
+    InvalidLeaf."""
     sorts: Counter[str] = Counter()
     for index, entry in enumerate(entries, first):
         try:

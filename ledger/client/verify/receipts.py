@@ -11,7 +11,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from ledger.client.identity.suite import Suite
-from ledger.client.models.results import AcceptedReport
+from ledger.client.models.reports import AcceptedReport
 from ledger.client.state import SeenCheckpoint
 from ledger.client.transport.http import Deadline, Transport
 from ledger.errors import InvalidReceipt, LedgerError, ReceiptPending
@@ -42,7 +42,7 @@ def fetch_receipt(
     attempt_seconds: float,
     sleep: Callable[[float], None] = time.sleep,
 ) -> str:
-    """The text of a receipt, waiting up to `seconds` for a checkpoint to cover it. Raises ReceiptPending."""
+    """Return the text of a receipt, waiting up to `seconds` for a checkpoint to cover it. Raises ReceiptPending."""
     deadline = Deadline(seconds)
     while True:
         answer = transport.retrying(
@@ -67,11 +67,10 @@ def check_receipt(
     public_keys: Sequence[Ed25519PublicKey],
     accepted: AcceptedReport | None = None,
 ) -> VerifiedReceipt:
-    """That `text` proves that the pinned log holds report `report_id` as this platform signed it.
+    """Check that `text` proves that the pinned log holds report `report_id` as this platform signed it.
 
     `public_keys` are the platform's Ed25519 keys, of which one must have signed; `accepted` is the answer to the
-    report, when it is still at hand.
-    Raises InvalidReceipt, InvalidCheckpoint, InvalidInclusion.
+    report, where the caller has it. Raises InvalidReceipt, InvalidCheckpoint, InvalidInclusion.
     """
     receipt = open_receipt(text, suite.pinned.log_origin, suite.log_public)
     entry = receipt.entry
@@ -80,8 +79,8 @@ def check_receipt(
     raw, signed_by = _signature(entry, public_keys)
     if accepted is not None:
         # The answer to a report that was first sent from another state folder names no signature.
-        told = accepted.signature or b64url(raw), accepted.entry_index
-        if told != (b64url(raw), receipt.index):
+        expected = accepted.signature or b64url(raw), accepted.entry_index
+        if expected != (b64url(raw), receipt.index):
             raise InvalidReceipt("The receipt proves another report or place than the ledger's answer said.")
     return VerifiedReceipt(report_id, text, receipt, signed_by)
 
@@ -100,8 +99,9 @@ class OfflineReceipt:
 def check_offline(
     text: str, origin: str, log_public_key: bytes, platform_keys: Sequence[Ed25519PublicKey] = ()
 ) -> OfflineReceipt:
-    """Verify the receipt of anybody's report, whole or sealed, with nothing but keys: the log's and, if they are given,
-    those of the platform, of which one must have signed the report. A sealed receipt shows no signature to check.
+    """Verify the receipt of a report of any platform, whole or sealed, with keys alone: the log's and, if they are
+    given, those of the platform, of which one must have signed the report. A sealed receipt shows no signature to
+    check.
 
     Raises InvalidReceipt, InvalidCheckpoint, InvalidLeaf, InvalidInclusion.
     """
@@ -115,7 +115,7 @@ def check_offline(
 
 
 def _signature(entry: dict[str, Any], public_keys: Sequence[Ed25519PublicKey]) -> tuple[bytes, Ed25519PublicKey]:
-    """The signature (64 bytes) over the entry's body, and the key it verifies under. Raises InvalidReceipt."""
+    """Return the signature (64 bytes) over the entry's body, and the key it verifies under. Raises InvalidReceipt."""
     body, signed = entry.get("body"), entry.get("signature")
     try:
         if not isinstance(body, dict) or not isinstance(signed, str):

@@ -2,23 +2,25 @@
 
 Nothing in the files is believed. Both public keys, the number of elements and the Merkle root over them come from
 `key_rotation` entries of the log, each proven under a checkpoint of the pinned log key. `rotation.json` in the folder
-only tells where to look.
+only names the entries.
 
-What holds afterwards: every element in the files was turned from the old key to the new one, each once, and these
+What holds afterwards: every element in the files was converted from the old key to the new one, each once, and these
 files are what the operator committed to. What does not follow from it: that the files hold every subject there is. The
-commitments c stand in private bodies, so only a platform can compare those of its own reports.
+commitments c are in private bodies, so only a platform can compare those of its own reports.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
-from ledger.client.identity.suite import Service, parse_holders
-from ledger.client.models.results import Fields
+import msgspec
+
+from ledger.client.identity.suite import EpochMember, LogMember, Service, parse_holders
+from ledger.client.models.decoding import Count, Model, decode, decode_json
 from ledger.client.verify.log import Fetch, prove_leaf
 from ledger.errors import ConfigurationError, HolderMismatch, InvalidInput, InvalidRotation, UnexpectedAnswer
 from ledger.protocol.encoding import unb64url
@@ -30,23 +32,24 @@ from ledger.tlog.proof import open_leaf_proof
 FACTS_FILE = "rotation.json"
 _BATCH = re.compile(r"batch-[0-9]{6}\.rot\Z")
 
+T = TypeVar("T")
+
 Progress = Callable[[int, int], None]
 """(elements verified, elements in all as the log says)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where the log speaks of the rotation: the entry of the switch names the keys, the other one the root. They are
-    one and the same, except for reports that came in late: their root stands in the entry of the retirement."""
+class Places(Model, frozen=True):
+    """The entries of the log about the rotation: that of the switch names the keys, the other one the root. They are
+    the same entry, except for reports that arrived late: their root is in the entry of the retirement."""
 
-    switch_entry: int
-    root_entry: int
+    switch_entry: Count
+    root_entry: Count
 
 
 @dataclass(frozen=True, slots=True)
 class RotationReport:
-    """What was found true. `root` is the logged Merkle root over the elements, 32 bytes; `late` tells that these are
-    the reports that came in under the old epoch after the switch."""
+    """The verified facts. `root` is the logged Merkle root over the elements, 32 bytes; `late`: these are the reports
+    that arrived under the old epoch after the switch."""
 
     old_epoch: int
     new_epoch: int
@@ -64,11 +67,26 @@ class _Logged:
     root: bytes
 
 
+class _Rotation(Model, frozen=True):
+    old_epoch: Count = msgspec.field(name="from")
+    new_epoch: Count = msgspec.field(name="to")
+    elements: Count
+    root: str
+
+
+class _Body(EpochMember, frozen=True, kw_only=True):
+    """The body of an entry `key_rotation`, as far as it is read here."""
+
+    log: LogMember
+    previous: EpochMember | None = None
+    retired: tuple[Any, ...] | None = None
+    rotation: _Rotation | None = None
+
+
 def read_places(folder: Path) -> Places:
-    """What `rotation.json` says. Raises ConfigurationError."""
+    """Return the entries that `rotation.json` names. Raises ConfigurationError."""
     try:
-        fields = Fields(json.loads((folder / FACTS_FILE).read_bytes()))
-        return Places(fields.integer("switch_entry"), fields.integer("root_entry"))
+        return decode_json((folder / FACTS_FILE).read_bytes(), Places)
     except (OSError, ValueError, UnexpectedAnswer) as error:
         raise ConfigurationError(
             f"{FACTS_FILE} is not in this folder or is damaged. Ask the operator for the numbers of the log entries."
@@ -129,46 +147,51 @@ def _read(path: Path) -> Batch:
 def _logged(places: Places, fetch: Fetch, note: str, pinned: Service | None, origin: str, public_key: bytes) -> _Logged:
     try:
         switch = _body(places.switch_entry, fetch, note, pinned, origin, public_key)
-        previous = switch.member("previous")
+        previous = _present(switch.previous)
         keys = RotationKeys(
-            previous.integer("epoch"),
-            switch.integer("epoch"),
+            previous.epoch,
+            switch.epoch,
             _holder(previous, pinned).public_key,
             _holder(switch, pinned).public_key,
         )
         entry = switch
         if places.root_entry != places.switch_entry:
             entry = _body(places.root_entry, fetch, note, pinned, origin, public_key)
-            if keys.old_epoch not in entry.items("retired"):
+            if keys.old_epoch not in _present(entry.retired):
                 raise InvalidRotation("The entry with the root does not retire the old epoch.")
-        rotation = entry.member("rotation")
-        if (rotation.integer("from"), rotation.integer("to")) != (keys.old_epoch, keys.new_epoch):
+        rotation = _present(entry.rotation)
+        if (rotation.old_epoch, rotation.new_epoch) != (keys.old_epoch, keys.new_epoch):
             raise InvalidRotation("The log's entries speak of different rotations.")
-        return _Logged(keys, rotation.integer("elements"), unb64url(rotation.text("root"), 32))
+        return _Logged(keys, rotation.elements, unb64url(rotation.root, 32))
     except (UnexpectedAnswer, InvalidInput) as error:
         raise InvalidRotation("The log's entry does not describe a rotation.") from error
 
 
-def _body(index: int, fetch: Fetch, note: str, pinned: Service | None, origin: str, public_key: bytes) -> Fields:
-    """The body of a `key_rotation` entry, proven."""
+def _body(index: int, fetch: Fetch, note: str, pinned: Service | None, origin: str, public_key: bytes) -> _Body:
+    """Return the body of a `key_rotation` entry, proven."""
     data, proof = prove_leaf(fetch, index, note, origin, public_key)
     leaf, _ = open_leaf_proof(proof, data, origin, public_key)
     if leaf.sort != GovernanceType.KEY_ROTATION or leaf.body is None:
         raise InvalidRotation(f"Entry {index} of the log is not about keys.")
-    body: Mapping[str, object] = leaf.body
-    fields = Fields(body)
-    log = fields.member("log")
-    if log.text("origin") != origin or (pinned is not None and log.text("key") != pinned.log_key):
+    body = decode(leaf.body, _Body)
+    if body.log.origin != origin or (pinned is not None and body.log.key != pinned.log_key):
         raise HolderMismatch("The entry names another log key.")
-    return fields
+    return body
 
 
-def _holder(fields: Fields, pinned: Service | None) -> HolderKey:
-    """The one holder of an epoch. (With several, each turns its own share, and this format would not do.)"""
-    holders = parse_holders(fields)
+def _present(member: T | None) -> T:
+    """Return a member that the entry must have. Raises UnexpectedAnswer."""
+    if member is None:
+        raise UnexpectedAnswer("The entry lacks a member.")
+    return member
+
+
+def _holder(named: EpochMember, pinned: Service | None) -> HolderKey:
+    """Return the one holder of an epoch. (Several holders convert a share each, which this format cannot show.)"""
+    holders = parse_holders(named.holders)
     if len(holders) != 1:
         raise InvalidRotation("This version can check the rotation of one key holder only.")
-    epoch = fields.integer("epoch")
+    epoch = named.epoch
     for known in pinned.epochs if pinned is not None else ():
         if known.epoch == epoch and set(known.holders) != set(holders):
             raise HolderMismatch("The log names other key holders than the suite file pins.")

@@ -67,14 +67,14 @@ def read(data: bytes, file_name: str | None = None) -> ParsedFile:
 
     Raises EvidenceFormatUnknown, and EvidenceMalformed if not even the header can be read.
     """
-    found = ParsedFile(media_type(data))
-    _READERS[found.media_type](data, found)
-    broken = any(note.code in INCOMPLETE for note in found.notes)
-    if not found.blocks and broken and not (found.width_px and found.height_px):
+    parsed = ParsedFile(media_type(data))
+    _READERS[parsed.media_type](data, parsed)
+    broken = any(note.code in INCOMPLETE for note in parsed.notes)
+    if not parsed.blocks and broken and not (parsed.width_px and parsed.height_px):
         raise EvidenceMalformed(
-            "The file is damaged or cut off before anything in it can be read.", media_type=found.media_type
+            "The file is damaged or cut off before anything in it can be read.", media_type=parsed.media_type
         )
     extension = PurePath(file_name or "").suffix.lower()
-    if extension and extension not in EXTENSIONS[found.media_type]:
-        found.note(NoteCode.EXTENSION_DIFFERS, "name", f"{extension} for {found.media_type}")
-    return found
+    if extension and extension not in EXTENSIONS[parsed.media_type]:
+        parsed.note(NoteCode.EXTENSION_DIFFERS, "name", f"{extension} for {parsed.media_type}")
+    return parsed

@@ -51,16 +51,16 @@ class _Broken(Exception):
     """The structure contradicts itself."""
 
 
-def parse(data: bytes, where: str, found: ParsedFile) -> Exif:
+def parse(data: bytes, where: str, parsed: ParsedFile) -> Exif:
     """The wanted tags of a TIFF structure; notes say what could not be read."""
     if len(data) > MAX_EXIF_BYTES:
-        found.note(NoteCode.PIECE_TOO_LARGE, where, f"{len(data)} bytes of EXIF")
+        parsed.note(NoteCode.PIECE_TOO_LARGE, where, f"{len(data)} bytes of EXIF")
         data = data[:MAX_EXIF_BYTES]
     exif = Exif()
     try:
         _Reader(data, exif).read()
     except (_Broken, struct.error) as error:
-        found.note(NoteCode.EXIF_UNREADABLE, where, str(error))
+        parsed.note(NoteCode.EXIF_UNREADABLE, where, str(error))
     return exif
 
 

@@ -23,9 +23,9 @@ class _Location:
     extents: tuple[tuple[int, int], ...]
 
 
-def read(data: bytes, found: ParsedFile) -> None:
+def read(data: bytes, parsed: ParsedFile) -> None:
     """Add what stands in the items of a still picture."""
-    boxes = Boxes(data, found)
+    boxes = Boxes(data, parsed)
     seen = False
     for box in boxes.within(0, len(data), "heif"):
         if box.kind == b"uuid":
@@ -34,7 +34,7 @@ def read(data: bytes, found: ParsedFile) -> None:
             seen = True
             _items(boxes, meta_children(boxes, box, "heif:meta"))
     if not seen:
-        found.note(NoteCode.TRUNCATED, "heif", "no meta box")
+        parsed.note(NoteCode.TRUNCATED, "heif", "no meta box")
 
 
 def _items(boxes: Boxes, children: list[Box]) -> None:
@@ -53,7 +53,7 @@ def _items(boxes: Boxes, children: list[Box]) -> None:
     for item, sort in kinds.items():
         where = f"heif:item {sort.value}"
         if item not in places:
-            boxes.found.note(NoteCode.MALFORMED, where, "no location")
+            boxes.parsed.note(NoteCode.MALFORMED, where, "no location")
             continue
         content = _content(
             boxes, places[item], idat, where, MAX_EXIF_BYTES if sort is BlockType.EXIF else MAX_XMP_BYTES
@@ -61,16 +61,16 @@ def _items(boxes: Boxes, children: list[Box]) -> None:
         if content is not None and sort is BlockType.EXIF:
             skip = int.from_bytes(content[:4]) + 4
             content = content[skip:] if skip <= len(content) else b""
-            boxes.found.add(BlockType.EXIF, where, content.removeprefix(b"Exif\0\0"))
+            boxes.parsed.add(BlockType.EXIF, where, content.removeprefix(b"Exif\0\0"))
         elif content is not None:
-            boxes.found.add(BlockType.XMP, where, content)
+            boxes.parsed.add(BlockType.XMP, where, content)
 
 
 def _kinds(boxes: Boxes, box: Box) -> dict[int, BlockType]:
     """Items that are EXIF or XMP."""
     data = boxes.data
     wide = box.size > 0 and data[box.start] > 0
-    found: dict[int, BlockType] = {}
+    types: dict[int, BlockType] = {}
     for entry in boxes.within(box.start + (8 if wide else 6), box.end, "heif:iinf"):
         if entry.kind != b"infe" or entry.size < 12 or data[entry.start] not in (2, 3):
             continue
@@ -80,17 +80,17 @@ def _kinds(boxes: Boxes, box: Box) -> dict[int, BlockType]:
         at += 6 if four else 4
         kind, rest = data[at : at + 4], data[at + 4 : min(entry.end, at + 300)]
         if kind == b"Exif":
-            found[number] = BlockType.EXIF
+            types[number] = BlockType.EXIF
         elif kind == b"mime" and _XMP_TYPE in rest.split(b"\0")[1:2]:
-            found[number] = BlockType.XMP
-        if len(found) >= MAX_ITEMS:
+            types[number] = BlockType.XMP
+        if len(types) >= MAX_ITEMS:
             break
-    return found
+    return types
 
 
 def _locations(boxes: Boxes, box: Box) -> dict[int, _Location]:
     reader = _Numbers(boxes.data, box.start, box.end)
-    found: dict[int, _Location] = {}
+    locations: dict[int, _Location] = {}
     try:
         version = reader.take(1)
         reader.take(3)
@@ -109,10 +109,10 @@ def _locations(boxes: Boxes, box: Box) -> dict[int, _Location]:
                 if len(extents) > _EXTENTS:
                     raise ValueError
             if method in (0, 1):
-                found[number] = _Location(method == 1, tuple(extents))
+                locations[number] = _Location(method == 1, tuple(extents))
     except ValueError:
-        boxes.found.note(NoteCode.MALFORMED, "heif:iloc")
-    return found
+        boxes.parsed.note(NoteCode.MALFORMED, "heif:iloc")
+    return locations
 
 
 class _Numbers:
@@ -134,10 +134,10 @@ def _content(boxes: Boxes, place: _Location, idat: Box | None, where: str, limit
         first = start + offset
         last = first + length if length else end
         if first > end or last > end:
-            boxes.found.note(NoteCode.TRUNCATED, where, f"{length} bytes promised")
+            boxes.parsed.note(NoteCode.TRUNCATED, where, f"{length} bytes promised")
             return None
         if last - first + sum(map(len, parts)) > limit:
-            boxes.found.note(NoteCode.PIECE_TOO_LARGE, where, f"{last - first} bytes")
+            boxes.parsed.note(NoteCode.PIECE_TOO_LARGE, where, f"{last - first} bytes")
             return None
         parts.append(boxes.data[first:last])
     return b"".join(parts)
@@ -148,8 +148,8 @@ def _size(boxes: Boxes, box: Box) -> None:
     for container in boxes.within(box.start, box.end, "heif:iprp"):
         if container.kind != b"ipco":
             continue
-        for one in boxes.within(container.start, container.end, "heif:ipco"):
-            if one.kind == b"ispe" and one.size >= 12:
-                width, height = struct.unpack_from(">II", boxes.data, one.start + 4)
-                if width * height > boxes.found.width_px * boxes.found.height_px:
-                    boxes.found.width_px, boxes.found.height_px = width, height
+        for prop in boxes.within(container.start, container.end, "heif:ipco"):
+            if prop.kind == b"ispe" and prop.size >= 12:
+                width, height = struct.unpack_from(">II", boxes.data, prop.start + 4)
+                if width * height > boxes.parsed.width_px * boxes.parsed.height_px:
+                    boxes.parsed.width_px, boxes.parsed.height_px = width, height

@@ -35,9 +35,9 @@ class Box:
 class Boxes:
     """The boxes of one file. Counts them, so that a file of nothing but headers ends as soon as any other."""
 
-    def __init__(self, data: bytes, found: ParsedFile) -> None:
+    def __init__(self, data: bytes, parsed: ParsedFile) -> None:
         self.data = data
-        self.found = found
+        self.parsed = parsed
         self._left = MAX_BOXES
 
     def within(self, start: int, end: int, where: str) -> Iterator[Box]:
@@ -45,7 +45,7 @@ class Boxes:
         at = start
         while at + 8 <= end:
             if self._left <= 0:
-                self.found.note(NoteCode.LIMIT_REACHED, where, "boxes")
+                self.parsed.note(NoteCode.LIMIT_REACHED, where, "boxes")
                 return
             self._left -= 1
             length, kind = struct.unpack_from(">I4s", self.data, at)
@@ -56,10 +56,10 @@ class Boxes:
                 length = end - at
             if length < head:
                 if kind != b"\0\0\0\0":  # four zeros end a list of user data
-                    self.found.note(NoteCode.MALFORMED, where, f"box at {at}")
+                    self.parsed.note(NoteCode.MALFORMED, where, f"box at {at}")
                 return
             if at + length > end:
-                self.found.note(NoteCode.TRUNCATED, where, f"{name(kind)} promises {length} bytes")
+                self.parsed.note(NoteCode.TRUNCATED, where, f"{name(kind)} promises {length} bytes")
                 yield Box(kind, at + head, end)
                 return
             yield Box(kind, at + head, at + length)
@@ -68,7 +68,7 @@ class Boxes:
     def content(self, box: Box, limit: int, where: str) -> bytes | None:
         """The bytes of a box, or None with a note if they are too many."""
         if box.size > limit:
-            self.found.note(NoteCode.PIECE_TOO_LARGE, where, f"{box.size} bytes")
+            self.parsed.note(NoteCode.PIECE_TOO_LARGE, where, f"{box.size} bytes")
             return None
         return self.data[box.start : box.end]
 
@@ -78,9 +78,9 @@ def name(kind: bytes) -> str:
     return kind.decode("latin-1")
 
 
-def read(data: bytes, found: ParsedFile) -> None:
+def read(data: bytes, parsed: ParsedFile) -> None:
     """Add what stands in the boxes of a film."""
-    boxes = Boxes(data, found)
+    boxes = Boxes(data, parsed)
     film = False
     for box in boxes.within(0, len(data), "mp4"):
         if box.kind == b"uuid":
@@ -91,25 +91,25 @@ def read(data: bytes, found: ParsedFile) -> None:
         elif box.kind == b"meta":
             _meta(boxes, box, "mp4:meta")
     if not film:
-        found.note(NoteCode.TRUNCATED, "mp4", "no moov box")
+        parsed.note(NoteCode.TRUNCATED, "mp4", "no moov box")
 
 
 def uuid_box(boxes: Boxes, box: Box, where: str) -> None:
     """XMP or a C2PA manifest in a box of a type of its own."""
     uuid = boxes.data[box.start : min(box.start + 16, box.end)]
     if uuid == C2PA_UUID:
-        boxes.found.manifest_bytes += box.size
-        if not boxes.found.of(BlockType.C2PA):
-            boxes.found.add(BlockType.C2PA, f"{where}:uuid")
+        boxes.parsed.manifest_bytes += box.size
+        if not boxes.parsed.of(BlockType.C2PA):
+            boxes.parsed.add(BlockType.C2PA, f"{where}:uuid")
     elif uuid == XMP_UUID:
         content = boxes.content(box, MAX_XMP_BYTES, f"{where}:uuid")
         if content is not None:
-            boxes.found.add(BlockType.XMP, f"{where}:uuid", content[16:])
+            boxes.parsed.add(BlockType.XMP, f"{where}:uuid", content[16:])
 
 
 def _walk(boxes: Boxes, parent: Box, where: str, depth: int) -> None:
     if depth > MAX_BOX_DEPTH:
-        boxes.found.note(NoteCode.LIMIT_REACHED, where, "depth")
+        boxes.parsed.note(NoteCode.LIMIT_REACHED, where, "depth")
         return
     for box in boxes.within(parent.start, parent.end, where):
         path = f"{where}/{name(box.kind)}"
@@ -124,7 +124,7 @@ def _walk(boxes: Boxes, parent: Box, where: str, depth: int) -> None:
         elif box.kind == b"XMP_":
             content = boxes.content(box, MAX_XMP_BYTES, path)
             if content is not None:
-                boxes.found.add(BlockType.XMP, path, content)
+                boxes.parsed.add(BlockType.XMP, path, content)
         elif parent.kind == b"udta" and (box.kind[:1] == b"\xa9" or box.kind == b"AIGC"):
             _user_text(boxes, box, path)
 
@@ -134,8 +134,8 @@ def _track_size(boxes: Boxes, box: Box) -> None:
     if box.size < 84:
         return
     width, height = struct.unpack_from(">HxxH", boxes.data, box.end - 8)
-    if width * height > boxes.found.width_px * boxes.found.height_px:
-        boxes.found.width_px, boxes.found.height_px = width, height
+    if width * height > boxes.parsed.width_px * boxes.parsed.height_px:
+        boxes.parsed.width_px, boxes.parsed.height_px = width, height
 
 
 def _user_text(boxes: Boxes, box: Box, path: str) -> None:
@@ -145,7 +145,7 @@ def _user_text(boxes: Boxes, box: Box, path: str) -> None:
         return
     length = int.from_bytes(content[:2])
     text = content[4 : 4 + length] if len(content) >= 4 and 0 < length <= len(content) - 4 else content
-    boxes.found.add(BlockType.TEXT, path, text, name(box.kind))
+    boxes.parsed.add(BlockType.TEXT, path, text, name(box.kind))
 
 
 def meta_children(boxes: Boxes, box: Box, where: str) -> list[Box]:
@@ -175,7 +175,7 @@ def _keys(boxes: Boxes, box: Box, where: str) -> list[str]:
     while at + 8 <= box.end and len(names) < MAX_ITEMS:
         length = int.from_bytes(boxes.data[at : at + 4])
         if length < 8 or at + length > box.end:
-            boxes.found.note(NoteCode.MALFORMED, where, f"key at {at}")
+            boxes.parsed.note(NoteCode.MALFORMED, where, f"key at {at}")
             break
         names.append(boxes.data[at + 8 : at + length][:200].decode("utf-8", "replace"))
         at += length
@@ -193,4 +193,4 @@ def _list(boxes: Boxes, parent: Box, keys: list[str], where: str) -> None:
             elif part.kind == b"data":
                 content = boxes.content(part, MAX_TEXT_BYTES, where)
                 if content is not None and len(content) > 8 and int.from_bytes(content[:4]) in (0, 1):
-                    boxes.found.add(BlockType.TEXT, where, content[8:], key)
+                    boxes.parsed.add(BlockType.TEXT, where, content[8:], key)

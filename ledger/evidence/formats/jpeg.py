@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
+from typing import NamedTuple
 
-from ledger.evidence.formats.metadata import BlockType, NoteCode, ParsedFile
+from ledger.evidence.formats.metadata import BlockType, Damaged, NoteCode, ParsedFile
 from ledger.evidence.limits import MAX_JPEG_SEGMENTS, MAX_XMP_BYTES
+
+END, SCAN = 0xD9, 0xDA
+"""Markers of the end of the picture, and of a start of scan."""
 
 _EXIF = b"Exif\0"
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
@@ -28,40 +33,73 @@ _MARKS = (b"AIGC", b"ContentProducer", b"Ducky", b"Photoshop 3.0")
 """Application segments of no known sort are kept if one of these stands in them."""
 
 
-def read(data: bytes, found: ParsedFile) -> None:
-    """Add what stands in the segments of `data`, up to the end of the picture."""
+class Segment(NamedTuple):
+    """A segment with a length: its marker, and the positions where its content begins and ends."""
+
+    marker: int
+    start: int
+    end: int
+
+
+def segments(data: bytes) -> Iterator[Segment]:
+    """Yield the segments of a JPEG up to the end of the picture, whose marker (`END`) has an empty one.
+
+    Coded data between a start of scan and the next marker is passed over. Raises Damaged when the structure is cut off
+    or malformed, and after `MAX_JPEG_SEGMENTS` markers.
+    """
     at = 2
-    extended: dict[str, _Extended] = {}
     for _step in range(MAX_JPEG_SEGMENTS):
         marked = _MARKER.match(data, at)
         if marked is None:
-            found.note(NoteCode.TRUNCATED if at >= len(data) - 1 else NoteCode.MALFORMED, "jpeg", f"marker at {at}")
-            break
+            code = NoteCode.TRUNCATED if at >= len(data) - 1 else NoteCode.MALFORMED
+            raise Damaged(code, "jpeg", f"marker at {at}")
         marker, at = data[marked.end() - 1], marked.end()
-        if marker == 0xD9:
-            if at < len(data):
-                found.note(NoteCode.TRAILING_DATA, "jpeg", f"{len(data) - at} bytes after the picture")
-            break
+        if marker == END:
+            yield Segment(marker, at, at)
+            return
         if marker in _ALONE:
             continue
         length = int.from_bytes(data[at : at + 2]) if at + 2 <= len(data) else -1
         if length < 2 or at + length > len(data):
             code = NoteCode.TRUNCATED if length != 0 and length != 1 else NoteCode.MALFORMED
-            found.note(code, f"jpeg:{_name(marker)}", f"length at {at}")
-            break
-        _segment(marker, data[at + 2 : at + length], found, extended)
+            raise Damaged(code, f"jpeg:{_name(marker)}", f"length at {at}")
+        yield Segment(marker, at + 2, at + length)
         at += length
-        if marker == 0xDA:
-            found.scans += 1
+        if marker == SCAN:
             after = _AFTER_SCAN.search(data, at)
             if after is None:
-                found.note(NoteCode.TRUNCATED, "jpeg", "no end of image")
-                break
+                raise Damaged(NoteCode.TRUNCATED, "jpeg", "no end of image")
             at = after.start()
-    else:
-        found.note(NoteCode.LIMIT_REACHED, "jpeg", "segments")
+    raise Damaged(NoteCode.LIMIT_REACHED, "jpeg", "segments")
+
+
+def is_frame(segment: Segment) -> bool:
+    """True for a frame header, whatever its length."""
+    return segment.marker in _FRAMES
+
+
+def frame_size(data: bytes, segment: Segment) -> tuple[int, int] | None:
+    """Return (width, height) in pixels by a frame header, None for another segment or one that is too short."""
+    if not is_frame(segment) or segment.end - segment.start < 6:
+        return None
+    height, width = struct.unpack_from(">HH", data, segment.start + 1)
+    return width, height
+
+
+def read(data: bytes, parsed: ParsedFile) -> None:
+    """Add the metadata of the segments of `data`, up to the end of the picture."""
+    extended: dict[str, _Extended] = {}
+    try:
+        for segment in segments(data):
+            if segment.marker == END and segment.end < len(data):
+                parsed.note(NoteCode.TRAILING_DATA, "jpeg", f"{len(data) - segment.end} bytes after the picture")
+            elif segment.marker != END:
+                _segment(data, segment, parsed, extended)
+            parsed.scans += segment.marker == SCAN
+    except Damaged as damage:
+        parsed.damaged(damage)
     for digest, parts in extended.items():
-        parts.hand_over(digest, found)
+        parts.hand_over(digest, parsed)
 
 
 def bare(data: bytes) -> bytes:
@@ -87,37 +125,39 @@ def _name(marker: int) -> str:
     return {0xFE: "COM", 0xDB: "DQT", 0xDA: "SOS"}.get(marker, f"{marker:02X}")
 
 
-def _segment(marker: int, body: bytes, found: ParsedFile, extended: dict[str, _Extended]) -> None:
+def _segment(data: bytes, segment: Segment, parsed: ParsedFile, extended: dict[str, _Extended]) -> None:
+    marker, body = segment.marker, data[segment.start : segment.end]
     where = f"jpeg:{_name(marker)}"
-    if marker in _FRAMES:
-        if len(body) >= 6 and not found.width_px:
-            found.height_px, found.width_px = struct.unpack_from(">HH", body, 1)
-            found.progressive = marker in _PROGRESSIVE
+    if is_frame(segment):
+        size = frame_size(data, segment)
+        if size is not None and not parsed.width_px:
+            parsed.width_px, parsed.height_px = size
+            parsed.progressive = marker in _PROGRESSIVE
     elif marker == 0xDB:
-        _tables(body, found)
+        _tables(body, parsed)
     elif marker == 0xE1 and body.startswith(_EXIF):
-        found.add(BlockType.EXIF, where, body[6:])
+        parsed.add(BlockType.EXIF, where, body[6:])
     elif marker == 0xE1 and body.startswith(_XMP):
-        found.add(BlockType.XMP, where, body[len(_XMP) :])
+        parsed.add(BlockType.XMP, where, body[len(_XMP) :])
     elif marker == 0xE1 and body.startswith(_XMP_MORE):
-        _extension(body[len(_XMP_MORE) :], found, extended)
+        _extension(body[len(_XMP_MORE) :], parsed, extended)
     elif marker == 0xEB and body.startswith(_JUMBF):
-        found.manifest_bytes += len(body)
-        if not found.of(BlockType.C2PA):
-            found.add(BlockType.C2PA, where)
+        parsed.manifest_bytes += len(body)
+        if not parsed.of(BlockType.C2PA):
+            parsed.add(BlockType.C2PA, where)
     elif marker == 0xFE or (0xE0 <= marker <= 0xEF and any(mark in body for mark in _MARKS)):
-        found.add(BlockType.SEGMENT, where, body)
+        parsed.add(BlockType.SEGMENT, where, body)
 
 
-def _tables(body: bytes, found: ParsedFile) -> None:
+def _tables(body: bytes, parsed: ParsedFile) -> None:
     at = 0
-    while at < len(body) and len(found.tables) < _MAX_TABLES:
+    while at < len(body) and len(parsed.tables) < _MAX_TABLES:
         wide = body[at] >> 4
         end = at + 1 + _TABLE_ENTRIES * (2 if wide else 1)
         if wide > 1 or end > len(body):
-            found.note(NoteCode.MALFORMED, "jpeg:DQT")
+            parsed.note(NoteCode.MALFORMED, "jpeg:DQT")
             return
-        found.tables.append(struct.unpack_from(f">{_TABLE_ENTRIES}{'H' if wide else 'B'}", body, at + 1))
+        parsed.tables.append(struct.unpack_from(f">{_TABLE_ENTRIES}{'H' if wide else 'B'}", body, at + 1))
         at = end
 
 
@@ -128,23 +168,23 @@ class _Extended:
         self.length = length
         self.parts: dict[int, bytes] = {}
 
-    def hand_over(self, digest: str, found: ParsedFile) -> None:
+    def hand_over(self, digest: str, parsed: ParsedFile) -> None:
         whole = b"".join(self.parts[offset] for offset in sorted(self.parts))
         if len(whole) == self.length:
-            found.extended_xmp.add(digest)
-            found.add(BlockType.XMP, "jpeg:APP1 extended", whole)
+            parsed.extended_xmp.add(digest)
+            parsed.add(BlockType.XMP, "jpeg:APP1 extended", whole)
         else:
-            found.note(NoteCode.TRUNCATED, "jpeg:APP1 extended", f"{len(whole)} of {self.length} bytes")
+            parsed.note(NoteCode.TRUNCATED, "jpeg:APP1 extended", f"{len(whole)} of {self.length} bytes")
 
 
-def _extension(body: bytes, found: ParsedFile, extended: dict[str, _Extended]) -> None:
+def _extension(body: bytes, parsed: ParsedFile, extended: dict[str, _Extended]) -> None:
     if len(body) < 40:
-        found.note(NoteCode.MALFORMED, "jpeg:APP1 extended")
+        parsed.note(NoteCode.MALFORMED, "jpeg:APP1 extended")
         return
     digest = body[:32].decode("latin-1")
     length, offset = struct.unpack_from(">II", body, 32)
     if length > MAX_XMP_BYTES or (digest not in extended and len(extended) >= 4):
-        found.note(NoteCode.PIECE_TOO_LARGE, "jpeg:APP1 extended", f"{length} bytes")
+        parsed.note(NoteCode.PIECE_TOO_LARGE, "jpeg:APP1 extended", f"{length} bytes")
         return
     packet = extended.setdefault(digest, _Extended(length))
     if sum(map(len, packet.parts.values())) + len(body) - 40 <= packet.length:

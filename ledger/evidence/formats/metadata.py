@@ -96,9 +96,21 @@ class Note:
     detail: str = ""
 
 
+class Damaged(Exception):
+    """The structure of a file cannot be followed any further: it is cut off, malformed, or has more parts than allowed.
+
+    Raised by the functions that walk through a file. A reader of metadata keeps `note` and what it read before; a
+    caller that accepts whole files only refuses the file.
+    """
+
+    def __init__(self, code: NoteCode, where: str, detail: str) -> None:
+        super().__init__(f"{code.value} {where}: {detail}")
+        self.note = Note(code, where, detail)
+
+
 @dataclass(slots=True)
 class ParsedFile:
-    """All that a reader found in one file. Readers add to it; nothing here is trusted to be true."""
+    """The contents of one file as a reader found them. Readers add to it; nothing in it is trusted."""
 
     media_type: str
     width_px: int = 0
@@ -123,6 +135,10 @@ class ParsedFile:
             self.note(NoteCode.LIMIT_REACHED, where, "pieces")
             return
         self.blocks.append(MetadataBlock(type, where, data, clean(key, 80)))
+
+    def damaged(self, damage: Damaged) -> None:
+        """Keep the note of an interrupted walk."""
+        self.note(damage.note.code, damage.note.where, damage.note.detail)
 
     def note(self, code: NoteCode, where: str = "", detail: str = "") -> None:
         """Keep a note, once."""
@@ -158,7 +174,7 @@ class ParsedFile:
 def clean(text: str, limit: int = MAX_FACT_CHARS) -> str:
     """`text` as a receipt may hold it: valid Unicode in NFC, printable, on one line, at most `limit` characters."""
     cut = text[: 4 * limit].encode("utf-8", "replace").decode("utf-8")
-    shown = "".join(one if one.isprintable() else " " for one in unicodedata.normalize("NFC", cut))
+    shown = "".join(char if char.isprintable() else " " for char in unicodedata.normalize("NFC", cut))
     return unicodedata.normalize("NFC", " ".join(shown.split())[:limit])
 
 

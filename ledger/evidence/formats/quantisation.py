@@ -28,11 +28,11 @@ def _zigzag() -> list[tuple[int, int]]:
 def _scaled() -> dict[tuple[int, ...], int]:
     """Quality by table, scaled as libjpeg does it; at 100 all entries are 1."""
     base = [_LUMINANCE[row][column] for row, column in _zigzag()]
-    found: dict[tuple[int, ...], int] = {}
+    qualities: dict[tuple[int, ...], int] = {}
     for quality in range(1, 101):
         scale = 5000 // quality if quality < 50 else 200 - 2 * quality
-        found.setdefault(tuple(min(255, max(1, (entry * scale + 50) // 100)) for entry in base), quality)
-    return found
+        qualities.setdefault(tuple(min(255, max(1, (entry * scale + 50) // 100)) for entry in base), quality)
+    return qualities
 
 
 def standard_quality(tables: Sequence[tuple[int, ...]]) -> int | None:

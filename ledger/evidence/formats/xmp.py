@@ -55,17 +55,17 @@ class Xmp:
 
     def values(self, namespace: str, name: str) -> list[str]:
         """Values of one property, in order."""
-        return [one.value for one in self.properties if one.namespace == namespace and one.name == name]
+        return [prop.value for prop in self.properties if prop.namespace == namespace and prop.name == name]
 
 
 class _Refused(Exception):
     """The packet is not what an XMP packet may be."""
 
 
-def parse(data: bytes, where: str, found: ParsedFile) -> Xmp:
+def parse(data: bytes, where: str, parsed: ParsedFile) -> Xmp:
     """The properties of a packet; up to the first fault if there is one, with a note."""
     if len(data) > MAX_XMP_BYTES:
-        found.note(NoteCode.PIECE_TOO_LARGE, where, f"{len(data)} bytes of XMP")
+        parsed.note(NoteCode.PIECE_TOO_LARGE, where, f"{len(data)} bytes of XMP")
         return Xmp(where)
     packet = Xmp(where, raw=data)
     collector = _Collector(packet)
@@ -73,11 +73,11 @@ def parse(data: bytes, where: str, found: ParsedFile) -> Xmp:
         collector.parse(data)
         packet.complete = True
     except _Refused as error:
-        found.note(NoteCode.XMP_UNREADABLE, where, str(error))
+        parsed.note(NoteCode.XMP_UNREADABLE, where, str(error))
     except expat.ExpatError as error:
-        found.note(NoteCode.XMP_UNREADABLE, where, f"line {error.lineno}")
+        parsed.note(NoteCode.XMP_UNREADABLE, where, f"line {error.lineno}")
     except (ValueError, LookupError):  # an encoding that Python does not know
-        found.note(NoteCode.XMP_UNREADABLE, where, "encoding")
+        parsed.note(NoteCode.XMP_UNREADABLE, where, "encoding")
     return packet
 
 

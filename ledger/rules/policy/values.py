@@ -22,7 +22,7 @@ import msgspec
 from msgspec import Meta
 
 from ledger.errors import PolicyInvalid, PolicyTimeInvalid
-from ledger.protocol.encoding import DAY_SECONDS, from_day, unix_seconds
+from ledger.protocol.encoding import DAY_SECONDS, unix_seconds
 from ledger.rules.conduct import Conduct
 from ledger.rules.jurisdictions import AppealClock as AppealClock
 from ledger.rules.jurisdictions import Profile as Profile
@@ -338,11 +338,6 @@ def check_in_effect(published_at: datetime, in_effect_at: datetime) -> None:
 def is_expired(expires_day: int, now: datetime) -> bool:
     """True if UTC midnight of `expires_day` has passed at `now`."""
     return unix_seconds(now) >= expires_day * DAY_SECONDS
-
-
-def expiry_time(expires_day: int) -> datetime:
-    """The instant from which a report that expires on `expires_day` is gone: midnight UTC."""
-    return from_day(expires_day)
 
 
 def _check_promises(policy: Policy) -> None:

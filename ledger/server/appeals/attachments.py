@@ -14,7 +14,7 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -37,6 +37,7 @@ from ledger.server.appeals.file_types import (
     sniff,
     webp_shape,
 )
+from ledger.server.db.bulk import chunks
 from ledger.server.db.engine import reading
 from ledger.server.db.row_mapping import RowMapping
 from ledger.server.db.tables.appeals import AppealCase, CaseAttachment
@@ -329,10 +330,6 @@ def serving_headers(media_type: str, name: str) -> dict[str, str]:
 # Rows ----------------------------------------------------------------------------------------------------------------
 
 
-_CHUNK = 500
-"""Values in one IN list: well below SQLite's limit on variables."""
-
-
 @dataclass(frozen=True, slots=True)
 class NewAttachment:
     """A file to store; the columns are those of `CaseAttachment`."""
@@ -392,7 +389,7 @@ def count_files(connection: Connection, case_id: int, party: str | None = None) 
 def files_of_reports(connection: Connection, report_ids: Iterable[int]) -> list[AttachmentRow]:
     """Return the files of the cases about these reports, which are deleted when the reports are erased."""
     files: list[AttachmentRow] = []
-    for chunk in _chunks(report_ids):
+    for chunk in chunks(report_ids):
         joined = select(*_FILES.columns).join(AppealCase, AppealCase.id == CaseAttachment.case_id)
         rows = connection.execute(joined.where(AppealCase.report_id.in_(chunk)).order_by(CaseAttachment.id))
         files.extend(_FILES.load(row) for row in rows)
@@ -401,19 +398,13 @@ def files_of_reports(connection: Connection, report_ids: Iterable[int]) -> list[
 
 def delete_file_rows(connection: Connection, attachment_ids: Iterable[int]) -> None:
     """Delete rows; the caller deletes the files after the commit."""
-    for chunk in _chunks(attachment_ids):
+    for chunk in chunks(attachment_ids):
         connection.execute(delete(CaseAttachment).where(CaseAttachment.id.in_(chunk)))
 
 
 def known_files(connection: Connection, files: Iterable[str]) -> set[str]:
     """Return those of these file names that a row has."""
     known: set[str] = set()
-    for chunk in _chunks(files):
+    for chunk in chunks(files):
         known.update(connection.scalars(select(CaseAttachment.file).where(CaseAttachment.file.in_(chunk))))
     return known
-
-
-def _chunks(values: Iterable[Any]) -> Iterator[Sequence[Any]]:
-    unique = list(dict.fromkeys(values))
-    for start in range(0, len(unique), _CHUNK):
-        yield unique[start : start + _CHUNK]

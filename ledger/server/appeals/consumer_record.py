@@ -36,7 +36,7 @@ from ledger.server.appeals.views import case_view
 from ledger.server.db.engine import snapshot_reading
 from ledger.server.lookups import queries as lookup_queries
 from ledger.server.lookups.disclosures import shown_lookups
-from ledger.server.lookups.lookups import listing_event
+from ledger.server.lookups.queries import listing_event
 from ledger.server.pictures import queries as picture_queries
 from ledger.server.records import case_queries, former_label_queries, order_line_queries
 from ledger.server.records import queries as report_queries

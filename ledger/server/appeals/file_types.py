@@ -1,18 +1,24 @@
-"""What a file is, from its own bytes: the types that an appeal takes, and how far each goes before it ends.
+"""The types of files that an appeal accepts, recognised by their bytes, and whether a file is complete.
 
-Pure. Nothing is decoded; every loop is over a bounded number of segments, so that a hostile file costs no more than an
-honest one of its size. Whatever is not clearly one of the six types is refused; what a sender calls it plays no part.
+Pure. The parts of pictures and films are read by `ledger.evidence.formats`; nothing is decoded, and the number of parts
+is bounded, so a hostile file costs no more than an honest one of its size. A file that is not clearly one of the six
+types is refused. Its name plays no part.
 """
 
 from __future__ import annotations
 
 import io
 import re
-import struct
 import zipfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ledger.errors import AttachmentRefused
+from ledger.evidence.formats import isobmff, jpeg, png, webp
+from ledger.evidence.formats.metadata import Damaged, ParsedFile
+
+_Part = TypeVar("_Part")
 
 EXTENSIONS: dict[str, tuple[str, ...]] = {
     "image/jpeg": (".jpg", ".jpeg"),
@@ -22,33 +28,23 @@ EXTENSIONS: dict[str, tuple[str, ...]] = {
     "video/mp4": (".mp4", ".m4v"),
     "text/plain": (".txt",),
 }
-"""Media types that are taken, with the endings their names may have; the first is given to a name that has none."""
+"""Accepted media types, with the endings their names may have; the first is given to a name that has none."""
 
-MAX_SEGMENTS = 20_000
-"""Chunks or boxes of one file: ten times what encoders make of ten megabytes."""
-
-MAX_JPEG_SEGMENTS = 1_000
-"""Segments hold 64 KiB; so many small ones have no use, and decoders join some of them in quadratic time."""
+MAX_PARTS = 20_000
+"""Chunks of a PNG or WebP file: ten times what encoders make of ten megabytes."""
 
 _MP4_BRANDS = {b"isom", b"avc1", b"mp41", b"mp42", b"M4V ", b"M4VP", b"MSNV", b"dash", b"mp71", b"f4v "}
 _MP4_ISO = re.compile(rb"iso[2-9a-c]\Z")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _MARKUP = re.compile(r"<[A-Za-z!?/]")
 _PDF_HEAD = re.compile(rb"%PDF-[12]\.\d[\r\n ]")
-_JPEG_MARKER = re.compile(rb"\xff{1,16}[\x01-\xfe]")
-"""A marker, with some of the fill bytes that may stand before it; decoders read those one by one."""
-
-_JPEG_AFTER_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
-"""The next marker in coded data: not a stuffed zero, not a restart."""
-
-_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_JPEG_ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
-_PNG_HEAD = b"\x89PNG\r\n\x1a\n"
+_WEBP_STARTS = {b"VP8 ": (b"\x9d\x01\x2a", 3), b"VP8L": (b"\x2f", 0)}
+"""The bytes by which each kind of coded data begins, and their position in the chunk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A picture's size by its own header."""
+    """The size of a picture by its header."""
 
     width_px: int
     height_px: int
@@ -56,7 +52,7 @@ class Shape:
 
 
 def refused(reason: str, message: str) -> AttachmentRefused:
-    """The refusal with its stable reason code."""
+    """Return the refusal with its stable reason code."""
     return AttachmentRefused(message, reason=reason)
 
 
@@ -65,23 +61,23 @@ def _broken() -> AttachmentRefused:
 
 
 def sniff(data: bytes) -> str:
-    """The media type of `data`.
+    """Return the media type of `data`.
 
     Raises AttachmentRefused: `type_not_taken`, `markup` (HTML, SVG, XML), `not_plain_text`, `polyglot`
     (also an archive).
     """
-    found = _by_magic(data)
-    if found is None:
+    media_type = _by_magic(data)
+    if media_type is None:
         return _as_text(data)
     if zipfile.is_zipfile(io.BytesIO(data)):
         raise refused("polyglot", "The file is an archive at the same time.")
-    return found
+    return media_type
 
 
 def _by_magic(data: bytes) -> str | None:
     if data.startswith(b"\xff\xd8\xff"):
         return "image/jpeg"
-    if data.startswith(_PNG_HEAD):
+    if data.startswith(png.SIGNATURE):
         return "image/png"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
@@ -109,99 +105,69 @@ def _as_text(data: bytes) -> str:
 
 
 def jpeg_shape(data: bytes) -> Shape:
-    """Walks the segments up to the end of the picture (what cameras append after it is left alone).
+    """Return the size by the first frame header, once the picture is complete up to its end marker. What cameras append
+    after it is not read.
 
     Raises AttachmentRefused `broken`.
     """
-    at, shape = 2, None
-    for _step in range(MAX_JPEG_SEGMENTS):
-        found = _JPEG_MARKER.match(data, at)
-        if found is None:
+    shape = None
+    for segment in _whole(jpeg.segments(data)):
+        size = jpeg.frame_size(data, segment)
+        if shape is None and size is not None:
+            shape = _shape(*size)
+        if shape is None and (segment.marker in (jpeg.SCAN, jpeg.END) or jpeg.is_frame(segment)):
             raise _broken()
-        marker, at = data[found.end() - 1], found.end()
-        if marker == 0xD9:
-            if shape is None:
-                raise _broken()
-            return shape
-        if marker in _JPEG_ALONE:
-            continue
-        if at + 2 > len(data):
-            raise _broken()
-        length = int.from_bytes(data[at : at + 2])
-        if length < 2 or at + length > len(data):
-            raise _broken()
-        if marker in _JPEG_FRAMES and shape is None:
-            if length < 8:
-                raise _broken()
-            height, width = struct.unpack_from(">HH", data, at + 3)
-            shape = _shape(width, height)
-        at += length
-        if marker == 0xDA:
-            if shape is None:
-                raise _broken()
-            after = _JPEG_AFTER_SCAN.search(data, at)
-            if after is None:
-                raise _broken()
-            at = after.start()
-    raise _broken()
+    if shape is None:
+        raise _broken()
+    return shape
 
 
 def png_shape(data: bytes) -> Shape:
-    """Walks the chunks up to IEND, which must be the end. Raises AttachmentRefused `broken`."""
-    at, shape, frames, pixels = len(_PNG_HEAD), None, 1, False
-    for _step in range(MAX_SEGMENTS):
-        if at + 12 > len(data):
+    """Return the size and the number of frames; IEND must be the end of the file. Raises AttachmentRefused `broken`."""
+    shape, frames, has_pixels, end = None, 1, False, 0
+    for chunk in _whole(png.chunks(data, MAX_PARTS)):
+        if (shape is None) != (chunk.kind == b"IHDR"):
             raise _broken()
-        length, kind = struct.unpack_from(">I4s", data, at)
-        body, at = at + 8, at + 12 + length
-        if at > len(data) or (shape is None) != (kind == b"IHDR"):
-            raise _broken()
-        if kind == b"IHDR":
-            if length != 13:
+        if shape is None:
+            size = png.header_size(data, chunk)
+            if size is None:
                 raise _broken()
-            shape = _shape(*struct.unpack_from(">II", data, body))
-        elif kind == b"acTL" and length >= 4:
-            frames = max(1, int.from_bytes(data[body : body + 4]))
-        elif kind == b"IDAT":
-            pixels = True
-        elif kind == b"IEND":
-            if shape is None or not pixels or at != len(data):
-                raise _broken()
-            return Shape(shape.width_px, shape.height_px, frames)
-    raise _broken()
+            shape = _shape(*size)
+        elif chunk.kind == b"acTL" and chunk.length >= 4:
+            frames = max(1, int.from_bytes(data[chunk.start : chunk.start + 4]))
+        has_pixels = has_pixels or chunk.kind == b"IDAT"
+        end = chunk.end
+    if shape is None or not has_pixels or end != len(data):
+        raise _broken()
+    return Shape(shape.width_px, shape.height_px, frames)
 
 
 def webp_shape(data: bytes) -> Shape:
-    """Walks the RIFF chunks, which must fill the file. Raises AttachmentRefused `broken`."""
+    """Return the size and the number of frames; the chunks must fill the file. Raises AttachmentRefused `broken`."""
     if len(data) < 20 or int.from_bytes(data[4:8], "little") + 8 != len(data):
         raise _broken()
-    at, shape, frames = 12, None, 0
-    for _step in range(MAX_SEGMENTS):
-        if at + 8 > len(data):
-            break
-        kind, length = struct.unpack_from("<4sI", data, at)
-        body, at = at + 8, at + 8 + length + length % 2
-        if at > len(data):
-            raise _broken()
-        frames += kind == b"ANMF"
+    end, shape, frames = 12, None, 0
+    for chunk in _whole(webp.chunks(data, len(data), MAX_PARTS + 1)):
+        end = chunk.start + chunk.length + chunk.length % 2
+        frames += chunk.kind == b"ANMF"
         if shape is None:
-            shape = _webp_head(kind, data[body : body + 10], length)
-    if at != len(data) or shape is None:
+            head = data[chunk.start : chunk.start + min(chunk.length, 10)]
+            mark, start = _WEBP_STARTS.get(chunk.kind, (b"", 0))
+            size = webp.picture_size(chunk.kind, head)
+            if size is None or head[start : start + len(mark)] != mark:
+                raise _broken()
+            shape = _shape(*size)
+    if end != len(data) or shape is None:
         raise _broken()
     return Shape(shape.width_px, shape.height_px, max(1, frames))
 
 
-def _webp_head(kind: bytes, head: bytes, length: int) -> Shape:
-    """The size, from the first chunk: the canvas of VP8X, or the picture itself."""
-    if kind == b"VP8X" and length >= 10:
-        return _shape(int.from_bytes(head[4:7], "little") + 1, int.from_bytes(head[7:10], "little") + 1)
-    if kind == b"VP8 " and length >= 10 and head[3:6] == b"\x9d\x01\x2a":
-        width, height = struct.unpack_from("<HH", head, 6)
-        return _shape(width & 0x3FFF, height & 0x3FFF)
-    if kind == b"VP8L" and length >= 5 and head[0] == 0x2F:
-        bits = int.from_bytes(head[1:5], "little")
-        return _shape((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
-    raise _broken()
+def _whole(parts: Iterable[_Part]) -> Iterator[_Part]:
+    """Yield the parts of a file that must be complete. Raises AttachmentRefused `broken`."""
+    try:
+        yield from parts
+    except Damaged as error:
+        raise _broken() from error
 
 
 def _shape(width_px: int, height_px: int) -> Shape:
@@ -211,28 +177,16 @@ def _shape(width_px: int, height_px: int) -> Shape:
 
 
 def check_pdf(data: bytes) -> None:
-    """That the file was sent whole. Raises AttachmentRefused `broken`."""
+    """Raises AttachmentRefused `broken` unless the file was sent whole."""
     if b"%%EOF" not in data[-1024:] or b"startxref" not in data[-2048:]:
         raise _broken()
 
 
 def check_mp4(data: bytes) -> None:
-    """That the boxes fill the file and one describes the film. Raises AttachmentRefused `broken`."""
-    at, described = 0, False
-    for _step in range(MAX_SEGMENTS):
-        if at == len(data):
-            break
-        if at + 8 > len(data):
-            raise _broken()
-        length, kind = struct.unpack_from(">I4s", data, at)
-        smallest = 8
-        if length == 1 and at + 16 <= len(data):
-            length, smallest = int.from_bytes(data[at + 8 : at + 16]), 16
-        elif length == 0:
-            length = len(data) - at
-        if length < smallest or at + length > len(data):
-            raise _broken()
-        described = described or kind == b"moov"
-        at += length
-    if at != len(data) or not described:
+    """Raises AttachmentRefused `broken` unless the boxes fill the file and one of them describes the film."""
+    parsed = ParsedFile("video/mp4")
+    end, is_described = 0, False
+    for box in isobmff.Boxes(data, parsed).within(0, len(data), "mp4"):
+        end, is_described = box.end, is_described or box.kind == b"moov"
+    if parsed.notes or end != len(data) or not is_described:
         raise _broken()

@@ -37,16 +37,16 @@ from ledger.server.appeals.case_service import (
 )
 from ledger.server.db.bulk import upsert
 from ledger.server.db.engine import writing
+from ledger.server.db.id_blocks import reserve_ids
 from ledger.server.db.tables.appeals import CaseTag, FilingUse
 from ledger.server.db.tables.ledger import Listing, LookupLog, LookupTag
 from ledger.server.db.types import BigInt, Bytes32, UtcDateTime
-from ledger.server.lookups.queries import reserve_ids
 from ledger.server.platforms.members import Member
 from ledger.server.platforms.queries import lock_platform, read_platforms
 from ledger.server.records import case_queries, order_line_queries
 from ledger.server.records import queries as report_queries
 from ledger.server.records.case_queries import CaseRow
-from ledger.server.records.commands import Asked
+from ledger.server.records.idempotency import IdempotentRequest, is_stored
 from ledger.server.records.queries import ReportRow
 from ledger.server.records.transaction import EntryBatch
 from ledger.server.settings import Settings
@@ -277,7 +277,7 @@ FILING_PURPOSE = "appeal_filing"
 
 
 def count_attempt(
-    engine: Engine, settings: Settings, member: Member, tags: Iterable[bytes], now: datetime, request: Asked
+    engine: Engine, settings: Settings, member: Member, tags: Iterable[bytes], now: datetime, request: IdempotentRequest
 ) -> None:
     """Count an attempt of `member` to file an appeal for the person with these tags, and list it in the person's record
     if they have one. A repeated request that has its answer already is not counted again.
@@ -285,9 +285,8 @@ def count_attempt(
     Raises QuotaExceeded after `appeals_daily_quota` attempts in a UTC day, DatabaseUnavailable.
     """
     midnight = datetime.combine(now.astimezone(UTC).date(), time(0), tzinfo=UTC)
-    key = (request.platform, request.key)
     with writing(engine) as connection:
-        if key in report_queries.stored_answers(connection, [key]):
+        if is_stored(connection, request):
             return
         lock_platform(connection, member.platform)  # so that two at once do not both find room
         if _attempts_of_day(connection, member.platform, day_floor(now)) >= settings.appeals_daily_quota:

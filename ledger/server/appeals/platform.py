@@ -8,9 +8,9 @@ reads the state and no more.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
@@ -26,19 +26,15 @@ from ledger.server.appeals.filing import checked_filing, clean_text, count_attem
 from ledger.server.appeals.letters import all_letters, letter_of
 from ledger.server.appeals.participants import Participant, Party
 from ledger.server.appeals.sessions import Link, check_epoch, open_link
-from ledger.server.appeals.transaction import case_number, changing, load_case, recall, remember, report_numbers
+from ledger.server.appeals.transaction import case_number, changing, load_case, report_numbers
 from ledger.server.appeals.views import attachment_view, case_state, case_view, party_of
 from ledger.server.db.engine import reading, snapshot_reading
 from ledger.server.platforms.members import Member
 from ledger.server.records import case_queries
 from ledger.server.records.case_queries import CaseRow
-from ledger.server.records.commands import Asked, Stored
-from ledger.server.records.idempotency import asked
-from ledger.server.records.transaction import EntryBatch
-
-if TYPE_CHECKING:
-    from ledger.server.runtime import Runtime
-
+from ledger.server.records.idempotency import IdempotentRequest, ResponseStore, StoredResponse, idempotent_request
+from ledger.server.records.transaction import Context, EntryBatch
+from ledger.server.settings import Settings
 
 Subjects = Sequence[tuple[Kind, bytes]]
 
@@ -52,11 +48,21 @@ class Caller:
     for_person: bool
 
 
+@dataclass(frozen=True, slots=True)
+class AppealService:
+    """What the acts of platforms in appeals need beside the context: settings (quotas, files, the public address), and
+    the key of the MACs over idempotent requests."""
+
+    context: Context
+    settings: Settings
+    idempotency_key: bytes
+
+
 # --- filing -------------------------------------------------------------------------------------------------------
 
 
 def open_cases(
-    rt: Runtime,
+    service: AppealService,
     member: Member,
     *,
     reports: Sequence[str],
@@ -66,7 +72,7 @@ def open_cases(
     epoch: int | None,
     subjects: Subjects,
     idempotency_key: str,
-) -> Stored:
+) -> StoredResponse:
     """Contest `reports` for the customer whose (kind, tag) pairs under key `epoch` these are. All or none.
 
     Every attempt is counted, and shown to the person if there is anything about them. Raises InvalidRequest,
@@ -75,11 +81,11 @@ def open_cases(
     """
     if (epoch is None) != (not subjects):
         raise InvalidRequest("`epoch` and `subjects` come together.")
-    numbers = report_numbers(rt.context, reports[: MAX_REPORTS + 1])  # one too many is enough
+    numbers = report_numbers(service.context, reports[: MAX_REPORTS + 1])  # one too many is enough
     appeal = checked_filing(
         numbers, grounds, statement, locale, member.platform, member.profile, group=member.control_group
     )
-    request = {
+    content = {
         "reports": list(reports),
         "grounds": grounds,
         "statement": appeal.statement,
@@ -97,10 +103,10 @@ def open_cases(
         rows = filing.open_cases(batch, appeal, participant.tags)
         return rows[0].report_id, 201, _filed(rows, batch.service)
 
-    this = asked(rt, member, idempotency_key, request, "appeal")
-    count_attempt(rt.engine, rt.settings, member, participant.tags, rt.now(), this)
+    request = idempotent_request(service.idempotency_key, member, idempotency_key, content, "appeal")
+    count_attempt(service.context.engine, service.settings, member, participant.tags, service.context.now(), request)
     try:
-        done = _once(rt, this, work)
+        done = _once(service, request, work)
     except LedgerError as error:
         log_attempt_outcome(member, error.code)
         raise
@@ -123,49 +129,51 @@ def _filed(rows: Sequence[CaseRow], service: str) -> dict[str, Any]:
     }
 
 
-def open_record(rt: Runtime, member: Member, epoch: int, subjects: Subjects, locale: str, base_url: str) -> Link:
+def open_record(
+    service: AppealService, member: Member, epoch: int, subjects: Subjects, locale: str, base_url: str
+) -> Link:
     """A single-use link to the record of the customer with these (kind, tag) pairs.
 
     Raises AppealInvalid, StaleEpoch, QuotaExceeded, DatabaseUnavailable.
     """
     return open_link(
-        rt.engine,
-        rt.settings,
+        service.context.engine,
+        service.settings,
         member,
         epoch=epoch,
         subjects=subjects,
         locale=locale,
-        now=rt.now(),
+        now=service.context.now(),
         random_bytes=secrets.token_bytes,
-        base_url=(rt.settings.public_url or base_url).rstrip("/"),
+        base_url=(service.settings.public_url or base_url).rstrip("/"),
     )
 
 
 # --- reading ------------------------------------------------------------------------------------------------------
 
 
-def get_appeal(rt: Runtime, caller: Caller, appeal_id: str, party: Party | None) -> dict[str, Any]:
+def get_appeal(service: AppealService, caller: Caller, appeal_id: str, party: Party | None) -> dict[str, Any]:
     """The case for `party`, by default the one that the caller is. Raises NotFound, ScopeMissing."""
-    with snapshot_reading(rt.engine) as connection:
-        row = _case(case_queries.case(connection, case_number(rt.context, appeal_id)))
+    with snapshot_reading(service.context.engine) as connection:
+        row = _case(case_queries.case(connection, case_number(service.context, appeal_id)))
         reads_as = _reads_as(row, caller, party)
         if reads_as is not None:
-            return case_view(connection, row, reads_as, rt.context.service)
+            return case_view(connection, row, reads_as, service.context.service)
     if party is None and _opened_session(row, caller):
-        return case_state(row, rt.context.service)
+        return case_state(row, service.context.service)
     raise _not_yours()
 
 
 def list_appeals(
-    rt: Runtime, caller: Caller, role: str | None, state: str | None, limit: int, starting_after: str | None
+    service: AppealService, caller: Caller, role: str | None, state: str | None, limit: int, starting_after: str | None
 ) -> dict[str, Any]:
     """{data, has_more}: cases that came through this platform (`role` filed), that are about its reports (reported), or
     both, newest first. Raises InvalidRequest for a malformed cursor, ScopeMissing."""
     filed = role == "filed" or (role is None and caller.for_person)
     if filed:
         _check_scope(caller)
-    before_id = None if starting_after is None else decode_id("ap", starting_after, rt.settings.service)
-    with reading(rt.engine) as connection:
+    before_id = None if starting_after is None else decode_id("ap", starting_after, service.context.service)
+    with reading(service.context.engine) as connection:
         rows = case_queries.cases_page(
             connection,
             platform=caller.member.platform,
@@ -177,7 +185,7 @@ def list_appeals(
         )
     party = {"filed": Party.SUBJECT, "reported": Party.REPORTER}.get(role or "")
     return {
-        "data": [_summary(row, caller, party, rt.context.service) for row in rows[:limit]],
+        "data": [_summary(row, caller, party, service.context.service) for row in rows[:limit]],
         "has_more": len(rows) > limit,
     }
 
@@ -199,11 +207,11 @@ def _summary(row: CaseRow, caller: Caller, party: Party | None, service: str) ->
     }
 
 
-def list_letters(rt: Runtime, caller: Caller, appeal_id: str) -> dict[str, Any]:
+def list_letters(service: AppealService, caller: Caller, appeal_id: str) -> dict[str, Any]:
     """{data, earlier}: the letters that there are for the person now, and those of a round before it was reopened.
     Raises NotFound, ScopeMissing."""
-    with reading(rt.engine) as connection:
-        row = _persons_case(case_queries.case(connection, case_number(rt.context, appeal_id)), caller)
+    with reading(service.context.engine) as connection:
+        row = _persons_case(case_queries.case(connection, case_number(service.context, appeal_id)), caller)
         found = all_letters(connection, row)
     items = [{"kind": kind.value, "locale": row.locale, "round": number} for number, kind in found]
     return {
@@ -213,102 +221,120 @@ def list_letters(rt: Runtime, caller: Caller, appeal_id: str) -> dict[str, Any]:
 
 
 def get_letter(
-    rt: Runtime, caller: Caller, appeal_id: str, kind: str, locale: str | None, number: int | None = None
+    service: AppealService, caller: Caller, appeal_id: str, kind: str, locale: str | None, number: int | None = None
 ) -> dict[str, Any]:
     """One of them, in the case's own language unless `locale` names one, of round `number` or the newest of its kind.
     Raises NotFound, ScopeMissing."""
-    with snapshot_reading(rt.engine) as connection:
-        row = _persons_case(case_queries.case(connection, case_number(rt.context, appeal_id)), caller)
-        letter = letter_of(connection, row, rt.context, kind, locale, row.filed_via, number)
+    with snapshot_reading(service.context.engine) as connection:
+        row = _persons_case(case_queries.case(connection, case_number(service.context, appeal_id)), caller)
+        letter = letter_of(connection, row, service.context, kind, locale, row.filed_via, number)
     return {**letter.to_dict(), "text": letter.to_text()}
 
 
 def get_attachment(
-    rt: Runtime, caller: Caller, appeal_id: str, attachment_id: str
+    service: AppealService, caller: Caller, appeal_id: str, attachment_id: str
 ) -> tuple[attachments.AttachmentRow, bytes]:
     """A file of the case and its bytes, for either party. Raises NotFound."""
-    number = case_number(rt.context, appeal_id)
+    number = case_number(service.context, appeal_id)
     try:
-        place = decode_id("at", attachment_id, rt.settings.service)
+        place = decode_id("at", attachment_id, service.context.service)
     except InvalidRequest as error:
         raise NotFound("There is no such file.") from error
-    with reading(rt.engine) as connection:
+    with reading(service.context.engine) as connection:
         row = _case(case_queries.case(connection, number))
         found = attachments.file_row(connection, place)
     if _reads_as(row, caller, None) is None:
         raise _not_yours()
     if found is None or found.case_id != row.id:
         raise NotFound("There is no such file.")
-    return found, attachments.read(rt.settings, found.file)
+    return found, attachments.read(service.settings, found.file)
 
 
 # --- acting -------------------------------------------------------------------------------------------------------
 
 
-def add_message(rt: Runtime, caller: Caller, appeal_id: str, party: Party, text: str, idempotency_key: str) -> Stored:
+def add_message(
+    service: AppealService, caller: Caller, appeal_id: str, party: Party, text: str, idempotency_key: str
+) -> StoredResponse:
     """Answer the question that waits for `party`, or add something. Raises NotFound, ScopeMissing, AppealInvalid,
     ActionRefused."""
     participant, cleaned = _participant(caller, party), clean_text(text)
-    request = {"appeal": appeal_id, "party": party.value, "text": cleaned}
-    wanted = asked(rt, caller.member, idempotency_key, request, "appeal_message")
+    content = {"appeal": appeal_id, "party": party.value, "text": cleaned}
+    request = _identify(service, caller, idempotency_key, content, "appeal_message")
     return _in_case(
-        rt,
-        wanted,
+        service,
+        request,
         appeal_id,
         participant,
         lambda batch, row: participants.add_message(batch, row, participant, cleaned),
     )
 
 
-def withdraw(rt: Runtime, caller: Caller, appeal_id: str, idempotency_key: str) -> Stored:
+def withdraw(service: AppealService, caller: Caller, appeal_id: str, idempotency_key: str) -> StoredResponse:
     """Withdraw the appeal, as the person wishes. Raises NotFound, ConflictOfInterest, ActionRefused."""
     participant = _participant(caller, Party.SUBJECT)
-    wanted = asked(rt, caller.member, idempotency_key, {"appeal": appeal_id}, "appeal_withdraw")
+    request = _identify(service, caller, idempotency_key, {"appeal": appeal_id}, "appeal_withdraw")
     return _in_case(
-        rt, wanted, appeal_id, participant, lambda batch, row: participants.withdraw(batch, row, participant)
+        service, request, appeal_id, participant, lambda batch, row: participants.withdraw(batch, row, participant)
     )
 
 
-def reopen(rt: Runtime, caller: Caller, appeal_id: str, text: str, idempotency_key: str) -> Stored:
+def reopen(service: AppealService, caller: Caller, appeal_id: str, text: str, idempotency_key: str) -> StoredResponse:
     """Reopen a decided case, once. Raises NotFound, AppealInvalid, ActionRefused."""
     participant, cleaned = _participant(caller, Party.SUBJECT), clean_text(text)
-    wanted = asked(rt, caller.member, idempotency_key, {"appeal": appeal_id, "text": cleaned}, "appeal_reopen")
+    request = _identify(service, caller, idempotency_key, {"appeal": appeal_id, "text": cleaned}, "appeal_reopen")
     return _in_case(
-        rt, wanted, appeal_id, participant, lambda batch, row: participants.reopen(batch, row, participant, cleaned)
+        service,
+        request,
+        appeal_id,
+        participant,
+        lambda batch, row: participants.reopen(batch, row, participant, cleaned),
     )
 
 
-def concede(rt: Runtime, caller: Caller, appeal_id: str, conduct: Conduct, idempotency_key: str) -> Stored:
+def concede(
+    service: AppealService, caller: Caller, appeal_id: str, conduct: Conduct, idempotency_key: str
+) -> StoredResponse:
     """As the reporter, propose a conduct of no higher severity. Raises NotFound, AppealInvalid, ConductNotInPolicy,
     ActionRefused."""
     participant = _participant(caller, Party.REPORTER)
-    wanted = asked(
-        rt, caller.member, idempotency_key, {"appeal": appeal_id, "conduct": conduct.value}, "appeal_concede"
+    request = idempotent_request(
+        service.idempotency_key,
+        caller.member,
+        idempotency_key,
+        {"appeal": appeal_id, "conduct": conduct.value},
+        "appeal_concede",
     )
     return _in_case(
-        rt, wanted, appeal_id, participant, lambda batch, row: participants.concede(batch, row, participant, conduct)
+        service,
+        request,
+        appeal_id,
+        participant,
+        lambda batch, row: participants.concede(batch, row, participant, conduct),
     )
 
 
-def agree(rt: Runtime, caller: Caller, appeal_id: str, idempotency_key: str) -> Stored:
+def agree(service: AppealService, caller: Caller, appeal_id: str, idempotency_key: str) -> StoredResponse:
     """For the person, agree to what the reporter conceded. Raises NotFound, ScopeMissing, ConflictOfInterest,
     ActionRefused."""
     participant = _participant(caller, Party.SUBJECT)
-    wanted = asked(rt, caller.member, idempotency_key, {"appeal": appeal_id}, "appeal_agree")
-    return _in_case(rt, wanted, appeal_id, participant, lambda batch, row: participants.agree(batch, row, participant))
+    request = _identify(service, caller, idempotency_key, {"appeal": appeal_id}, "appeal_agree")
+    return _in_case(
+        service, request, appeal_id, participant, lambda batch, row: participants.agree(batch, row, participant)
+    )
 
 
 def ask_reopening(
-    rt: Runtime, caller: Caller, appeal_id: str, evidence_sha256: bytes, text: str, idempotency_key: str
-) -> Stored:
+    service: AppealService, caller: Caller, appeal_id: str, evidence_sha256: bytes, text: str, idempotency_key: str
+) -> StoredResponse:
     """As the reporter, ask that a case decided `unconfirmed` is opened again for new evidence. Raises NotFound,
     AppealInvalid, ActionRefused."""
     participant, cleaned = _participant(caller, Party.REPORTER), clean_text(text)
-    request = {"appeal": appeal_id, "evidence_sha256": b64url(evidence_sha256), "text": cleaned}
-    wanted = asked(rt, caller.member, idempotency_key, request, "appeal_reopen_request")
+    content = {"appeal": appeal_id, "evidence_sha256": b64url(evidence_sha256), "text": cleaned}
+    request = _identify(service, caller, idempotency_key, content, "appeal_reopen_request")
     return _in_case(
-        rt,
-        wanted,
+        service,
+        request,
         appeal_id,
         participant,
         lambda batch, row: participants.ask_reopening(batch, row, participant, evidence_sha256, cleaned),
@@ -316,7 +342,7 @@ def ask_reopening(
 
 
 def add_file(
-    rt: Runtime,
+    service: AppealService,
     caller: Caller,
     appeal_id: str,
     party: Party,
@@ -324,58 +350,72 @@ def add_file(
     name: str,
     evidence_index: int | None,
     idempotency_key: str,
-) -> Stored:
+) -> StoredResponse:
     """Hand in a file for `party`. 201, or 200 with the attachment that these bytes are already.
 
     Raises NotFound, ScopeMissing, AppealInvalid, AttachmentRefused, ActionRefused.
     """
-    participant, number = _participant(caller, party), case_number(rt.context, appeal_id)
-    with reading(rt.engine) as connection:  # before anything is written to disk for a stranger
+    participant, number = _participant(caller, party), case_number(service.context, appeal_id)
+    with reading(service.context.engine) as connection:  # before anything is written to disk for a stranger
         row = _case(case_queries.case(connection, number))
     if _reads_as(row, caller, party) is None:
         raise _not_yours()
-    checked = attachments.check_file(data, name, rt.settings)
-    request = {
+    checked = attachments.check_file(data, name, service.settings)
+    content = {
         "appeal": appeal_id,
         "party": party.value,
         "sha256": b64url(checked.sha256),
         "name": checked.name,
         "evidence_index": evidence_index,
     }
-    wanted = asked(rt, caller.member, idempotency_key, request, "appeal_attachment")
-    with written_file(rt.settings, data, secrets.token_bytes) as draft, changing(rt.context) as batch:
-        known = recall(batch, wanted).answer
-        if known is not None:
-            return known
+    request = _identify(service, caller, idempotency_key, content, "appeal_attachment")
+    with written_file(service.settings, data, secrets.token_bytes) as draft, changing(service.context) as batch:
+        responses = ResponseStore(batch, [request])
+        stored = responses.recall(request)
+        if stored is not None:
+            return stored
         row = load_case(batch, number)
-        kept, fresh = participants.add_file(batch, rt.settings, row, participant, checked, draft, evidence_index)
+        kept, fresh = participants.add_file(batch, service.settings, row, participant, checked, draft, evidence_index)
         body = orjson.dumps(attachment_view(kept, batch.service)).decode()
-        return remember(batch, wanted, row.report_id, 201 if fresh else 200, body)
+        return responses.remember(request, row.report_id, 201 if fresh else 200, body)
 
 
 # --- inside -------------------------------------------------------------------------------------------------------
 
 
-def _once(rt: Runtime, wanted: Asked, work: Callable[[EntryBatch], tuple[int, int, dict[str, Any]]]) -> Stored:
+def _identify(
+    service: AppealService, caller: Caller, idempotency_key: str, content: Mapping[str, Any], operation: str
+) -> IdempotentRequest:
+    return idempotent_request(service.idempotency_key, caller.member, idempotency_key, content, operation)
+
+
+def _once(
+    service: AppealService, request: IdempotentRequest, work: Callable[[EntryBatch], tuple[int, int, dict[str, Any]]]
+) -> StoredResponse:
     """What `work` answers (report to be erased with, status, body), once for each idempotency key."""
-    with changing(rt.context) as batch:
-        known = recall(batch, wanted).answer
-        if known is not None:
-            return known
+    with changing(service.context) as batch:
+        responses = ResponseStore(batch, [request])
+        stored = responses.recall(request)
+        if stored is not None:
+            return stored
         report_id, status, body = work(batch)
-        return remember(batch, wanted, report_id, status, orjson.dumps(body).decode())
+        return responses.remember(request, report_id, status, orjson.dumps(body).decode())
 
 
 def _in_case(
-    rt: Runtime, wanted: Asked, appeal_id: str, participant: Participant, act: Callable[[EntryBatch, CaseRow], CaseRow]
-) -> Stored:
-    number = case_number(rt.context, appeal_id)
+    service: AppealService,
+    request: IdempotentRequest,
+    appeal_id: str,
+    participant: Participant,
+    act: Callable[[EntryBatch, CaseRow], CaseRow],
+) -> StoredResponse:
+    number = case_number(service.context, appeal_id)
 
     def work(batch: EntryBatch) -> tuple[int, int, dict[str, Any]]:
         row = act(batch, load_case(batch, number))
         return row.report_id, 200, case_view(batch.connection, row, participant.party, batch.service)
 
-    return _once(rt, wanted, work)
+    return _once(service, request, work)
 
 
 def _participant(caller: Caller, party: Party) -> Participant:

@@ -20,6 +20,7 @@ from ledger.protocol.encoding import b64url
 from ledger.protocol.identifiers import Kind
 from ledger.protocol.public_ids import encode_id
 from ledger.server.db.engine import reading, writing
+from ledger.server.db.id_blocks import reserve_ids
 from ledger.server.db.tables.appeals import SubjectSession
 from ledger.server.keys.epochs import current_of, read_epochs
 from ledger.server.keys.files import LOOKUP_STATES
@@ -146,7 +147,7 @@ def _log_opening(connection: Connection, member: Member, tags: Sequence[bytes], 
     """List the opening among the lookups about the person, if any report is about them."""
     if not case_queries.reports_of_tags(connection, tags):
         return  # otherwise the list would itself be a record of people who have none
-    number = lookup_queries.reserve_ids(connection, "lk", 1)
+    number = reserve_ids(connection, "lk", 1)
     row = {
         "id": number,
         "platform": member.platform,

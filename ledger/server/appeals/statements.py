@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ledger.errors import InvalidRequest, NotFound
 from ledger.protocol.encoding import format_time
@@ -11,27 +12,25 @@ from ledger.protocol.identifiers import Kind
 from ledger.protocol.public_ids import decode_id
 from ledger.rules.standing import visible_events
 from ledger.server.appeals.sessions import SESSION_PURPOSE
+from ledger.server.context import Context
 from ledger.server.db.engine import snapshot_reading
 from ledger.server.lookups import queries as lookup_queries
 from ledger.server.lookups.disclosures import READABLE_HOURS
-from ledger.server.lookups.lookups import listing_event
-from ledger.server.lookups.queries import ListingRow
+from ledger.server.lookups.queries import ListingRow, listing_event
 from ledger.server.platforms.members import Member
 from ledger.server.records import case_queries
 
-if TYPE_CHECKING:
-    from ledger.server.runtime import Runtime
 
-
-def statements_of_lookup(rt: Runtime, member: Member, lookup_id: str) -> dict[str, Any]:
-    """{statements}: what the person says of the reports that this lookup disclosed and that would be told now, oldest
-    first. Which report a statement is about, and who made it, is not told.
+def statements_of_lookup(
+    context: Context, member: Member, lookup_id: str, weights: Mapping[str, int]
+) -> dict[str, Any]:
+    """Return {statements}: what the person says of the reports that this lookup disclosed and that a lookup would
+    disclose now, oldest first, without the reports that they are about. `weights` are those of control groups.
 
     Raises NotFound for the lookups of others, for those that disclosed nothing, and for old ones.
     """
-    number, now = _number(rt, lookup_id), rt.now()
-    weights = rt.members.weights()
-    with snapshot_reading(rt.engine) as connection:
+    number, now = _number(context, lookup_id), context.now()
+    with snapshot_reading(context.engine) as connection:
         found = lookup_queries.disclosure(connection, number)
         if found is None:
             raise _not_found()
@@ -43,13 +42,13 @@ def statements_of_lookup(rt: Runtime, member: Member, lookup_id: str) -> dict[st
         ):
             raise _not_found()
 
-        def told(row: ListingRow) -> bool:
-            one = visible_events([listing_event(row, Kind(row.kind))], weights, rt.policy, now)
-            return bool(one.counting or one.disputed or one.protected)
+        def is_disclosed(row: ListingRow) -> bool:
+            visible = visible_events([listing_event(row, Kind(row.kind))], weights, context.policy, now)
+            return bool(visible.counting or visible.disputed or visible.protected)
 
         listed = [row for rows in lookup_queries.listings(connection, tags).values() for row in rows]
         # A report's id is its entry's index: the lookup disclosed none that came after it.
-        reports = {row.report_id for row in listed if row.report_id < asked.as_of_index and told(row)}
+        reports = {row.report_id for row in listed if row.report_id < asked.as_of_index and is_disclosed(row)}
         rows = sorted(
             case_queries.statements(connection, reports).values(), key=lambda row: (row.made_at, row.entry_index)
         )
@@ -58,9 +57,9 @@ def statements_of_lookup(rt: Runtime, member: Member, lookup_id: str) -> dict[st
     }
 
 
-def _number(rt: Runtime, lookup_id: str) -> int:
+def _number(context: Context, lookup_id: str) -> int:
     try:
-        return decode_id("lk", lookup_id, rt.settings.service)
+        return decode_id("lk", lookup_id, context.service)
     except InvalidRequest as error:
         raise _not_found() from error
 

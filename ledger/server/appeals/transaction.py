@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import timedelta
 
-from ledger.errors import IdempotencyMismatch, InvalidRequest, NotFound
+from ledger.errors import InvalidRequest, NotFound
 from ledger.protocol.public_ids import decode_id
 from ledger.server.appeals.case_service import report_gone
 from ledger.server.db.engine import writing
-from ledger.server.db.tables.ledger import Idempotency
 from ledger.server.log.writer import open_head
 from ledger.server.records import case_queries
-from ledger.server.records import queries as report_queries
 from ledger.server.records.case_queries import CaseRow
-from ledger.server.records.commands import Asked, Stored
 from ledger.server.records.transaction import Context, EntryBatch
-
-IDEMPOTENCY_HOURS = 24
-"""How long the answer to an idempotency key is remembered."""
 
 
 @contextmanager
@@ -28,16 +20,7 @@ def changing(context: Context) -> Iterator[EntryBatch]:
     """One transaction; commits on success, nothing is left of it otherwise. Raises LogFrozen, DatabaseUnavailable."""
     with writing(context.engine) as connection:
         head, now = open_head(connection, context.now())
-        batch = EntryBatch(
-            connection,
-            head,
-            now,
-            context.policies.at(now),
-            context.service,
-            context.new_salt,
-            report_gone,
-            context.environment,
-        )
+        batch = EntryBatch(context, connection, head, now, report_gone)
         yield batch
         batch.finish()
 
@@ -78,39 +61,3 @@ def report_numbers(context: Context, public: Sequence[str]) -> list[int]:
         except InvalidRequest:
             found.append(unknown.setdefault(one, -1 - len(unknown)))
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class Remembered:
-    """What an idempotency key already stands for: the stored answer, or None and it may be used."""
-
-    answer: Stored | None
-
-
-def recall(batch: EntryBatch, asked: Asked) -> Remembered:
-    """The stored answer of an earlier request with this key. Raises IdempotencyMismatch for a different request."""
-    key = (asked.platform, asked.key)
-    answer = report_queries.stored_answers(batch.connection, [key]).get(key)
-    if answer is None:
-        return Remembered(None)
-    if answer.created_at <= batch.now - timedelta(hours=IDEMPOTENCY_HOURS):
-        report_queries.drop_answers(batch.connection, [key])
-        return Remembered(None)
-    if bytes(answer.request_mac) != asked.request_mac:
-        raise IdempotencyMismatch("This idempotency key was used for a different request.")
-    return Remembered(Stored(answer.status, answer.body, replayed=True))
-
-
-def remember(batch: EntryBatch, asked: Asked, report_id: int, status: int, body: str) -> Stored:
-    """Keep the answer for 24 hours, or until the report is erased."""
-    batch.add(
-        Idempotency,
-        platform=asked.platform,
-        key=asked.key,
-        request_mac=asked.request_mac,
-        report_id=report_id,
-        status=status,
-        body=body,
-        created_at=batch.now,
-    )
-    return Stored(status, body, replayed=False)

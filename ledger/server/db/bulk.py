@@ -8,9 +8,9 @@ holding the log's head, and none of its timeouts ends that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Dialect, String, Table, insert
 from sqlalchemy.dialects import postgresql, sqlite
@@ -18,6 +18,18 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from ledger.server.db.base import Base
 from ledger.server.db.types import Bytes32, UtcDateTime
+
+Value = TypeVar("Value")
+
+MAX_IN_LIST = 500
+"""Values in one IN list: well under SQLite's limit on variables, and few enough to plan quickly."""
+
+
+def chunks(values: Iterable[Value]) -> Iterator[list[Value]]:
+    """Yield the distinct `values` in order, in lists of at most `MAX_IN_LIST`."""
+    distinct = list(dict.fromkeys(values))
+    for start in range(0, len(distinct), MAX_IN_LIST):
+        yield distinct[start : start + MAX_IN_LIST]
 
 
 def insert_rows(connection: Connection, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:

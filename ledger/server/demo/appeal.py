@@ -76,7 +76,7 @@ def _reviewer(folder: Path, service: str, locale: str) -> tuple[str, str, str]:
     """Create an account like `refund-ledger staff add`; return its name, first password and one-time code."""
     from ledger.server.db.engine import reading
     from ledger.server.db.opening import open_database
-    from ledger.server.keys.files import load_server_keys
+    from ledger.server.log.logged_keys import load_server_keys
     from ledger.server.staff.accounts import add_staff
 
     settings = local_settings(folder, service)

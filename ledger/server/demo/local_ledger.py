@@ -101,8 +101,8 @@ def _initialise(settings: Settings) -> None:
     from ledger.server.db.engine import reading
     from ledger.server.db.migrate import upgrade
     from ledger.server.db.opening import open_database
-    from ledger.server.keys.files import load_server_keys
     from ledger.server.log.genesis import init_keys
+    from ledger.server.log.logged_keys import load_server_keys
 
     try:
         init_keys(settings, datetime.now(UTC))

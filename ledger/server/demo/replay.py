@@ -23,7 +23,7 @@ from ledger.cli.options import DelimiterOption, EncodingOption, TableOptions
 from ledger.cli.output import ExitCode
 from ledger.cli.platform.lookup import TIER_STYLES
 from ledger.client import Buyer, Evidence, Lookup, Query, Refund, RefundLedger, claim_upload, evidence
-from ledger.client.models.results import TIERS
+from ledger.client.models.lookups import TIERS
 from ledger.client.tables.reader import TableFormat
 from ledger.errors import ConfigurationError, LedgerError
 from ledger.rules.conduct import MINIMUMS, Conduct, EvidenceType, Need

@@ -1,43 +1,41 @@
-"""Metrics of a running process: what its heartbeat saw, how its threads and its upkeep fare. All from memory."""
+"""Metrics of a running process, from memory: the last heartbeat, the state of its threads and of its upkeep."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from ledger.server.jobs.readiness import readiness, write_readiness
-
-if TYPE_CHECKING:
-    from ledger.server.runtime import Runtime
-
-_PREFIX = "refund_ledger_"
+from ledger.server.jobs.readiness import ProcessState, readiness, write_readiness
+from ledger.server.process.metrics import PREFIX
+from ledger.server.snapshots.builder import capacity_alarms
 
 
-def gauges(rt: Runtime) -> Iterator[Metric]:
-    """The families, as `prometheus_client` asks for them."""
-    yield from _database(rt)
-    yield from _log(rt)
-    yield from _threads(rt)
+def gauges(process: ProcessState) -> Iterator[Metric]:
+    """Yield the families of metrics of a running process, from memory."""
+    text = "Snapshots so far whose buckets had to outgrow the formula for their size."
+    yield _gauge("snapshots_over_capacity", text, capacity_alarms(process.settings))
+    yield from _database(process)
+    yield from _log(process)
+    yield from _threads(process)
 
 
-def _database(rt: Runtime) -> Iterator[Metric]:
-    heart = rt.heartbeat
+def _database(process: ProcessState) -> Iterator[Metric]:
+    heart = process.heartbeat
     text = "Whether the database answers reads and commits, as the heartbeat saw it last."
     yield _gauge("database_up", text, heart.reads() and heart.writes())
     ages = {"read": heart.read_age(), "write": heart.write_age()}
     family = GaugeMetricFamily(
-        _PREFIX + "heartbeat_age_seconds", "Since the database last answered, by kind (read, write).", labels=["kind"]
+        PREFIX + "heartbeat_age_seconds", "Since the database last answered, by kind (read, write).", labels=["kind"]
     )
     for kind, age in ages.items():
         if age is not None:
             family.add_metric([kind], age)
     yield family
     text = "Whether lookups are answered (GET /readyz), and reports taken (GET /readyz/write)."
-    ready = GaugeMetricFamily(_PREFIX + "ready", text, labels=["for"])
-    ready.add_metric(["lookups"], float(readiness(rt)["status"] == "ready"))
-    ready.add_metric(["writes"], float(write_readiness(rt)["status"] == "ready"))
+    ready = GaugeMetricFamily(PREFIX + "ready", text, labels=["for"])
+    ready.add_metric(["lookups"], float(readiness(process)["status"] == "ready"))
+    ready.add_metric(["writes"], float(write_readiness(process)["status"] == "ready"))
     yield ready
     seen = heart.seen()
     if seen is not None:
@@ -47,8 +45,8 @@ def _database(rt: Runtime) -> Iterator[Metric]:
         yield _gauge("appeals_overdue", "Of these, appeals whose time for a decision is over.", seen.appeals_overdue)
 
 
-def _log(rt: Runtime) -> Iterator[Metric]:
-    heart = rt.heartbeat
+def _log(process: ProcessState) -> Iterator[Metric]:
+    heart = process.heartbeat
     seen = heart.seen()
     if seen is None:
         return
@@ -66,16 +64,16 @@ def _log(rt: Runtime) -> Iterator[Metric]:
     yield _gauge("publishers_standing_by", text, seen.publishers_standing_by)
 
 
-def _threads(rt: Runtime) -> Iterator[Metric]:
-    named = {worker.name: worker.progress() for worker in rt.workers()}
-    named |= {batcher.name: batcher.progress() for batcher in (rt.appender, rt.desk.batcher)}
+def _threads(process: ProcessState) -> Iterator[Metric]:
+    named = {worker.name: worker.progress() for worker in process.workers}
+    named |= {batcher.name: batcher.progress() for batcher in (process.sequencer, process.lookups.batcher)}
     text = "Since each thread's last success; 0 while it has nothing to do."
-    ages = GaugeMetricFamily(_PREFIX + "thread_age_seconds", text, labels=["thread"])
+    ages = GaugeMetricFamily(PREFIX + "thread_age_seconds", text, labels=["thread"])
     sound = GaugeMetricFamily(
-        _PREFIX + "thread_ok", "Whether the thread makes progress: not stuck, failing or stopped.", labels=["thread"]
+        PREFIX + "thread_ok", "Whether the thread makes progress: not stuck, failing or stopped.", labels=["thread"]
     )
     failures = CounterMetricFamily(
-        _PREFIX + "thread_failures", "Runs of a thread that failed, by thread.", labels=["thread"]
+        PREFIX + "thread_failures", "Runs of a thread that failed, by thread.", labels=["thread"]
     )
     for name, progress in sorted(named.items()):
         ages.add_metric([name], progress.age_seconds)
@@ -83,20 +81,20 @@ def _threads(rt: Runtime) -> Iterator[Metric]:
         failures.add_metric([name], progress.restarts)
     yield from (ages, sound, failures)
     jobs = GaugeMetricFamily(
-        _PREFIX + "maintenance_age_seconds", "Since each job of maintenance last succeeded, by job.", labels=["job"]
+        PREFIX + "maintenance_age_seconds", "Since each job of maintenance last succeeded, by job.", labels=["job"]
     )
     failing = GaugeMetricFamily(
-        _PREFIX + "maintenance_failures", "Failures in a row of each job of maintenance, by job.", labels=["job"]
+        PREFIX + "maintenance_failures", "Failures in a row of each job of maintenance, by job.", labels=["job"]
     )
-    for name, age in sorted(rt.maintenance.ages().items()):
+    for name, age in sorted(process.maintenance.ages().items()):
         jobs.add_metric([name], age)
-    for job in rt.maintenance.jobs:
+    for job in process.maintenance.jobs:
         failing.add_metric([job.name], job.failures)
     yield from (jobs, failing)
-    yield _gauge("appender_queue", "Writes that wait for the appender.", rt.appender.waiting())
-    yield _gauge("lookup_queue", "Lookups that wait for the database.", rt.desk.batcher.waiting())
-    yield _gauge("filter_ready", "Whether clean lookups are answered from memory now.", rt.presence.ready())
+    yield _gauge("appender_queue", "Writes that wait for the appender.", process.sequencer.waiting())
+    yield _gauge("lookup_queue", "Lookups that wait for the database.", process.lookups.batcher.waiting())
+    yield _gauge("filter_ready", "Whether clean lookups are answered from memory now.", process.clear_cache.ready())
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:
-    return GaugeMetricFamily(_PREFIX + name, text, value=float(value))
+    return GaugeMetricFamily(PREFIX + name, text, value=float(value))

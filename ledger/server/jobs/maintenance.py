@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from ledger.errors import LedgerError
 from ledger.server.appeals.attachments import sweep
@@ -25,15 +25,16 @@ from ledger.server.appeals.clock import run_clocks
 from ledger.server.appeals.filing import forget_counts
 from ledger.server.appeals.sessions import forget_sessions
 from ledger.server.appeals.weights import refresh_weights
+from ledger.server.context import Context
+from ledger.server.db.engine import writing
 from ledger.server.lookups.disclosures import count_crowded, count_old
-from ledger.server.pictures.search import Pictures
+from ledger.server.pictures.search import PictureIndex
 from ledger.server.pictures.search import forget_searches as forget_picture_searches
 from ledger.server.process.supervision import Worker
-from ledger.server.records.transaction import Context
-from ledger.server.reports.erasure import erase_due, forget_answers, forget_disclosures
+from ledger.server.records.idempotency import IDEMPOTENCY_HOURS, forget_responses
+from ledger.server.reports.erasure import erase_due, forget_disclosures
 from ledger.server.reports.expiries import shorten_due
 from ledger.server.reports.held import void_due
-from ledger.server.reports.intake import IDEMPOTENCY_HOURS
 from ledger.server.reports.malformed import START, take_back_malformed
 from ledger.server.rotation.retire import finish_due
 from ledger.server.settings import Settings
@@ -82,7 +83,7 @@ class Job:
 class Maintenance:
     """Two threads: one for the clocks, one for everything else. Each does all its jobs when it is started."""
 
-    def __init__(self, settings: Settings, context: Context, pictures: Pictures) -> None:
+    def __init__(self, context: Context, settings: Settings, pictures: PictureIndex) -> None:
         self._settings, self._context, self._pictures = settings, context, pictures
         self._engine, self._now = context.engine, context.now
         self._checked_to = START
@@ -112,7 +113,7 @@ class Maintenance:
             Job("filing_counts", often, _nothing(lambda: forget_counts(self._engine, self._now()))),
             Job("attachments", often, lambda: sweep(self._engine, settings, self._now())),
             Job("webhooks", often, self._repeat(lambda: webhooks.forget(self._engine, self._now()))),
-            Job("idempotency_answers", often, _nothing(lambda: forget_answers(self._engine, self._kept_from()))),
+            Job("idempotency_answers", often, _nothing(self._forget_responses)),
             Job("key_rotation", often, _nothing(lambda: finish_due(settings, self._engine, self._now))),
             Job("daily_tiers", often, self._count_tiers),
         )
@@ -253,8 +254,9 @@ class Maintenance:
     def _sleep(self, seconds: float) -> None:
         self._stop.wait(seconds)
 
-    def _kept_from(self) -> datetime:
-        return self._now() - timedelta(hours=IDEMPOTENCY_HOURS)
+    def _forget_responses(self) -> None:
+        with writing(self._engine) as connection:
+            forget_responses(connection, self._now() - timedelta(hours=IDEMPOTENCY_HOURS))
 
 
 def _nothing(run: Callable[[], None]) -> Callable[[], int]:

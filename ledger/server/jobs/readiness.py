@@ -10,12 +10,20 @@ first answer no as well. Going on with clean answers only would tell by its sile
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
-from ledger.server.jobs.heartbeat import CLOCK_TOLERANCE_SECONDS
-
-if TYPE_CHECKING:
-    from ledger.server.runtime import Runtime
+from ledger.server.jobs.heartbeat import CLOCK_TOLERANCE_SECONDS, Heartbeat
+from ledger.server.jobs.maintenance import Maintenance
+from ledger.server.log.policies import Policies
+from ledger.server.lookups.clear_cache import ClearLookupCache
+from ledger.server.lookups.service import LookupService
+from ledger.server.platforms.members import Members
+from ledger.server.process.supervision import Worker
+from ledger.server.records.commands import Sequencer
+from ledger.server.settings import Settings
 
 LOOKUP_CHECKS = ("lookups", "filter", "presence", "members", "policy", "snapshots")
 """What answering lookups needs beside the database."""
@@ -24,24 +32,41 @@ WRITE_CHECKS = ("appender", "members", "policy")
 """What taking reports needs beside the database and a log that is not frozen."""
 
 
-def readiness(rt: Runtime) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class ProcessState:
+    """The parts of an API process whose state its readiness and metrics report. `workers` are its background threads
+    but those of the sequencer and the lookups."""
+
+    settings: Settings
+    now: Callable[[], datetime]
+    heartbeat: Heartbeat
+    members: Members
+    policies: Policies
+    sequencer: Sequencer
+    lookups: LookupService
+    clear_cache: ClearLookupCache
+    maintenance: Maintenance
+    workers: Sequence[Worker]
+
+
+def readiness(process: ProcessState) -> dict[str, Any]:
     """The answer of `GET /readyz`. `status` is `ready` when lookups are answered: the database reads and commits, the
     filter of listed tags is built, and the threads that answer make progress."""
-    state = _state(rt)
+    state = _state(process)
     ready = state["database"] == "ok" and all(state["checks"][name] == "ok" for name in LOOKUP_CHECKS)
     return {"status": "ready" if ready else "not_ready", **state}
 
 
-def write_readiness(rt: Runtime) -> dict[str, Any]:
+def write_readiness(process: ProcessState) -> dict[str, Any]:
     """The answer of `GET /readyz/write`. `status` is `ready` when reports are taken: the database commits, the log is
     not frozen, and the appender makes progress. A publisher that is absent shows, but stops no report."""
-    state = _state(rt)
+    state = _state(process)
     ready = state["database"] == state["log"] == "ok" and all(state["checks"][name] == "ok" for name in WRITE_CHECKS)
     return {"status": "ready" if ready else "not_ready", **state}
 
 
-def _state(rt: Runtime) -> dict[str, Any]:
-    heart = rt.heartbeat
+def _state(process: ProcessState) -> dict[str, Any]:
+    heart = process.heartbeat
     reads, seen, publisher = heart.reads(), heart.seen(), heart.publisher()
     database = "unavailable" if not reads else "ok" if heart.writes() else "not_writable"
     if seen is None or not reads:
@@ -54,25 +79,25 @@ def _state(rt: Runtime) -> dict[str, Any]:
         "log": log,
         "publisher": "unknown" if publisher is None else "ok" if publisher else "absent",
         "clock": clock,
-        "checks": _checks(rt),
-        "failing_jobs": rt.maintenance.failing(rt.maintenance.jobs),
+        "checks": _checks(process),
+        "failing_jobs": process.maintenance.failing(process.maintenance.jobs),
     }
 
 
-def _checks(rt: Runtime) -> dict[str, str]:
-    workers: dict[str, str] = {worker.name: worker.progress().state for worker in rt.workers()}
+def _checks(process: ProcessState) -> dict[str, str]:
+    workers: dict[str, str] = {worker.name: worker.progress().state for worker in process.workers}
     # A job that fails does not fail its thread, which goes on with the other jobs.
-    upkeep = rt.maintenance
+    upkeep = process.maintenance
     for name, jobs in (("clocks", upkeep.clock_jobs), ("upkeep", upkeep.upkeep_jobs)):
         if workers[name] == "ok" and upkeep.failing(jobs):
             workers[name] = "failing"
     return {
-        "appender": rt.appender.progress().state,
-        "lookups": rt.desk.batcher.progress().state,
-        "filter": "ok" if rt.presence.built() else "building",
+        "appender": process.sequencer.progress().state,
+        "lookups": process.lookups.batcher.progress().state,
+        "filter": "ok" if process.clear_cache.built() else "building",
         "presence": workers["presence"],
-        "members": "ok" if rt.members.fresh() else "stale",
-        "policy": "ok" if rt.policies.timeline.entry_at(rt.now()).policy is not None else "unreadable",
+        "members": "ok" if process.members.fresh() else "stale",
+        "policy": "ok" if process.policies.timeline.entry_at(process.now()).policy is not None else "unreadable",
         "snapshots": workers["shelf"],
         "webhooks": workers["webhooks"],
         "clocks": workers["clocks"],

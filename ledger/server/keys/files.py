@@ -19,23 +19,18 @@ import json
 import logging
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from sqlalchemy import Connection
 
 from ledger.errors import ConfigurationError, InvalidEncoding, LedgerError, StaleEpoch, Unavailable
 from ledger.protocol.encoding import b64url, unb64url
 from ledger.protocol.voprf import derive_secret, public_key
-from ledger.server.keys.epochs import EpochRow, current_of, read_epochs
-from ledger.server.log import queries as log_store
+from ledger.server.keys.epochs import EpochRow, current_of
 from ledger.server.settings import Settings
-from ledger.tlog.checkpoint import parse_verifier_key
-from ledger.tlog.entries import GovernanceType, parse_leaf
 
 OPRF_FILE, SESSION_FILE, LOG_FILE = "oprf.json", "session.key", "log.key"
 
@@ -44,7 +39,8 @@ EVALUATE_STATES = frozenset({"next", "current"})
 USED_STATES = frozenset({"next", "current", "previous"})
 """States of an epoch in which its secret is needed: `previous` to list new reports under the old tags too."""
 
-_NOBODY = "Serving with it would call everyone clear."
+NOT_THE_LOGGED_KEY = "Serving with it would call everyone clear."
+"""Why a server refuses to start with another OPRF key than the logged one."""
 
 log = logging.getLogger(__name__)
 
@@ -108,16 +104,6 @@ class ServerKeys:
     def holder(self) -> str:
         """The id of this deployment's key holder."""
         return self._current.row.holder
-
-    @property
-    def oprf_secret(self) -> bytes:
-        """The current epoch's secret scalar. Raises Unavailable."""
-        return self._current.need_secret()
-
-    @property
-    def oprf_public(self) -> bytes:
-        """The current epoch's public key."""
-        return self._current.row.public_key
 
     def in_state(self, *states: str) -> list[EpochKey]:
         """The epochs in one of `states`, oldest first."""
@@ -231,45 +217,13 @@ def load_oprf(settings: Settings, epoch: int = 1) -> tuple[int, str, bytes]:
     except (LedgerError, ValueError, TypeError, KeyError) as error:
         raise ConfigurationError(f"The key file {path.name} is damaged.") from error
     if found != epoch:
-        raise ConfigurationError(f"The key file {path.name} holds the key of another epoch. {_NOBODY}")
+        raise ConfigurationError(f"The key file {path.name} holds the key of another epoch. {NOT_THE_LOGGED_KEY}")
     return found, holder, secret
 
 
-def load_server_keys(settings: Settings, connection: Connection) -> ServerKeys:
-    """An API process's keys, checked against the newest logged ones.
-
-    Raises ConfigurationError when a file is missing or readable by others, or when a key is not the logged one.
-    """
-    logged = logged_keys(connection)
-    if logged["log"]["origin"] != settings.origin:
-        raise ConfigurationError("The log belongs to another service id than the one in the settings.")
-    epoch, holder, secret = load_oprf(settings, logged["epoch"])
-    pinned = {one["id"]: one["public_key"] for one in logged["holders"]}
-    rows = read_epochs(connection)
-    current = [row for row in rows if row.state == "current"]
-    if pinned.get(holder) != b64url(public_key(secret)) or [(row.epoch, b64url(row.public_key)) for row in current] != [
-        (epoch, pinned.get(holder))
-    ]:
-        raise ConfigurationError(f"The OPRF key in the key folder is not the one in the log. {_NOBODY}")
-    return ServerKeys(settings, rows, _secret_bytes(settings.keys_dir / SESSION_FILE), logged["log"]["key"])
-
-
-def check_log_key(key: Ed25519PrivateKey, settings: Settings, connection: Connection) -> None:
-    """Raises ConfigurationError unless `key` is the log key that the log itself names."""
-    logged = logged_keys(connection)["log"]
-    origin, public = parse_verifier_key(logged["key"])
-    if origin != settings.origin or public != raw_public(key):
-        raise ConfigurationError("The log key in the key folder is not the one that the log names.")
-
-
-def logged_keys(connection: Connection) -> Mapping[str, Any]:
-    """The body of the newest `key_rotation` entry. Raises ConfigurationError before genesis."""
-    leaf = log_store.newest_governance_leaf(connection, GovernanceType.KEY_ROTATION)
-    if leaf is None:
-        raise ConfigurationError("The ledger has no keys in its log yet. Run `refund-ledger keys init` first.")
-    body = parse_leaf(leaf).body
-    assert body is not None
-    return body
+def load_session_key(settings: Settings) -> bytes:
+    """Return the 32 bytes of the session key. Raises ConfigurationError."""
+    return _secret_bytes(settings.keys_dir / SESSION_FILE)
 
 
 def _read(path: Path) -> str:

@@ -19,9 +19,10 @@ from ledger.server.db import migrate
 from ledger.server.db.engine import writing
 from ledger.server.db.opening import open_database
 from ledger.server.keys.epochs import EpochRow, insert_epoch
-from ledger.server.keys.files import check_log_key, create_key_files, key_files, load_log_key, load_oprf, raw_public
+from ledger.server.keys.files import create_key_files, key_files, load_log_key, load_oprf, raw_public
 from ledger.server.log import queries as log_store
 from ledger.server.log.checkpoint_lock import Guard
+from ledger.server.log.logged_keys import check_log_key
 from ledger.server.log.policy_queries import insert_text
 from ledger.server.log.publisher import publish_once
 from ledger.server.log.writer import GovernanceDraft, append, open_head

@@ -23,9 +23,10 @@ from sqlalchemy import Engine
 from ledger.errors import DatabaseUnavailable, InvalidCheckpoint, LedgerError
 from ledger.server.db.engine import reading, within, writing
 from ledger.server.db.opening import open_database
-from ledger.server.keys.files import check_log_key, load_log_key, raw_public
+from ledger.server.keys.files import load_log_key, raw_public
 from ledger.server.log import queries as log_store
 from ledger.server.log.checkpoint_lock import Guard
+from ledger.server.log.logged_keys import check_log_key
 from ledger.server.log.publisher_lease import RENEW_SECONDS, Lease, LostLeaseError, identity, refusal
 from ledger.server.log.queries import Published
 from ledger.server.log.writer import tile_reader

@@ -1,46 +1,43 @@
-"""The public log as served: checkpoint, tiles, entry bundles. Nothing beyond the newest checkpoint is shown."""
+"""The public log as served: checkpoint, tiles, entry bundles. Only what the newest checkpoint covers is served."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from ledger.errors import NotFound
 from ledger.server.db.engine import reading
 from ledger.server.log import queries as log_store
 from ledger.tlog.merkle import TILE_WIDTH, encode_bundle
 
-if TYPE_CHECKING:
-    from ledger.server.runtime import Runtime
 
-
-def checkpoint(rt: Runtime) -> str:
-    """The newest signed checkpoint. Raises NotFound before the first one."""
-    with reading(rt.engine) as connection:
+def checkpoint(engine: Engine) -> str:
+    """Return the newest signed checkpoint. Raises NotFound before the first one, DatabaseUnavailable."""
+    with reading(engine) as connection:
         published = log_store.latest_checkpoint(connection)
     if published is None:
         raise NotFound("No checkpoint has been published yet.")
     return published.note
 
 
-def tile(rt: Runtime, level: int, index: int, width: int | None) -> bytes:
-    """The first `width` hashes (None: all 256) of a tile. Raises NotFound beyond the newest checkpoint."""
-    wanted = width or TILE_WIDTH
-    with reading(rt.engine) as connection:
-        _check_covered(_published_size(connection) >> (8 * level), index, wanted)
+def tile(engine: Engine, level: int, index: int, width: int | None) -> bytes:
+    """Return the first `width` hashes (None: all 256) of a tile. Raises NotFound beyond the newest checkpoint,
+    DatabaseUnavailable."""
+    count = width or TILE_WIDTH
+    with reading(engine) as connection:
+        _check_covered(_published_size(connection) >> (8 * level), index, count)
         data = log_store.read_tile(connection, level, index)
-    if data is None or len(data) < wanted * 32:
+    if data is None or len(data) < count * 32:
         raise NotFound("There is no such tile.")
-    return data[: wanted * 32]
+    return data[: count * 32]
 
 
-def entries(rt: Runtime, index: int, width: int | None) -> bytes:
-    """An entry bundle of `width` leaves (None: all 256). Raises NotFound beyond the newest checkpoint."""
-    wanted = width or TILE_WIDTH
-    with reading(rt.engine) as connection:
-        _check_covered(_published_size(connection), index, wanted)
-        leaves = log_store.read_leaves(connection, index * TILE_WIDTH, index * TILE_WIDTH + wanted)
+def entries(engine: Engine, index: int, width: int | None) -> bytes:
+    """Return an entry bundle of `width` leaves (None: all 256). Raises NotFound beyond the newest checkpoint,
+    DatabaseUnavailable."""
+    count = width or TILE_WIDTH
+    with reading(engine) as connection:
+        _check_covered(_published_size(connection), index, count)
+        leaves = log_store.read_leaves(connection, index * TILE_WIDTH, index * TILE_WIDTH + count)
     return encode_bundle(leaves)
 
 

@@ -116,7 +116,7 @@ class _View:
     cooling: tuple[tuple[datetime, set[bytes]], ...]
 
 
-class Presence:
+class ClearLookupCache:
     """See the module. `clean` may be called from any thread and takes no lock; `monotonic` counts seconds, `now` is the
     clock by which reports come into effect."""
 
@@ -152,7 +152,7 @@ class Presence:
             Worker("presence-build", self._build, seconds=None, patience_seconds=BUILD_SECONDS, wake=self._wanted),
         )
 
-    def start(self, refresh_ms: int) -> Presence:
+    def start(self, refresh_ms: int) -> ClearLookupCache:
         """Refresh every `refresh_ms` from now on, in the background. Returns at once."""
         self._interval_seconds = refresh_ms / 1000
         for worker in self.workers:

@@ -17,12 +17,10 @@ from sqlalchemy import Connection, and_, case, delete, func, or_, select
 
 from ledger.protocol.encoding import day_floor
 from ledger.rules.disclosures import MAX_ORDERS, Lookups
-from ledger.server.db.bulk import table_of, upsert
+from ledger.server.db.bulk import MAX_IN_LIST, chunks, table_of, upsert
 from ledger.server.db.engine import lock_table
 from ledger.server.db.tables.disclosures import DisclosureCount
 from ledger.server.db.tables.ledger import LookupLog, LookupTag
-
-_CHUNK = 500
 
 MAX_ROWS = 12
 """Counts that a platform gets for one tag and UTC day; further lookups share one row a purpose."""
@@ -114,7 +112,7 @@ def _said(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[str | N
     """(claim, tier, whether there is a consent_ref) of these lookups."""
     found: dict[int, tuple[str | None, str, bool]] = {}
     columns = select(LookupLog.id, LookupLog.claim, LookupLog.tier, LookupLog.consent_ref.is_not(None))
-    for some in _chunks(ids):
+    for some in chunks(ids):
         rows = connection.execute(columns.where(LookupLog.id.in_(some)))
         found.update({number: (claim, tier, bool(consent)) for number, claim, tier, consent in rows})
     return found
@@ -153,7 +151,7 @@ def single_before(
 def single_of(connection: Connection, ids: Iterable[int]) -> list[LookupRow]:
     """Those of the lookups `ids` that are still single, the oldest first."""
     found: list[LookupRow] = []
-    for some in _chunks(ids):
+    for some in chunks(ids):
         found += [LookupRow(*row) for row in connection.execute(_LOOKUP.where(LookupLog.id.in_(some)))]
     return sorted(found, key=lambda row: (row.asked_at, row.id))
 
@@ -168,7 +166,7 @@ def tags_crowded_lately(connection: Connection, least: int, newest: int) -> list
     """Tags that more than `least` of the `newest` single lookups were about."""
     ids = list(connection.scalars(select(LookupLog.id).order_by(LookupLog.asked_at.desc()).limit(newest)))
     times: Counter[bytes] = Counter()
-    for some in _chunks(ids):
+    for some in chunks(ids):
         times.update(connection.scalars(select(LookupTag.tag).where(LookupTag.lookup_id.in_(some))))
     return [bytes(tag) for tag, count in times.items() if count > least]
 
@@ -178,7 +176,7 @@ def single_beyond(connection: Connection, tag: bytes, newest: int, limit: int) -
     numbers = select(LookupTag.lookup_id).where(LookupTag.tag == tag).order_by(LookupTag.lookup_id.desc())
     ids = list(connection.scalars(numbers.offset(newest).limit(limit)))
     found: list[LookupRow] = []
-    for some in _chunks(ids):
+    for some in chunks(ids):
         found += [LookupRow(*row) for row in connection.execute(_LOOKUP.where(LookupLog.id.in_(some)))]
     return found
 
@@ -212,7 +210,7 @@ def count_single(connection: Connection, rows: Sequence[LookupRow]) -> None:
                 }
             )
     counts.write()
-    for some in _chunks([row.id for row in rows]):
+    for some in chunks([row.id for row in rows]):
         connection.execute(delete(LookupTag).where(LookupTag.lookup_id.in_(some)))
         connection.execute(delete(LookupLog).where(LookupLog.id.in_(some)))
 
@@ -225,7 +223,7 @@ class _Counts:
         self._rows: dict[tuple[Any, ...], dict[str, Any]] = {}
         self._held: dict[tuple[bytes, str, int], int] = {}
         self._changed: dict[tuple[Any, ...], dict[str, Any]] = {}
-        for some in _chunks(tags):
+        for some in chunks(tags):
             for row in connection.execute(
                 select(_TABLE).where(_TABLE.c.tag.in_(some), _TABLE.c.day.in_(days))
             ).mappings():
@@ -260,8 +258,8 @@ class _Counts:
             set_={name: statement.excluded[name] for name in _NAMES if name not in _KEY},
         )
         rows = list(self._changed.values())
-        for start in range(0, len(rows), _CHUNK):
-            self._connection.execute(statement, rows[start : start + _CHUNK])
+        for start in range(0, len(rows), MAX_IN_LIST):
+            self._connection.execute(statement, rows[start : start + MAX_IN_LIST])
 
     def _keep(self, row: dict[str, Any]) -> None:
         self._rows[_key(row)] = row
@@ -279,7 +277,7 @@ def _place(row: Mapping[str, Any]) -> tuple[bytes, str, int]:
 
 def _tags_of(connection: Connection, ids: Sequence[int]) -> dict[int, set[bytes]]:
     found: dict[int, set[bytes]] = {}
-    for some in _chunks(ids):
+    for some in chunks(ids):
         rows = connection.execute(select(LookupTag.lookup_id, LookupTag.tag).where(LookupTag.lookup_id.in_(some)))
         for number, tag in rows:
             found.setdefault(number, set()).add(bytes(tag))
@@ -292,7 +290,7 @@ def _tags_of(connection: Connection, ids: Sequence[int]) -> dict[int, set[bytes]
 def move_counts(connection: Connection, tags: Mapping[bytes, bytes]) -> None:
     """Counts (old tag -> new tag) go on under the new tag, together with what is counted there."""
     lock_counts(connection)
-    for some in _chunks(tags):
+    for some in chunks(tags):
         found = [dict(row) for row in connection.execute(select(_TABLE).where(_TABLE.c.tag.in_(some))).mappings()]
         if not found:
             continue
@@ -313,9 +311,3 @@ def forget_counts(connection: Connection, before_day: int, limit: int) -> int:
             delete(DisclosureCount).where(*[column == value for column, value in zip(columns, row, strict=True)])
         )
     return len(old)
-
-
-def _chunks(values: Iterable[Any]) -> Iterable[list[Any]]:
-    unique = list(dict.fromkeys(values))
-    for start in range(0, len(unique), _CHUNK):
-        yield unique[start : start + _CHUNK]

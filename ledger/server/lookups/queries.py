@@ -5,14 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import (
+    Connection,
+    Integer,
+    LargeBinary,
+    String,
+    and_,
+    any_,
+    bindparam,
+    cast,
+    delete,
+    func,
+    select,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
 
-from ledger.server.db.bulk import insert_together, table_of, upsert
-from ledger.server.db.tables.ledger import IdBlock, Listing, LookupCount, LookupLog, LookupTag
-
-_CHUNK = 500
+from ledger.protocol.identifiers import Kind
+from ledger.rules.standing import Event
+from ledger.server.db.bulk import chunks, insert_together, table_of, upsert
+from ledger.server.db.tables.ledger import KeyEpoch, Listing, LogHead, LookupCount, LookupLog, LookupTag
 
 
 class ListingRow(NamedTuple):
@@ -47,16 +61,32 @@ class DisclosureRow:
 LISTING_COLUMNS = [getattr(Listing, name) for name in ListingRow._fields]
 
 
+def listing_event(row: ListingRow, kind: Kind) -> Event:
+    """A listing that an identifier of `kind` met, as a fold takes it."""
+    return Event(
+        report_id=row.report_id,
+        act_id=row.act_id,
+        control_group=row.control_group,
+        conduct=row.conduct,
+        act_day=row.act_day,
+        effective_hour=row.effective_hour,
+        expires_day=row.expires_day,
+        disputed=row.disputed,
+        unconfirmed=row.unconfirmed,
+        restituted=row.restituted,
+        has_statement=row.has_statement,
+        matched=frozenset({kind}),
+    )
+
+
 def listings(connection: Connection, tags: Iterable[bytes]) -> dict[bytes, list[ListingRow]]:
     """Listings by tag."""
-    found: dict[bytes, list[ListingRow]] = {}
-    unique = list(dict.fromkeys(tags))
-    for start in range(0, len(unique), _CHUNK):
-        some = unique[start : start + _CHUNK]
+    by_tag: dict[bytes, list[ListingRow]] = {}
+    for some in chunks(tags):
         for row in connection.execute(select(*LISTING_COLUMNS).where(Listing.tag.in_(some))):
             listing = ListingRow(*row)
-            found.setdefault(bytes(listing.tag), []).append(listing)
-    return found
+            by_tag.setdefault(bytes(listing.tag), []).append(listing)
+    return by_tag
 
 
 def log_disclosures(
@@ -79,8 +109,7 @@ def disclosure(connection: Connection, lookup_id: int) -> tuple[DisclosureRow, l
 def forget_disclosures(connection: Connection, before: datetime, limit: int) -> int:
     """Delete records of lookups asked before `before`, at most `limit` of them; returns how many."""
     old = list(connection.scalars(select(LookupLog.id).where(LookupLog.asked_at < before).limit(limit)))
-    for start in range(0, len(old), _CHUNK):
-        some = old[start : start + _CHUNK]
+    for some in chunks(old):
         connection.execute(delete(LookupTag).where(LookupTag.lookup_id.in_(some)))
         connection.execute(delete(LookupLog).where(LookupLog.id.in_(some)))
     return len(old)
@@ -114,13 +143,53 @@ def read_counts(connection: Connection, day: int) -> list[tuple[str, int, int]]:
     return [(platform, clean, disclosed) for platform, clean, disclosed in rows]
 
 
-def reserve_ids(connection: Connection, name: str, count: int) -> int:
-    """Reserve `count` integers of block `name`; returns the first. Other processes get others."""
-    first = connection.execute(
-        update(IdBlock).where(IdBlock.name == name).values(next=IdBlock.next + count).returning(IdBlock.next)
-    ).scalar_one_or_none()
-    if first is not None:
-        return first - count
-    fresh = upsert(connection, IdBlock).values(name=name, next=1)
-    connection.execute(fresh.on_conflict_do_nothing(index_elements=["name"]))
-    return reserve_ids(connection, name, count)
+@dataclass(frozen=True, slots=True)
+class LookupView:
+    """The log's size, the key epochs that are not retired with their states, and listings in effect by tag.
+
+    What the first `size` entries list is in `listings`, but for epochs that are not in `epochs`: the size is never
+    newer than the listings, the epochs never older. (An epoch's listings are deleted some time after it is retired.)
+    """
+
+    size: int
+    epochs: dict[int, str]
+    listings: dict[bytes, list[ListingRow]]
+
+
+def read_view(connection: Connection, tags: Sequence[bytes], hour: int) -> LookupView:
+    """The view for these tags at `hour` (since the Unix epoch). Listings that come into effect later are left out, so
+    that a tag which only cools is answered in the same way as one that has none.
+
+    One statement sees one moment; of several, for more than 500 tags, each sees what was committed before it: the size
+    is taken from the first and the epochs from the last.
+    """
+    statement = _view_statement(connection.dialect.name)
+    by_tag: dict[bytes, list[ListingRow]] = {}
+    heads: list[tuple[int, str]] = []
+    for some in list(chunks(tags)) or [[]]:
+        rows = connection.execute(statement, {"tags": some, "hour": hour}).all()
+        heads += [(row[0], row[1] or "") for row in rows[:1]]
+        for row in rows:
+            if row[2] is not None:
+                by_tag.setdefault(bytes(row[2]), []).append(ListingRow(*row[2:]))
+    if not heads:
+        return LookupView(0, {}, {})
+    states = [part.split(":") for part in heads[-1][1].split(",") if part]
+    return LookupView(heads[0][0], {int(epoch): state for epoch, state in states}, by_tag)
+
+
+@cache
+def _view_statement(dialect: str) -> Any:
+    """One row a listing, or one without any; each with the log's size and the epochs as `epoch:state,...`."""
+    named = cast(KeyEpoch.epoch, String) + ":" + KeyEpoch.state
+    epochs = select(func.aggregate_strings(named, ",")).where(KeyEpoch.state != "retired").scalar_subquery()
+    if dialect == "postgresql":
+        listed = Listing.tag == any_(bindparam("tags", type_=ARRAY(LargeBinary)))
+    else:
+        listed = Listing.tag.in_(bindparam("tags", expanding=True))
+    return (
+        select(LogHead.size, epochs, *LISTING_COLUMNS)
+        .select_from(LogHead)
+        .join(Listing, and_(listed, Listing.effective_hour <= bindparam("hour", type_=Integer)), isouter=True)
+        .where(LogHead.id == 1)
+    )

@@ -5,22 +5,23 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Engine
 
 from ledger.errors import BatchSizeInvalid, InvalidRequest, NotFound, QuotaExceeded
 from ledger.protocol import voprf
 from ledger.protocol.encoding import DAY_SECONDS, day_floor, format_time, unix_seconds
+from ledger.server.context import Context
 from ledger.server.db.engine import reading, writing
+from ledger.server.keys.files import ServerKeys
 from ledger.server.oprf import budgets as store
 from ledger.server.platforms.members import Member
 from ledger.server.platforms.queries import lock_platform, read_platforms
+from ledger.server.process.metrics import Metrics
 from ledger.server.settings import Settings
-
-if TYPE_CHECKING:
-    from ledger.server.runtime import Runtime
 
 MICROSECONDS = 1_000_000
 MAX_GRANT_ELEMENTS = 10**9
@@ -30,31 +31,41 @@ MAX_REASON_CHARS = 200
 log = logging.getLogger(__name__)
 
 
-def evaluate(rt: Runtime, member: Member, epoch: int, blinded: Sequence[bytes]) -> voprf.Evaluation:
+@dataclass(frozen=True, slots=True)
+class Oprf:
+    """What blinded evaluation needs beside the context: settings (the budgets), the keys, and the counters."""
+
+    context: Context
+    settings: Settings
+    keys: ServerKeys
+    metrics: Metrics
+
+
+def evaluate(oprf: Oprf, member: Member, epoch: int, blinded: Sequence[bytes]) -> voprf.Evaluation:
     """Multiply 1 to 1000 blinded elements (32 bytes each) by this holder's key, with one proof.
 
     The budget is deducted and committed before anything is evaluated, so neither a crash nor a second process gives an
     answer that was not counted. A malformed point is refused before that and costs nothing: it tells nobody anything.
     Raises StaleEpoch, BatchSizeInvalid, InvalidPoint, IdentityPoint, QuotaExceeded, Unavailable.
     """
-    secret = rt.keys.evaluating(epoch).need_secret()
+    secret = oprf.keys.evaluating(epoch).need_secret()
     if not 1 <= len(blinded) <= voprf.MAX_BATCH:
         raise BatchSizeInvalid(f"A batch holds 1 to {voprf.MAX_BATCH} elements.")
     for element in blinded:
         voprf.check_element(element)
-    deduct(rt, member, len(blinded), rt.now())
+    deduct(oprf, member, len(blinded), oprf.context.now())
     nonce = secrets.token_bytes(voprf.NONCE_BYTES)
-    return voprf.evaluate(secret, blinded, nonce, workers=rt.settings.oprf_threads)
+    return voprf.evaluate(secret, blinded, nonce, workers=oprf.settings.oprf_threads)
 
 
-def deduct(rt: Runtime, member: Member, elements: int, now: datetime) -> None:
+def deduct(oprf: Oprf, member: Member, elements: int, now: datetime) -> None:
     """Count `elements` against the platform's budgets, all or none: what it may have at once, then what is left of its
     quota of the UTC day of `now`, then its grants.
 
     Only the server's clock counts, and processes share the budgets through the database. Raises QuotaExceeded, with
     `limit` ("burst" or "daily") and the seconds until it is worth trying again, and DatabaseUnavailable.
     """
-    settings = rt.settings
+    settings = oprf.settings
     quota = member.oprf_daily_quota_elements
     if quota is None:
         quota = settings.oprf_daily_quota_elements
@@ -62,7 +73,7 @@ def deduct(rt: Runtime, member: Member, elements: int, now: datetime) -> None:
     now_us = unix_seconds(now) * MICROSECONDS + now.microsecond
     span_us = settings.oprf_burst_elements * us_per_element
     try:
-        with writing(rt.engine) as connection:
+        with writing(oprf.context.engine) as connection:
             if not store.take_burst(connection, member.platform, now_us, elements * us_per_element, span_us):
                 whole_at = store.read_whole_at(connection, member.platform) or now_us
                 missing_us = min(whole_at - now_us, span_us) + elements * us_per_element - span_us
@@ -79,12 +90,12 @@ def deduct(rt: Runtime, member: Member, elements: int, now: datetime) -> None:
                     retry_after_seconds=DAY_SECONDS - unix_seconds(now) % DAY_SECONDS,
                 )
     except QuotaExceeded as error:
-        rt.watch.refused(member.platform, str(error.details["limit"]))
+        oprf.metrics.count_refused(member.platform, str(error.details["limit"]))
         if error.details["limit"] == "burst":
-            with writing(rt.engine) as connection:
+            with writing(oprf.context.engine) as connection:
                 store.empty_burst(connection, member.platform, now_us + span_us)
         raise
-    rt.watch.evaluated(member.platform, elements)
+    oprf.metrics.count_evaluated(member.platform, elements)
 
 
 def grant(engine: Engine, *, platform: str, elements: int, reason: str, days: int, now: datetime) -> None:

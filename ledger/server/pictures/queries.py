@@ -10,12 +10,11 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, exists, func, insert, select, update
 
 from ledger.rules.conduct import MAX_EVIDENCE_ITEMS
-from ledger.server.db.bulk import insert_rows, table_of, upsert
+from ledger.server.db.bulk import chunks, insert_rows, table_of, upsert
 from ledger.server.db.engine import lock_table
 from ledger.server.db.tables.ledger import Listing, Report
 from ledger.server.db.tables.pictures import PictureBenign, PictureHash, PictureHit, PictureSearch, PictureUse
 
-_CHUNK = 500
 _USE = table_of(PictureUse)
 
 
@@ -89,32 +88,30 @@ def hashes_of(connection: Connection, report_id: int) -> list[bytes]:
 
 def hits(connection: Connection, report_ids: Iterable[int]) -> dict[int, HitRow]:
     """What each of these reports says now; one that does not live (any more) says nothing."""
-    found: dict[int, HitRow] = {}
-    wanted = list(report_ids)
+    hits_by_report: dict[int, HitRow] = {}
     columns = [getattr(Listing, name) for name in HitRow.__dataclass_fields__]
-    for start in range(0, len(wanted), _CHUNK):
+    for some in chunks(report_ids):
         # All listings of a report say the same of it, whatever their identifier and key epoch.
         statement = (
             select(*columns)
             .join(Report, Report.id == Listing.report_id)
-            .where(Listing.report_id.in_(wanted[start : start + _CHUNK]), Report.live)
+            .where(Listing.report_id.in_(some), Report.live)
             .distinct()
         )
         for row in connection.execute(statement):
-            found[row.report_id] = HitRow(*row)
-    return found
+            hits_by_report[row.report_id] = HitRow(*row)
+    return hits_by_report
 
 
 def tags_of(connection: Connection, report_ids: Sequence[int]) -> dict[int, set[bytes]]:
     """The tags under which each of these reports is listed."""
-    found: dict[int, set[bytes]] = {}
-    for start in range(0, len(report_ids), _CHUNK):
-        some = report_ids[start : start + _CHUNK]
+    tags: dict[int, set[bytes]] = {}
+    for some in chunks(report_ids):
         for report_id, tag in connection.execute(
             select(Listing.report_id, Listing.tag).where(Listing.report_id.in_(some))
         ):
-            found.setdefault(report_id, set()).add(bytes(tag))
-    return found
+            tags.setdefault(report_id, set()).add(bytes(tag))
+    return tags
 
 
 def take_quota(connection: Connection, platform: str, day: int, hashes: int, quota: int) -> bool:
@@ -185,8 +182,7 @@ def erase(connection: Connection, report_ids: Sequence[int]) -> None:
 def forget_searches(connection: Connection, before: datetime, limit: int) -> int:
     """Delete records of searches asked before `before`, at most `limit` of them; returns how many."""
     old = list(connection.scalars(select(PictureSearch.id).where(PictureSearch.asked_at < before).limit(limit)))
-    for start in range(0, len(old), _CHUNK):
-        some = old[start : start + _CHUNK]
+    for some in chunks(old):
         connection.execute(delete(PictureHit).where(PictureHit.search_id.in_(some)))
         connection.execute(delete(PictureSearch).where(PictureSearch.id.in_(some)))
     return len(old)

@@ -13,35 +13,36 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine
 
-from ledger.errors import InvalidRequest, NotFound, PictureUnfit, QuotaExceeded
+from ledger.errors import InvalidRequest, PictureUnfit, QuotaExceeded
 from ledger.protocol.encoding import DAY_SECONDS, day_floor, format_time, unix_seconds
-from ledger.protocol.public_ids import decode_id
 from ledger.rules.conduct import Conduct
+from ledger.rules.disclosures import DISCLOSURE_DAYS
 from ledger.rules.hash_index import HashIndex, distances
 from ledger.rules.pictures import HASH_BYTES, MAX_DISTANCE, MAX_SEARCHED, Use, is_common, is_degenerate, may_be_common
 from ledger.rules.standing import Event, visible_events
+from ledger.server.context import Context
 from ledger.server.db.engine import reading, writing
 from ledger.server.pictures import queries as store
 from ledger.server.pictures.queries import HitRow
-from ledger.server.platforms.members import Member
-from ledger.server.records.queries import reports_by_id
-from ledger.server.reports.erasure import DISCLOSURE_DAYS, MAX_DISCLOSURES
-
-if TYPE_CHECKING:
-    from ledger.server.runtime import Runtime
+from ledger.server.platforms.members import Member, Members
+from ledger.server.records.queries import own_number, own_report, reports_by_id
+from ledger.server.settings import Settings
 
 ANSWER_BYTES = 1024
 """Size of every answer, hit or miss."""
 
 MAX_MATCHES = 2_000
 """Matching reports that are looked at, newest first; beyond it the answer says that there are more."""
+
+MAX_FORGOTTEN = 1000
+"""Records of searches that one transaction deletes at most."""
 
 _READ_AT_ONCE = 50_000
 
@@ -55,8 +56,9 @@ class Near:
     benign: bool = False
 
 
-class Pictures:
-    """The hashes of this process. Thread-safe; empty until the first search or round of maintenance reads them."""
+class PictureIndex:
+    """The hashes in this process's memory. Thread-safe; empty until the first search or round of maintenance reads
+    them."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -110,7 +112,17 @@ def _fill(connection: Connection, index: HashIndex) -> None:
             return
 
 
-def search(rt: Runtime, member: Member, hashes: Sequence[bytes], order_ref: bytes) -> bytes:
+@dataclass(frozen=True, slots=True)
+class PictureSearch:
+    """What searches for pictures need beside the context: settings (the quota), the members' weights, and the index."""
+
+    context: Context
+    settings: Settings
+    members: Members
+    index: PictureIndex
+
+
+def search(pictures: PictureSearch, member: Member, hashes: Sequence[bytes], order_ref: bytes) -> bytes:
     """The JSON answer for 1 to `MAX_SEARCHED` hashes, `ANSWER_BYTES` long: one result each, in order.
 
     The quota is counted first, and a search that met somebody is on record before it is answered.
@@ -120,53 +132,50 @@ def search(rt: Runtime, member: Member, hashes: Sequence[bytes], order_ref: byte
         raise InvalidRequest(f"A search carries 1 to {MAX_SEARCHED} hashes.")
     if any(is_degenerate(pdq) for pdq in hashes):
         raise PictureUnfit("One of the hashes is not of a picture with anything in it; it would meet too many others.")
-    return _answer(rt, member, hashes, order_ref, None)
+    return _answer(pictures, member, hashes, order_ref, None)
 
 
-def search_own(rt: Runtime, member: Member, report_id: str) -> bytes:
+def search_own(pictures: PictureSearch, member: Member, report_id: str) -> bytes:
     """As `search`, for the pictures of a report of this platform; as many results as it has searchable ones. Its act is
     left out, whoever reported it too: the same refund is no reuse, and nobody learns that another member reported it.
     Raises NotFound."""
-    try:
-        number = decode_id("rp", report_id, rt.settings.service)
-    except InvalidRequest as error:
-        raise NotFound("You have no report of this id.") from error
-    with reading(rt.engine) as connection:
-        row = reports_by_id(connection, [number]).get(number)
-        if row is None or row.platform != member.platform:
-            raise NotFound("You have no report of this id.")
+    number = own_number(pictures.context, report_id)
+    with reading(pictures.context.engine) as connection:
+        row = own_report(connection, member, number)
         hashes = store.hashes_of(connection, number)[:MAX_SEARCHED]
-    return _answer(rt, member, hashes, row.order_ref, row.act_id)
+    return _answer(pictures, member, hashes, row.order_ref, row.act_id)
 
 
-def reuse(rt: Runtime, report_id: int) -> dict[bytes, dict[str, Any]]:
+def reuse(pictures: PictureSearch, report_id: int) -> dict[bytes, dict[str, Any]]:
     """For a reviewer: what a search for each picture of a report, by its hash, would say now to somebody of no control
     group, the report's act left out. Neither counted nor logged here; reading a case is."""
-    with reading(rt.engine) as connection:
+    with reading(pictures.context.engine) as connection:
         row = reports_by_id(connection, [report_id]).get(report_id)
         if row is None:
             return {}
         hashes = store.hashes_of(connection, report_id)[:MAX_SEARCHED]
-        results, _ = _results(rt, connection, hashes, None, row.act_id)
+        results, _ = _results(pictures, connection, hashes, None, row.act_id)
     return dict(zip(hashes, results, strict=True))
 
 
-def _answer(rt: Runtime, member: Member, hashes: Sequence[bytes], order_ref: bytes, leave_out: int | None) -> bytes:
-    now = rt.now()
-    _count(rt, member, len(hashes), now)
-    with reading(rt.engine) as connection:
-        results, met = _results(rt, connection, hashes, member.control_group, leave_out)
+def _answer(
+    pictures: PictureSearch, member: Member, hashes: Sequence[bytes], order_ref: bytes, leave_out: int | None
+) -> bytes:
+    now = pictures.context.now()
+    _count(pictures, member, len(hashes), now)
+    with reading(pictures.context.engine) as connection:
+        results, met = _results(pictures, connection, hashes, member.control_group, leave_out)
     if met:
-        with writing(rt.engine) as connection:
+        with writing(pictures.context.engine) as connection:
             store.log_search(connection, member.platform, order_ref, now, sorted(met))
     return _padded({"results": results, "as_of": format_time(now)})
 
 
-def _count(rt: Runtime, member: Member, hashes: int, now: datetime) -> None:
+def _count(pictures: PictureSearch, member: Member, hashes: int, now: datetime) -> None:
     if not hashes:
         return
-    quota = rt.settings.pictures_daily_quota_hashes
-    with writing(rt.engine) as connection:
+    quota = pictures.settings.pictures_daily_quota_hashes
+    with writing(pictures.context.engine) as connection:
         if not store.take_quota(connection, member.platform, day_floor(now), hashes, quota):
             raise QuotaExceeded(
                 "Your platform's daily quota of searched pictures does not cover this search.",
@@ -176,12 +185,16 @@ def _count(rt: Runtime, member: Member, hashes: int, now: datetime) -> None:
 
 
 def _results(
-    rt: Runtime, connection: Connection, hashes: Sequence[bytes], control_group: str | None, leave_out: int | None
+    pictures: PictureSearch,
+    connection: Connection,
+    hashes: Sequence[bytes],
+    control_group: str | None,
+    leave_out: int | None,
 ) -> tuple[list[dict[str, Any]], set[int]]:
     """(one result for each hash, the reports of others that are told in any of them); `leave_out` is an act."""
-    found = rt.pictures.near(connection, hashes)
+    found = pictures.index.near(connection, hashes)
     rows = store.hits(connection, {report for one in found for report in one.reports[:MAX_MATCHES]})
-    counting = _counting(rt, rows.values())
+    counting = _counting(pictures, rows.values())
     results: list[dict[str, Any]] = []
     met: set[int] = set()
     for one in found:
@@ -205,7 +218,7 @@ def _results(
     return results, met
 
 
-def _counting(rt: Runtime, rows: Iterable[HitRow]) -> set[int]:
+def _counting(pictures: PictureSearch, rows: Iterable[HitRow]) -> set[int]:
     """The reports among these that a lookup would count now."""
     events = [
         Event(
@@ -222,8 +235,9 @@ def _counting(rt: Runtime, rows: Iterable[HitRow]) -> set[int]:
         )
         for row in rows
     ]
-    told = visible_events(events, rt.members.weights(), rt.policy, rt.now())
-    return {one.event.report_id for one in told.counting}
+    context = pictures.context
+    visible = visible_events(events, pictures.members.weights(), context.policy, context.now())
+    return {event.event.report_id for event in visible.counting}
 
 
 def _is_common(connection: Connection, counted: Sequence[HitRow]) -> bool:
@@ -246,4 +260,4 @@ def forget_searches(engine: Engine, now: datetime) -> int:
     """Delete records of who searched after `DISCLOSURE_DAYS`, and the counts of days past; returns how many records."""
     with writing(engine) as connection:
         store.forget_use(connection, day_floor(now))
-        return store.forget_searches(connection, now - timedelta(days=DISCLOSURE_DAYS), MAX_DISCLOSURES)
+        return store.forget_searches(connection, now - timedelta(days=DISCLOSURE_DAYS), MAX_FORGOTTEN)

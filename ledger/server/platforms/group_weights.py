@@ -24,7 +24,6 @@ from ledger.rules.policy.values import TWENTIETHS, Policy
 from ledger.rules.standing import FULL_WEIGHT, group_weight
 from ledger.server.platforms import queries as store
 from ledger.server.platforms.queries import PlatformRow
-from ledger.server.records import case_queries as appeal_store
 from ledger.tlog.entries import PlatformState
 
 STORED_UNIT = FULL_WEIGHT // TWENTIETHS
@@ -57,9 +56,9 @@ def without_suspensions(connection: Connection, policy: Policy, now: datetime) -
 def decided(connection: Connection, policy: Policy, now: datetime) -> dict[str, dict[str, int]]:
     """The decisions that weights at `now` rest on, by control group."""
     if not policy.weights.daily:
-        return appeal_store.outcome_counts(connection, window_start(now, policy.weights.window_months))
+        return store.outcome_counts(connection, window_start(now, policy.weights.window_months))
     midnight = from_day(day_floor(now))
-    return appeal_store.outcome_counts(connection, window_start(midnight, policy.weights.window_months), midnight)
+    return store.outcome_counts(connection, window_start(midnight, policy.weights.window_months), midnight)
 
 
 def following(groups: Iterable[str], counts: Counts, policy: Policy) -> dict[str, int]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from ledger.server.db.bulk import upsert
+from ledger.server.db.tables.appeals import CaseOutcome
 from ledger.server.db.tables.ledger import ControlGroup, Platform, PlatformKey
 
 FULL_WEIGHT_TWENTIETHS = 20
@@ -151,3 +153,31 @@ def set_platform_status(
 def set_platform_quota(connection: Connection, name: str, quota_elements: int | None) -> None:
     """Blinded elements a UTC day; None means the service's default."""
     connection.execute(update(Platform).where(Platform.name == name).values(oprf_daily_quota_elements=quota_elements))
+
+
+def outcome_counts(connection: Connection, since: datetime, until: datetime | None = None) -> dict[str, dict[str, int]]:
+    """{control group: {upheld | amended | overturned | nothing: how many}} of decisions after `since`.
+
+    With `until`, a UTC midnight, of those before it, as they stood at that moment. That is exact for the midnight of
+    the day on which a report was last decided, and for later ones.
+    """
+    counts: dict[str, dict[str, int]] = {}
+    decided, counts_as = CaseOutcome.decided_at, CaseOutcome.counts_as
+    before, counted = CaseOutcome.previous_decided_at, CaseOutcome.previous_counts_as
+    group = CaseOutcome.control_group
+    queries: list[Any] = [
+        select(group, counts_as, func.count())
+        .where(decided > since, *(() if until is None else (decided < until,)))
+        .group_by(group, counts_as)
+    ]
+    if until is not None:
+        queries.append(
+            select(group, counted, func.count())
+            .where(decided >= until, before > since, before < until)
+            .group_by(group, counted)
+        )
+    for query in queries:
+        for name, outcome, number in connection.execute(query):
+            of_group = counts.setdefault(name, {})
+            of_group[outcome] = of_group.get(outcome, 0) + number
+    return counts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ledger.protocol.encoding import b64url, format_time
 from ledger.protocol.voprf import SUITE
@@ -11,17 +11,9 @@ from ledger.rules.policy.timeline import PolicyTimeline
 from ledger.server.keys.files import USED_STATES, ServerKeys
 from ledger.server.settings import Settings
 
-if TYPE_CHECKING:
-    from ledger.server.runtime import Runtime
 
-
-def suite(rt: Runtime) -> dict[str, Any]:
-    """The answer of `GET /v1/suite`."""
-    return describe(rt.settings, rt.keys, rt.policies.timeline, rt.now())
-
-
-def describe(settings: Settings, keys: ServerKeys, timeline: PolicyTimeline, now: datetime) -> dict[str, Any]:
-    """The suite of a deployment at `now`: also what `platform add` writes down for a platform to pin."""
+def suite(settings: Settings, keys: ServerKeys, timeline: PolicyTimeline, now: datetime) -> dict[str, Any]:
+    """Return the suite of a deployment at `now`: the answer of `GET /v1/suite`; `platform add` writes it to a file."""
     policy = timeline.entry_at(now)
     return {
         "service": settings.service,

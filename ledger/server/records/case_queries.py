@@ -14,7 +14,7 @@ from ledger.protocol.encoding import day_floor, from_day
 from ledger.rules.appeals import OPEN_STATES, Action, CaseState, Outcome
 from ledger.rules.case_machine import Case
 from ledger.rules.rounds import Round
-from ledger.server.db.bulk import insert_rows, table_of, upsert
+from ledger.server.db.bulk import chunks, insert_rows, table_of, upsert
 from ledger.server.db.row_mapping import RowMapping
 from ledger.server.db.tables.appeals import (
     AppealCase,
@@ -28,8 +28,6 @@ from ledger.server.db.tables.appeals import (
 )
 from ledger.server.db.tables.ledger import ControlGroup, Listing, Report, Subject
 from ledger.server.db.tables.orders import HeldReport
-
-_CHUNK = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,12 +126,6 @@ _OPEN = [state.value for state in OPEN_STATES]
 _SETTLED = [CaseState.DECIDED.value, CaseState.WITHDRAWN.value]
 
 
-def _chunks(values: Iterable[Any]) -> Iterable[list[Any]]:
-    unique = list(dict.fromkeys(values))
-    for start in range(0, len(unique), _CHUNK):
-        yield unique[start : start + _CHUNK]
-
-
 # --- cases ----------------------------------------------------------------------------------------------------
 
 
@@ -146,7 +138,7 @@ def case(connection: Connection, case_id: int) -> CaseRow | None:
 def all_cases_of_reports(connection: Connection, report_ids: Iterable[int]) -> dict[int, list[CaseRow]]:
     """All cases by report id, oldest first; a report without one has no member."""
     found: dict[int, list[CaseRow]] = {}
-    for some in _chunks(report_ids):
+    for some in chunks(report_ids):
         for row in connection.execute(_CASE.where(AppealCase.report_id.in_(some)).order_by(AppealCase.id)):
             one = CASES.load(row)
             found.setdefault(one.report_id, []).append(one)
@@ -354,7 +346,7 @@ def copy_tags(connection: Connection, report_id: int) -> None:
 def reports_of_tags(connection: Connection, tags: Iterable[bytes]) -> dict[int, set[bytes]]:
     """Reports that are listed under any of `tags`, or were when they were appealed, with those tags."""
     found: dict[int, set[bytes]] = {}
-    for some in _chunks(tags):
+    for some in chunks(tags):
         for model in (Listing, CaseTag):
             for report_id, tag in connection.execute(select(model.report_id, model.tag).where(model.tag.in_(some))):
                 found.setdefault(report_id, set()).add(bytes(tag))
@@ -373,7 +365,7 @@ def listed_slots(connection: Connection, report_id: int) -> dict[int, str]:
 def statements(connection: Connection, report_ids: Iterable[int]) -> dict[int, StatementRow]:
     """Statements by report id."""
     found: dict[int, StatementRow] = {}
-    for some in _chunks(report_ids):
+    for some in chunks(report_ids):
         for row in connection.execute(select(*_STATEMENTS.columns).where(Statement.report_id.in_(some))):
             found[row[0]] = _STATEMENTS.load(row)
     return found
@@ -420,34 +412,6 @@ def put_outcome(
             },
         )
     )
-
-
-def outcome_counts(connection: Connection, since: datetime, until: datetime | None = None) -> dict[str, dict[str, int]]:
-    """{control group: {upheld | amended | overturned | nothing: how many}} of decisions after `since`.
-
-    With `until`, a UTC midnight, of those before it, as they stood at that moment. That is exact for the midnight of
-    the day on which a report was last decided, and for later ones.
-    """
-    found: dict[str, dict[str, int]] = {}
-    decided, counts_as = CaseOutcome.decided_at, CaseOutcome.counts_as
-    before, counted = CaseOutcome.previous_decided_at, CaseOutcome.previous_counts_as
-    group = CaseOutcome.control_group
-    queries: list[Any] = [
-        select(group, counts_as, func.count())
-        .where(decided > since, *(() if until is None else (decided < until,)))
-        .group_by(group, counts_as)
-    ]
-    if until is not None:
-        queries.append(
-            select(group, counted, func.count())
-            .where(decided >= until, before > since, before < until)
-            .group_by(group, counted)
-        )
-    for query in queries:
-        for name, outcome, number in connection.execute(query):
-            of_group = found.setdefault(name, {})
-            of_group[outcome] = of_group.get(outcome, 0) + number
-    return found
 
 
 def has_outcomes(connection: Connection, before: datetime) -> bool:

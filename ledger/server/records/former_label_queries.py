@@ -6,20 +6,17 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, delete, func, select
 
+from ledger.server.db.bulk import chunks
 from ledger.server.db.tables.evidence import FormerLabel
 from ledger.server.db.tables.ledger import Report
-
-_CHUNK = 500
 
 
 def among(connection: Connection, ids: Iterable[int]) -> set[int]:
     """Those of these reports that have such a label."""
-    wanted = list(dict.fromkeys(ids))
-    found: set[int] = set()
-    for start in range(0, len(wanted), _CHUNK):
-        some = wanted[start : start + _CHUNK]
-        found.update(connection.scalars(select(FormerLabel.report_id).where(FormerLabel.report_id.in_(some))))
-    return found
+    labelled: set[int] = set()
+    for some in chunks(ids):
+        labelled.update(connection.scalars(select(FormerLabel.report_id).where(FormerLabel.report_id.in_(some))))
+    return labelled
 
 
 def page(connection: Connection, platform: str, *, limit: int, before_id: int | None = None) -> list[int]:

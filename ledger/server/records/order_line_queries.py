@@ -27,12 +27,11 @@ from ledger.rules.order_lines import (
     Repaid,
     Withdrawn,
 )
-from ledger.server.db.bulk import insert_rows, table_of, upsert
+from ledger.server.db.bulk import chunks, insert_rows, table_of, upsert
 from ledger.server.db.tables.appeals import AppealCase, CaseEntry, CaseTag
 from ledger.server.db.tables.ledger import EntryBody, KeyEpoch, Listing, Report, Restitution, Reversal, Subject
 from ledger.server.db.tables.orders import Concession, HeldReport, OrderClosure, ReopeningRequest
 
-_CHUNK = 500
 _OPEN = [state.value for state in OPEN_STATES]
 
 Order = tuple[str, bytes]
@@ -82,18 +81,12 @@ class MetRow:
     held: bool
 
 
-def _chunks(values: Iterable[Any]) -> Iterable[list[Any]]:
-    unique = list(dict.fromkeys(values))
-    for start in range(0, len(unique), _CHUNK):
-        yield unique[start : start + _CHUNK]
-
-
 def _by_group(orders: Iterable[Order]) -> Iterable[tuple[str, list[bytes]]]:
     groups: dict[str, list[bytes]] = {}
     for group, order_ref in dict.fromkeys(orders):
         groups.setdefault(group, []).append(order_ref)
     for group, refs in groups.items():
-        for some in _chunks(refs):
+        for some in chunks(refs):
             yield group, some
 
 
@@ -143,7 +136,7 @@ def histories(connection: Connection, orders: Iterable[Order]) -> dict[Order, li
 
 
 def _of_reports(connection: Connection, model: Any, ids: Iterable[int]) -> Iterable[Any]:
-    for some in _chunks(ids):
+    for some in chunks(ids):
         yield from connection.execute(select(*table_of(model).columns).where(model.report_id.in_(some)))
 
 
@@ -166,7 +159,7 @@ def _cases(connection: Connection, report_ids: Iterable[int]) -> dict[int, list[
         AppealCase.id, AppealCase.report_id, AppealCase.state, AppealCase.outcome, AppealCase.previous_outcome,
         AppealCase.decided_at, asked,
     )  # fmt: skip
-    for some in _chunks(report_ids):
+    for some in chunks(report_ids):
         statement = select(*columns).where(AppealCase.report_id.in_(some)).order_by(AppealCase.id)
         for row in connection.execute(statement):
             found.setdefault(row[1], []).append(_Case(*row))
@@ -176,7 +169,7 @@ def _cases(connection: Connection, report_ids: Iterable[int]) -> dict[int, list[
 def _in_force(connection: Connection, report_ids: Iterable[int]) -> dict[int, Outcome]:
     """The newest decision on the merits about each of these reports, in whichever of its cases."""
     found: dict[int, Outcome] = {}
-    for some in _chunks(report_ids):
+    for some in chunks(report_ids):
         rows = connection.execute(
             select(CaseEntry.report_id, CaseEntry.outcome)
             .where(CaseEntry.report_id.in_(some), CaseEntry.outcome.in_([one.value for one in Outcome]))
@@ -205,7 +198,7 @@ def _case_history(case: _Case) -> Iterable[Happened]:
 def open_cases(connection: Connection, report_ids: Iterable[int]) -> dict[int, list[int]]:
     """Ids of the open cases about each of these reports, oldest first; reports without one are left out."""
     found: dict[int, list[int]] = {}
-    for some in _chunks(report_ids):
+    for some in chunks(report_ids):
         rows = connection.execute(
             select(AppealCase.report_id, AppealCase.id)
             .where(AppealCase.report_id.in_(some), AppealCase.state.in_(_OPEN))
@@ -244,7 +237,7 @@ def met(connection: Connection, tags: Iterable[bytes]) -> list[MetRow]:
     One query for each table, by its keys: joined, a database may read a whole table for a `min` or an outer join.
     """
     tagged: list[tuple[bytes, int]] = []
-    for some in _chunks(tags):
+    for some in chunks(tags):
         rows = connection.execute(select(CaseTag.tag, CaseTag.report_id).where(CaseTag.tag.in_(some)))
         tagged += [(bytes(one), report_id) for one, report_id in rows]
     if not tagged:
@@ -281,7 +274,7 @@ def met(connection: Connection, tags: Iterable[bytes]) -> list[MetRow]:
 def _reports(connection: Connection, ids: Iterable[int]) -> dict[int, Any]:
     columns = (Report.id, Report.control_group, Report.order_ref, Report.act_ended_at, Report.currency)
     found = {}
-    for some in _chunks(ids):
+    for some in chunks(ids):
         for row in connection.execute(select(*columns, Report.amount_minor).where(Report.id.in_(some))):
             found[row.id] = row
     return found
@@ -295,7 +288,7 @@ def _first_cases(connection: Connection, reports: Sequence[Any]) -> dict[int, in
         for report_id, order_ref in connection.execute(select(Report.id, Report.order_ref).where(*where)):
             lines.setdefault((group, bytes(order_ref)), []).append(report_id)
     cases: dict[int, int] = {}
-    for some in _chunks(one for ids in lines.values() for one in ids):
+    for some in chunks(one for ids in lines.values() for one in ids):
         rows = select(AppealCase.report_id, AppealCase.id).where(AppealCase.report_id.in_(some))
         for report_id, case_id in connection.execute(rows):
             cases[report_id] = min(case_id, cases.get(report_id, case_id))
@@ -311,7 +304,7 @@ def _first_cases(connection: Connection, reports: Sequence[Any]) -> dict[int, in
 def evidence_of(connection: Connection, report_ids: Iterable[int]) -> dict[int, frozenset[bytes]]:
     """SHA-256 digests of the evidence that the bodies of these reports name; none where the body is erased."""
     found: dict[int, frozenset[bytes]] = {}
-    for some in _chunks(report_ids):
+    for some in chunks(report_ids):
         rows = connection.execute(select(EntryBody.entry_index, EntryBody.body).where(EntryBody.entry_index.in_(some)))
         for report_id, body in rows:
             items = json.loads(body)["body"]["evidence"]
@@ -356,7 +349,7 @@ _HELD = select(*[getattr(HeldReport, name) for name in HeldRow.__dataclass_field
 def held_reports(connection: Connection, report_ids: Iterable[int]) -> dict[int, HeldRow]:
     """Those of these reports that are or were held, by id."""
     found: dict[int, HeldRow] = {}
-    for some in _chunks(report_ids):
+    for some in chunks(report_ids):
         for row in connection.execute(_HELD.where(HeldReport.report_id.in_(some))):
             found[row[0]] = HeldRow(*row)
     return found

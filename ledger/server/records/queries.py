@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, select, tuple_, update
+from sqlalchemy import Connection, delete, select, update
 
+from ledger.errors import InvalidRequest, NotFound
+from ledger.protocol.public_ids import decode_id
 from ledger.rules.acts import ListedReport
+from ledger.server.context import Context
 from ledger.server.db.base import Base
-from ledger.server.db.tables.ledger import Idempotency, Listing, Report, ReportLink, Restitution, Reversal
+from ledger.server.db.bulk import chunks
+from ledger.server.db.tables.ledger import Listing, Report, ReportLink, Restitution, Reversal
+from ledger.server.platforms.members import Member
 
-_CHUNK = 500
-"""Values in one IN list: well under SQLite's limit on variables, and few enough to plan quickly."""
+_NOT_YOURS = "You have no report of this id."
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,47 +64,39 @@ class RestitutionRow:
     recorded_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class StoredAnswer:
-    """The remembered answer to an idempotent request."""
-
-    request_mac: bytes
-    status: int
-    body: str
-    created_at: datetime
-
-
 def _columns(model: type[Base], row: type[Any]) -> list[Any]:
     return [getattr(model, name) for name in row.__dataclass_fields__]
-
-
-def _chunks(values: Iterable[Any]) -> Iterable[list[Any]]:
-    unique = list(dict.fromkeys(values))
-    for start in range(0, len(unique), _CHUNK):
-        yield unique[start : start + _CHUNK]
-
-
-def _by_first(pairs: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
-    """The second members of `pairs` by the first."""
-    found: dict[str, list[Any]] = {}
-    for first, second in pairs:
-        found.setdefault(first, []).append(second)
-    return found
 
 
 def reports_by_id(connection: Connection, ids: Iterable[int]) -> dict[int, ReportRow]:
     """Reports by id."""
     found: dict[int, ReportRow] = {}
-    for some in _chunks(ids):
+    for some in chunks(ids):
         for row in connection.execute(select(*_columns(Report, ReportRow)).where(Report.id.in_(some))):
             found[row[0]] = ReportRow(*row)
     return found
 
 
+def own_number(context: Context, report_id: str) -> int:
+    """Return the number of the public id of a report. Raises NotFound for an id that is not of a report here."""
+    try:
+        return decode_id("rp", report_id, context.service)
+    except InvalidRequest as error:
+        raise NotFound(_NOT_YOURS) from error
+
+
+def own_report(connection: Connection, member: Member, number: int) -> ReportRow:
+    """Return a report of this platform. Raises NotFound for all others."""
+    row = reports_by_id(connection, [number]).get(number)
+    if row is None or row.platform != member.platform:
+        raise NotFound(_NOT_YOURS)
+    return row
+
+
 def reversals(connection: Connection, ids: Iterable[int]) -> dict[int, ReversalRow]:
     """Reversals by report id."""
     found: dict[int, ReversalRow] = {}
-    for some in _chunks(ids):
+    for some in chunks(ids):
         for row in connection.execute(select(*_columns(Reversal, ReversalRow)).where(Reversal.report_id.in_(some))):
             found[row[0]] = ReversalRow(*row)
     return found
@@ -109,7 +105,7 @@ def reversals(connection: Connection, ids: Iterable[int]) -> dict[int, ReversalR
 def restitutions(connection: Connection, ids: Iterable[int]) -> dict[int, RestitutionRow]:
     """Restitutions by report id."""
     found: dict[int, RestitutionRow] = {}
-    for some in _chunks(ids):
+    for some in chunks(ids):
         statement = select(*_columns(Restitution, RestitutionRow)).where(Restitution.report_id.in_(some))
         for row in connection.execute(statement):
             found[row[0]] = RestitutionRow(*row)
@@ -119,7 +115,7 @@ def restitutions(connection: Connection, ids: Iterable[int]) -> dict[int, Restit
 def replacements(connection: Connection, ids: Iterable[int]) -> dict[int, int]:
     """The report that replaced each of `ids`, where one did."""
     found: dict[int, int] = {}
-    for some in _chunks(ids):
+    for some in chunks(ids):
         rows = connection.execute(select(Report.replaces, Report.id).where(Report.replaces.in_(some)))
         found.update({old: new for old, new in rows if old is not None})
     return found
@@ -128,7 +124,7 @@ def replacements(connection: Connection, ids: Iterable[int]) -> dict[int, int]:
 def listed_reports(connection: Connection, tags: Iterable[bytes]) -> list[ListedReport]:
     """Live listings of any of `tags`."""
     found: list[ListedReport] = []
-    for some in _chunks(tags):
+    for some in chunks(tags):
         rows = connection.execute(select(*_columns(Listing, ListedReport)).where(Listing.tag.in_(some)))
         found.extend(ListedReport(*row) for row in rows)
     return found
@@ -137,7 +133,7 @@ def listed_reports(connection: Connection, tags: Iterable[bytes]) -> list[Listed
 def tags_of(connection: Connection, ids: Iterable[int]) -> dict[int, set[bytes]]:
     """Listed tags by report id."""
     found: dict[int, set[bytes]] = {}
-    for some in _chunks(ids):
+    for some in chunks(ids):
         rows = connection.execute(select(Listing.report_id, Listing.tag).where(Listing.report_id.in_(some)))
         for report_id, tag in rows:
             found.setdefault(report_id, set()).add(bytes(tag))
@@ -147,7 +143,7 @@ def tags_of(connection: Connection, ids: Iterable[int]) -> dict[int, set[bytes]]
 def live_dependants(connection: Connection, ids: Iterable[int]) -> dict[int, list[ReportRow]]:
     """Live `account_farm` reports that rest on each of `ids`."""
     found: dict[int, list[ReportRow]] = {}
-    for some in _chunks(ids):
+    for some in chunks(ids):
         rows = connection.execute(
             select(ReportLink.linked_id, *_columns(Report, ReportRow))
             .join(Report, Report.id == ReportLink.report_id)
@@ -159,47 +155,10 @@ def live_dependants(connection: Connection, ids: Iterable[int]) -> dict[int, lis
     return found
 
 
-def stored_answers(connection: Connection, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], StoredAnswer]:
-    """Remembered answers by (platform, key).
-
-    One statement for each platform: the index begins with it, and SQLite reads a list of pairs by no index at all.
-    """
-    found: dict[tuple[str, str], StoredAnswer] = {}
-    for platform, names in _by_first(keys).items():
-        for some in _chunks(names):
-            rows = connection.execute(
-                select(
-                    Idempotency.key,
-                    Idempotency.request_mac,
-                    Idempotency.status,
-                    Idempotency.body,
-                    Idempotency.created_at,
-                ).where(Idempotency.platform == platform, Idempotency.key.in_(some))
-            )
-            for key, request_mac, status, body, created_at in rows:
-                found[(platform, key)] = StoredAnswer(request_mac, status, body, created_at)
-    return found
-
-
-def forget_answers(connection: Connection, before: datetime, limit: int = 5_000) -> None:
-    """Delete remembered answers older than `before`, at most `limit` of them."""
-    old = select(Idempotency.platform, Idempotency.key).where(Idempotency.created_at < before).limit(limit).subquery()
-    connection.execute(
-        delete(Idempotency).where(tuple_(Idempotency.platform, Idempotency.key).in_(select(old.c.platform, old.c.key)))
-    )
-
-
-def drop_answers(connection: Connection, keys: Iterable[tuple[str, str]]) -> None:
-    """Delete these remembered answers (expired ones whose key is used anew)."""
-    for platform, names in _by_first(keys).items():
-        for some in _chunks(names):
-            connection.execute(delete(Idempotency).where(Idempotency.platform == platform, Idempotency.key.in_(some)))
-
-
 def unlist(connection: Connection, ids: Sequence[int], *, keep_listings: bool = False) -> None:
     """Reports that no longer live: their order may be reported again, and no lookup shows them, unless their listings
     are kept because they protect the person now."""
-    for some in _chunks(ids):
+    for some in chunks(ids):
         connection.execute(update(Report).where(Report.id.in_(some)).values(live=False))
         if not keep_listings:
             connection.execute(delete(Listing).where(Listing.report_id.in_(some)))
@@ -207,7 +166,7 @@ def unlist(connection: Connection, ids: Sequence[int], *, keep_listings: bool = 
 
 def mark_restituted(connection: Connection, ids: Sequence[int]) -> None:
     """Halve the points of these reports' listings."""
-    for some in _chunks(ids):
+    for some in chunks(ids):
         connection.execute(update(Listing).where(Listing.report_id.in_(some)).values(restituted=True))
 
 
@@ -227,7 +186,7 @@ def page(
 def listing_flags(connection: Connection, ids: Iterable[int]) -> dict[int, tuple[bool, bool]]:
     """(disputed, unconfirmed) of live reports, by id."""
     found: dict[int, tuple[bool, bool]] = {}
-    for some in _chunks(ids):
+    for some in chunks(ids):
         rows = connection.execute(
             select(Listing.report_id, Listing.disputed, Listing.unconfirmed).where(Listing.report_id.in_(some))
         )

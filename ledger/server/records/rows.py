@@ -130,11 +130,11 @@ def report_row(
     command: SubmitReport, *, report_id: int, act_id: int, recorded_at: datetime, effective_hour: int
 ) -> ReportRow:
     """The row of `report`; `effective_hour` counts from the Unix epoch."""
-    asked, body = command.asked, command.body
+    request, body = command.request, command.body
     return ReportRow(
         id=report_id,
-        platform=asked.platform,
-        control_group=asked.control_group,
+        platform=request.platform,
+        control_group=request.control_group,
         order_ref=body.order_ref,
         conduct=body.conduct.value,
         amount_minor=body.amount_minor,

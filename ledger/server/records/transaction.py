@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
 from ledger.protocol.public_ids import encode_id
-from ledger.rules.policy.timeline import PolicySource
-from ledger.rules.policy.values import Policy
 from ledger.rules.webhooks import Recipient, Source, WebhookType, check_payload
+from ledger.server.context import Context as Context
 from ledger.server.db.bulk import insert_rows
 from ledger.server.db.tables.appeals import CaseTag
 from ledger.server.db.tables.ledger import Idempotency, Listing, Report, ReportLink, Restitution, Reversal, Subject
@@ -33,24 +32,6 @@ from ledger.server.records.case_queries import CaseRow
 from ledger.server.records.queries import ReportRow, RestitutionRow, ReversalRow
 from ledger.server.webhooks.emit import emit
 from ledger.tlog.entries import LEDGER_REASONS, EventType, WithdrawalReason, withdrawal_entry
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What a use case that writes entries needs: database, rules, service id, clock, fresh 32-byte salts, and whether
-    the ledger is `live` or `test`."""
-
-    engine: Engine
-    policies: PolicySource
-    service: str
-    now: Callable[[], datetime]
-    new_salt: Callable[[], bytes]
-    environment: str
-
-    @property
-    def policy(self) -> Policy:
-        """The policy in effect now. Raises PolicyUnreadable."""
-        return self.policies.at(self.now())
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +53,19 @@ class EntryBatch:
 
     def __init__(
         self,
+        context: Context,
         connection: Connection,
         head: Head,
         now: datetime,
-        policy: Policy,
-        service: str,
-        new_salt: Callable[[], bytes],
         close_case: CaseCloser,
-        environment: str,
     ) -> None:
+        """`head` is the log's head, locked by `connection`'s transaction, and `now` the time of its entries. Raises
+        PolicyUnreadable."""
         self.connection = connection
         self.now = now
-        self.policy = policy
-        self.service = service
-        self.source = Source(service, environment)
+        self.policy = context.policies.at(now)
+        self.service = context.service
+        self.source = Source(context.service, context.environment)
         self.drafts: list[Draft] = []
         self.notices: list[Notice] = []
         self.reports: dict[int, ReportRow] = {}
@@ -96,7 +76,7 @@ class EntryBatch:
         self.rows: dict[type[Any], list[dict[str, Any]]] = {}
         self.restituted: list[int] = []
         self._head = head
-        self._new_salt = new_salt
+        self._new_salt = context.new_salt
         self._close_case = close_case
         self.cases: dict[int, CaseRow] = {}
         """By report, the case that says how it stands (`server.records.case_queries.leading`)."""

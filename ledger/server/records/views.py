@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import orjson
 
-from ledger.protocol.encoding import b64url, canonical_json, day_floor, format_time, from_day, from_hour
+from ledger.protocol.encoding import b64url, day_floor, format_time, from_day, from_hour
 from ledger.protocol.public_ids import encode_id
 from ledger.rules.conduct import Conduct
 from ledger.rules.policy.values import Policy
@@ -50,10 +49,10 @@ def report_status(
 
 
 def accepted_json(
-    row: ReportRow, service: str, policy: Policy, now: datetime, *, signed: Mapping[str, Any], held: bool = False
+    row: ReportRow, service: str, policy: Policy, now: datetime, *, canonical: bytes, held: bool = False
 ) -> str:
-    """The 201 answer. It repeats the order and the SHA-256 of the canonical body that was `signed`, so that a client
-    knows it for the answer to its own report."""
+    """Return the 201 answer as JSON. It repeats the order, and the SHA-256 of the `canonical` bytes of the signed body,
+    so that a client recognises the answer to its own report."""
     public = encode_id("rp", row.id, service)
     return orjson.dumps(
         {
@@ -64,7 +63,7 @@ def accepted_json(
             "expires_at": format_time(from_day(_expires_day(row, policy))),
             "receipt_url": _receipt_url(public),
             "order_ref": b64url(bytes(row.order_ref)),
-            "body_sha256": b64url(hashlib.sha256(canonical_json(signed)).digest()),
+            "body_sha256": b64url(hashlib.sha256(canonical).digest()),
         }
     ).decode()
 

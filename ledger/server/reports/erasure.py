@@ -15,13 +15,13 @@ from sqlalchemy import Engine
 
 from ledger.protocol.encoding import day_floor
 from ledger.protocol.public_ids import encode_id
+from ledger.rules.disclosures import DISCLOSURE_DAYS
 from ledger.server.appeals.attachments import delete_many
 from ledger.server.db.due_rows import work_off
 from ledger.server.db.engine import reading, writing
 from ledger.server.log.writer import Draft, EventDraft, append, open_head
 from ledger.server.lookups import queries as lookup_store
 from ledger.server.lookups.disclosures import forget_counts
-from ledger.server.records import queries as report_store
 from ledger.server.records.transaction import Context
 from ledger.server.reports import erasure_queries as store
 from ledger.server.settings import Settings
@@ -29,10 +29,6 @@ from ledger.tlog.entries import EventType, erasure_entry
 
 MAX_REPORTS = 200
 """Reports that one transaction erases at most, so that the log is never held for long."""
-
-
-DISCLOSURE_DAYS = 1095
-"""Three years, as long as the gravest report is listed."""
 
 MAX_DISCLOSURES = 1000
 """Records of lookups that one transaction deletes at most."""
@@ -97,9 +93,3 @@ def forget_disclosures(engine: Engine, now: datetime) -> int:
     with writing(engine) as connection:
         single = lookup_store.forget_disclosures(connection, before, MAX_DISCLOSURES)
     return single + forget_counts(engine, before, MAX_DISCLOSURES)
-
-
-def forget_answers(engine: Engine, before: datetime) -> None:
-    """Delete idempotency rows older than `before`."""
-    with writing(engine) as connection:
-        report_store.forget_answers(connection, before)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import orjson
 from sqlalchemy import Connection
@@ -24,7 +23,7 @@ from ledger.rules.case_machine import DECIDING_ROLES, Staff, check_group
 from ledger.rules.conduct import Conduct
 from ledger.rules.order_lines import replay, within_amount, within_days
 from ledger.server.appeals.filing import clean_text
-from ledger.server.appeals.transaction import changing, recall, remember, report_number
+from ledger.server.appeals.transaction import changing, report_number
 from ledger.server.db.due_rows import work_off
 from ledger.server.db.engine import reading, writing
 from ledger.server.platforms.members import Member
@@ -32,19 +31,16 @@ from ledger.server.records import appeal_effects as effects
 from ledger.server.records import case_queries as case_store
 from ledger.server.records import order_line_queries as store
 from ledger.server.records import queries as report_store
-from ledger.server.records.commands import Stored
-from ledger.server.records.idempotency import asked
+from ledger.server.records.idempotency import ResponseStore, StoredResponse, idempotent_request
 from ledger.server.records.order_line_queries import HeldRow
 from ledger.server.records.queries import ReportRow
 from ledger.server.records.rows import listing_values
 from ledger.server.records.transaction import Context, EntryBatch
 from ledger.server.records.views import report_view
+from ledger.server.reports.reports import ReportService
 from ledger.server.staff import audit
 from ledger.server.staff.enrolment import check_hands
 from ledger.tlog.entries import EventType, WithdrawalReason, release_entry
-
-if TYPE_CHECKING:
-    from ledger.server.runtime import Runtime
 
 MAX_EXPLANATIONS = 5
 """How often a reporter may word its reason anew."""
@@ -61,19 +57,21 @@ _HOURS_A_DAY = 24
 # --- the reporter -------------------------------------------------------------------------------------------------
 
 
-def explain(rt: Runtime, member: Member, report_id: str, text: str, idempotency_key: str) -> Stored:
+def explain(service: ReportService, member: Member, report_id: str, text: str, idempotency_key: str) -> StoredResponse:
     """Give the reason why a held report is about another order; a new one takes the place of the last, and of what was
     proposed because of it. The report, as its platform sees it.
 
     Raises NotFound, AppealInvalid (no text, or too often), ActionRefused (it is not held), IdempotencyMismatch,
     LogFrozen, DatabaseUnavailable.
     """
-    cleaned, number = clean_text(text), report_number(rt.context, report_id)
-    wanted = asked(rt, member, idempotency_key, {"report": report_id, "text": cleaned}, "explain")
-    with changing(rt.context) as batch:
-        known = recall(batch, wanted).answer
-        if known is not None:
-            return known
+    cleaned, number = clean_text(text), report_number(service.context, report_id)
+    content = {"report": report_id, "text": cleaned}
+    request = idempotent_request(service.keys.idempotency_key, member, idempotency_key, content, "explain")
+    with changing(service.context) as batch:
+        responses = ResponseStore(batch, [request])
+        stored = responses.recall(request)
+        if stored is not None:
+            return stored
         row, held = _load(batch, number)
         if row is None or row.platform != member.platform:
             raise NotFound("You have no report of this id.")
@@ -100,7 +98,7 @@ def explain(rt: Runtime, member: Member, report_id: str, text: str, idempotency_
             case=batch.cases.get(number),
             held=held,
         )
-        return remember(batch, wanted, number, 200, orjson.dumps(view).decode())
+        return responses.remember(request, number, 200, orjson.dumps(view).decode())
 
 
 # --- staff --------------------------------------------------------------------------------------------------------

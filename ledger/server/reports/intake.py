@@ -13,10 +13,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import orjson
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
 from ledger.errors import (
-    IdempotencyMismatch,
     LedgerError,
     LinkedReportInvalid,
     NotFound,
@@ -39,13 +38,11 @@ from ledger.rules.order_lines import (
     judge,
 )
 from ledger.rules.pictures import searchable
-from ledger.rules.policy.timeline import PolicySource
-from ledger.rules.policy.values import Policy
 from ledger.rules.reports import check_intake
 from ledger.server.appeals.case_service import report_gone
 from ledger.server.db.engine import writing
 from ledger.server.db.tables.appeals import CaseTag
-from ledger.server.db.tables.ledger import Idempotency, Listing, Report, ReportLink, Restitution, Subject
+from ledger.server.db.tables.ledger import Listing, Report, ReportLink, Restitution, Subject
 from ledger.server.db.tables.orders import HeldReport
 from ledger.server.db.tables.pictures import PictureHash
 from ledger.server.keys.epochs import read_epochs
@@ -59,40 +56,33 @@ from ledger.server.records import former_label_queries as former_labels
 from ledger.server.records import order_line_queries as line_store
 from ledger.server.records import queries as store
 from ledger.server.records.case_queries import StatementRow
-from ledger.server.records.commands import Command, RestituteReport, Stored, SubmitReport, WithdrawReport
+from ledger.server.records.commands import Command, RestituteReport, SubmitReport, WithdrawReport
+from ledger.server.records.idempotency import ResponseStore, StoredResponse
 from ledger.server.records.order_line_queries import HeldRow
 from ledger.server.records.order_lines import Lines, claim_of, refuse
-from ledger.server.records.queries import ReportRow, RestitutionRow, StoredAnswer
+from ledger.server.records.queries import ReportRow, RestitutionRow
 from ledger.server.records.rows import Answering, Turned, held_rows, listing_rows, report_row, subject_rows, turn
-from ledger.server.records.transaction import EntryBatch, fields_of
+from ledger.server.records.transaction import Context, EntryBatch, fields_of
 from ledger.server.records.views import accepted_json, report_view
 from ledger.tlog.entries import EventType, WithdrawalReason, report_entry, restitution_entry, statement_entry
 
-IDEMPOTENCY_HOURS = 24
-"""How long the answer to an idempotency key is remembered."""
-
 
 def apply(
+    context: Context,
+    keys: ServerKeys,
     commands: Sequence[Command],
     *,
-    engine: Engine,
-    keys: ServerKeys,
-    policies: PolicySource,
-    service: str,
-    environment: str,
-    clock: Callable[[], datetime],
-    new_salt: Callable[[], bytes],
     listed: Callable[[list[ListedTag]], object] = lambda _tags: None,
-) -> list[Stored | LedgerError]:
-    """Carry out `commands` in one transaction; one outcome each. Raises LogFrozen, DatabaseUnavailable for all.
+) -> list[StoredResponse | LedgerError]:
+    """Carry out `commands` in one transaction; return one outcome for each. Raises LogFrozen, PolicyUnreadable,
+    DatabaseUnavailable: then none was carried out.
 
-    `listed` is told the tags of new listings once they are committed, before anybody is told of a report.
-    The key epochs are read under the head's lock: a batch lies entirely before or entirely after a rotation's switch.
+    `listed` is called with the tags of new listings once they are committed, before any outcome is returned. The key
+    epochs are read under the head's lock: all of a batch is before a rotation's switch or all of it is after.
     """
-    with writing(engine) as connection:
-        head, now = open_head(connection, clock())
-        answering = Answering.of(read_epochs(connection))
-        batch = _Batch(connection, head, now, keys, answering, policies.at(now), service, new_salt, environment)
+    with writing(context.engine) as connection:
+        head, now = open_head(connection, context.now())
+        batch = _Batch(context, keys, connection, head, now)
         batch.load(commands)
         outcomes = [batch.decide(command) for command in commands]
         batch.finish()
@@ -101,32 +91,18 @@ def apply(
 
 
 class _Batch(EntryBatch):
-    """What the batch knows (loaded, then overlaid by its own decisions) and what it will write."""
+    """What the batch has read (overlaid by its own decisions) and what it will write."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        head: Head,
-        now: datetime,
-        keys: ServerKeys,
-        answering: Answering,
-        policy: Policy,
-        service: str,
-        new_salt: Callable[[], bytes],
-        environment: str,
-    ) -> None:
-        super().__init__(connection, head, now, policy, service, new_salt, report_gone, environment)
+    def __init__(self, context: Context, keys: ServerKeys, connection: Connection, head: Head, now: datetime) -> None:
+        super().__init__(context, connection, head, now, report_gone)
         self._keys = keys
-        self._answering = answering
-        self._outdated_keys: list[tuple[str, str]] = []
+        self._answering = Answering.of(read_epochs(connection))
 
     # --- loading ---------------------------------------------------------------------------------------------
 
     def load(self, commands: Sequence[Command]) -> None:
         connection = self.connection
-        self._answers: dict[tuple[str, str], StoredAnswer] = store.stored_answers(
-            connection, [(command.asked.platform, command.asked.key) for command in commands]
-        )
+        self._responses = ResponseStore(self, [command.request for command in commands])
         submits = [command for command in commands if isinstance(command, SubmitReport)]
         reversing = [command.report_id for command in commands if isinstance(command, WithdrawReport)]
         reversing += [command.replaces for command in submits if command.replaces is not None]
@@ -138,7 +114,7 @@ class _Batch(EntryBatch):
         for listed in store.listed_reports(connection, tags):
             self._listed.setdefault(bytes(listed.tag), []).append(listed)
         self._tags = store.tags_of(connection, links) if links else {}
-        orders = [(command.asked.control_group, command.body.order_ref) for command in submits]
+        orders = [(command.request.control_group, command.body.order_ref) for command in submits]
         orders += [(row.control_group, row.order_ref) for row in self.reports.values()]
         self._lines = Lines(connection)
         self._lines.load(orders, tags)
@@ -146,16 +122,11 @@ class _Batch(EntryBatch):
 
     # --- deciding --------------------------------------------------------------------------------------------
 
-    def decide(self, command: Command) -> Stored | LedgerError:
-        asked = command.asked
-        answer = self._answers.get((asked.platform, asked.key))
-        if answer is not None:
-            if answer.created_at > self.now - timedelta(hours=IDEMPOTENCY_HOURS):
-                if bytes(answer.request_mac) != asked.request_mac:
-                    return IdempotencyMismatch("This idempotency key was used for a different request.")
-                return Stored(answer.status, answer.body, replayed=True)
-            self._outdated_keys.append((asked.platform, asked.key))
+    def decide(self, command: Command) -> StoredResponse | LedgerError:
         try:
+            stored = self._responses.recall(command.request)
+            if stored is not None:
+                return stored
             if isinstance(command, SubmitReport):
                 status, report_id, body = 201, *self._submit(command)
             elif isinstance(command, WithdrawReport):
@@ -164,25 +135,14 @@ class _Batch(EntryBatch):
                 status, report_id, body = 200, *self._restitute(command)
         except LedgerError as error:
             return error
-        self._answers[(asked.platform, asked.key)] = StoredAnswer(asked.request_mac, status, body, self.now)
-        self.add(
-            Idempotency,
-            platform=asked.platform,
-            key=asked.key,
-            request_mac=asked.request_mac,
-            report_id=report_id,
-            status=status,
-            body=body,
-            created_at=self.now,
-        )
-        return Stored(status, body, replayed=False)
+        return self._responses.remember(command.request, report_id, status, body)
 
     def _submit(self, command: SubmitReport) -> tuple[int, str]:
-        body, asked = command.body, command.asked
+        body, request = command.body, command.request
         if command.policy != self.policy.version:  # another one came into effect while the report waited
             command = replace(command, intake=check_intake(body, command.profile, self.policy, self.now))
         turned = turn(self._keys, self._answering, command)
-        order = (asked.control_group, body.order_ref)
+        order = (request.control_group, body.order_ref)
         replaced = self._replaced(command)
         verdict = judge(
             self._lines.line(order),
@@ -191,7 +151,7 @@ class _Batch(EntryBatch):
             report_id=command.replaces,
             claim=claim_of(command),
             contested=self._lines.contested(
-                asked.control_group, [subject.tag for subject in command.subjects], day_floor(self.now)
+                request.control_group, [subject.tag for subject in command.subjects], day_floor(self.now)
             ),
         )
         if isinstance(verdict, Refused):
@@ -214,13 +174,13 @@ class _Batch(EntryBatch):
             EventType.REPORT,
             report_entry(
                 report_id=self.public(report_id),
-                platform=asked.platform,
-                control_group=asked.control_group,
+                platform=request.platform,
+                control_group=request.control_group,
                 recorded_at=self.now,
                 effective_from=from_hour(row.effective_hour),
                 expires_at=from_day(row.expires_day),
                 policy_version=self.policy.version,
-                body=command.signed,
+                body=command.canonical,
                 signature=command.signature,
                 held_for=None if held is None else encode_id("ap", held.like.case_id, self.service),
             ),
@@ -239,7 +199,9 @@ class _Batch(EntryBatch):
             self.dependants.setdefault(link, []).append(row)
         for place, pdq in enumerate(searchable(body.conduct, body.evidence)):
             self.add(PictureHash, id=picture_id(report_id, place), report_id=report_id, pdq=pdq)
-        accepted = accepted_json(row, self.service, self.policy, self.now, signed=command.signed, held=held is not None)
+        accepted = accepted_json(
+            row, self.service, self.policy, self.now, canonical=command.canonical, held=held is not None
+        )
         return report_id, accepted
 
     def _keep(self, row: ReportRow, bound: Bound, turned: Sequence[Turned]) -> None:
@@ -318,7 +280,7 @@ class _Batch(EntryBatch):
         if command.replaces is None:
             return None
         row = self.reports.get(command.replaces)
-        if row is None or row.platform != command.asked.platform:
+        if row is None or row.platform != command.request.platform:
             raise ReplacementInvalid("`replaces` names no report of yours.")
         if row.id in self.replaced_by:
             raise ReplacementInvalid("The report that `replaces` names was replaced before.")
@@ -330,7 +292,7 @@ class _Batch(EntryBatch):
         hour = hour_floor(self.now)
         for link in command.links:
             row = self.reports.get(link)
-            if row is None or row.platform != command.asked.platform or not row.live or link == command.replaces:
+            if row is None or row.platform != command.request.platform or not row.live or link == command.replaces:
                 raise LinkedReportInvalid("A `report_id` of a linked account names no report of yours that stays live.")
             verdict = judge(self._lines.line((row.control_group, row.order_ref)), Act.LINK, self.now, report_id=link)
             if isinstance(verdict, Refused):
@@ -345,7 +307,7 @@ class _Batch(EntryBatch):
     def _act_of(self, command: SubmitReport) -> int | None:
         return act_to_join(
             [listed for subject in command.subjects for listed in self._listed.get(subject.tag, ())],
-            control_group=command.asked.control_group,
+            control_group=command.request.control_group,
             amount_minor=command.body.amount_minor,
             currency=command.body.currency,
             act_day=command.intake.act_day,
@@ -354,7 +316,7 @@ class _Batch(EntryBatch):
         )
 
     def _withdraw(self, command: WithdrawReport) -> tuple[int, str]:
-        row = self._own(command.report_id, command.asked.platform)
+        row = self._own(command.report_id, command.request.platform)
         duplicate = command.reason is WithdrawalReason.DUPLICATE and self._is_duplicate(row)
         line = self._lines.line((row.control_group, row.order_ref))
         verdict = judge(line, Act.WITHDRAW, self.now, report_id=row.id, duplicate=duplicate)
@@ -375,7 +337,7 @@ class _Batch(EntryBatch):
         self._tags.pop(row.id, None)
 
     def _restitute(self, command: RestituteReport) -> tuple[int, str]:
-        row = self._own(command.report_id, command.asked.platform)
+        row = self._own(command.report_id, command.request.platform)
         line = self._lines.line((row.control_group, row.order_ref))
         verdict = judge(line, Act.RESTITUTE, self.now, report_id=row.id)
         if isinstance(verdict, Refused):
@@ -418,12 +380,6 @@ class _Batch(EntryBatch):
             former_label=report_id in former_labels.among(self.connection, [report_id]),
         )
         return orjson.dumps(view).decode()
-
-    # --- writing ---------------------------------------------------------------------------------------------
-
-    def finish(self) -> None:
-        store.drop_answers(self.connection, self._outdated_keys)
-        super().finish()
 
     def listed_tags(self) -> list[ListedTag]:
         """The tags of what was listed, once it is written."""

@@ -12,13 +12,10 @@ from typing import Any, NamedTuple, cast
 from sqlalchemy import ColumnElement, Connection, delete, func, literal, select, update
 from sqlalchemy.types import LargeBinary
 
-from ledger.server.db.bulk import upsert
+from ledger.server.db.bulk import chunks, upsert
+from ledger.server.db.index_walks import last_report
 from ledger.server.db.tables.appeals import CaseTag
 from ledger.server.db.tables.ledger import Listing, Report, Reversal, Subject
-from ledger.server.rotation import queries as rotation
-
-_CHUNK = 500
-"""Values in one IN list."""
 
 
 class SubjectRow(NamedTuple):
@@ -41,7 +38,7 @@ class ReportName(NamedTuple):
 
 def window(connection: Connection, after: int, rows: int) -> int | None:
     """The last report id of the next `rows` subjects beyond report `after`; None at the end."""
-    return rotation.window(connection, Subject, after, rows)
+    return last_report(connection, Subject.report_id, after, rows)
 
 
 def malformed_reports(connection: Connection, after: int, last: int) -> list[int]:
@@ -54,7 +51,7 @@ def malformed_reports(connection: Connection, after: int, last: int) -> list[int
 def names(connection: Connection, ids: Iterable[int]) -> list[ReportName]:
     """The reports `ids` with their platforms, by id."""
     found: list[ReportName] = []
-    for some in _chunks(ids):
+    for some in chunks(ids):
         rows = connection.execute(select(Report.id, Report.platform, Report.recorded_at).where(Report.id.in_(some)))
         found.extend(ReportName(*row) for row in rows)
     return sorted(found)
@@ -75,7 +72,7 @@ def subjects_of(connection: Connection, ids: Iterable[int]) -> list[SubjectRow]:
     """All subjects of the reports `ids`, under all epochs, in order."""
     found: list[SubjectRow] = []
     columns = (Subject.report_id, Subject.slot, Subject.epoch, Subject.kind, Subject.element)
-    for some in _chunks(ids):
+    for some in chunks(ids):
         found.extend(
             cast("Sequence[SubjectRow]", connection.execute(select(*columns).where(Subject.report_id.in_(some))).all())
         )
@@ -106,9 +103,3 @@ def respell(connection: Connection, row: SubjectRow, element: bytes, tag: bytes)
 def _bit_255() -> ColumnElement[bool]:
     last = func.substr(Subject.element, 32, 1, type_=LargeBinary)
     return last >= literal(b"\x80", LargeBinary)
-
-
-def _chunks(values: Iterable[Any]) -> Iterable[list[Any]]:
-    unique = list(dict.fromkeys(values))
-    for start in range(0, len(unique), _CHUNK):
-        yield unique[start : start + _CHUNK]

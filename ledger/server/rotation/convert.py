@@ -17,7 +17,8 @@ from ledger.errors import ConfigurationError, RotationRefused
 from ledger.protocol.voprf import public_key
 from ledger.rules.webhooks import Source, WebhookType
 from ledger.server.keys.epochs import EpochRow
-from ledger.server.keys.files import load_oprf, logged_keys, oprf_path
+from ledger.server.keys.files import load_oprf, oprf_path
+from ledger.server.log.logged_keys import logged_keys
 from ledger.server.settings import Settings
 from ledger.server.webhooks.emit import emit_all
 from ledger.tlog.key_rotation import RotationKeys, rotation_factor

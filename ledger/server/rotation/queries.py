@@ -6,7 +6,7 @@ no transaction is long and a run that was killed goes on from the data alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from sqlalchemy import (
@@ -22,7 +22,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import aliased
 
-from ledger.server.db.bulk import table_of, upsert
+from ledger.server.db.bulk import chunks, table_of, upsert
+from ledger.server.db.index_walks import by_index, by_table
 from ledger.server.db.tables.appeals import CaseTag
 from ledger.server.db.tables.ledger import Listing, LookupTag, OprfUse, Snapshot, Subject
 from ledger.server.lookups.disclosure_queries import move_counts
@@ -32,17 +33,6 @@ START: Place = (-1, -1)
 """Before every place."""
 
 Model = type[Subject] | type[Listing] | type[CaseTag]
-
-_PLANS = ("seqscan", "bitmapscan", "nestloop", "hashjoin", "mergejoin", "sort")
-# Most queries here are about a small piece of large tables that change under them faster than their statistics: left to
-# itself, PostgreSQL takes a table for small and reads all of it for each piece.
-_BY_INDEX, _WHOLE = (
-    text("SELECT " + ", ".join([f"set_config('enable_{plan}', '{plan in used}', true)" for plan in _PLANS]))
-    for used in (("nestloop",), ("seqscan", "hashjoin", "sort"))
-)
-
-_CHUNK = 500
-"""Values in one IN list."""
 
 
 class SubjectRow(NamedTuple):
@@ -82,12 +72,6 @@ class Missing(NamedTuple):
 
     subjects: int
     listings: int
-
-
-def by_index(connection: Connection) -> None:
-    """From here to the end of the transaction, walk indexes. (SQLite's planner needs no telling.)"""
-    if connection.dialect.name == "postgresql":
-        connection.execute(_BY_INDEX)
 
 
 def count_rows(connection: Connection, model: Model, epoch: int, after: Place = START) -> int:
@@ -146,8 +130,7 @@ def _pairs(old: int, new: int) -> tuple[Any, Any]:
 
 def missing(connection: Connection, old: int, new: int) -> Missing:
     """How many subjects and listings under epoch `old` have no row under `new`. Reads both tables once."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(_WHOLE)
+    by_table(connection)
     models: tuple[Model, ...] = (Subject, Listing)
     counts = []
     for model in models:
@@ -230,7 +213,7 @@ def _fill_case_tags(connection: Connection, old: int, new: int, rows: Sequence[F
     """Whoever appealed finds their case under the new tags too, also when its report is listed no more."""
     tags = {(row.report_id, row.slot): row.tag for row in rows}
     fresh = upsert(connection, CaseTag).on_conflict_do_nothing()
-    for some in _chunks({row.report_id for row in rows}):
+    for some in chunks({row.report_id for row in rows}):
         found = connection.execute(
             select(CaseTag.report_id, CaseTag.slot).where(CaseTag.report_id.in_(some), CaseTag.epoch == old)
         )
@@ -252,14 +235,6 @@ def _array(values: Sequence[int | bytes]) -> str:
 # --- the end of an epoch ------------------------------------------------------------------------------------
 
 
-def window(connection: Connection, model: Model, after: int, reports: int) -> int | None:
-    """The last of the next `reports` rows' report ids of `model` beyond report `after`; None at the end."""
-    by_index(connection)
-    ids = select(model.report_id).where(model.report_id > after).order_by(model.report_id).limit(reports).subquery()
-    last: int | None = connection.execute(select(func.max(ids.c.report_id))).scalar_one()
-    return last
-
-
 def tag_pairs(connection: Connection, old: int, new: int, after: int, last: int) -> list[tuple[bytes, bytes]]:
     """(old tag, new tag) of the listings of reports `after` < id <= `last`."""
     other = aliased(Listing)
@@ -274,7 +249,7 @@ def tag_pairs(connection: Connection, old: int, new: int, after: int, last: int)
 
 def move_lookups(connection: Connection, tags: Mapping[bytes, bytes]) -> None:
     """Records of lookups (old tag -> new tag) go on under the new tag, so that people can still see who asked."""
-    for some in _chunks(tags):
+    for some in chunks(tags):
         found = connection.execute(select(LookupTag.tag, LookupTag.lookup_id).where(LookupTag.tag.in_(some))).all()
         if found:
             rows = [{"tag": tags[bytes(tag)], "lookup_id": lookup_id} for tag, lookup_id in found]
@@ -304,9 +279,3 @@ def oprf_uses(connection: Connection) -> dict[str, int]:
     """Elements evaluated so far, by platform."""
     rows = connection.execute(select(OprfUse.platform, func.sum(OprfUse.elements)).group_by(OprfUse.platform))
     return {platform: int(elements) for platform, elements in rows}
-
-
-def _chunks(values: Iterable[Any]) -> Iterator[list[Any]]:
-    unique = list(values)
-    for start in range(0, len(unique), _CHUNK):
-        yield unique[start : start + _CHUNK]

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine
 from ledger.errors import RotationRefused
 from ledger.protocol.tags import tag
 from ledger.server.db.engine import reading, writing
+from ledger.server.db.index_walks import last_report
 from ledger.server.db.tables.appeals import CaseTag
 from ledger.server.db.tables.ledger import Listing, Subject
 from ledger.server.keys.epochs import EpochRow, change_epoch, current_of, only, read_epochs
@@ -186,7 +187,7 @@ def _destroy(
         while True:
             progress(Stage.DESTROY, done, max(done, total) + 3)
             with reading(engine) as connection:
-                last = store.window(connection, model, after, WINDOW)
+                last = last_report(connection, model.report_id, after, WINDOW)
                 found = last is not None and store.any_in(connection, model, old.epoch, after, last)
             if last is None:
                 break

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine
 
@@ -39,16 +38,13 @@ from ledger.tlog.entries import parse_canonical
 from ledger.tlog.merkle import HASH_BYTES, inclusion_proof
 from ledger.tlog.proof import TlogProof, format_proof
 
-if TYPE_CHECKING:
-    from ledger.server.runtime import Runtime
-
 REFRESH_SECONDS = 1.0
 
 PATIENCE_SECONDS = 30.0
 """How long looking may fail or hang before the process says so. Mapping a large snapshot takes seconds."""
 
 PATHS_BITS = 14
-"""Up to so many bits of prefix the paths are laid out beforehand, which takes 7 MiB at most."""
+"""Merkle paths are computed beforehand for snapshots of at most this many prefix bits (7 MiB)."""
 
 _PREFIX = re.compile(r"[0-9a-f]{8}\Z")
 
@@ -56,8 +52,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Shelved:
-    """A snapshot on the shelf. `name` is its version in addresses, `latest` the JSON that describes and proves it."""
+class ServedSnapshot:
+    """A snapshot that is served. `name` is its version in addresses, `latest` the JSON that describes and proves it."""
 
     name: str
     manifest: Manifest
@@ -94,21 +90,29 @@ class Shelved:
         return b"".join((bucket, path or bucket_path(self.tree, manifest.bits, prefix)))
 
 
-class Shelf:
-    """See the module. Reading takes no lock."""
+class SnapshotServer:
+    """Serves the published snapshots from memory (see the module docstring). Reading takes no lock."""
 
-    def __init__(self, settings: Settings, engine: Engine, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        now: Callable[[], datetime],
+        on_bucket: Callable[[str, bytes, int, int], object] = lambda *_: None,
+    ) -> None:
+        """`on_bucket` is called with (platform, version, prefix, bits) for each bucket that a platform fetches."""
         self._settings = settings
         self._engine = engine
         self._now = now
-        self._served: dict[str, Shelved] = {}
+        self._on_bucket = on_bucket
+        self._served: dict[str, ServedSnapshot] = {}
         self._missing: set[bytes] = set()
-        # While a refresh fails, what is on the shelf goes on being served.
+        # While a refresh fails, the snapshots of the last one are still served.
         self.worker = Worker(
             "shelf", lambda: self.refresh(), seconds=REFRESH_SECONDS, patience_seconds=PATIENCE_SECONDS
         )
 
-    def start(self) -> Shelf:
+    def start(self) -> SnapshotServer:
         """Look for snapshots from now on, in the background. Returns at once."""
         self.worker.start()
         return self
@@ -121,38 +125,49 @@ class Shelf:
         """Whether the thread looks for new snapshots, and does not hang."""
         return self.worker.progress().state not in ("stopped", "stuck")
 
-    def latest(self) -> Shelved:
+    def latest(self) -> ServedSnapshot:
         """The newest snapshot. Raises SnapshotUnknown while there is none that is not past its end."""
         for served in self._served.values():
             if self._now() < served.manifest.not_after:
                 return served
         raise SnapshotUnknown("There is no snapshot yet.")
 
-    def find(self, version: str) -> Shelved:
+    def find(self, version: str) -> ServedSnapshot:
         """The snapshot of this name. Raises SnapshotUnknown for one that is unknown, superseded or past its end."""
         served = self._served.get(version)
         if served is None or self._now() >= served.manifest.not_after:
             raise SnapshotUnknown("This snapshot is not served any more. Fetch the latest.")
         return served
 
-    def seconds_left(self, one: Shelved) -> int:
+    def fetch_bucket(self, member: Member, version: str, prefix: str) -> tuple[ServedSnapshot, bytes]:
+        """Return the snapshot of this version, and its bucket `prefix` (8 lower-case hexadecimal digits) with the
+        bucket's Merkle path. The fetch is counted, not recorded. Raises SnapshotUnknown."""
+        snapshot = self.find(version)
+        if not _PREFIX.match(prefix):
+            raise SnapshotUnknown("A bucket's number has 8 hexadecimal digits.")
+        number = int(prefix, 16)
+        body = snapshot.bucket(number)
+        self._on_bucket(member.platform, snapshot.manifest.version, number, snapshot.manifest.bits)
+        return snapshot, body
+
+    def seconds_left(self, snapshot: ServedSnapshot) -> int:
         """Whole seconds until its end; 0 when that is past."""
-        return max(0, int((one.manifest.not_after - self._now()).total_seconds()))
+        return max(0, int((snapshot.manifest.not_after - self._now()).total_seconds()))
 
     def refresh(self) -> None:
         """Take over what is published now. Raises DatabaseUnavailable; then everything stays as it is."""
-        found: dict[str, Shelved] = {}
+        snapshots: dict[str, ServedSnapshot] = {}
         with reading(self._engine) as connection:
             checkpoint = log_store.latest_checkpoint(connection)
             for row in store.published(connection):
-                if len(found) == self._settings.snapshots_kept:
+                if len(snapshots) == self._settings.snapshots_kept:
                     break
-                served = self._served.get(b64url(row.version)) or self._put_up(connection, row, checkpoint)
+                served = self._served.get(b64url(row.version)) or self._open(connection, row, checkpoint)
                 if served is not None and row.not_after > self._now():
-                    found[served.name] = served
-        self._served = found
+                    snapshots[served.name] = served
+        self._served = snapshots
 
-    def _put_up(self, connection: Connection, row: SnapshotRow, checkpoint: Published | None) -> Shelved | None:
+    def _open(self, connection: Connection, row: SnapshotRow, checkpoint: Published | None) -> ServedSnapshot | None:
         """The snapshot of `row`, or None as long as no checkpoint covers it or its files are not here."""
         index = row.entry_index
         if checkpoint is None or index is None or checkpoint.size <= index or row.manifest is None:
@@ -183,21 +198,7 @@ class Shelf:
             "proof": format_proof(TlogProof(index, tuple(hashes), checkpoint.note)),
             "policy_toml": policy_text,
         }
-        return Shelved(b64url(row.version), manifest, json.dumps(answer).encode(), folder, buckets, tree, paths)
-
-
-def fetch_bucket(rt: Runtime, member: Member, version: str, prefix: str) -> tuple[Shelved, bytes]:
-    """The snapshot of this version, and bucket `prefix` (8 lower-case hexadecimal digits) with its Merkle path.
-
-    That `member` fetched it is counted, not recorded. Raises SnapshotUnknown.
-    """
-    one = rt.shelf.find(version)
-    if not _PREFIX.match(prefix):
-        raise SnapshotUnknown("A bucket's number has 8 hexadecimal digits.")
-    number = int(prefix, 16)
-    body = one.bucket(number)
-    rt.watch.bucket(member.platform, one.manifest.version, number, one.manifest.bits)
-    return one, body
+        return ServedSnapshot(b64url(row.version), manifest, json.dumps(answer).encode(), folder, buckets, tree, paths)
 
 
 def _all_paths(tree: bytes, bits: int) -> bytes:
@@ -211,6 +212,6 @@ def _map(path: Path, size: int) -> memoryview:
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-def _check_size(found: int, wanted: int) -> None:
-    if found != wanted:
+def _check_size(size: int, expected: int) -> None:
+    if size != expected:
         raise OSError("a file of this snapshot has another size than its manifest says")

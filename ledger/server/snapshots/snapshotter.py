@@ -19,7 +19,8 @@ from sqlalchemy import Engine
 from ledger.errors import Unavailable
 from ledger.protocol.encoding import b64url
 from ledger.server.db.engine import reading
-from ledger.server.keys.files import check_log_key, load_log_key
+from ledger.server.keys.files import load_log_key
+from ledger.server.log.logged_keys import check_log_key
 from ledger.server.process.child import main, orphaned, tell
 from ledger.server.settings import Settings
 from ledger.server.snapshots.builder import builder_engine, publish_due

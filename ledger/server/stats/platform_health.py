@@ -26,7 +26,6 @@ from ledger.server.oprf.budgets import GrantRow, open_grants
 from ledger.server.platforms import group_weights, members
 from ledger.server.platforms import queries as member_store
 from ledger.server.platforms.queries import KeyRow, PlatformRow
-from ledger.server.records import case_queries as appeal_store
 from ledger.server.settings import Settings
 from ledger.server.staff.accounts import StaffMember
 from ledger.server.staff.audit import record
@@ -244,7 +243,7 @@ def _read(connection: Connection, policy: Policy, settings: Settings, now: datet
     keys = member_store.read_keys(connection)
     reports = store.report_figures(connection, now - timedelta(days=30), now - timedelta(days=90))
     outcomes = store.outcomes_by_platform(connection, since)
-    groups = appeal_store.outcome_counts(connection, since)
+    groups = member_store.outcome_counts(connection, since)
     answers = question_answers(store.question_events(connection, since))
     lookups = store.lookups_by_day(connection, today - LOOKUP_DAYS + 1)
     elements = store.elements_of_day(connection, today)

@@ -20,8 +20,7 @@ from ledger.rules.policy.values import Policy
 from ledger.rules.standing import Event, Tier, fold, merge
 from ledger.server.db.engine import reading, snapshot_reading, writing
 from ledger.server.keys.epochs import current_of, read_epochs
-from ledger.server.lookups.lookups import listing_event
-from ledger.server.lookups.queries import ListingRow
+from ledger.server.lookups.queries import ListingRow, listing_event
 from ledger.server.platforms.group_weights import weights_at
 from ledger.server.stats import queries as store
 

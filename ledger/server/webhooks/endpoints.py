@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,11 +23,12 @@ from ledger.rules.webhooks import (
     message_body,
     parse_types,
 )
+from ledger.server.context import Context
 from ledger.server.db.engine import reading, writing
 from ledger.server.keys.sealing import NONCE_BYTES, seal
 from ledger.server.platforms import queries as member_store
 from ledger.server.platforms.members import Member
-from ledger.server.runtime import Runtime
+from ledger.server.settings import Settings
 from ledger.server.webhooks import queries as store
 from ledger.server.webhooks.attempt import Resolve, checked_addresses, resolve
 from ledger.server.webhooks.queries import DeliveryRow, EndpointRow
@@ -41,8 +42,18 @@ OVERLAP_HOURS = 24
 SECRET_BYTES = 32
 
 
+@dataclass(frozen=True, slots=True)
+class Webhooks:
+    """What endpoints need beside the context: settings (whether private addresses are allowed), and the key that seals
+    their secrets."""
+
+    context: Context
+    settings: Settings
+    sealing_key: bytes
+
+
 def create(
-    rt: Runtime, member: Member, url: str, events: Iterable[str], *, resolve: Resolve = resolve
+    webhooks: Webhooks, member: Member, url: str, events: Iterable[str], *, resolve: Resolve = resolve
 ) -> dict[str, Any]:
     """Register an endpoint; the view of it with its `secret`, which is never shown again.
 
@@ -50,13 +61,13 @@ def create(
     `MAX_ENDPOINTS` already.
     """
     types = parse_types(events)
-    private = rt.settings.webhook_allow_private
+    private = webhooks.settings.webhook_allow_private
     target = parse_url(url, allow_private=private)
     if not private:
         checked_addresses(target, private, resolve)
     secret = secrets.token_bytes(SECRET_BYTES)
-    now = rt.now()
-    with writing(rt.engine) as connection:
+    now = webhooks.context.now()
+    with writing(webhooks.context.engine) as connection:
         member_store.lock_platform(connection, member.platform)  # so that two at once do not both find room
         if len(store.read_endpoints(connection, member.platform)) >= MAX_ENDPOINTS:
             raise WebhookInvalid(f"A platform has at most {MAX_ENDPOINTS} endpoints. Delete one first.")
@@ -68,69 +79,69 @@ def create(
             events=" ".join(types),
             status=store.ACTIVE,
             disabled_reason=None,
-            secret=_sealed(rt, endpoint_id, secret),
+            secret=_sealed(webhooks, endpoint_id, secret),
             previous_secret=None,
             previous_until=None,
             created_at=now,
         )
         store.insert_endpoint(connection, row)
-    return {**_view(rt, row), "secret": format_secret(secret)}
+    return {**_view(webhooks, row), "secret": format_secret(secret)}
 
 
-def list_all(rt: Runtime, member: Member) -> dict[str, Any]:
+def list_all(webhooks: Webhooks, member: Member) -> dict[str, Any]:
     """{data}: the platform's endpoints, oldest first. There are few, so this is no page."""
-    with reading(rt.engine) as connection:
-        return {"data": [_view(rt, row) for row in store.read_endpoints(connection, member.platform)]}
+    with reading(webhooks.context.engine) as connection:
+        return {"data": [_view(webhooks, row) for row in store.read_endpoints(connection, member.platform)]}
 
 
-def get(rt: Runtime, member: Member, endpoint: str) -> dict[str, Any]:
+def get(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, Any]:
     """One endpoint. Raises NotFound."""
-    with reading(rt.engine) as connection:
-        return _view(rt, _read(rt, connection, member, endpoint))
+    with reading(webhooks.context.engine) as connection:
+        return _view(webhooks, _read(webhooks, connection, member, endpoint))
 
 
-def delete(rt: Runtime, member: Member, endpoint: str) -> None:
+def delete(webhooks: Webhooks, member: Member, endpoint: str) -> None:
     """The endpoint goes with all its deliveries; what is in the air right now may still arrive. Raises NotFound."""
-    with writing(rt.engine) as connection:
-        store.delete_endpoint(connection, _lock(rt, connection, member, endpoint).id)
+    with writing(webhooks.context.engine) as connection:
+        store.delete_endpoint(connection, _lock(webhooks, connection, member, endpoint).id)
 
 
-def rotate(rt: Runtime, member: Member, endpoint: str) -> dict[str, Any]:
+def rotate(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, Any]:
     """A new secret, shown once. The one before signs too for `OVERLAP_HOURS`; one before that no more at once.
 
     Raises NotFound.
     """
-    secret, until = secrets.token_bytes(SECRET_BYTES), rt.now() + timedelta(hours=OVERLAP_HOURS)
-    with writing(rt.engine) as connection:
-        row = _lock(rt, connection, member, endpoint)
-        sealed = _sealed(rt, row.id, secret)
+    secret, until = secrets.token_bytes(SECRET_BYTES), webhooks.context.now() + timedelta(hours=OVERLAP_HOURS)
+    with writing(webhooks.context.engine) as connection:
+        row = _lock(webhooks, connection, member, endpoint)
+        sealed = _sealed(webhooks, row.id, secret)
         store.set_secrets(connection, row.id, secret=sealed, previous=row.secret, until=until)
     return {
-        **_view(rt, replace(row, previous_secret=row.secret, previous_until=until)),
+        **_view(webhooks, replace(row, previous_secret=row.secret, previous_until=until)),
         "secret": format_secret(secret),
     }
 
 
-def enable(rt: Runtime, member: Member, endpoint: str) -> dict[str, Any]:
+def enable(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, Any]:
     """Make a disabled endpoint active again. What was cancelled stays so; it can be replayed. Raises NotFound."""
-    with writing(rt.engine) as connection:
-        row = _lock(rt, connection, member, endpoint)
+    with writing(webhooks.context.engine) as connection:
+        row = _lock(webhooks, connection, member, endpoint)
         store.set_status(connection, row.id, store.ACTIVE, None)
-    return _view(rt, replace(row, status=store.ACTIVE, disabled_reason=None))
+    return _view(webhooks, replace(row, status=store.ACTIVE, disabled_reason=None))
 
 
-def send_test(rt: Runtime, member: Member, endpoint: str) -> dict[str, Any]:
+def send_test(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, Any]:
     """Send a `webhook.test`; its delivery. While one waits, that one is answered: asking often sends nothing more.
 
     Raises NotFound, WebhookInvalid for a disabled endpoint.
     """
-    now = rt.now()
-    with writing(rt.engine) as connection:
-        row = _active(_lock(rt, connection, member, endpoint))
+    now = webhooks.context.now()
+    with writing(webhooks.context.engine) as connection:
+        row = _active(_lock(webhooks, connection, member, endpoint))
         delivery = store.pending_of_type(connection, row.id, WebhookType.TEST)
         if delivery is None:
-            source = Source(rt.settings.service, rt.settings.environment)
-            body = message_body(WebhookType.TEST, Recipient.MEMBER, source, now, {"webhook": _public(rt, row)})
+            source = Source(webhooks.context.service, webhooks.context.environment)
+            body = message_body(WebhookType.TEST, Recipient.MEMBER, source, now, {"webhook": _public(webhooks, row)})
             message_id = store.insert_message(
                 connection,
                 platform=row.platform,
@@ -141,55 +152,57 @@ def send_test(rt: Runtime, member: Member, endpoint: str) -> dict[str, Any]:
             )
             delivery = store.read_delivery(connection, row.id, message_id)
             assert delivery is not None
-    return _delivery(rt, delivery)
+    return _delivery(webhooks, delivery)
 
 
-def deliveries(rt: Runtime, member: Member, endpoint: str, limit: int, starting_after: str | None) -> dict[str, Any]:
+def deliveries(
+    webhooks: Webhooks, member: Member, endpoint: str, limit: int, starting_after: str | None
+) -> dict[str, Any]:
     """{data, has_more}: deliveries of the last 30 days, newest messages first. Raises NotFound, InvalidRequest."""
-    before_id = None if starting_after is None else decode_id("wm", starting_after, rt.settings.service)
-    with reading(rt.engine) as connection:
-        row = _read(rt, connection, member, endpoint)
+    before_id = None if starting_after is None else decode_id("wm", starting_after, webhooks.context.service)
+    with reading(webhooks.context.engine) as connection:
+        row = _read(webhooks, connection, member, endpoint)
         rows = store.page(connection, row.id, limit=limit + 1, before_id=before_id)
-    return {"data": [_delivery(rt, one) for one in rows[:limit]], "has_more": len(rows) > limit}
+    return {"data": [_delivery(webhooks, one) for one in rows[:limit]], "has_more": len(rows) > limit}
 
 
-def replay(rt: Runtime, member: Member, endpoint: str, message: str) -> dict[str, Any]:
+def replay(webhooks: Webhooks, member: Member, endpoint: str, message: str) -> dict[str, Any]:
     """Send a message again now, whatever became of it, under the same id; its delivery.
 
     Raises NotFound, WebhookInvalid for a disabled endpoint.
     """
-    message_id = _number(rt, "wm", message)
-    with writing(rt.engine) as connection:
-        row = _lock(rt, connection, member, endpoint)
+    message_id = _number(webhooks, "wm", message)
+    with writing(webhooks.context.engine) as connection:
+        row = _lock(webhooks, connection, member, endpoint)
         if store.read_delivery(connection, row.id, message_id) is None:
             raise NotFound("There is no such delivery.")
         _active(row)
-        store.restart_delivery(connection, row.id, message_id, rt.now())
+        store.restart_delivery(connection, row.id, message_id, webhooks.context.now())
         delivery = store.read_delivery(connection, row.id, message_id)
         assert delivery is not None
-    return _delivery(rt, delivery)
+    return _delivery(webhooks, delivery)
 
 
 # --- inside ---------------------------------------------------------------------------------------------------------
 
 
-def _number(rt: Runtime, prefix: Any, text: str) -> int:
+def _number(webhooks: Webhooks, prefix: Any, text: str) -> int:
     try:
-        return decode_id(prefix, text, rt.settings.service)
+        return decode_id(prefix, text, webhooks.context.service)
     except InvalidRequest as error:
         raise NotFound("There is nothing of this id.") from error
 
 
-def _read(rt: Runtime, connection: Connection, member: Member, endpoint: str) -> EndpointRow:
-    number = _number(rt, "we", endpoint)
+def _read(webhooks: Webhooks, connection: Connection, member: Member, endpoint: str) -> EndpointRow:
+    number = _number(webhooks, "we", endpoint)
     for row in store.read_endpoints(connection, member.platform):
         if row.id == number:
             return row
     raise NotFound("There is no such webhook endpoint.")
 
 
-def _lock(rt: Runtime, connection: Connection, member: Member, endpoint: str) -> EndpointRow:
-    row = store.lock_endpoint(connection, member.platform, _number(rt, "we", endpoint))
+def _lock(webhooks: Webhooks, connection: Connection, member: Member, endpoint: str) -> EndpointRow:
+    row = store.lock_endpoint(connection, member.platform, _number(webhooks, "we", endpoint))
     if row is None:
         raise NotFound("There is no such webhook endpoint.")
     return row
@@ -201,31 +214,31 @@ def _active(row: EndpointRow) -> EndpointRow:
     return row
 
 
-def _sealed(rt: Runtime, endpoint_id: int, secret: bytes) -> bytes:
-    return seal(rt.keys.sealing_key, secrets.token_bytes(NONCE_BYTES), f"webhook:{endpoint_id}", secret)
+def _sealed(webhooks: Webhooks, endpoint_id: int, secret: bytes) -> bytes:
+    return seal(webhooks.sealing_key, secrets.token_bytes(NONCE_BYTES), f"webhook:{endpoint_id}", secret)
 
 
-def _public(rt: Runtime, row: EndpointRow) -> str:
-    return encode_id("we", row.id, rt.settings.service)
+def _public(webhooks: Webhooks, row: EndpointRow) -> str:
+    return encode_id("we", row.id, webhooks.context.service)
 
 
-def _view(rt: Runtime, row: EndpointRow) -> dict[str, Any]:
+def _view(webhooks: Webhooks, row: EndpointRow) -> dict[str, Any]:
     until = row.previous_until
     return {
-        "id": _public(rt, row),
+        "id": _public(webhooks, row),
         "url": row.url,
         "events": row.events.split(),
         "status": row.status,
         "disabled_reason": row.disabled_reason,
         "created_at": format_time(row.created_at),
-        "previous_secret_until": _time(until if until is not None and until > rt.now() else None),
+        "previous_secret_until": _time(until if until is not None and until > webhooks.context.now() else None),
     }
 
 
-def _delivery(rt: Runtime, row: DeliveryRow) -> dict[str, Any]:
+def _delivery(webhooks: Webhooks, row: DeliveryRow) -> dict[str, Any]:
     pending = row.state == DeliveryState.PENDING
     return {
-        "message": encode_id("wm", row.message_id, rt.settings.service),
+        "message": encode_id("wm", row.message_id, webhooks.context.service),
         "type": row.type,
         "created_at": format_time(row.created_at),
         "state": row.state,

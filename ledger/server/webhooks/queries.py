@@ -9,9 +9,9 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
 
 from ledger.rules.webhooks import DeliveryState
+from ledger.server.db.id_blocks import reserve_ids
 from ledger.server.db.tables.ledger import Platform
 from ledger.server.db.tables.webhooks import WebhookDelivery, WebhookEndpoint, WebhookMessage
-from ledger.server.lookups.queries import reserve_ids
 from ledger.tlog.entries import PlatformState
 
 ACTIVE, DISABLED = "active", "disabled"

@@ -51,7 +51,7 @@ def file_for(ledger: LedgerFixture, platform: Platform, person: Subjects, *repor
     """Have a platform contest the reports for the person; the case against the first. Raises what filing raises."""
     tags = [(kind, tag(kind, element)) for kind, element in person]
     done = platform_actions.open_cases(
-        ledger.rt, platform.member(), reports=list(reports), grounds="other", statement=".", locale="en",
+        ledger.rt.appeals, platform.member(), reports=list(reports), grounds="other", statement=".", locale="en",
         epoch=ledger.rt.keys.epoch, subjects=tags, idempotency_key=key or secrets.token_hex(8),
     )  # fmt: skip
     return str(json.loads(done.body)["appeals"][0]["id"])
@@ -61,11 +61,11 @@ def by_platform(ledger: LedgerFixture, platform: Platform, action: str, case: st
     """Let a platform speak for the person: withdraw, reopen, say. Raises what the ledger refuses it with."""
     caller, key = Caller(platform.member(), for_person=True), secrets.token_hex(8)
     if action == "withdraw":
-        platform_actions.withdraw(ledger.rt, caller, case, key)
+        platform_actions.withdraw(ledger.rt.appeals, caller, case, key)
     elif action == "reopen":
-        platform_actions.reopen(ledger.rt, caller, case, "Again.", key)
+        platform_actions.reopen(ledger.rt.appeals, caller, case, "Again.", key)
     else:
-        platform_actions.add_message(ledger.rt, caller, case, Party.SUBJECT, "Yes, I did it.", key)
+        platform_actions.add_message(ledger.rt.appeals, caller, case, Party.SUBJECT, "Yes, I did it.", key)
 
 
 def cases_of(ledger: LedgerFixture, report: dict[str, Any]) -> list[CaseRow]:

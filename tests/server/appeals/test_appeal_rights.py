@@ -37,7 +37,7 @@ from tests.rotations import on_one_engine
 from tests.server.appeals.rights_kit import FOREIGN, Rights, by_platform, cases_of, file_for, play
 from tests.server.appeals.test_appeals import ANNA, BEN, CLEO, bodies, case_row, contest, session_of
 from tests.server.conftest import LedgerFixture, Subjects
-from tests.support import evidence
+from tests.support import evidence, with_settings
 
 pytestmark = pytest.mark.one_engine
 
@@ -256,7 +256,7 @@ def test_a_decision_in_one_case_binds_those_beside_it(ledger: LedgerFixture) -> 
         staff_actions.decide(context, second, BEN, Outcome.UPHELD, "Worse than what is in force.")
     staff_actions.decide(context, second, BEN, Outcome.OVERTURNED, "The record is wrong.")
     assert [row.state for row in cases_of(ledger, report)] == ["closed", "decided"]
-    assert get_report(ledger.rt, ledger.acme.member(), report["id"])["status"] == "overturned"
+    assert get_report(ledger.rt.context, ledger.acme.member(), report["id"])["status"] == "overturned"
     ledger.rt.members.refresh()
     ledger.clock.moment += timedelta(days=1)
     assert ledger.rt.members.weights()["acme-group"] == 35, "one report is overturned once"
@@ -318,7 +318,7 @@ def test_a_withdrawn_reopening_may_be_made_again(ledger: LedgerFixture) -> None:
 def test_every_attempt_is_counted_and_shown_to_the_person(ledger: LedgerFixture) -> None:
     person, stranger = ledger.person(), ledger.person(1)
     report = ledger.report(ledger.acme, person)
-    rt = replace(ledger.rt, settings=ledger.rt.settings.model_copy(update={"appeals_daily_quota": 3}))
+    rt = with_settings(ledger.rt, ledger.rt.settings.model_copy(update={"appeals_daily_quota": 3}))
     few = replace(ledger, rt=rt)
     with pytest.raises(NotFound):
         file_for(few, DELTA, stranger, report["id"])
@@ -348,7 +348,7 @@ def test_every_attempt_is_counted_and_shown_to_the_person(ledger: LedgerFixture)
 
 def test_the_quota_holds_for_requests_at_once(ledger: LedgerFixture) -> None:
     person = ledger.person()
-    rt = replace(ledger.rt, settings=ledger.rt.settings.model_copy(update={"appeals_daily_quota": 4}))
+    rt = with_settings(ledger.rt, ledger.rt.settings.model_copy(update={"appeals_daily_quota": 4}))
     few = replace(ledger, rt=rt)
 
     def attempt(_: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -41,7 +40,7 @@ from ledger.server.reports.reports import get_report
 from ledger.server.settings import Settings
 from ledger.server.webhooks import endpoints
 from tests.server.conftest import LedgerFixture, Subjects
-from tests.support import evidence
+from tests.support import evidence, with_settings
 
 pytestmark = pytest.mark.one_engine
 
@@ -92,7 +91,7 @@ def test_an_appeal_stops_the_report_from_counting_at_once(ledger: LedgerFixture)
     (case,) = contest(ledger, person, report)
     found = ledger.lookup(person)
     assert (found["tier"], found["disputed"], found["events"]) == ("clear", True, 0)
-    assert get_report(ledger.rt, ledger.acme.member(), report["id"])["status"] == "disputed"
+    assert get_report(ledger.rt.context, ledger.acme.member(), report["id"])["status"] == "disputed"
     (entry,) = bodies(ledger, "dispute")
     assert (entry["report"], entry["case"], entry["grounds"]) == (report["id"], case, "wrong_facts")
     assert "broken" not in json.dumps(entry)
@@ -136,7 +135,7 @@ def test_every_outcome_has_its_effect(ledger: LedgerFixture, outcome: Outcome) -
     found = ledger.lookup(seen)
     assert (found["tier"], found["disputed"]) == (tier, False)
     assert found["protected"] == (outcome is Outcome.VICTIM)
-    view = get_report(ledger.rt, ledger.acme.member(), report["id"])
+    view = get_report(ledger.rt.context, ledger.acme.member(), report["id"])
     assert (view["status"], view["appeal"]["outcome"]) == (status, outcome.value)
     entry = bodies(ledger, "resolution")[-1]
     assert (entry["outcome"], entry["staff"]) == (outcome.value, [1])
@@ -188,7 +187,7 @@ def test_silence_of_the_reporter_overturns_and_costs_weight(ledger: LedgerFixtur
     assert run_clocks(ledger.rt.context) == 0
     ledger.clock.moment = asked.question_due_at
     assert run_clocks(ledger.rt.context) == 1
-    assert get_report(ledger.rt, ledger.acme.member(), report["id"])["status"] == "overturned"
+    assert get_report(ledger.rt.context, ledger.acme.member(), report["id"])["status"] == "overturned"
     ledger.rt.members.refresh()
     assert ledger.rt.members.weights()["acme-group"] == 40, "weights are taken anew at UTC midnight"
     ledger.clock.moment += timedelta(days=1)
@@ -292,10 +291,10 @@ def test_errors_leave_nothing_behind(ledger: LedgerFixture) -> None:
 
 
 def test_both_platforms_are_told_and_nothing_more_than_they_may_know(settings: Settings, ledger: LedgerFixture) -> None:
-    rt = replace(ledger.rt, settings=settings.model_copy(update={"webhook_allow_private": True}))
+    rt = with_settings(ledger.rt, settings.model_copy(update={"webhook_allow_private": True}))
     types = [one.value for one in WebhookType if one.value.startswith(("appeal", "report"))]
     for platform in (ledger.acme, ledger.bolt):
-        endpoints.create(rt, platform.member(), "http://127.0.0.1:9/", types)
+        endpoints.create(rt.webhooks, platform.member(), "http://127.0.0.1:9/", types)
     person = ledger.person()
     report = ledger.report(ledger.acme, person)
     (case,) = contest(ledger, person, report)

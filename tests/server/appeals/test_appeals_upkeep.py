@@ -38,6 +38,7 @@ from tests.rotations import report as report_under
 from tests.rotations import retired, subjects_under, turned
 from tests.server.appeals.test_appeals import ANNA, case_row, contest, session_of
 from tests.server.conftest import LedgerFixture, Subjects
+from tests.support import with_settings
 
 pytestmark = pytest.mark.one_engine
 
@@ -150,9 +151,9 @@ def test_what_rests_on_an_overturned_report_falls_with_it(ledger: LedgerFixture)
     farm = ledger.report(ledger.acme, ledger.person(3), conduct="account_farm", evidence=linked)
     (case,) = contest(ledger, first, reports[0])
     decided(ledger, case, Outcome.OVERTURNED)
-    view = get_report(ledger.rt, ledger.acme.member(), farm["id"])
+    view = get_report(ledger.rt.context, ledger.acme.member(), farm["id"])
     assert (view["status"], view["withdrawal"]["reason"]) == ("withdrawn", "linked_report_void")
-    assert get_report(ledger.rt, ledger.acme.member(), reports[1]["id"])["status"] == "counting"
+    assert get_report(ledger.rt.context, ledger.acme.member(), reports[1]["id"])["status"] == "counting"
 
 
 # --- key rotation -------------------------------------------------------------------------------------------------
@@ -247,7 +248,7 @@ def test_who_opened_a_record_is_told_only_where_there_is_one(ledger: LedgerFixtu
 
 def test_links_have_a_quota_and_an_epoch(ledger: LedgerFixture) -> None:
     limited = ledger.rt.settings.model_copy(update={"subject_sessions_daily_quota": 1})
-    ledger = replace(ledger, rt=replace(ledger.rt, settings=limited))
+    ledger = replace(ledger, rt=with_settings(ledger.rt, limited))
     with pytest.raises(StaleEpoch):
         link(ledger, ledger.person(), epoch=99)
     link(ledger, ledger.person())

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ledger.client.reports.building import inspection_json
+from ledger.client.reports.evidence import inspection_json
 from ledger.errors import ConflictOfInterest, NotFound, Overloaded, RoleMissing
 from ledger.evidence.inspection import inspect_bytes
 from ledger.evidence.receipt import Conclusion

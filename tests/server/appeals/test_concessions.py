@@ -29,7 +29,8 @@ from ledger.server.appeals.clock import run_clocks
 from ledger.server.appeals.participants import Participant, Party, agree, concede
 from ledger.server.appeals.transaction import case_number, changing, load_case
 from ledger.server.db.engine import reading
-from ledger.server.records.case_queries import CaseRow, outcome_counts
+from ledger.server.platforms.queries import outcome_counts
+from ledger.server.records.case_queries import CaseRow
 from tests.server.appeals.test_appeals import ANNA, BEN, CLEO, GRAVE, bodies, case_row, contest, session_of
 from tests.server.conftest import LedgerFixture, LedgerSeed, Subjects
 from tests.server.reports.lines import (

@@ -33,7 +33,7 @@ JOBS = (
 
 def made(ledger: LedgerFixture) -> Maintenance:
     rt = ledger.rt
-    return Maintenance(rt.settings, rt.context, rt.pictures)
+    return Maintenance(rt.context, rt.settings, rt.pictures.index)
 
 
 def test_a_job_that_fails_stops_no_other(ledger: LedgerFixture, caplog: pytest.LogCaptureFixture) -> None:
@@ -87,7 +87,7 @@ def started(one: Maintenance) -> Iterator[Maintenance]:
 
 def test_the_clocks_go_on_while_other_upkeep_hangs(ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = ledger.rt.settings.model_copy(update={"appeal_clock_seconds": 0.02})
-    one = Maintenance(settings, ledger.rt.context, ledger.rt.pictures)
+    one = Maintenance(ledger.rt.context, settings, ledger.rt.pictures.index)
     gate, runs = threading.Event(), [0]
 
     def hang() -> int:
@@ -117,12 +117,12 @@ def test_readiness_names_a_job_that_fails_again(ledger: LedgerFixture) -> None:
             sound, job.run = job.run, lambda: 1 // 0
             for failing in (False, True):
                 one._attempt(job)
-                for said in (readiness(rt), write_readiness(rt)):
+                for said in (readiness(rt.process), write_readiness(rt.process)):
                     assert said["checks"][check] == ("failing" if failing else "ok")
                     assert said["failing_jobs"] == ([job.name] if failing else [])
             job.run = sound
             one._attempt(job)
-            assert (readiness(rt)["checks"][check], readiness(rt)["failing_jobs"]) == ("ok", [])
+            assert (readiness(rt.process)["checks"][check], readiness(rt.process)["failing_jobs"]) == ("ok", [])
 
 
 def test_a_failure_whose_repetition_is_overdue_counts_as_failing() -> None:

@@ -20,6 +20,7 @@ from ledger.server.keys.files import LOG_FILE, OPRF_FILE, SESSION_FILE, load_log
 from ledger.server.log import queries as log_store
 from ledger.server.log.checkpoint_lock import GUARD_FILE, Guard
 from ledger.server.log.genesis import init_keys
+from ledger.server.log.logged_keys import logged_keys
 from ledger.server.log.publisher import run
 from ledger.server.runtime import open_runtime
 from ledger.server.settings import Settings
@@ -43,15 +44,17 @@ def contents(settings: Settings) -> dict[str, str]:
 def test_the_genesis_names_the_keys_and_the_policy(settings: Settings) -> None:
     with opened(settings) as rt:
         with reading(rt.engine) as connection:
-            logged = keys.logged_keys(connection)
+            logged = logged_keys(connection)
             head = log_store.read_head(connection)
             published = log_store.latest_checkpoint(connection)
-        assert logged["holders"] == [{"id": "ledger", "public_key": b64url(rt.keys.oprf_public)}]
+        assert logged["holders"] == [
+            {"id": "ledger", "public_key": b64url(rt.keys.in_state("current")[0].row.public_key)}
+        ]
         assert logged["log"] == {"origin": settings.origin, "key": rt.keys.log_verifier_key}
         assert head is not None
         assert published is not None
         assert (head.size, published.size) == (2, 2), "signed before anybody is served"
-        assert b64url(rt.keys.oprf_secret) not in repr(rt.keys)
+        assert b64url(rt.keys.in_state("current")[0].need_secret()) not in repr(rt.keys)
 
 
 def test_key_files_are_for_their_owner_alone(settings: Settings) -> None:

@@ -44,7 +44,6 @@ from ledger.server.log.policies import REFRESH_SECONDS
 from ledger.server.log.policy_publication import publish_policy
 from ledger.server.log.policy_queries import insert_text
 from ledger.server.log.writer import GovernanceDraft, append, open_head
-from ledger.server.lookups.lookups import answer_from_memory, submit_lookup
 from ledger.server.platforms.suite import suite
 from ledger.server.records.case_queries import put_outcome
 from ledger.server.reports.expiries import shorten_due
@@ -53,8 +52,9 @@ from ledger.server.runtime import Runtime
 from ledger.server.snapshots import queries as snapshot_store
 from ledger.server.snapshots.builder import Published, publish_due
 from ledger.tlog.entries import GovernanceType, commitment, parse_leaf, policy_body
-from ledger.tlog.merkle import leaf_hash, root_of
+from ledger.tlog.merkle import leaf_hash
 from tests.forked import ForkedProcess
+from tests.oracles import root_of
 from tests.policies import changed_policy
 from tests.processes import until
 from tests.server.appeals.test_appeals import session_of
@@ -68,6 +68,7 @@ from tests.support import (
     publish,
     report_payload,
     server_environment,
+    submit_lookup,
 )
 
 pytestmark = pytest.mark.one_engine
@@ -93,7 +94,7 @@ def snapshot(ledger: LedgerFixture) -> Published | None:
     key = load_log_key(settings)
     done = publish_due(settings, ledger.rt.engine, key, ledger.clock(), random_bytes=secrets.token_bytes)
     publish(settings)
-    ledger.rt.shelf.refresh()
+    ledger.rt.snapshots.refresh()
     return done
 
 
@@ -193,7 +194,7 @@ def test_direct_private_and_local_answers_agree_on_both_sides_of_the_moment(
                 assert {**told, "policy": int(told["policy"])} == mine, one.source
             stranger = ledgers["download"].check({"payment": "alipay/2088000000009999"}, policy="download")
             assert (stranger.tier, stranger.policy) == ("clear", str(policy))
-            clean = answer_from_memory(ledger.rt, ledger.bolt.member(), lookup_request(ledger.rt, ledger.person(9)))
+            clean = ledger.rt.lookups.from_memory(ledger.bolt.member(), lookup_request(ledger.rt, ledger.person(9)))
             if clean is not None:
                 answered = json.loads(clean)
                 kept = datetime.fromisoformat(answered["expires_at"]) - datetime.fromisoformat(answered["as_of"])
@@ -213,7 +214,7 @@ def test_direct_private_and_local_answers_agree_on_both_sides_of_the_moment(
 
         ledger.clock.moment = moment
         with pytest.raises(SnapshotUnknown):
-            ledger.rt.shelf.latest()
+            ledger.rt.snapshots.latest()
         for name, client in ledgers.items():
             with pytest.raises(SnapshotUnknown):
                 client.check(raw, policy=name)
@@ -290,11 +291,12 @@ def test_a_process_finds_what_was_published_within_seconds(ledger: LedgerFixture
     assert REFRESH_SECONDS <= 5
     ledger.rt.policies.worker.wake()
     until(lambda: ledger.rt.policies.timeline.newest == done, "the entry is found")
-    said = suite(ledger.rt)
+    said = suite(ledger.rt.settings, ledger.rt.keys, ledger.rt.policies.timeline, ledger.rt.now())
     assert said["policy"] == timeline.newest.version
     assert [one["version"] for one in said["next_policies"]] == [done.version]
     ledger.clock.moment = done.in_effect_at
-    assert (suite(ledger.rt)["policy"], suite(ledger.rt)["next_policies"]) == (done.version, [])
+    served = suite(ledger.rt.settings, ledger.rt.keys, ledger.rt.policies.timeline, ledger.rt.now())
+    assert (served["policy"], served["next_policies"]) == (done.version, [])
 
 
 def test_weights_follow_the_policy_from_its_moment_on(ledger: LedgerFixture) -> None:
@@ -329,11 +331,11 @@ def test_a_report_that_waits_across_the_moment_is_recorded_under_the_policy_of_i
     moment = announce(ledger, **SHORTER)
     ledger.clock.moment = moment - timedelta(seconds=1)
     payload = report_payload(ledger.rt, ledger.acme, ledger.person())
-    command = check_report(ledger.rt, ledger.acme.member(), payload, "key")
+    command = check_report(ledger.rt.reports, ledger.acme.member(), payload, "key")
     act_day = day_floor(ledger.clock() - timedelta(days=6))
     assert command.intake.expires_day == act_day + 365
     ledger.clock.moment = moment
-    stored = ledger.rt.appender.submit(command).result(10)
+    stored = ledger.rt.sequencer.submit(command).result(10)
     report = json.loads(stored.body)
     assert report["expires_at"] == format_time(from_day(act_day + 100))
     with reading(ledger.rt.engine) as connection:
@@ -350,7 +352,7 @@ def test_an_expiry_that_a_policy_shortens_is_erased_sixty_days_after_the_earlier
     assert old["expires_at"] == format_time(from_day(day_floor(acted) + 365))
     moment = announce(ledger, **SHORTER)
     ledger.clock.moment = moment
-    shown = get_report(ledger.rt, ledger.acme.member(), old["id"])
+    shown = get_report(ledger.rt.context, ledger.acme.member(), old["id"])
     assert shown["expires_at"] == format_time(from_day(short_day)), "at once"
     assert shorten_due(ledger.rt.context) == 1
     assert shorten_due(ledger.rt.context) == 0
@@ -358,7 +360,7 @@ def test_an_expiry_that_a_policy_shortens_is_erased_sixty_days_after_the_earlier
     assert direct(ledger.rt, ledger.bolt, ledger.person())["events"] == 1
     ledger.clock.moment = from_day(short_day)
     assert direct(ledger.rt, ledger.bolt, ledger.person())["events"] == 0
-    assert get_report(ledger.rt, ledger.acme.member(), old["id"])["status"] == "expired"
+    assert get_report(ledger.rt.context, ledger.acme.member(), old["id"])["status"] == "expired"
     ledger.clock.moment = from_day(short_day + 60) - timedelta(seconds=1)
     assert ledger.rt.maintenance.round() == 0
     with reading(ledger.rt.engine) as connection:
@@ -371,7 +373,7 @@ def test_an_expiry_that_a_policy_shortens_is_erased_sixty_days_after_the_earlier
     assert ledger.rt.maintenance.round() == 1
     assert ledger.rt.maintenance.round() == 0
     with pytest.raises(NotFound):
-        get_report(ledger.rt, ledger.acme.member(), old["id"])
+        get_report(ledger.rt.context, ledger.acme.member(), old["id"])
     assert publish(ledger.rt.settings).frozen is None
     with reading(ledger.rt.engine) as connection:
         leaves = [bytes(one) for one in connection.scalars(select(LogEntry.leaf).order_by(LogEntry.entry_index))]

@@ -26,9 +26,8 @@ from ledger.server.keys.epochs import read_epochs
 from ledger.server.log import queries as log_store
 from ledger.server.lookups import clear_cache as module
 from ledger.server.lookups import listed_tags
-from ledger.server.lookups.clear_cache import MAX_STALENESS_MS, Presence
+from ledger.server.lookups.clear_cache import MAX_STALENESS_MS, ClearLookupCache
 from ledger.server.lookups.listed_tags import ListedTag, packed_tags
-from ledger.server.lookups.lookups import lookup
 from ledger.server.rotation.retire import retire
 from ledger.server.runtime import Runtime
 from tests import pg
@@ -58,14 +57,14 @@ def seconds() -> Seconds:
 
 
 @pytest.fixture
-def watched(ledger: LedgerFixture, seconds: Seconds) -> Presence:
+def watched(ledger: LedgerFixture, seconds: Seconds) -> ClearLookupCache:
     """A presence without threads: it knows what the test lets it read."""
-    made = Presence(ledger.rt.engine, seconds, now=ledger.clock)
+    made = ClearLookupCache(ledger.rt.engine, seconds, now=ledger.clock)
     renew(made)
     return made
 
 
-def renew(one: Presence) -> None:
+def renew(one: ClearLookupCache) -> None:
     """Build the filter if it is asked for, and refresh."""
     while not one.refresh():
         one.build()
@@ -83,17 +82,19 @@ def tags(subjects: Iterable[tuple[Kind, bytes]]) -> list[bytes]:
 
 
 def clean(
-    one: Presence, *who: bytes, epoch: int = 1, min_index: int | None = None, now: datetime | None = None
+    one: ClearLookupCache, *who: bytes, epoch: int = 1, min_index: int | None = None, now: datetime | None = None
 ) -> int | None:
     return one.clean(epoch, list(who), min_index, now or datetime.now(UTC))
 
 
-def unlisted(one: Presence, **asked: Any) -> int | None:
+def unlisted(one: ClearLookupCache, **asked: Any) -> int | None:
     """What it says of strangers: of several, because one in 65,536 looks listed."""
     return next((found for _ in range(4) if (found := clean(one, secrets.token_bytes(32), **asked)) is not None), None)
 
 
-def test_whoever_is_listed_is_not_clear_from_the_next_refresh_on(ledger: LedgerFixture, watched: Presence) -> None:
+def test_whoever_is_listed_is_not_clear_from_the_next_refresh_on(
+    ledger: LedgerFixture, watched: ClearLookupCache
+) -> None:
     ledger.report(ledger.acme, ledger.person(0))
     assert clean(watched, *tags(ledger.person(0))) == head(ledger) - 1, "what it says is true of its own watermark"
     watched.refresh()
@@ -109,7 +110,7 @@ def test_whoever_is_listed_is_not_clear_from_the_next_refresh_on(ledger: LedgerF
 def test_what_was_listed_when_the_filter_was_built_is_in_it(ledger: LedgerFixture, seconds: Seconds) -> None:
     for number in range(5):
         ledger.report(ledger.acme, ledger.person(number))
-    made = Presence(ledger.rt.engine, seconds)
+    made = ClearLookupCache(ledger.rt.engine, seconds)
     assert unlisted(made) is None, "it knows nothing yet"
     renew(made)
     assert made.sizes()[1] == 0
@@ -119,7 +120,7 @@ def test_what_was_listed_when_the_filter_was_built_is_in_it(ledger: LedgerFixtur
 
 
 def test_a_withdrawn_report_costs_a_query_until_the_filter_is_built_again(
-    ledger: LedgerFixture, watched: Presence
+    ledger: LedgerFixture, watched: ClearLookupCache
 ) -> None:
     made = ledger.report(ledger.acme, ledger.person())
     watched.refresh()
@@ -131,7 +132,9 @@ def test_a_withdrawn_report_costs_a_query_until_the_filter_is_built_again(
     assert clean(watched, *tags(ledger.person())) == head(ledger)
 
 
-def test_a_view_is_used_for_so_long_and_no_longer(ledger: LedgerFixture, watched: Presence, seconds: Seconds) -> None:
+def test_a_view_is_used_for_so_long_and_no_longer(
+    ledger: LedgerFixture, watched: ClearLookupCache, seconds: Seconds
+) -> None:
     seconds.value += STALENESS
     assert unlisted(watched) == head(ledger)
     assert watched.ready()
@@ -143,7 +146,7 @@ def test_a_view_is_used_for_so_long_and_no_longer(ledger: LedgerFixture, watched
 
 
 def test_the_age_counts_from_before_the_reading(
-    ledger: LedgerFixture, watched: Presence, seconds: Seconds, monkeypatch: pytest.MonkeyPatch
+    ledger: LedgerFixture, watched: ClearLookupCache, seconds: Seconds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slow(connection: Any) -> Any:
         seconds.value += STALENESS + 0.001
@@ -154,7 +157,9 @@ def test_the_age_counts_from_before_the_reading(
     assert unlisted(watched) is None
 
 
-def test_min_index_is_answered_only_by_a_view_that_has_reached_it(ledger: LedgerFixture, watched: Presence) -> None:
+def test_min_index_is_answered_only_by_a_view_that_has_reached_it(
+    ledger: LedgerFixture, watched: ClearLookupCache
+) -> None:
     made = ledger.report(ledger.acme, ledger.person())
     reached = made["entry_index"] + 1
     assert unlisted(watched, min_index=reached) is None
@@ -168,11 +173,11 @@ def test_what_this_process_has_accepted_is_known_before_it_is_acknowledged(ledge
     for number in range(20):
         ledger.report(ledger.acme, ledger.person(number))
         request = lookup_request(ledger.rt, ledger.person(number))
-        answer = json.loads(asyncio.run(lookup(ledger.rt, ledger.bolt.member(), request)))
+        answer = json.loads(asyncio.run(ledger.rt.lookups.lookup(ledger.bolt.member(), request)))
         assert answer["tier"] == "watch"
 
 
-def test_a_noted_tag_survives_a_new_filter(ledger: LedgerFixture, watched: Presence) -> None:
+def test_a_noted_tag_survives_a_new_filter(ledger: LedgerFixture, watched: ClearLookupCache) -> None:
     watched.build()  # waits to be taken over
     one = [secrets.token_bytes(32)]
     watched.note([ListedTag(one[0], 0)])
@@ -184,7 +189,7 @@ def test_a_noted_tag_survives_a_new_filter(ledger: LedgerFixture, watched: Prese
 
 @pytest.mark.parametrize("why", ["many", "old"])
 def test_the_filter_is_built_again_in_time(
-    ledger: LedgerFixture, watched: Presence, seconds: Seconds, why: str, monkeypatch: pytest.MonkeyPatch
+    ledger: LedgerFixture, watched: ClearLookupCache, seconds: Seconds, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "ADDED_LIMIT", 3)
     numbers = range(1) if why == "old" else range(2)
@@ -210,7 +215,7 @@ def wait_for(condition: Callable[[], object], limit_seconds: float = 20) -> None
         time.sleep(0.005)
 
 
-def test_another_history_of_the_log_is_noticed(ledger: LedgerFixture, watched: Presence) -> None:
+def test_another_history_of_the_log_is_noticed(ledger: LedgerFixture, watched: ClearLookupCache) -> None:
     """As after a failover that lost the newest entries: their indexes were given out again."""
     last = head(ledger) - 1
     ledger.report(ledger.acme, ledger.person(0))
@@ -228,7 +233,9 @@ def test_another_history_of_the_log_is_noticed(ledger: LedgerFixture, watched: P
     assert not watched.refresh(), "the log is shorter than it was"
 
 
-def test_a_rotation_never_makes_anybody_clear(ledger: LedgerFixture, watched: Presence, seconds: Seconds) -> None:
+def test_a_rotation_never_makes_anybody_clear(
+    ledger: LedgerFixture, watched: ClearLookupCache, seconds: Seconds
+) -> None:
     """Whatever the rotation has done so far: clear is said only of people whom the table does not have."""
     for number in range(6):
         report(ledger, ledger.acme, number, 1)
@@ -272,7 +279,7 @@ def test_a_rotation_never_makes_anybody_clear(ledger: LedgerFixture, watched: Pr
 
 def test_a_report_at_one_process_is_seen_at_the_other(ledger: LedgerFixture) -> None:
     with opened(ledger.rt.settings, ledger.clock) as other:
-        wait_for(other.presence.ready)
+        wait_for(other.clear_cache.ready)
         first = ledger.report(ledger.acme, ledger.person(0))
         assert ask(other, ledger, 0, min_index=first["entry_index"] + 1) == "watch", "at once, if it is asked for"
         ledger.report(ledger.acme, ledger.person(1))
@@ -280,13 +287,13 @@ def test_a_report_at_one_process_is_seen_at_the_other(ledger: LedgerFixture) -> 
         assert ask(other, ledger, 2) == "clear"
     with opened(ledger.rt.settings, ledger.clock) as again:
         assert [ask(again, ledger, number) for number in range(3)] == ["watch", "watch", "clear"]
-        wait_for(again.presence.ready)
+        wait_for(again.clear_cache.ready)
         assert [ask(again, ledger, number) for number in range(3)] == ["watch", "watch", "clear"]
 
 
 def ask(rt: Runtime, ledger: LedgerFixture, number: int, **changes: Any) -> str:
     request = lookup_request(rt, ledger.person(number), **changes)
-    return str(json.loads(asyncio.run(lookup(rt, ledger.bolt.member(), request)))["tier"])
+    return str(json.loads(asyncio.run(rt.lookups.lookup(ledger.bolt.member(), request)))["tier"])
 
 
 @pytest.mark.postgresql
@@ -296,19 +303,19 @@ def test_a_lost_database_makes_lookups_fail_and_never_wrong(
     made = new_ledger(emptied_postgresql(), tmp_path)
     acme = Platform("acme", "acme-group", "acme-1").enrol(made)
     with opened(made) as rt:
-        wait_for(rt.presence.ready)
+        wait_for(rt.clear_cache.ready)
         request = lookup_request(rt, [(Kind.PHONE, bytes([2] * 32))])
-        assert json.loads(asyncio.run(lookup(rt, acme.member(), request)))["tier"] == "clear"
+        assert json.loads(asyncio.run(rt.lookups.lookup(acme.member(), request)))["tier"] == "clear"
         with pg.refused_connections(made.database_url):
-            wait_for(lambda: not rt.presence.ready())
+            wait_for(lambda: not rt.clear_cache.ready())
             with pytest.raises(DatabaseUnavailable):
-                asyncio.run(lookup(rt, acme.member(), request))
+                asyncio.run(rt.lookups.lookup(acme.member(), request))
             with pytest.raises(DatabaseUnavailable):
-                rt.presence.refresh()
-        wait_for(rt.presence.ready)
-        assert json.loads(asyncio.run(lookup(rt, acme.member(), request)))["tier"] == "clear"
+                rt.clear_cache.refresh()
+        wait_for(rt.clear_cache.ready)
+        assert json.loads(asyncio.run(rt.lookups.lookup(acme.member(), request)))["tier"] == "clear"
         pg.terminate_backends(made.database_url)
-        wait_for(rt.presence.ready)
+        wait_for(rt.clear_cache.ready)
 
 
 steps = st.lists(
@@ -327,7 +334,7 @@ steps = st.lists(
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(steps)
 def test_memory_says_clear_only_where_the_database_said_so(
-    ledger: LedgerFixture, watched: Presence, seconds: Seconds, plan: list[tuple[str, int]]
+    ledger: LedgerFixture, watched: ClearLookupCache, seconds: Seconds, plan: list[tuple[str, int]]
 ) -> None:
     """Any order of reports, withdrawals, refreshes and questions: an answer is true of its watermark, and the watermark
     is that of a log of at most MAX_STALENESS_MS ago."""
@@ -373,7 +380,7 @@ def test_memory_says_clear_only_where_the_database_said_so(
             assert clean(watched, *asked) is None
 
 
-def test_asking_while_others_write_and_refresh(ledger: LedgerFixture, watched: Presence) -> None:
+def test_asking_while_others_write_and_refresh(ledger: LedgerFixture, watched: ClearLookupCache) -> None:
     """Threads ask for people who were listed before the last refresh began: never clear."""
     known: list[bytes] = []
     wrong: list[bytes] = []
@@ -422,7 +429,7 @@ def test_a_build_that_waits_for_the_database_ends_at_once(
         slow = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
     monkeypatch.setattr(listed_tags, "_PACKED", text(slow))
     monkeypatch.setattr(listed_tags, "_IN_EFFECT", text(slow))
-    one = Presence(ledger.rt.engine)
+    one = ClearLookupCache(ledger.rt.engine)
     one.workers[1].start()
     one._wanted.set()
     until(lambda: one._reading is not None, "it does not read")
@@ -440,7 +447,7 @@ def test_a_build_that_waits_for_the_database_ends_at_once(
 
 def test_a_build_that_computes_looks_often(ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is stopped while it peels: at the next few thousand tags it ends, and leaves no filter."""
-    one = Presence(ledger.rt.engine)
+    one = ClearLookupCache(ledger.rt.engine)
     looks = 0
 
     def stopped() -> bool:

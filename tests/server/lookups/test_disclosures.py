@@ -11,15 +11,17 @@ import pytest
 from sqlalchemy import func, select
 
 from ledger.protocol.tags import tag
+from ledger.rules.disclosures import DISCLOSURE_DAYS
 from ledger.server.appeals.consumer_record import export_record, own_record
 from ledger.server.db.engine import reading, writing
+from ledger.server.db.id_blocks import reserve_ids
 from ledger.server.db.tables.disclosures import DisclosureCount
 from ledger.server.db.tables.ledger import LookupLog, LookupTag
 from ledger.server.lookups import disclosure_queries as store
 from ledger.server.lookups import disclosures
 from ledger.server.lookups.disclosures import SINGLE_HOURS, count_crowded, count_old
-from ledger.server.lookups.queries import log_disclosures, reserve_ids
-from ledger.server.reports.erasure import DISCLOSURE_DAYS, forget_disclosures
+from ledger.server.lookups.queries import log_disclosures
+from ledger.server.reports.erasure import forget_disclosures
 from ledger.server.rotation.queries import move_lookups
 from tests.server.appeals.test_appeals import session_of
 from tests.server.conftest import LedgerFixture, Subjects

@@ -18,8 +18,7 @@ from ledger.server.db.engine import by_statement, connected, open_engine, readin
 from ledger.server.db.tables.ledger import Listing, LookupLog, LookupTag
 from ledger.server.keys.epochs import EpochRow, insert_epoch
 from ledger.server.log import queries as log_store
-from ledger.server.lookups.queries import ListingRow, listings, log_disclosures
-from ledger.server.lookups.view_queries import LookupView, look
+from ledger.server.lookups.queries import ListingRow, LookupView, listings, log_disclosures, read_view
 from tests import pg
 from tests.conftest import ENGINES
 
@@ -59,7 +58,7 @@ def listed(number: int, tag: bytes) -> dict[str, Any]:
 
 def seen(engine: Engine, tags: list[bytes], hour: int = 10**6) -> LookupView:
     with connected(by_statement(engine)) as connection, transaction(connection, writes=False):
-        return look(connection, tags, hour)
+        return read_view(connection, tags, hour)
 
 
 def test_one_statement_sees_size_epochs_and_listings(engine: Engine) -> None:
@@ -179,5 +178,5 @@ def test_a_cut_connection_is_an_outage(engine: Engine) -> None:
     with pytest.raises(DatabaseUnavailable), connected(by_statement(engine)) as connection:
         pg.terminate_backends(engine.url.render_as_string(False))
         with transaction(connection, writes=False):
-            look(connection, [bytes(32)], 10**6)
+            read_view(connection, [bytes(32)], 10**6)
     assert seen(engine, [bytes(32)]).size == 41

@@ -24,16 +24,15 @@ from ledger.rules.policy.timeline import PolicyTimeline
 from ledger.rules.reasons import MAX_REASONS, Reason
 from ledger.rules.standing import Standing, Tier
 from ledger.server.db.engine import reading, writing
+from ledger.server.db.id_blocks import reserve_ids
 from ledger.server.db.tables.ledger import Listing, LookupCount, LookupLog, LookupTag
-from ledger.server.lookups import lookups
+from ledger.server.lookups import service
 from ledger.server.lookups.answers import ANSWER_BYTES, MAX_KEY_ID_CHARS, SIGNATURE_BYTES, Answers, Question, padded
-from ledger.server.lookups.lookups import MIN_INDEX_WAIT_MS, lookup, submit_lookup
-from ledger.server.lookups.queries import reserve_ids
 from ledger.server.platforms.members import _NAME, set_status
 from ledger.server.settings import Settings
 from ledger.tlog.entries import PlatformState
 from tests.server.conftest import LedgerFixture
-from tests.support import evidence, lookup_request, opened
+from tests.support import evidence, lookup_request, opened, submit_lookup
 
 MEMBERS = [
     "id", "tier", "credit", "points", "events", "reporters", "disputed", "protected", "has_statement", "reasons",
@@ -187,20 +186,20 @@ def test_min_index_reads_ones_own_writes_and_waits_no_longer_than_it_says(ledger
     ahead = lookup_request(ledger.rt, ledger.person(), min_index=seen["as_of_index"] + 1)
     started = time.monotonic()
     with pytest.raises(IndexNotReached):
-        asyncio.run(lookup(ledger.rt, ledger.bolt.member(), ahead))
-    assert time.monotonic() - started >= MIN_INDEX_WAIT_MS / 1000
+        asyncio.run(ledger.rt.lookups.lookup(ledger.bolt.member(), ahead))
+    assert time.monotonic() - started >= service.MIN_INDEX_WAIT_MS / 1000
 
 
 def test_min_index_is_met_by_a_report_that_comes_meanwhile(
     ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # On a busy machine the report may need longer than a lookup waits; how long that is, another test checks.
-    monkeypatch.setattr(lookups, "MIN_INDEX_WAIT_MS", 30_000)
+    monkeypatch.setattr(service, "MIN_INDEX_WAIT_MS", 30_000)
     size = ledger.lookup(ledger.person())["as_of_index"]
     request = lookup_request(ledger.rt, ledger.person(), min_index=size + 1)
 
     async def both() -> bytes:
-        waiting = asyncio.create_task(lookup(ledger.rt, ledger.bolt.member(), request))
+        waiting = asyncio.create_task(ledger.rt.lookups.lookup(ledger.bolt.member(), request))
         await asyncio.sleep(0.1)
         await asyncio.to_thread(ledger.report, ledger.acme, ledger.person())
         return await waiting

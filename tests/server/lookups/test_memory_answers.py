@@ -21,17 +21,16 @@ from ledger.rules.guidance import Claim
 from ledger.rules.policy.shipped import shipped_policy
 from ledger.rules.policy.timeline import PolicyTimeline
 from ledger.rules.standing import CLEAN
+from ledger.server.db import id_blocks
 from ledger.server.db.engine import reading, writing
+from ledger.server.db.id_blocks import IdBlock
 from ledger.server.db.tables.ledger import LookupCount, LookupLog
 from ledger.server.keys.epochs import change_epoch, insert_epoch, read_epochs
-from ledger.server.lookups import id_block
-from ledger.server.lookups import lookups as module
+from ledger.server.lookups import service as module
 from ledger.server.lookups.answers import ANSWER_BYTES, Answers, Question
-from ledger.server.lookups.id_block import IdBlock
-from ledger.server.lookups.lookups import lookup, submit_lookup
 from ledger.server.settings import Settings
 from tests.server.conftest import LedgerFixture
-from tests.support import lookup_request, opened
+from tests.support import lookup_request, opened, submit_lookup
 
 pytestmark = pytest.mark.one_engine
 """What the database does here, other tests do on both engines."""
@@ -71,7 +70,7 @@ def from_memory(ledger: LedgerFixture, number: int = 1, **changes: Any) -> dict[
     request = lookup_request(ledger.rt, ledger.person(number), **changes)
     end = time.monotonic() + 20
     while True:
-        found = module.answer_from_memory(ledger.rt, ledger.bolt.member(), request)
+        found = ledger.rt.lookups.from_memory(ledger.bolt.member(), request)
         if found is not None:
             return dict(json.loads(found))
         assert time.monotonic() < end
@@ -108,15 +107,15 @@ def test_answers_from_memory_are_counted_and_never_logged(ledger: LedgerFixture)
 
 def test_a_closed_desk_answers_nothing(ledger: LedgerFixture) -> None:
     from_memory(ledger)
-    ledger.rt.desk.close()
+    ledger.rt.lookups.close()
     assert (
-        ledger.rt.desk.clean(ledger.bolt.member(), lookup_request(ledger.rt, ledger.person(1)), 1, ledger.clock())
+        ledger.rt.lookups.clean(ledger.bolt.member(), lookup_request(ledger.rt, ledger.person(1)), 1, ledger.clock())
         is None
     )
 
 
 def test_ids_differ_in_all_threads_and_blocks(ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(id_block, "BLOCK", 50)
+    monkeypatch.setattr(id_blocks, "BLOCK", 50)
     blocks = [IdBlock(ledger.rt.engine, "lk", "s") for _ in range(2)]
     assert blocks[0].take() is None, "nothing is reserved before somebody asks"
     assert blocks[0].low.is_set()
@@ -135,7 +134,7 @@ def test_ids_differ_in_all_threads_and_blocks(ledger: LedgerFixture, monkeypatch
 
 
 def test_ids_are_refilled_behind_the_scenes(ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(id_block, "BLOCK", 5)
+    monkeypatch.setattr(id_blocks, "BLOCK", 5)
     ids = {from_memory(ledger)["id"] for _ in range(40)}
     assert len(ids) == 40
 
@@ -157,7 +156,9 @@ def test_the_desk_looks_again_whether_the_epoch_still_answers(ledger: LedgerFixt
     ledger.report(ledger.acme, ledger.person())
     old, new = (lookup_request(ledger.rt, ledger.person(), epoch=epoch) for epoch in (1, 2))
     change_epochs(ledger)
-    answers = [ledger.rt.desk.submit(ledger.bolt.member(), one) for one in (old, new, old)]
+    answers = [
+        ledger.rt.lookups.batcher.submit(module.QueuedLookup(ledger.bolt.member(), one)) for one in (old, new, old)
+    ]
     assert isinstance(answers[0].exception(10), StaleEpoch)
     assert answers[0].exception(10).details["epoch"] == 2  # type: ignore[union-attr]
     assert answers[1].exception(10) is None
@@ -180,7 +181,7 @@ def test_an_unknown_epoch_is_looked_up_before_it_is_refused(
         def ask() -> bytes:
             if way == "desk":
                 return submit_lookup(rt, ledger.bolt.member(), request).result(10)
-            return asyncio.run(lookup(rt, ledger.bolt.member(), request))
+            return asyncio.run(rt.lookups.lookup(ledger.bolt.member(), request))
 
         with pytest.raises(StaleEpoch):
             ask()

@@ -23,7 +23,7 @@ def main(now: datetime) -> None:
     granted = 0
     for _ in range(40):
         try:
-            oprf.deduct(runtime, member, 3, now)
+            oprf.deduct(runtime.oprf, member, 3, now)
             granted += 3
         except QuotaExceeded:
             pass

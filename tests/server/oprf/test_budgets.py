@@ -49,7 +49,7 @@ def rt(database_url: str, tmp_path: Path) -> Iterator[Runtime]:
 def refusal(rt: Runtime, elements: int, now: datetime) -> tuple[str, int]:
     """(limit, seconds to wait) of a batch that must be refused."""
     with pytest.raises(QuotaExceeded) as caught:
-        oprf.deduct(rt, MEMBER, elements, now)
+        oprf.deduct(rt.oprf, MEMBER, elements, now)
     return str(caught.value.details["limit"]), int(str(caught.value.details["retry_after_seconds"]))
 
 
@@ -59,18 +59,18 @@ def used(rt: Runtime, now: datetime = NOW) -> int:
 
 
 def test_a_burst_is_exact_and_renews_with_time(rt: Runtime) -> None:
-    oprf.deduct(rt, MEMBER, BURST, NOW)
+    oprf.deduct(rt.oprf, MEMBER, BURST, NOW)
     assert refusal(rt, 1, NOW) == ("burst", 1)
     assert refusal(rt, 55, NOW) == ("burst", 6), "5.5 seconds, rounded up"
     assert refusal(rt, 55, NOW + timedelta(seconds=5)) == ("burst", 1)
-    oprf.deduct(rt, MEMBER, 55, NOW + timedelta(seconds=5, milliseconds=500))
+    oprf.deduct(rt.oprf, MEMBER, 55, NOW + timedelta(seconds=5, milliseconds=500))
     assert used(rt) == BURST + 55, "what was refused is not counted"
 
 
 def test_waiting_as_long_as_told_is_enough(rt: Runtime) -> None:
-    oprf.deduct(rt, MEMBER, 80, NOW)
+    oprf.deduct(rt.oprf, MEMBER, 80, NOW)
     _, seconds = refusal(rt, 37, NOW)
-    oprf.deduct(rt, MEMBER, 37, NOW + timedelta(seconds=seconds))
+    oprf.deduct(rt.oprf, MEMBER, 37, NOW + timedelta(seconds=seconds))
 
 
 def test_a_batch_larger_than_any_burst_is_refused(rt: Runtime) -> None:
@@ -80,7 +80,7 @@ def test_a_batch_larger_than_any_burst_is_refused(rt: Runtime) -> None:
 
 def test_a_refused_day_gives_the_burst_back(rt: Runtime) -> None:
     for step in range(10):
-        oprf.deduct(rt, MEMBER, 100, NOW + timedelta(seconds=10 * step))
+        oprf.deduct(rt.oprf, MEMBER, 100, NOW + timedelta(seconds=10 * step))
     later = NOW + timedelta(seconds=200)
     assert refusal(rt, 60, later)[0] == "daily"
     assert refusal(rt, 60, later)[0] == "daily", "the first refusal spent no burst"
@@ -91,16 +91,16 @@ def test_a_grant_covers_what_the_quota_does_not(rt: Runtime) -> None:
     oprf.grant(rt.engine, elements=70, days=2, **grant)  # type: ignore[arg-type]
     oprf.grant(rt.engine, elements=50, days=1, **grant)  # type: ignore[arg-type]
     for step in range(9):
-        oprf.deduct(rt, MEMBER, 100, NOW + timedelta(seconds=10 * step))
+        oprf.deduct(rt.oprf, MEMBER, 100, NOW + timedelta(seconds=10 * step))
     later = NOW + timedelta(hours=1)
-    oprf.deduct(rt, MEMBER, 95, later)
-    oprf.deduct(rt, MEMBER, 25, later + timedelta(seconds=60))  # 5 of the day, 20 granted
+    oprf.deduct(rt.oprf, MEMBER, 95, later)
+    oprf.deduct(rt.oprf, MEMBER, 25, later + timedelta(seconds=60))  # 5 of the day, 20 granted
     found = oprf.budget(rt.settings, rt.engine, "acme", later)
     assert found["used_today"] == QUOTA
     assert [one["used"] for one in found["grants"]] == [0, 20], "the grant that ends first goes first"
-    oprf.deduct(rt, MEMBER, 90, later + timedelta(seconds=120))
+    oprf.deduct(rt.oprf, MEMBER, 90, later + timedelta(seconds=120))
     assert refusal(rt, 11, later + timedelta(seconds=180))[0] == "daily"
-    oprf.deduct(rt, MEMBER, 10, later + timedelta(seconds=180))
+    oprf.deduct(rt.oprf, MEMBER, 10, later + timedelta(seconds=180))
     used_up = oprf.budget(rt.settings, rt.engine, "acme", later)["grants"]
     assert [(one["elements"], one["used"]) for one in used_up] == [(70, 70), (50, 50)]
 
@@ -108,7 +108,7 @@ def test_a_grant_covers_what_the_quota_does_not(rt: Runtime) -> None:
 def test_a_grant_ends(rt: Runtime) -> None:
     oprf.grant(rt.engine, platform="acme", elements=50, reason="first tagging", days=1, now=NOW)
     for step in range(10):
-        oprf.deduct(rt, MEMBER, 100, NOW + timedelta(days=1, seconds=10 * step))
+        oprf.deduct(rt.oprf, MEMBER, 100, NOW + timedelta(days=1, seconds=10 * step))
     assert refusal(rt, 1, NOW + timedelta(days=1, hours=1))[0] == "daily"
 
 
@@ -130,9 +130,9 @@ def test_an_impossible_grant_is_refused(rt: Runtime, change: dict[str, object], 
 
 def test_a_clock_that_jumps_and_returns_gives_nothing(rt: Runtime) -> None:
     ahead = NOW + timedelta(hours=1)
-    oprf.deduct(rt, MEMBER, BURST, ahead)
+    oprf.deduct(rt.oprf, MEMBER, BURST, ahead)
     assert refusal(rt, 1, NOW) == ("burst", 1)
-    oprf.deduct(rt, MEMBER, 50, NOW + timedelta(seconds=5))
+    oprf.deduct(rt.oprf, MEMBER, 50, NOW + timedelta(seconds=5))
     assert refusal(rt, 1, NOW + timedelta(seconds=5))[0] == "burst", "it renews from then on, and no faster"
 
 
@@ -151,7 +151,7 @@ def test_no_window_holds_more_than_burst_and_rate_allow(rt: Runtime, steps: list
         moment += timedelta(milliseconds=pause_ms)
         latest = max(latest, moment)
         try:
-            oprf.deduct(rt, member, elements, moment)
+            oprf.deduct(rt.oprf, member, elements, moment)
         except QuotaExceeded:
             continue
         times.append((latest, elements))
@@ -172,7 +172,7 @@ def test_threads_share_one_budget(rt: Runtime) -> None:
         barrier.wait()
         for _ in range(8):
             try:
-                oprf.deduct(rt, MEMBER, 7, NOW)
+                oprf.deduct(rt.oprf, MEMBER, 7, NOW)
                 granted.append(7)
             except QuotaExceeded:
                 continue

@@ -49,53 +49,53 @@ def used(rt: Runtime, moment: datetime = NOW) -> int:
 
 def test_an_evaluation_verifies_and_is_counted(rt: Runtime) -> None:
     blinded = points(7)
-    evaluation = oprf.evaluate(rt, MEMBER, rt.keys.epoch, blinded)
-    voprf.verify(rt.keys.oprf_public, blinded, evaluation.evaluated, evaluation.proof)
+    evaluation = oprf.evaluate(rt.oprf, MEMBER, rt.keys.epoch, blinded)
+    voprf.verify(rt.keys.in_state("current")[0].row.public_key, blinded, evaluation.evaluated, evaluation.proof)
     assert used(rt) == 7
 
 
 def test_two_evaluations_of_the_same_batch_have_different_proofs(rt: Runtime) -> None:
     blinded = points(2)
-    first, second = (oprf.evaluate(rt, MEMBER, rt.keys.epoch, blinded) for _ in range(2))
+    first, second = (oprf.evaluate(rt.oprf, MEMBER, rt.keys.epoch, blinded) for _ in range(2))
     assert first.evaluated == second.evaluated
     assert first.proof != second.proof
 
 
 def test_the_quota_is_exact_and_says_when_it_renews(rt: Runtime) -> None:
-    oprf.evaluate(rt, MEMBER, rt.keys.epoch, points(60))
+    oprf.evaluate(rt.oprf, MEMBER, rt.keys.epoch, points(60))
     with pytest.raises(QuotaExceeded) as caught:
-        oprf.evaluate(rt, MEMBER, rt.keys.epoch, points(41))
+        oprf.evaluate(rt.oprf, MEMBER, rt.keys.epoch, points(41))
     assert caught.value.details["retry_after_seconds"] == 3600 + 29 * 60 + 45
     assert used(rt) == 60, "a refused batch is not counted"
-    oprf.evaluate(rt, MEMBER, rt.keys.epoch, points(40))
+    oprf.evaluate(rt.oprf, MEMBER, rt.keys.epoch, points(40))
     assert used(rt) == 100
     with pytest.raises(QuotaExceeded):
-        oprf.evaluate(rt, MEMBER, rt.keys.epoch, points(1))
+        oprf.evaluate(rt.oprf, MEMBER, rt.keys.epoch, points(1))
 
 
 def test_a_batch_above_the_whole_quota_is_refused_on_a_fresh_day(rt: Runtime) -> None:
     with pytest.raises(QuotaExceeded):
-        oprf.evaluate(rt, MEMBER, rt.keys.epoch, points(101))
+        oprf.evaluate(rt.oprf, MEMBER, rt.keys.epoch, points(101))
     assert used(rt) == 0
 
 
 def test_a_new_utc_day_renews_the_quota(rt: Runtime) -> None:
-    oprf.deduct(rt, MEMBER, 100, NOW)
+    oprf.deduct(rt.oprf, MEMBER, 100, NOW)
     tomorrow = datetime(2026, 3, 2, tzinfo=UTC)
     with pytest.raises(QuotaExceeded):
-        oprf.deduct(rt, MEMBER, 1, datetime(2026, 3, 1, 23, 59, 59, tzinfo=UTC))
-    oprf.deduct(rt, MEMBER, 100, tomorrow)
+        oprf.deduct(rt.oprf, MEMBER, 1, datetime(2026, 3, 1, 23, 59, 59, tzinfo=UTC))
+    oprf.deduct(rt.oprf, MEMBER, 100, tomorrow)
     assert (used(rt), used(rt, tomorrow)) == (100, 100)
 
 
 def test_a_platforms_own_quota_goes_before_the_default(rt: Runtime) -> None:
     small = replace(MEMBER, oprf_daily_quota_elements=3)
-    oprf.deduct(rt, small, 3, NOW)
+    oprf.deduct(rt.oprf, small, 3, NOW)
     with pytest.raises(QuotaExceeded):
-        oprf.deduct(rt, small, 1, NOW)
+        oprf.deduct(rt.oprf, small, 1, NOW)
     none = replace(MEMBER, platform="none", oprf_daily_quota_elements=0)
     with pytest.raises(QuotaExceeded):
-        oprf.deduct(rt, none, 1, NOW)
+        oprf.deduct(rt.oprf, none, 1, NOW)
 
 
 def test_malformed_batches_cost_nothing(rt: Runtime) -> None:
@@ -108,9 +108,9 @@ def test_malformed_batches_cost_nothing(rt: Runtime) -> None:
         (good * 334, BatchSizeInvalid),
     ):
         with pytest.raises(error):
-            oprf.evaluate(rt, MEMBER, rt.keys.epoch, batch)
+            oprf.evaluate(rt.oprf, MEMBER, rt.keys.epoch, batch)
     with pytest.raises(StaleEpoch) as caught:
-        oprf.evaluate(rt, MEMBER, rt.keys.epoch + 1, good)
+        oprf.evaluate(rt.oprf, MEMBER, rt.keys.epoch + 1, good)
     assert caught.value.details == {"epoch": rt.keys.epoch}
     assert used(rt) == 0
 
@@ -124,7 +124,7 @@ def test_parallel_requests_never_exceed_the_quota(rt: Runtime) -> None:
         barrier.wait()
         for _ in range(10):
             try:
-                oprf.deduct(rt, MEMBER, elements, NOW)
+                oprf.deduct(rt.oprf, MEMBER, elements, NOW)
                 granted.append(elements)
             except QuotaExceeded:
                 continue

@@ -86,7 +86,7 @@ def test_endpoints_of_webhooks(ledger: LedgerFixture, engines: tuple[Engine, Eng
 
     def create(engine: Engine, number: int) -> None:
         endpoints.create(
-            replace(ledger.rt, engine=engine, settings=settings),
+            replace(ledger.rt.webhooks, context=replace(ledger.rt.context, engine=engine), settings=settings),
             ledger.acme.member(),
             f"http://127.0.0.1:{9000 + number}/",
             ["key.rotated"],
@@ -94,7 +94,7 @@ def test_endpoints_of_webhooks(ledger: LedgerFixture, engines: tuple[Engine, Eng
 
     errors = refused(engines, create)
     assert {type(error) for error in errors} == {WebhookInvalid}
-    assert len(endpoints.list_all(ledger.rt, ledger.acme.member())["data"]) == endpoints.MAX_ENDPOINTS
+    assert len(endpoints.list_all(ledger.rt.webhooks, ledger.acme.member())["data"]) == endpoints.MAX_ENDPOINTS
 
 
 def test_benign_pictures(

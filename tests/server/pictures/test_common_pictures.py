@@ -171,9 +171,9 @@ def test_one_refund_that_two_members_reported_is_no_reuse(ledger: LedgerFixture)
     third = Platform("corner", "corner-group", "corner-1").enrol(ledger.rt.settings)
     assert count(ledger, third) == (1, 2, 0), "one refund, which two members reported"
     assert count(ledger, ledger.acme) == (0, 0, 1), "nobody learns who else reported what they reported"
-    own = json.loads(search_own(ledger.rt, ledger.acme.member(), first["id"]))["results"]
+    own = json.loads(search_own(ledger.rt.pictures, ledger.acme.member(), first["id"]))["results"]
     assert [(one["reports"], one["own_reports"]) for one in own] == [(0, 0)]
     pictured(ledger, ledger.bolt, 1)
     assert count(ledger, ledger.acme) == (1, 1, 1)
-    own = json.loads(search_own(ledger.rt, ledger.acme.member(), first["id"]))["results"]
+    own = json.loads(search_own(ledger.rt.pictures, ledger.acme.member(), first["id"]))["results"]
     assert [(one["reports"], one["own_reports"]) for one in own] == [(1, 0)]

@@ -34,7 +34,7 @@ from tests.rotations import report, retired, subjects_under, turned
 from tests.server.appeals.contested import contest, staff_of
 from tests.server.appeals.test_appeals import session_of
 from tests.server.conftest import LedgerFixture
-from tests.support import Platform, evidence, opened
+from tests.support import Platform, evidence, opened, with_settings
 
 pytestmark = pytest.mark.one_engine
 
@@ -65,7 +65,7 @@ def pictured(
 
 
 def ask(ledger: LedgerFixture, platform: Platform, *hashes: bytes) -> list[dict[str, Any]]:
-    answer = search(ledger.rt, platform.member(), list(hashes or (PDQ,)), ORDER)
+    answer = search(ledger.rt.pictures, platform.member(), list(hashes or (PDQ,)), ORDER)
     assert len(answer) == ANSWER_BYTES
     return list(json.loads(answer)["results"])
 
@@ -88,7 +88,7 @@ def test_it_says_how_often_and_by_how_many_but_not_who(ledger: LedgerFixture) ->
     pictured(ledger, ledger.bolt, 2)
     assert count(ledger, ledger.bolt) == (2, 1, 1)
     assert count(ledger, ledger.acme) == (1, 1, 2)
-    answer = search(ledger.rt, ledger.bolt.member(), [PDQ], ORDER).decode()
+    answer = search(ledger.rt.pictures, ledger.bolt.member(), [PDQ], ORDER).decode()
     assert "acme" not in answer
     assert "rp_" not in answer
 
@@ -172,18 +172,18 @@ def test_an_expired_report_is_not_counted_and_an_erased_one_is_gone(ledger: Ledg
     ledger.clock.moment += timedelta(days=61)
     assert erase_due(ledger.rt.context, ledger.rt.settings) == 1
     assert rows(ledger, PictureHash) == rows(ledger, PictureHit) == rows(ledger, PictureSearch) == []
-    assert len(ledger.rt.pictures._index) == 1
-    assert ledger.rt.pictures.refresh()
-    assert len(ledger.rt.pictures._index) == 0
-    assert not ledger.rt.pictures.refresh()
+    assert len(ledger.rt.pictures.index._index) == 1
+    assert ledger.rt.pictures.index.refresh()
+    assert len(ledger.rt.pictures.index._index) == 0
+    assert not ledger.rt.pictures.index.refresh()
 
 
 def test_nothing_is_dropped_while_all_is_there(ledger: LedgerFixture) -> None:
-    assert not ledger.rt.pictures.refresh()
+    assert not ledger.rt.pictures.index.refresh()
     pictured(ledger, ledger.acme)
     count(ledger, ledger.bolt)
     pictured(ledger, ledger.bolt, 1)
-    assert not ledger.rt.pictures.refresh()
+    assert not ledger.rt.pictures.index.refresh()
     assert count(ledger, ledger.acme) == (1, 1, 1)
 
 
@@ -216,8 +216,8 @@ def test_hashes_do_not_depend_on_key_epochs(ledger: LedgerFixture) -> None:
 def test_a_restarted_process_knows_what_there_was(ledger: LedgerFixture) -> None:
     pictured(ledger, ledger.acme)
     with opened(ledger.rt.settings, ledger.clock) as anew:
-        assert not anew.pictures.refresh()
-        assert len(anew.pictures._index) == 1, "a round of maintenance reads them before anybody searches"
+        assert not anew.pictures.index.refresh()
+        assert len(anew.pictures.index._index) == 1, "a round of maintenance reads them before anybody searches"
         assert count(replace(ledger, rt=anew), ledger.bolt) == (1, 1, 0)
 
 
@@ -279,7 +279,7 @@ def test_records_of_searches_are_kept_as_long_as_those_of_lookups(ledger: Ledger
 
 def test_the_quota_counts_hashes_and_is_a_days(ledger: LedgerFixture) -> None:
     quota = ledger.rt.settings.model_copy(update={"pictures_daily_quota_hashes": 3})
-    limited = replace(ledger, rt=replace(ledger.rt, settings=quota))
+    limited = replace(ledger, rt=with_settings(ledger.rt, quota))
     ask(limited, ledger.bolt, PDQ, PDQ)
     with pytest.raises(QuotaExceeded) as caught:
         ask(limited, ledger.bolt, PDQ, PDQ)
@@ -297,9 +297,9 @@ def test_what_would_meet_too_many_is_refused(ledger: LedgerFixture) -> None:
         with pytest.raises(PictureUnfit):
             ask(ledger, ledger.bolt, PDQ, bad)
     with pytest.raises(InvalidRequest):
-        search(ledger.rt, ledger.bolt.member(), [], ORDER)
+        search(ledger.rt.pictures, ledger.bolt.member(), [], ORDER)
     with pytest.raises(InvalidRequest):
-        search(ledger.rt, ledger.bolt.member(), [PDQ] * 9, ORDER)
+        search(ledger.rt.pictures, ledger.bolt.member(), [PDQ] * 9, ORDER)
 
 
 def test_a_flat_picture_is_recorded_but_never_found(ledger: LedgerFixture) -> None:
@@ -311,13 +311,13 @@ def test_own_report(ledger: LedgerFixture) -> None:
     report = pictured(ledger, ledger.bolt, 0, near(3), near(60))
     pictured(ledger, ledger.acme, 1)
     pictured(ledger, ledger.bolt, 2)
-    answer = json.loads(search_own(ledger.rt, ledger.bolt.member(), report["id"]))
+    answer = json.loads(search_own(ledger.rt.pictures, ledger.bolt.member(), report["id"]))
     assert [(one["reports"], one["own_reports"]) for one in answer["results"]] == [(1, 1), (0, 0)]
-    met = {pdq: one["reports"] for pdq, one in pictures.reuse(ledger.rt, report["entry_index"]).items()}
+    met = {pdq: one["reports"] for pdq, one in pictures.reuse(ledger.rt.pictures, report["entry_index"]).items()}
     assert met == {near(3): 2, near(60): 0}
     for unknown in ("rp_nonsense1", pictured(ledger, ledger.acme, 3)["id"]):
         with pytest.raises(NotFound):
-            search_own(ledger.rt, ledger.bolt.member(), unknown)
+            search_own(ledger.rt.pictures, ledger.bolt.member(), unknown)
 
 
 def test_more_matches_than_are_looked_at(ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,7 +163,7 @@ class Story:
 
     def explain(self, pick: int) -> None:
         lie = self.lie(pick)
-        held.explain(self.ledger.rt, lie.by.member(), lie.id, "Another order.", secrets.token_hex(8))
+        held.explain(self.ledger.rt.reports, lie.by.member(), lie.id, "Another order.", secrets.token_hex(8))
 
     # --- the person -----------------------------------------------------------------------------------------------
 

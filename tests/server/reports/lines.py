@@ -22,7 +22,7 @@ from ledger.rules.conduct import Conduct
 from ledger.server.appeals import staff_actions
 from ledger.server.appeals.consumer_record import own_record
 from ledger.server.db.engine import reading
-from ledger.server.records.case_queries import outcome_counts
+from ledger.server.platforms.queries import outcome_counts
 from tests import pg
 from tests.server.appeals.test_appeals import ANNA, BEN, session_of
 from tests.server.conftest import Clock, LedgerFixture, LedgerSeed, Subjects

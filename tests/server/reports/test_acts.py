@@ -66,7 +66,7 @@ def test_the_reporter_cannot_tell_that_another_platform_reported_the_act(ledger:
     ledger.report(ledger.acme, ledger.person())
     joined = ledger.report(ledger.bolt, ledger.person())
     assert alone.keys() == joined.keys()
-    views = [get_report(ledger.rt, ledger.bolt.member(), one["id"]) for one in (alone, joined)]
+    views = [get_report(ledger.rt.context, ledger.bolt.member(), one["id"]) for one in (alone, joined)]
     differing = {name for name in views[0] if views[0][name] != views[1][name]}
     assert differing <= {"id", "entry_index", "order_ref", "receipt_url", "effective_from"}
 
@@ -84,7 +84,7 @@ def test_an_account_farm_falls_with_a_report_it_rests_on(ledger: LedgerFixture) 
     assert ledger.lookup(ledger.person(3))["events"] == 1
     entries = count(ledger, LogEntry)
     ledger.withdraw(ledger.acme, linked[1])
-    view = get_report(ledger.rt, ledger.acme.member(), report["id"])
+    view = get_report(ledger.rt.context, ledger.acme.member(), report["id"])
     assert (view["status"], view["withdrawal"]["reason"]) == ("withdrawn", "linked_report_void")
     assert count(ledger, LogEntry) == entries + 2
     assert ledger.lookup(ledger.person(3))["tier"] == "clear"

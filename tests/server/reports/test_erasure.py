@@ -12,6 +12,7 @@ from sqlalchemy import select, update
 from ledger.errors import LogFrozen, NotFound
 from ledger.protocol.encoding import format_time
 from ledger.protocol.identifiers import Kind
+from ledger.rules.disclosures import DISCLOSURE_DAYS
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.ledger import (
     EntryBody,
@@ -27,11 +28,11 @@ from ledger.server.db.tables.ledger import (
     Tile,
 )
 from ledger.server.log import queries as log_store
-from ledger.server.reports.erasure import DISCLOSURE_DAYS, MAX_REPORTS, erase_due, forget_disclosures
-from ledger.server.reports.receipts import receipt
-from ledger.server.reports.reports import get_report
+from ledger.server.reports.erasure import MAX_REPORTS, erase_due, forget_disclosures
+from ledger.server.reports.reports import get_receipt, get_report
 from ledger.tlog.entries import commitment, parse_leaf
-from ledger.tlog.merkle import leaf_hash, root_of
+from ledger.tlog.merkle import leaf_hash
+from tests.oracles import root_of
 from tests.server.conftest import LedgerFixture
 from tests.support import opened, publish
 
@@ -52,7 +53,7 @@ def test_nothing_is_erased_before_its_time(ledger: LedgerFixture) -> None:
     report = ledger.report(ledger.acme, ledger.person())
     ledger.clock.moment += timedelta(days=365 - 6 + 59)
     assert erase(ledger) == 0
-    assert get_report(ledger.rt, ledger.acme.member(), report["id"])["status"] == "expired"
+    assert get_report(ledger.rt.context, ledger.acme.member(), report["id"])["status"] == "expired"
     ledger.clock.moment += timedelta(days=1)
     assert erase(ledger) == 1
     assert erase(ledger) == 0
@@ -71,9 +72,9 @@ def test_everything_that_opens_a_report_goes(ledger: LedgerFixture) -> None:
         assert ids(ledger, table) <= {young["entry_index"]}, table
     for report in (old, paid):
         with pytest.raises(NotFound):
-            get_report(ledger.rt, ledger.acme.member(), report["id"])
+            get_report(ledger.rt.context, ledger.acme.member(), report["id"])
         with pytest.raises(NotFound):
-            receipt(ledger.rt, ledger.acme.member(), report["id"])
+            get_receipt(ledger.rt.context, ledger.acme.member(), report["id"])
     with reading(ledger.rt.engine) as connection:
         bodies = [kind for (kind,) in connection.execute(select(EntryBody.type))]
     # the genesis and governance entries are public and have no body

@@ -46,10 +46,10 @@ def test_they_are_told_to_those_whom_they_concern_and_count_as_before(ledger: Le
     with writing(ledger.rt.engine) as connection:  # as the migration left it
         connection.execute(insert(FormerLabel), {"report_id": decode_id("rp", old, service), "platform": "acme"})
 
-    assert [get_report(ledger.rt, member, one)["former_label"] for one in (old, new)] == [True, False]
-    listed = list_reports(ledger.rt, member, 10, None, None, former_label=True)
+    assert [get_report(ledger.rt.context, member, one)["former_label"] for one in (old, new)] == [True, False]
+    listed = list_reports(ledger.rt.context, member, 10, None, None, former_label=True)
     assert ([one["id"] for one in listed["data"]], listed["has_more"]) == ([old], False)
-    assert list_reports(ledger.rt, ledger.bolt.member(), 10, None, None, former_label=True)["data"] == []
+    assert list_reports(ledger.rt.context, ledger.bolt.member(), 10, None, None, former_label=True)["data"] == []
 
     def labels(file: CaseFile) -> tuple[bool, NeedState]:
         reduced = [one for one in file.items if one.evidence.type != "live_reshoot_failed"]

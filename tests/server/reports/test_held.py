@@ -88,7 +88,7 @@ def far(ledger: LedgerPart, **changes: Any) -> dict[str, Any]:
 
 
 def explain(ledger: LedgerFixture, report: dict[str, Any], text: str = "Another purchase.") -> dict[str, Any]:
-    done = held.explain(ledger.rt, ledger.acme.member(), report["id"], text, secrets.token_hex(8))
+    done = held.explain(ledger.rt.reports, ledger.acme.member(), report["id"], text, secrets.token_hex(8))
     return dict(json.loads(done.body))
 
 
@@ -111,7 +111,7 @@ def test_what_shares_a_subject_and_a_mark_of_the_matter_is_held(ledger: LedgerPa
         for changes in alike:
             report = ledger.report(ledger.acme, subjects, **changes)
             assert report["status"] == "held"
-            view = get_report(ledger.rt, ledger.acme.member(), report["id"])
+            view = get_report(ledger.rt.context, ledger.acme.member(), report["id"])
             assert (view["status"], view["hold"]["case"]) == ("held", case)
             ledger.withdraw(ledger.acme, report["id"])
     assert points(ledger, person) == 0.0
@@ -135,7 +135,8 @@ def test_a_matter_is_passed_on_through_what_was_held(ledger: LedgerPart) -> None
         for n, subjects in enumerate(chain)
     ]
     items = [{"idempotency_key": secrets.token_hex(8), **payload} for payload in payloads]
-    answers = [json.loads(one.result(10).body) for one in submit_reports(ledger.rt, ledger.acme.member(), items)]  # type: ignore[union-attr]
+    outcomes = submit_reports(ledger.rt.reports, ledger.acme.member(), items)
+    answers = [json.loads(one.result(10).body) for one in outcomes]  # type: ignore[union-attr]
     assert [one["status"] for one in answers] == ["held", "held"]
     # A held report is not shed by a further one of its order that looks different.
     with pytest.raises(OrderAlreadyReported):
@@ -185,10 +186,10 @@ def test_a_held_report_is_disclosed_nowhere_but_to_the_person_and_its_reporter(l
         farm(ledger, [linked["id"], report["id"]], somebody())
     mine = record(ledger, person)[report["id"]]
     assert (mine["status"], mine["appealable"]) == ("held", True)
-    assert mine["held_until"] == get_report(ledger.rt, ledger.acme.member(), report["id"])["hold"]["void_at"]
+    assert mine["held_until"] == get_report(ledger.rt.context, ledger.acme.member(), report["id"])["hold"]["void_at"]
     assert [body["id"] for body in bodies(ledger, "report") if "held_for" in body][-1] == report["id"]
     with pytest.raises(NotFound):
-        get_report(ledger.rt, ledger.bolt.member(), report["id"])
+        get_report(ledger.rt.context, ledger.bolt.member(), report["id"])
 
 
 def test_a_supervisor_outside_the_group_releases_it_on_the_reporters_reason(ledger: LedgerPart) -> None:
@@ -205,7 +206,7 @@ def test_a_supervisor_outside_the_group_releases_it_on_the_reporters_reason(ledg
     view = explain(ledger, report, "A second purchase.")
     assert (view["status"], view["hold"]["explanation"]) == ("held", "A second purchase.")
     with pytest.raises(NotFound):
-        held.explain(ledger.rt, ledger.bolt.member(), report["id"], "x", "k")
+        held.explain(ledger.rt.reports, ledger.bolt.member(), report["id"], "x", "k")
     with pytest.raises(ActionRefused):
         held.release(context, report["id"], HEAD, "It is another order.", seen=0)
     for staff, error in ((OWN, ConflictOfInterest), (ANNA, RoleMissing), (Staff(5, "admin"), RoleMissing)):
@@ -223,7 +224,7 @@ def test_a_supervisor_outside_the_group_releases_it_on_the_reporters_reason(ledg
         assert len(tags_since(connection, report["entry_index"] + 1)) == 2, "what is answered from memory learns of it"
         acts = dict(connection.execute(select(Report.id, Report.act_id)).all())
     assert acts[report["entry_index"]] == theirs["entry_index"], "it joins the act that it would have joined"
-    view = get_report(ledger.rt, ledger.acme.member(), report["id"])
+    view = get_report(ledger.rt.context, ledger.acme.member(), report["id"])
     assert (view["status"], view["hold"]["reasons"]) == ("counting", "It is another order.")
     assert view["effective_from"] > format_time(before), "it counts from its release"
     assert ledger.lookup(person)["reporters"] == 2
@@ -277,17 +278,17 @@ def test_without_a_release_it_is_void_after_twenty_days_and_costs_nothing(ledger
         held.release(ledger.rt.context, report["id"], HEAD, "It is another order.", seen=1)
     ledger.clock.moment += timedelta(days=20) - timedelta(minutes=1)
     held.void_due(ledger.rt.context)
-    assert get_report(ledger.rt, ledger.acme.member(), report["id"])["status"] == "held"
+    assert get_report(ledger.rt.context, ledger.acme.member(), report["id"])["status"] == "held"
     ledger.clock.moment += timedelta(minutes=2)
     ledger.rt.maintenance.clocks()
-    view = get_report(ledger.rt, ledger.acme.member(), report["id"])
+    view = get_report(ledger.rt.context, ledger.acme.member(), report["id"])
     assert (view["status"], view["withdrawal"]["reason"]) == ("withdrawn", "not_released")
     assert record(ledger, person)[report["id"]]["case"]["state"] == "closed"
     assert lost(ledger) == before
     anew = ledger.report(ledger.acme, person, order="A-2", **ledger.told_now())
     assert anew["status"] == "held", "the order was not decided, and is held again"
     held.refuse_release(ledger.rt.context, anew["id"], HEAD, "It is the same parcel.", seen=0)
-    hold = get_report(ledger.rt, ledger.acme.member(), anew["id"])["hold"]
+    hold = get_report(ledger.rt.context, ledger.acme.member(), anew["id"])["hold"]
     assert (hold["reasons"], hold["case"]) == ("It is the same parcel.", case)
 
 

@@ -20,6 +20,7 @@ from ledger.server.appeals.consumer import own_case, own_letter
 from ledger.server.appeals.participants import Participant, Party, agree, concede
 from ledger.server.appeals.transaction import case_number, changing, load_case
 from ledger.server.db.engine import reading
+from ledger.server.platforms.queries import outcome_counts
 from ledger.server.records import case_queries as store
 from ledger.server.records import order_line_queries as line_store
 from ledger.server.records.queries import reports_by_id
@@ -138,7 +139,7 @@ def test_what_a_platform_agreed_to_is_open_again_when_the_person_takes_the_case_
     assert (view["concession"]["agreed_at"], view["can_agree"]) == (None, True)
     decided(ledger, case, Outcome.AMENDED, Conduct.WARDROBING)
     with reading(ledger.rt.engine) as connection:
-        counts = store.outcome_counts(connection, ledger.clock() - timedelta(days=700))["acme-group"]
+        counts = outcome_counts(connection, ledger.clock() - timedelta(days=700))["acme-group"]
     assert counts.get("amended", 0) >= 1  # it enters the weight: the person did not agree
     assert lost(ledger) == before
 

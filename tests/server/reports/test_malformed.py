@@ -34,7 +34,7 @@ from tests.server.appeals.contested import contest
 from tests.server.appeals.test_appeals import session_of
 from tests.server.conftest import LedgerFixture, Subjects
 from tests.spellings import other_spellings, with_bit_255
-from tests.support import report_payload
+from tests.support import report_payload, with_settings
 
 pytestmark = pytest.mark.one_engine
 
@@ -75,8 +75,8 @@ def messages(ledger: LedgerFixture) -> list[tuple[str, str, dict[str, Any]]]:
 
 
 def test_a_hidden_report_is_taken_back_and_told_to_both(settings: Settings, ledger: LedgerFixture) -> None:
-    rt = replace(ledger.rt, settings=settings.model_copy(update={"webhook_allow_private": True}))
-    endpoints.create(rt, ledger.acme.member(), "http://127.0.0.1:9/", ["report.voided"])
+    rt = with_settings(ledger.rt, settings.model_copy(update={"webhook_allow_private": True}))
+    endpoints.create(rt.webhooks, ledger.acme.member(), "http://127.0.0.1:9/", ["report.voided"])
     seen = report(ledger, ledger.bolt, 1, 1)
     made = record(rt, ledger.acme, hidden(ledger, 1), order="A-1")
     nobody = record(rt, ledger.acme, [(Kind.PHONE, IDENTITY_AGAIN)])
@@ -94,7 +94,7 @@ def test_a_hidden_report_is_taken_back_and_told_to_both(settings: Settings, ledg
     assert (mine["appealable"], mine["matched_kinds"], mine["reported_by"]) == (False, ["payment", "phone"], None)
     assert (theirs["id"], theirs["withdrawal_reason"]) == (seen["id"], None)
     for one in (made, nobody):
-        view = get_report(rt, ledger.acme.member(), one["id"])
+        view = get_report(rt.context, ledger.acme.member(), one["id"])
         assert (view["status"], view["withdrawal"]["reason"]) == ("withdrawn", "malformed_subject")
         with reading(rt.engine) as connection:
             opened = read_body(connection, view["withdrawal"]["entry_index"])
@@ -145,7 +145,8 @@ def test_what_rests_on_it_falls_and_what_was_reversed_is_only_spelled_anew(ledge
     size = take_back_malformed(rt.context)[1]
     assert size == [linked[0]["entry_index"], gone["entry_index"]]
     reasons = {
-        one["id"]: get_report(rt, ledger.acme.member(), one["id"])["withdrawal"] for one in (*linked, farm, gone)
+        one["id"]: get_report(rt.context, ledger.acme.member(), one["id"])["withdrawal"]
+        for one in (*linked, farm, gone)
     }
     assert {name: value and value["reason"] for name, value in reasons.items()} == {
         linked[0]["id"]: "malformed_subject",
@@ -218,7 +219,7 @@ def test_in_a_grace_that_an_earlier_version_began(ledger: LedgerFixture) -> None
     assert epochs(rt.engine)[1].state == "retired"
     assert tier(ledger, 1, 2) == ("clear", 0)
     assert [one["withdrawal_reason"] for one in record_of(ledger, 1, 2)] == ["malformed_subject"]
-    assert get_report(rt, ledger.acme.member(), made["id"])["status"] == "withdrawn"
+    assert get_report(rt.context, ledger.acme.member(), made["id"])["status"] == "withdrawn"
     assert audited(rt, rt.settings.keys_dir / "rotation-1-2-late").elements == 2
 
 
@@ -250,10 +251,10 @@ def test_maintenance_takes_back_what_it_has_not_looked_at_yet(ledger: LedgerFixt
     rt = ledger.rt
     first = record(rt, ledger.acme, hidden(ledger, 1))
     rt.maintenance.round()
-    assert get_report(rt, ledger.acme.member(), first["id"])["status"] == "withdrawn"
+    assert get_report(rt.context, ledger.acme.member(), first["id"])["status"] == "withdrawn"
     second = record(rt, ledger.acme, hidden(ledger, 2))  # by a server of the version before, during an upgrade
     rt.maintenance.round()
-    assert get_report(rt, ledger.acme.member(), second["id"])["status"] == "withdrawn"
+    assert get_report(rt.context, ledger.acme.member(), second["id"])["status"] == "withdrawn"
     assert take_back_malformed(rt.context, first["entry_index"]) == (second["entry_index"], [])
 
 
@@ -279,9 +280,12 @@ def test_intake_takes_no_other_spelling(ledger: LedgerFixture) -> None:
         for subjects in ([(kind, spelled)], [other, (kind, spelled)], [(kind, canonical), (kind, spelled)]):
             payload = report_payload(rt, ledger.acme, subjects)
             with pytest.raises(InvalidPoint):
-                check_report(rt, ledger.acme.member(), payload, "k")
+                check_report(rt.reports, ledger.acme.member(), payload, "k")
     with pytest.raises(SubjectsInvalid, match="twice"):
         check_report(
-            rt, ledger.acme.member(), report_payload(rt, ledger.acme, [(kind, canonical), (kind, canonical)]), "k"
+            rt.reports,
+            ledger.acme.member(),
+            report_payload(rt, ledger.acme, [(kind, canonical), (kind, canonical)]),
+            "k",
         )
     assert stored(ledger) == []

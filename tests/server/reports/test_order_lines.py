@@ -88,8 +88,8 @@ def test_a_contested_report_is_not_replaced_and_its_withdrawal_costs_and_closes(
         member, told = ledger.acme.member(), ledger.told_now()
         payloads = [report_payload(ledger.rt, ledger.acme, person, order=ledger.order(order), **told) for _ in range(2)]
         futures = [
-            withdraw_report(ledger.rt, member, report["id"], "wrong_facts", secrets.token_hex(8)),
-            *[submit_report(ledger.rt, member, payload, secrets.token_hex(8)) for payload in payloads],
+            withdraw_report(ledger.rt.reports, member, report["id"], "wrong_facts", secrets.token_hex(8)),
+            *[submit_report(ledger.rt.reports, member, payload, secrets.token_hex(8)) for payload in payloads],
         ]
         assert futures[0].result(10).status == 200
         for future in futures[1:]:
@@ -178,7 +178,7 @@ def test_a_further_report_has_its_own_notice_cools_again_and_keeps_what_was(ledg
     if replace:
         assert mine[report["id"]]["replaced_by"] == second["id"]
         assert (mine[second["id"]]["replaces"], mine[report["id"]]["status"]) == (report["id"], "withdrawn")
-    assert get_report(ledger.rt, ledger.acme.member(), second["id"])["restitution"] is not None
+    assert get_report(ledger.rt.context, ledger.acme.member(), second["id"])["restitution"] is not None
     ledger.clock.moment += timedelta(days=4)
     found = ledger.lookup(person)
     assert (found["has_statement"], found["events"]) == (True, 1)
@@ -194,7 +194,7 @@ def test_an_expired_report_is_not_made_anew(ledger: LedgerPart) -> None:
     person = somebody()
     report = ledger.report(ledger.acme, person, order="A-1")
     ledger.clock.moment += timedelta(days=360)
-    assert get_report(ledger.rt, ledger.acme.member(), report["id"])["status"] == "expired"
+    assert get_report(ledger.rt.context, ledger.acme.member(), report["id"])["status"] == "expired"
     with pytest.raises(AlreadyExpired):
         again(ledger, person, report, "A-1", replace=True)
     ledger.withdraw(ledger.acme, report["id"])
@@ -243,7 +243,7 @@ def test_a_closed_order_stays_closed_when_everything_else_is_erased(ledger: Ledg
     while erase_due(ledger.rt.context, ledger.rt.settings):
         pass
     with pytest.raises(NotFound):
-        get_report(ledger.rt, ledger.acme.member(), free["id"])
+        get_report(ledger.rt.context, ledger.acme.member(), free["id"])
     with reading(ledger.rt.engine) as connection:
         assert connection.execute(select(Report.id).where(Report.id.in_(made))).all() == []
         assert {row.control_group for row in connection.execute(select(OrderClosure.control_group))} == {"acme-group"}
@@ -271,7 +271,7 @@ def test_a_farm_is_disputed_while_a_linked_report_is(ledger: LedgerPart) -> None
     (case,) = contest(ledger, people[0], reports[0])
     found = ledger.lookup(boss)
     assert (found["points"], found["disputed"]) == (0.0, True)
-    assert get_report(ledger.rt, member, report["id"])["status"] == "disputed"
+    assert get_report(ledger.rt.context, member, report["id"])["status"] == "disputed"
     with pytest.raises(LinkedReportInvalid):
         farm(ledger, [one["id"] for one in reports], somebody())
     # Its own appeal and its own decision do not make it count while what it rests on is contested.
@@ -294,8 +294,8 @@ def test_a_farm_outlives_the_expiry_of_a_linked_report(ledger: LedgerPart) -> No
     assert ledger.lookup(boss)["disputed"]
     ledger.clock.moment += timedelta(days=10)
     run_clocks(ledger.rt.context)
-    assert get_report(ledger.rt, ledger.acme.member(), reports[0]["id"])["status"] == "expired"
-    assert get_report(ledger.rt, ledger.acme.member(), report["id"])["status"] == "counting"
+    assert get_report(ledger.rt.context, ledger.acme.member(), reports[0]["id"])["status"] == "expired"
+    assert get_report(ledger.rt.context, ledger.acme.member(), report["id"])["status"] == "counting"
     assert not ledger.lookup(boss)["disputed"]
 
 
@@ -309,7 +309,7 @@ def test_a_farm_falls_when_its_link_is_cut(ledger: LedgerPart) -> None:
 
     staff_actions.take(ledger.rt.context, case, ANNA)
     staff_actions.decide(ledger.rt.context, case, ANNA, Outcome.UNLINKED, "The card was passed on.", slots=(1,))
-    states = [get_report(ledger.rt, ledger.acme.member(), one["id"])["status"] for one in (stays, falls)]
+    states = [get_report(ledger.rt.context, ledger.acme.member(), one["id"])["status"] for one in (stays, falls)]
     assert states == ["counting", "withdrawn"]
     assert lost(ledger) == before
 
@@ -320,7 +320,7 @@ def test_a_contested_farm_is_not_taken_out_of_its_appeal_for_free(ledger: Ledger
     report = farm(ledger, [one["id"] for one in reports], boss, order="F-1")
     (case,) = contest(ledger, boss, report)
     ledger.withdraw(ledger.acme, reports[1]["id"])
-    view = get_report(ledger.rt, ledger.acme.member(), report["id"])
+    view = get_report(ledger.rt.context, ledger.acme.member(), report["id"])
     assert (view["status"], view["withdrawal"]["reason"]) == ("withdrawn", "linked_report_void")
     assert lost(ledger) == before + 1
     with pytest.raises(OrderDecided) as closed:
@@ -350,7 +350,7 @@ def test_one_act_costs_once_however_many_contested_reports_fall(ledger: LedgerPa
     report = farm(ledger, [one["id"] for one in reports], somebody())
     (case,) = contest(ledger, people[0], reports[0])
     decide(ledger, case, Outcome.OVERTURNED)
-    assert get_report(ledger.rt, ledger.acme.member(), report["id"])["status"] == "withdrawn"
+    assert get_report(ledger.rt.context, ledger.acme.member(), report["id"])["status"] == "withdrawn"
     assert lost(ledger) == before + 2
 
 
@@ -381,9 +381,11 @@ def test_the_log_decides_between_an_appeal_and_the_reporter(ledger: LedgerPart) 
             payload = report_payload(other, ledger.acme, person, order=ledger.order(order), **told, **replaces)
             barrier.wait()
             if not replaces:
-                withdraw_report(other, ledger.acme.member(), report["id"], "other", secrets.token_hex(8)).result(10)
+                withdraw_report(
+                    other.reports, ledger.acme.member(), report["id"], "other", secrets.token_hex(8)
+                ).result(10)
             try:
-                submit_report(other, ledger.acme.member(), payload, secrets.token_hex(8)).result(10)
+                submit_report(other.reports, ledger.acme.member(), payload, secrets.token_hex(8)).result(10)
                 seen["replaced" if replaces else "reported"] += 1
                 assert filed == [], "nothing followed a case"
             except ReportDisputed:

@@ -32,7 +32,7 @@ from ledger.protocol.identifiers import Kind
 from ledger.server.db.engine import reading
 from ledger.server.db.tables.ledger import Listing, LogEntry, Report
 from ledger.server.platforms.members import revoke_key
-from ledger.server.records.commands import Stored
+from ledger.server.records.idempotency import StoredResponse
 from ledger.server.reports.reports import get_report, list_reports, submit_report, submit_reports, withdraw_report
 from tests.server.conftest import LedgerFixture
 from tests.support import evidence, report_payload
@@ -43,7 +43,7 @@ def count(ledger: LedgerFixture, table: Any) -> int:
         return connection.scalar(select(func.count()).select_from(table)) or 0
 
 
-def refusal(outcome: Future[Stored] | LedgerError) -> type[BaseException] | None:
+def refusal(outcome: Future[StoredResponse] | LedgerError) -> type[BaseException] | None:
     if isinstance(outcome, LedgerError):
         return type(outcome)
     error = outcome.exception(10)
@@ -68,7 +68,7 @@ def test_a_report_must_be_addressed_right(
 ) -> None:
     payload = report_payload(ledger.rt, ledger.acme, ledger.person(), **change)
     with pytest.raises(error):
-        submit_report(ledger.rt, ledger.acme.member(), payload, "k")
+        submit_report(ledger.rt.reports, ledger.acme.member(), payload, "k")
     assert count(ledger, Report) == 0
 
 
@@ -76,7 +76,7 @@ def test_a_changed_body_breaks_the_signature(ledger: LedgerFixture) -> None:
     payload = report_payload(ledger.rt, ledger.acme, ledger.person())
     payload["body"]["amount_minor"] += 1
     with pytest.raises(InvalidSignature):
-        submit_report(ledger.rt, ledger.acme.member(), payload, "k")
+        submit_report(ledger.rt.reports, ledger.acme.member(), payload, "k")
 
 
 def test_a_revoked_key_signs_nothing(ledger: LedgerFixture) -> None:
@@ -84,7 +84,7 @@ def test_a_revoked_key_signs_nothing(ledger: LedgerFixture) -> None:
     revoke_key(ledger.rt.engine, kid=ledger.acme.kid, now=ledger.clock())
     ledger.rt.members.refresh()
     with pytest.raises(InvalidSignature):
-        submit_report(ledger.rt, ledger.acme.member(), payload, "k")
+        submit_report(ledger.rt.reports, ledger.acme.member(), payload, "k")
 
 
 def other_element(subject: dict[str, Any], ledger: LedgerFixture) -> None:
@@ -126,17 +126,19 @@ def test_subjects_must_open_what_was_signed(ledger: LedgerFixture, tamper: Any, 
     payload = report_payload(ledger.rt, ledger.acme, ledger.person())
     tamper(payload["subjects"][0], ledger)
     with pytest.raises(error):
-        submit_report(ledger.rt, ledger.acme.member(), payload, "k")
+        submit_report(ledger.rt.reports, ledger.acme.member(), payload, "k")
 
 
 def test_subjects_must_be_as_many_and_all_different(ledger: LedgerFixture) -> None:
     payload = report_payload(ledger.rt, ledger.acme, ledger.person())
     payload["subjects"].pop()
     with pytest.raises(SubjectsInvalid):
-        submit_report(ledger.rt, ledger.acme.member(), payload, "k")
+        submit_report(ledger.rt.reports, ledger.acme.member(), payload, "k")
     phone = ledger.person()[0]
     with pytest.raises(SubjectsInvalid):  # under two salts the same phone looks like two commitments
-        submit_report(ledger.rt, ledger.acme.member(), report_payload(ledger.rt, ledger.acme, [phone, phone]), "k")
+        submit_report(
+            ledger.rt.reports, ledger.acme.member(), report_payload(ledger.rt, ledger.acme, [phone, phone]), "k"
+        )
 
 
 # --- orders ---------------------------------------------------------------------------------------------------
@@ -158,7 +160,7 @@ def test_of_many_reports_of_one_order_at_once_one_wins(ledger: LedgerFixture) ->
         {"idempotency_key": f"k{n}", **report_payload(ledger.rt, ledger.acme, ledger.person(), order="A-1")}
         for n in range(8)
     ]
-    outcomes = [refusal(one) for one in submit_reports(ledger.rt, ledger.acme.member(), items)]
+    outcomes = [refusal(one) for one in submit_reports(ledger.rt.reports, ledger.acme.member(), items)]
     assert sorted(str(one) for one in outcomes) == sorted(str(one) for one in [None, *[OrderAlreadyReported] * 7])
     assert count(ledger, Report) == 1
 
@@ -168,7 +170,7 @@ def test_a_bad_report_of_a_batch_does_not_touch_the_others(ledger: LedgerFixture
     payloads[1]["signature"] = payloads[2]["signature"]
     payloads[3]["body"]["evidence"] = []
     items = [{"idempotency_key": f"k{n}", **payload} for n, payload in enumerate(payloads)]
-    outcomes = submit_reports(ledger.rt, ledger.acme.member(), items)
+    outcomes = submit_reports(ledger.rt.reports, ledger.acme.member(), items)
     assert refusal(outcomes[0]) is None
     assert refusal(outcomes[1]) is InvalidSignature
     assert refusal(outcomes[2]) is None
@@ -181,8 +183,8 @@ def test_a_bad_report_of_a_batch_does_not_touch_the_others(ledger: LedgerFixture
 
 def test_the_same_request_gets_the_same_answer_once(ledger: LedgerFixture) -> None:
     payload = report_payload(ledger.rt, ledger.acme, ledger.person())
-    first = submit_report(ledger.rt, ledger.acme.member(), payload, "k").result(10)
-    again = submit_report(ledger.rt, ledger.acme.member(), payload, "k").result(10)
+    first = submit_report(ledger.rt.reports, ledger.acme.member(), payload, "k").result(10)
+    again = submit_report(ledger.rt.reports, ledger.acme.member(), payload, "k").result(10)
     assert (again.status, again.body, again.replayed) == (first.status, first.body, True)
     assert not first.replayed
     assert count(ledger, Report) == 1
@@ -192,7 +194,9 @@ def test_the_same_request_at_once_is_recorded_once(ledger: LedgerFixture) -> Non
     payload = report_payload(ledger.rt, ledger.acme, ledger.person())
     with ThreadPoolExecutor(8) as pool:
         answers = list(
-            pool.map(lambda _: submit_report(ledger.rt, ledger.acme.member(), payload, "k").result(10), range(16))
+            pool.map(
+                lambda _: submit_report(ledger.rt.reports, ledger.acme.member(), payload, "k").result(10), range(16)
+            )
         )
     assert len({answer.body for answer in answers}) == 1
     assert sum(not answer.replayed for answer in answers) == 1
@@ -204,7 +208,7 @@ def test_a_key_belongs_to_one_request_of_one_platform(ledger: LedgerFixture) -> 
     with pytest.raises(IdempotencyMismatch):
         ledger.report(ledger.acme, ledger.person(1), key="k")
     with pytest.raises(IdempotencyMismatch):
-        withdraw_report(ledger.rt, ledger.acme.member(), report["id"], "other", "k").result(10)
+        withdraw_report(ledger.rt.reports, ledger.acme.member(), report["id"], "other", "k").result(10)
     ledger.report(ledger.bolt, ledger.person(1), key="k")
 
 
@@ -220,9 +224,9 @@ def test_a_key_is_free_again_after_a_day(ledger: LedgerFixture) -> None:
 def test_a_refusal_is_not_remembered(ledger: LedgerFixture) -> None:
     first = ledger.report(ledger.acme, ledger.person(), order="A-1")
     payload = report_payload(ledger.rt, ledger.acme, ledger.person(), order="A-1", **ledger.told_now())
-    assert refusal(submit_report(ledger.rt, ledger.acme.member(), payload, "k")) is OrderAlreadyReported
+    assert refusal(submit_report(ledger.rt.reports, ledger.acme.member(), payload, "k")) is OrderAlreadyReported
     ledger.withdraw(ledger.acme, first["id"])
-    assert submit_report(ledger.rt, ledger.acme.member(), payload, "k").result(10).status == 201
+    assert submit_report(ledger.rt.reports, ledger.acme.member(), payload, "k").result(10).status == 201
 
 
 # --- withdrawal -----------------------------------------------------------------------------------------------
@@ -237,7 +241,7 @@ def test_a_withdrawn_report_is_gone_from_lookups_and_stays_in_the_log(ledger: Le
     assert view["withdrawal"]["entry_index"] == entries
     assert count(ledger, LogEntry) == entries + 1
     assert ledger.lookup(ledger.person())["tier"] == "clear"
-    assert get_report(ledger.rt, ledger.acme.member(), report["id"]) == view
+    assert get_report(ledger.rt.context, ledger.acme.member(), report["id"]) == view
 
 
 def test_only_the_reporter_withdraws_and_only_once(ledger: LedgerFixture) -> None:
@@ -252,7 +256,9 @@ def test_only_the_reporter_withdraws_and_only_once(ledger: LedgerFixture) -> Non
 
 def test_of_many_withdrawals_at_once_one_wins(ledger: LedgerFixture) -> None:
     report = ledger.report(ledger.acme, ledger.person())
-    futures = [withdraw_report(ledger.rt, ledger.acme.member(), report["id"], "other", f"k{n}") for n in range(10)]
+    futures = [
+        withdraw_report(ledger.rt.reports, ledger.acme.member(), report["id"], "other", f"k{n}") for n in range(10)
+    ]
     assert sorted(str(refusal(one)) for one in futures) == sorted(["None"] + [str(AlreadyReversed)] * 9)
 
 
@@ -268,9 +274,9 @@ def test_report_withdraw_report_of_one_order_in_one_batch(ledger: LedgerFixture)
     told = ledger.told_now()
     payloads = [report_payload(ledger.rt, ledger.acme, ledger.person(), order="A-1", **told) for _ in range(2)]
     futures = [
-        withdraw_report(ledger.rt, ledger.acme.member(), first["id"], "other", "w"),
-        submit_report(ledger.rt, ledger.acme.member(), payloads[0], "k0"),
-        submit_report(ledger.rt, ledger.acme.member(), payloads[1], "k1"),
+        withdraw_report(ledger.rt.reports, ledger.acme.member(), first["id"], "other", "w"),
+        submit_report(ledger.rt.reports, ledger.acme.member(), payloads[0], "k0"),
+        submit_report(ledger.rt.reports, ledger.acme.member(), payloads[1], "k1"),
     ]
     assert [refusal(one) for one in futures] == [None, None, OrderAlreadyReported]
 
@@ -283,8 +289,8 @@ def test_a_replacement_takes_the_place_of_the_report(ledger: LedgerFixture) -> N
     second = ledger.report(ledger.acme, ledger.person(), order="A-1", conduct="wardrobing",
                          evidence=evidence("intake_photo", "policy_clause"), replaces=first["id"],
                          **ledger.told_now())  # fmt: skip
-    old = get_report(ledger.rt, ledger.acme.member(), first["id"])
-    new = get_report(ledger.rt, ledger.acme.member(), second["id"])
+    old = get_report(ledger.rt.context, ledger.acme.member(), first["id"])
+    new = get_report(ledger.rt.context, ledger.acme.member(), second["id"])
     assert (old["status"], old["replaced_by"], new["replaces"]) == ("withdrawn", second["id"], first["id"])
     assert ledger.lookup(ledger.person())["events"] == 0, "it cools from its own notice"
     ledger.clock.moment += timedelta(days=4)
@@ -304,7 +310,7 @@ def test_a_withdrawn_report_may_be_replaced_later(ledger: LedgerFixture) -> None
     first = ledger.report(ledger.acme, ledger.person(), order="A-1")
     ledger.withdraw(ledger.acme, first["id"])
     second = ledger.report(ledger.acme, ledger.person(), order="A-1", replaces=first["id"], **ledger.told_now())
-    assert get_report(ledger.rt, ledger.acme.member(), second["id"])["replaces"] == first["id"]
+    assert get_report(ledger.rt.context, ledger.acme.member(), second["id"])["replaces"] == first["id"]
 
 
 # --- restitution ----------------------------------------------------------------------------------------------
@@ -349,10 +355,10 @@ def test_a_cooling_report_is_the_reporters_alone_until_it_is_effective(ledger: L
     assert report["status"] == "cooling"
     assert ledger.lookup(ledger.person())["tier"] == "clear"
     ledger.clock.moment += timedelta(days=4)
-    assert get_report(ledger.rt, ledger.acme.member(), report["id"])["status"] == "counting"
+    assert get_report(ledger.rt.context, ledger.acme.member(), report["id"])["status"] == "counting"
     assert ledger.lookup(ledger.person())["tier"] == "watch"
     ledger.clock.moment += timedelta(days=400)
-    assert get_report(ledger.rt, ledger.acme.member(), report["id"])["status"] == "expired"
+    assert get_report(ledger.rt.context, ledger.acme.member(), report["id"])["status"] == "expired"
     assert ledger.lookup(ledger.person())["tier"] == "clear"
 
 
@@ -362,14 +368,14 @@ def test_pages_go_back_in_time_and_show_only_ones_own(ledger: LedgerFixture) -> 
     seen: list[str] = []
     after = None
     while True:
-        page = list_reports(ledger.rt, ledger.acme.member(), 2, after, None)
+        page = list_reports(ledger.rt.context, ledger.acme.member(), 2, after, None)
         seen += [one["id"] for one in page["data"]]
         if not page["has_more"]:
             break
         after = seen[-1]
     assert seen == [one["id"] for one in reversed(made)]
-    order = get_report(ledger.rt, ledger.acme.member(), made[2]["id"])["order_ref"]
-    assert [one["id"] for one in list_reports(ledger.rt, ledger.acme.member(), 9, None, order)["data"]] == [
+    order = get_report(ledger.rt.context, ledger.acme.member(), made[2]["id"])["order_ref"]
+    assert [one["id"] for one in list_reports(ledger.rt.context, ledger.acme.member(), 9, None, order)["data"]] == [
         made[2]["id"]
     ]
 
@@ -378,7 +384,7 @@ def test_others_reports_and_nonsense_are_not_found(ledger: LedgerFixture) -> Non
     report = ledger.report(ledger.acme, ledger.person())
     for report_id in (report["id"], "rp_nonsense", "lk_" + report["id"][3:], ""):
         with pytest.raises(NotFound):
-            get_report(ledger.rt, ledger.bolt.member(), report_id)
+            get_report(ledger.rt.context, ledger.bolt.member(), report_id)
 
 
 def test_tags_in_the_listing_are_what_lookups_send(ledger: LedgerFixture) -> None:

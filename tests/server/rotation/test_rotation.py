@@ -19,7 +19,6 @@ from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.ledger import Listing, OprfUse, Subject
 from ledger.server.keys.files import load_oprf, oprf_path
 from ledger.server.log import queries as log_store
-from ledger.server.lookups.lookups import submit_lookup
 from ledger.server.oprf import budgets
 from ledger.server.reports.reports import submit_report
 from ledger.server.rotation.audit import audit_dir
@@ -42,7 +41,7 @@ from tests.rotations import (
     turned,
 )
 from tests.server.conftest import LedgerFixture
-from tests.support import lookup_request, opened, report_payload
+from tests.support import lookup_request, opened, report_payload, submit_lookup
 
 pytestmark = pytest.mark.one_engine
 
@@ -292,7 +291,7 @@ def test_a_process_that_has_not_noticed_the_switch(ledger: LedgerFixture) -> Non
         assert slow.keys.epoch == 1
         for number, epoch in ((1, 1), (2, 2)):
             payload = report_payload(slow, ledger.acme, subjects_under(settings, epoch, number), epoch=epoch)
-            submit_report(slow, ledger.acme.member(), payload, f"k{number}").result(10)
+            submit_report(slow.reports, ledger.acme.member(), payload, f"k{number}").result(10)
         assert slow.keys.epoch == 1
     ledger.rt.members.refresh()
     assert [seen(ledger, number, epoch)[2] for number in (1, 2) for epoch in (1, 2)] == [1, 1, 1, 1]
@@ -309,7 +308,9 @@ def test_a_machine_without_the_old_key_takes_no_reports_in_grace(ledger: LedgerF
     with opened(settings, ledger.clock) as rt:
         for epoch, subjects in ((1, old[2]), (2, subjects_under(settings, 2, 2))):
             with pytest.raises(Unavailable):
-                submit_report(rt, ledger.acme.member(), report_payload(rt, ledger.acme, subjects, epoch=epoch), "k")
+                submit_report(
+                    rt.reports, ledger.acme.member(), report_payload(rt, ledger.acme, subjects, epoch=epoch), "k"
+                )
         request = lookup_request(rt, old[1], epoch=1)
         answer = submit_lookup(rt, ledger.bolt.member(), request).result(10)
         assert json.loads(answer)["events"] == 1

@@ -18,7 +18,6 @@ import pytest
 from ledger.errors import IndexNotReached, StaleEpoch
 from ledger.protocol.encoding import day_floor, format_time, hour_floor, parse_time
 from ledger.rules.standing import Event, fold
-from ledger.server.lookups.lookups import submit_lookup
 from ledger.server.reports.reports import restitute_report, submit_report, withdraw_report
 from ledger.server.rotation.convert import Stage
 from ledger.server.rotation.retire import SETTLE, destroy_settled, retire
@@ -26,7 +25,7 @@ from ledger.server.rotation.run import rotate
 from ledger.server.runtime import Runtime
 from tests.rotations import Subjects, audited, epochs, subjects_under
 from tests.server.conftest import LedgerFixture
-from tests.support import lookup_request, opened, report_payload
+from tests.support import lookup_request, opened, report_payload, submit_lookup
 
 pytestmark = pytest.mark.one_engine
 
@@ -112,7 +111,7 @@ class Traffic:
             rt, platform, self.subjects(person, epoch), epoch=epoch, amount_minor=1000 + rng.randrange(10**6)
         )
         try:
-            stored = submit_report(rt, platform.member(), payload, payload["signature"]).result(10)
+            stored = submit_report(rt.reports, platform.member(), payload, payload["signature"]).result(10)
         except StaleEpoch:
             return "stale"
         told, body = json.loads(stored.body), payload["body"]
@@ -138,7 +137,7 @@ class Traffic:
             return "nothing"
         report_id = rng.choice(list(person.events))
         platform = self._platform(person.events.pop(report_id))
-        withdraw_report(rt, platform.member(), report_id, "other", f"w{report_id}").result(10)
+        withdraw_report(rt.reports, platform.member(), report_id, "other", f"w{report_id}").result(10)
         return "withdrawal"
 
     def _restitute(self, rt: Runtime, person: Person, rng: random.Random) -> str:
@@ -151,7 +150,7 @@ class Traffic:
         platform = self._platform(event)
         amount = self._amount(rt, platform, report_id)
         now = format_time(self.ledger.clock())
-        restitute_report(rt, platform.member(), report_id, now, amount, "CNY", f"r{report_id}").result(10)
+        restitute_report(rt.reports, platform.member(), report_id, now, amount, "CNY", f"r{report_id}").result(10)
         return "restitution"
 
     def _platform(self, event: Event) -> Any:
@@ -161,7 +160,7 @@ class Traffic:
     def _amount(rt: Runtime, platform: Any, report_id: str) -> int:
         from ledger.server.reports.reports import get_report
 
-        return int(get_report(rt, platform.member(), report_id)["amount_minor"])
+        return int(get_report(rt.context, platform.member(), report_id)["amount_minor"])
 
     # --- looking up ------------------------------------------------------------------------------------------
 

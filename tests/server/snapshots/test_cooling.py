@@ -22,9 +22,8 @@ from ledger.rules.appeals import Outcome
 from ledger.server.db.engine import reading
 from ledger.server.db.tables.ledger import LookupLog, Report
 from ledger.server.keys.files import load_log_key
-from ledger.server.lookups.clear_cache import Presence
+from ledger.server.lookups.clear_cache import ClearLookupCache
 from ledger.server.lookups.listed_tags import cooling_tags, tags_since
-from ledger.server.lookups.lookups import answer_from_memory, submit_lookup
 from ledger.server.snapshots.builder import Published, publish_due
 from ledger.server.snapshots.files import folder_of
 from ledger.snapshots.fuse_filter import FuseFilter
@@ -33,7 +32,7 @@ from tests.server.appeals.test_appeals import contest
 from tests.server.appeals.test_appeals_upkeep import decided
 from tests.server.conftest import LedgerFixture, Subjects
 from tests.server.lookups.test_clear_cache import Seconds, clean, renew, tags, unlisted
-from tests.support import lookup_request
+from tests.support import lookup_request, submit_lookup
 
 pytestmark = pytest.mark.one_engine
 
@@ -69,14 +68,14 @@ def from_memory(ledger: LedgerFixture, who: Subjects) -> dict[str, Any] | None:
     member = ledger.bolt.member()
     end = time.monotonic() + 20
     while True:
-        found = answer_from_memory(ledger.rt, member, lookup_request(ledger.rt, who))
+        found = ledger.rt.lookups.from_memory(member, lookup_request(ledger.rt, who))
         if found is not None:
             return dict(json.loads(found))
         stranger = lookup_request(ledger.rt, ledger.person(90 + secrets.randbelow(10)))
-        if answer_from_memory(ledger.rt, member, stranger) is not None and ledger.rt.presence.ready():
+        if ledger.rt.lookups.from_memory(member, stranger) is not None and ledger.rt.clear_cache.ready():
             return None
         assert time.monotonic() < end
-        if not ledger.rt.presence.built():
+        if not ledger.rt.clear_cache.built():
             submit_lookup(ledger.rt, member, stranger).result(10)  # reserves ids
         time.sleep(0.01)
 
@@ -127,14 +126,16 @@ def test_a_cooling_report_is_not_told_beside_others(ledger: LedgerFixture) -> No
 
 
 @pytest.fixture
-def watched(ledger: LedgerFixture) -> Presence:
-    made = Presence(ledger.rt.engine, Seconds(), now=ledger.clock)
+def watched(ledger: LedgerFixture) -> ClearLookupCache:
+    made = ClearLookupCache(ledger.rt.engine, Seconds(), now=ledger.clock)
     renew(made)
     return made
 
 
 @pytest.mark.parametrize("how", ["refreshed", "built", "noted"])
-def test_memory_knows_beforehand_what_comes_into_effect(ledger: LedgerFixture, watched: Presence, how: str) -> None:
+def test_memory_knows_beforehand_what_comes_into_effect(
+    ledger: LedgerFixture, watched: ClearLookupCache, how: str
+) -> None:
     """The view that was made before midnight is right at midnight, without reading anything in between."""
     person, begins = cooling(ledger)
     now = ledger.clock()
@@ -162,7 +163,7 @@ def test_memory_knows_beforehand_what_comes_into_effect(ledger: LedgerFixture, w
     assert all(clean(watched, one, now=begins) is None for one in tags(person)), "now it is in the filter"
 
 
-def test_a_note_survives_a_filter_that_was_built_before_it(ledger: LedgerFixture, watched: Presence) -> None:
+def test_a_note_survives_a_filter_that_was_built_before_it(ledger: LedgerFixture, watched: ClearLookupCache) -> None:
     """The old view goes on with what it knew while a new filter waits to be taken over."""
     first, begins = cooling(ledger, 0)
     watched.refresh()
@@ -178,7 +179,7 @@ def test_a_note_survives_a_filter_that_was_built_before_it(ledger: LedgerFixture
         assert all(clean(watched, one, now=begins - LAST_MOMENT) is not None for one in tags(person))
 
 
-def test_a_decision_that_protects_ends_the_cooling(ledger: LedgerFixture, watched: Presence) -> None:
+def test_a_decision_that_protects_ends_the_cooling(ledger: LedgerFixture, watched: ClearLookupCache) -> None:
     """The note that protects the person is told at once, though the report it takes the place of still cooled."""
     person, begins = cooling(ledger)
     (case,) = contest(ledger, person, {"id": reported(ledger)})

@@ -24,7 +24,7 @@ from ledger.server.settings import Settings
 from ledger.server.snapshots import served as module
 from ledger.server.snapshots.builder import Published, build_and_publish
 from ledger.server.snapshots.files import BUCKETS, FILTER, POLICY, TREE, folder_of
-from ledger.server.snapshots.served import Shelf, fetch_bucket
+from ledger.server.snapshots.served import SnapshotServer
 from ledger.snapshots.buckets import check_bucket, split_answer
 from ledger.snapshots.fuse_filter import FuseFilter
 from ledger.snapshots.manifest import open_manifest, snapshot_leaf_matches
@@ -56,12 +56,12 @@ def snapshot(ledger: LedgerFixture, *, covered: bool = True) -> Published:
 
 
 @pytest.fixture
-def shelf(ledger: LedgerFixture) -> Shelf:
+def shelf(ledger: LedgerFixture) -> SnapshotServer:
     """A shelf that looks when the test says so."""
-    return Shelf(ledger.rt.settings, ledger.rt.engine, ledger.clock)
+    return SnapshotServer(ledger.rt.settings, ledger.rt.engine, ledger.clock)
 
 
-def names(shelf: Shelf, made: list[Published]) -> list[bool]:
+def names(shelf: SnapshotServer, made: list[Published]) -> list[bool]:
     """Which of the snapshots are served."""
     found = []
     for one in made:
@@ -72,7 +72,7 @@ def names(shelf: Shelf, made: list[Published]) -> list[bool]:
     return found
 
 
-def test_the_introduction_proves_the_snapshot(ledger: LedgerFixture, shelf: Shelf) -> None:
+def test_the_introduction_proves_the_snapshot(ledger: LedgerFixture, shelf: SnapshotServer) -> None:
     ledger.report(ledger.acme, ledger.person())
     made = snapshot(ledger)
     shelf.refresh()
@@ -93,7 +93,7 @@ def test_the_introduction_proves_the_snapshot(ledger: LedgerFixture, shelf: Shel
 
 @pytest.mark.parametrize("laid_out", [True, False])
 def test_every_bucket_comes_with_its_path_in_one_length(
-    ledger: LedgerFixture, shelf: Shelf, laid_out: bool, monkeypatch: pytest.MonkeyPatch
+    ledger: LedgerFixture, shelf: SnapshotServer, laid_out: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PATHS_BITS", 20 if laid_out else 0)
     for number in range(8):
@@ -120,12 +120,12 @@ def test_every_bucket_comes_with_its_path_in_one_length(
 def test_a_fetch_is_counted_for_the_alarm(ledger: LedgerFixture, settings: Settings) -> None:
     ledger.report(ledger.acme, ledger.person())
     made = snapshot(ledger)
-    ledger.rt.shelf.refresh()
+    ledger.rt.snapshots.refresh()
     kind, element = ledger.person()[0]
     number = prefix(tag(kind, element), made.manifest.bits)
-    one, body = fetch_bucket(ledger.rt, ledger.bolt.member(), b64url(made.version), f"{number:08x}")
+    one, body = ledger.rt.snapshots.fetch_bucket(ledger.bolt.member(), b64url(made.version), f"{number:08x}")
     assert body == one.bucket(number)
-    assert 'refund_ledger_bucket_fetches_total{platform="bolt"} 1.0' in ledger.rt.watch.text().decode()
+    assert 'refund_ledger_bucket_fetches_total{platform="bolt"} 1.0' in ledger.rt.metrics.text().decode()
     for name, text in (
         (b64url(made.version), f"{2**made.manifest.bits:08x}"),
         (b64url(made.version), "0000000A"),
@@ -136,10 +136,10 @@ def test_a_fetch_is_counted_for_the_alarm(ledger: LedgerFixture, settings: Setti
         ("latest", "00000000"),
     ):
         with pytest.raises(SnapshotUnknown):
-            fetch_bucket(ledger.rt, ledger.bolt.member(), name, text)
+            ledger.rt.snapshots.fetch_bucket(ledger.bolt.member(), name, text)
 
 
-def test_nothing_is_served_before_a_checkpoint_covers_it(ledger: LedgerFixture, shelf: Shelf) -> None:
+def test_nothing_is_served_before_a_checkpoint_covers_it(ledger: LedgerFixture, shelf: SnapshotServer) -> None:
     shelf.refresh()
     with pytest.raises(SnapshotUnknown):
         shelf.latest()
@@ -154,7 +154,9 @@ def test_nothing_is_served_before_a_checkpoint_covers_it(ledger: LedgerFixture, 
     assert shelf.latest().manifest == second.manifest
 
 
-def test_the_introduction_does_not_change_while_a_snapshot_is_served(ledger: LedgerFixture, shelf: Shelf) -> None:
+def test_the_introduction_does_not_change_while_a_snapshot_is_served(
+    ledger: LedgerFixture, shelf: SnapshotServer
+) -> None:
     snapshot(ledger)
     shelf.refresh()
     before = shelf.latest()
@@ -165,7 +167,7 @@ def test_the_introduction_does_not_change_while_a_snapshot_is_served(ledger: Led
     assert before.latest_etag == shelf.latest().latest_etag
 
 
-def test_a_snapshot_ends_by_the_clock_and_older_ones_make_room(ledger: LedgerFixture, shelf: Shelf) -> None:
+def test_a_snapshot_ends_by_the_clock_and_older_ones_make_room(ledger: LedgerFixture, shelf: SnapshotServer) -> None:
     ledger.clock.moment = from_day(day_floor(ledger.clock()) + 2) - timedelta(hours=1)
     made = []
     for _ in range(3):
@@ -190,7 +192,7 @@ def test_a_snapshot_ends_by_the_clock_and_older_ones_make_room(ledger: LedgerFix
 
 @pytest.mark.parametrize("harm", ["folder", FILTER, BUCKETS, TREE, POLICY, "cut"])
 def test_where_the_files_are_missing_an_older_one_stays_the_latest(
-    ledger: LedgerFixture, shelf: Shelf, harm: str, caplog: pytest.LogCaptureFixture
+    ledger: LedgerFixture, shelf: SnapshotServer, harm: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     older = snapshot(ledger)
     shelf.refresh()
@@ -217,7 +219,7 @@ def test_where_the_files_are_missing_an_older_one_stays_the_latest(
     assert shelf.latest().manifest == newer.manifest, "they have been copied here meanwhile"
 
 
-def test_files_that_are_deleted_stay_readable(ledger: LedgerFixture, shelf: Shelf) -> None:
+def test_files_that_are_deleted_stay_readable(ledger: LedgerFixture, shelf: SnapshotServer) -> None:
     made = snapshot(ledger)
     shelf.refresh()
     one = shelf.latest()
@@ -228,14 +230,14 @@ def test_files_that_are_deleted_stay_readable(ledger: LedgerFixture, shelf: Shel
 
 def test_a_process_looks_by_itself_and_after_a_restart(ledger: LedgerFixture) -> None:
     made = snapshot(ledger)
-    wait_for(ledger.rt.shelf, made)
+    wait_for(ledger.rt.snapshots, made)
     with opened(ledger.rt.settings, ledger.clock) as again:
-        wait_for(again.shelf, made)
-        assert again.shelf.alive()
-    assert not again.shelf.alive()
+        wait_for(again.snapshots, made)
+        assert again.snapshots.alive()
+    assert not again.snapshots.alive()
 
 
-def wait_for(shelf: Shelf, made: Published) -> None:
+def wait_for(shelf: SnapshotServer, made: Published) -> None:
     end = time.monotonic() + 20
     while names(shelf, [made]) != [True]:
         assert time.monotonic() < end
@@ -247,7 +249,7 @@ def test_without_a_database_what_is_served_stays(ledger: LedgerFixture, tmp_path
     gone = tmp_path / "gone"
     gone.mkdir()
     engine = open_engine(f"sqlite:///{gone / 'ledger.db'}")
-    shelf = Shelf(ledger.rt.settings, ledger.rt.engine, ledger.clock)
+    shelf = SnapshotServer(ledger.rt.settings, ledger.rt.engine, ledger.clock)
     shelf.refresh()
     before = shelf.latest()
     shutil.rmtree(gone)
@@ -260,7 +262,7 @@ def test_without_a_database_what_is_served_stays(ledger: LedgerFixture, tmp_path
 
 @pytest.mark.parametrize("broken", ["{}", "{", '{"a":1}'])
 def test_a_snapshot_that_cannot_be_read_keeps_no_other_from_being_served(
-    ledger: LedgerFixture, shelf: Shelf, broken: str, caplog: pytest.LogCaptureFixture
+    ledger: LedgerFixture, shelf: SnapshotServer, broken: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = [snapshot(ledger), snapshot(ledger)]
     with writing(ledger.rt.engine) as connection:
@@ -271,7 +273,7 @@ def test_a_snapshot_that_cannot_be_read_keeps_no_other_from_being_served(
     assert [one.message for one in caplog.records if one.name == module.__name__] == ["snapshot_unreadable"]
 
 
-def test_an_empty_file_is_as_good_as_none(ledger: LedgerFixture, shelf: Shelf) -> None:
+def test_an_empty_file_is_as_good_as_none(ledger: LedgerFixture, shelf: SnapshotServer) -> None:
     made = [snapshot(ledger), snapshot(ledger)]
     (folder_of(ledger.rt.settings, made[1].version) / BUCKETS).write_bytes(b"")
     shelf.refresh()

@@ -150,7 +150,7 @@ def test_nearest_rank(values: list[float], median: float | None, ninth: float | 
 
 def test_use_of_today(ledger: LedgerFixture) -> None:
     today = day_floor(ledger.clock())
-    deduct(ledger.rt, ledger.bolt.member(), 40, ledger.clock())
+    deduct(ledger.rt.oprf, ledger.bolt.member(), 40, ledger.clock())
     with writing(ledger.rt.engine) as connection:
         count_lookups(connection, {("bolt", today): (7, 2), ("bolt", today - 29): (1, 0), ("bolt", today - 30): (9, 9)})
     found = health(ledger, "bolt")

@@ -28,7 +28,7 @@ from ledger.server.webhooks import endpoints
 from ledger.server.webhooks.attempt import Resolve
 from ledger.server.webhooks.emit import KEPT_DAYS, emit_all, forget
 from tests.receiver import Arrival, Receiver, Reply, receiving
-from tests.support import Platform, new_ledger, opened
+from tests.support import Platform, new_ledger, opened, with_settings
 from tests.webhook_kit import DATA, EVENTS, Post
 
 pytestmark = pytest.mark.one_engine
@@ -59,7 +59,7 @@ def test_a_message_arrives_signed_as_the_specification_says(post: Post, receiver
 
 def test_nothing_is_written_for_nobody(post: Post, receiver: Receiver) -> None:
     post.emit()
-    endpoints.create(post.rt, post.acme.member(), receiver.url, ["key.rotated"])
+    endpoints.create(post.rt.webhooks, post.acme.member(), receiver.url, ["key.rotated"])
     post.emit()
     post.emit(platform="nobody")
     assert (count(post.rt, WebhookMessage), count(post.rt, WebhookDelivery)) == (0, 0)
@@ -144,7 +144,7 @@ def test_a_platform_has_at_most_five_endpoints(post: Post, receiver: Receiver) -
     with pytest.raises(WebhookInvalid, match="at most 5"):
         post.endpoint(receiver)
     post.endpoint(receiver, platform=post.bolt)
-    endpoints.delete(post.rt, post.acme.member(), made[2]["id"])
+    endpoints.delete(post.rt.webhooks, post.acme.member(), made[2]["id"])
     again = post.endpoint(receiver)
     assert again["id"] not in {one["id"] for one in made}
 
@@ -152,19 +152,19 @@ def test_a_platform_has_at_most_five_endpoints(post: Post, receiver: Receiver) -
 def test_deleting_takes_the_deliveries_along(post: Post, receiver: Receiver) -> None:
     made = post.endpoint(receiver)
     post.emit(2)
-    endpoints.delete(post.rt, post.acme.member(), made["id"])
+    endpoints.delete(post.rt.webhooks, post.acme.member(), made["id"])
     assert count(post.rt, WebhookDelivery) == 0
     assert post.sender.round() == 0
     with pytest.raises(NotFound):
-        endpoints.get(post.rt, post.acme.member(), made["id"])
+        endpoints.get(post.rt.webhooks, post.acme.member(), made["id"])
 
 
 def test_tests_do_not_pile_up(post: Post, receiver: Receiver) -> None:
     made, member = post.endpoint(receiver), post.acme.member()
-    first = endpoints.send_test(post.rt, member, made["id"])
-    assert endpoints.send_test(post.rt, member, made["id"]) == first
+    first = endpoints.send_test(post.rt.webhooks, member, made["id"])
+    assert endpoints.send_test(post.rt.webhooks, member, made["id"]) == first
     assert post.sender.round() == 1
-    assert endpoints.send_test(post.rt, member, made["id"])["message"] != first["message"]
+    assert endpoints.send_test(post.rt.webhooks, member, made["id"])["message"] != first["message"]
 
 
 def test_a_replay_starts_the_ladder_again_under_the_same_id(post: Post, receiver: Receiver) -> None:
@@ -173,15 +173,15 @@ def test_a_replay_starts_the_ladder_again_under_the_same_id(post: Post, receiver
     post.sender.round()
     message = receiver.ids()[0]
     receiver.reply = lambda _arrival: Reply(500)
-    assert endpoints.replay(post.rt, member, made["id"], message)["state"] == "pending"
+    assert endpoints.replay(post.rt.webhooks, member, made["id"], message)["state"] == "pending"
     assert post.sender.round() == 1
     assert post.last(made) == ("pending", 1, 500, "status")
-    endpoints.replay(post.rt, member, made["id"], message)
+    endpoints.replay(post.rt.webhooks, member, made["id"], message)
     assert post.sender.round() == 1, "while it waits for its rung, a replay does not"
     assert post.last(made) == ("pending", 2, 500, "status")
     assert set(receiver.ids()) == {message}
     with pytest.raises(NotFound):
-        endpoints.replay(post.rt, member, made["id"], "wm_abcdefgh")
+        endpoints.replay(post.rt.webhooks, member, made["id"], "wm_abcdefgh")
 
 
 # --- where it may go ------------------------------------------------------------------------------------------
@@ -195,13 +195,13 @@ def resolving(addresses: list[str]) -> Resolve:
 def test_only_public_addresses_are_registered_and_connected_to(post: Post, receiver: Receiver) -> None:
     """The name is public when it is registered and leads inside when it is used: it is not connected to."""
     closed = post.rt.settings.model_copy(update={"webhook_allow_private": False})
-    object.__setattr__(post.rt, "settings", closed)
+    post.rt = with_settings(post.rt, closed)
     member = post.acme.member()
     url = f"https://hooks.acme.example:8443/{receiver.port}"
     for answers in ([], ["127.0.0.1"], ["93.184.216.34", "10.0.0.1"], ["::ffff:169.254.169.254"]):
         with pytest.raises(WebhookInvalid, match="public"):
-            endpoints.create(post.rt, member, url, EVENTS, resolve=resolving(answers))
-    made = endpoints.create(post.rt, member, url, EVENTS, resolve=resolving(["93.184.216.34"]))
+            endpoints.create(post.rt.webhooks, member, url, EVENTS, resolve=resolving(answers))
+    made = endpoints.create(post.rt.webhooks, member, url, EVENTS, resolve=resolving(["93.184.216.34"]))
     asked: list[str] = []
 
     def rebound(host: str, _port: int) -> list[str]:
@@ -214,7 +214,7 @@ def test_only_public_addresses_are_registered_and_connected_to(post: Post, recei
     assert post.last(made) == ("pending", 1, None, "host_refused")
     assert receiver.arrivals == []
     with pytest.raises(WebhookInvalid):
-        endpoints.create(post.rt, member, receiver.url, EVENTS)
+        endpoints.create(post.rt.webhooks, member, receiver.url, EVENTS)
 
 
 def test_an_endpoint_from_before_the_rule_is_refused_when_it_is_sent_to(post: Post, receiver: Receiver) -> None:
@@ -237,7 +237,7 @@ def test_nothing_secret_is_logged(post: Post, caplog: pytest.LogCaptureFixture) 
             written = "\n".join(str(vars(record)) for record in caplog.records if record.name.startswith("ledger"))
             for secret in (made["secret"], "sesame", str(receiver.port), DATA["appeal"]):
                 assert secret not in written
-            endpoints.delete(post.rt, post.acme.member(), made["id"])
+            endpoints.delete(post.rt.webhooks, post.acme.member(), made["id"])
     assert "webhook_endpoint_disabled" in caplog.text
 
 
@@ -245,7 +245,7 @@ def test_the_runtime_has_a_sender(database_url: str, tmp_path: Path, receiver: R
     settings = new_ledger(database_url, tmp_path, webhook_allow_private=True)
     acme = Platform("acme", "acme-group", "acme-1").enrol(settings)
     with opened(settings) as rt:
-        made = endpoints.create(rt, acme.member(), receiver.url, EVENTS)
-        endpoints.send_test(rt, acme.member(), made["id"])
+        made = endpoints.create(rt.webhooks, acme.member(), receiver.url, EVENTS)
+        endpoints.send_test(rt.webhooks, acme.member(), made["id"])
         assert receiver.arrived.acquire(timeout=10)
         assert receiver.arrivals[0].verified(made["secret"])["data"] == {"webhook": made["id"]}

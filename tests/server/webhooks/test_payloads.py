@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,7 +20,7 @@ from ledger.server.webhooks import endpoints
 from tests.server.appeals.test_appeals import ANNA, public, session_of
 from tests.server.conftest import LedgerFixture, LedgerSeed, Subjects
 from tests.server.reports.lines import PLACES, LedgerPart, decide, farm, ledger_part, shared_ledger, somebody
-from tests.support import Platform
+from tests.support import Platform, with_settings
 
 Told = list[tuple[str, str, dict[str, Any]]]
 
@@ -45,8 +44,8 @@ def ledger(base_ledger: LedgerFixture) -> LedgerPart:
 
 def endpoint(ledger: LedgerFixture, platform: Platform, *types: str) -> str:
     """Register an endpoint that nothing is sent to; its id."""
-    rt = replace(ledger.rt, settings=ledger.rt.settings.model_copy(update={"webhook_allow_private": True}))
-    return str(endpoints.create(rt, platform.member(), "http://127.0.0.1:9/", types)["id"])
+    rt = with_settings(ledger.rt, ledger.rt.settings.model_copy(update={"webhook_allow_private": True}))
+    return str(endpoints.create(rt.webhooks, platform.member(), "http://127.0.0.1:9/", types)["id"])
 
 
 def contest(ledger: LedgerFixture, person: Subjects, report: dict[str, Any], through: str = "bolt") -> str:
@@ -166,7 +165,7 @@ def test_a_subscription_to_decisions_gets_what_earlier_versions_sent_as_such(led
     consumer.withdraw(ledger.rt.context, session_of(ledger, person), case)
     assert [name for _, name, _ in read.told()] == ["appeal.ended reporter", "appeal.ended filer"]
     listed = {
-        one: endpoints.deliveries(ledger.rt, ledger.bolt.member(), one, 100, None)["data"]
+        one: endpoints.deliveries(ledger.rt.webhooks, ledger.bolt.member(), one, 100, None)["data"]
         for one in (both, only, other)
     }
     assert {one: [row["type"] for row in rows] for one, rows in listed.items()} == {
@@ -175,7 +174,7 @@ def test_a_subscription_to_decisions_gets_what_earlier_versions_sent_as_such(led
         other: [],
     }
     for one in listed:
-        endpoints.delete(ledger.rt, ledger.bolt.member(), one)
+        endpoints.delete(ledger.rt.webhooks, ledger.bolt.member(), one)
 
 
 def test_a_payload_that_is_not_its_rows_stops_the_transaction(ledger: LedgerPart) -> None:

@@ -98,20 +98,20 @@ def test_gone_disables_the_endpoint_until_it_is_enabled(post: Post, receiver: Re
     endpoint, member = post.endpoint(receiver), post.acme.member()
     post.emit(3)
     assert post.sender.round() == 1
-    view = endpoints.get(post.rt, member, endpoint["id"])
+    view = endpoints.get(post.rt.webhooks, member, endpoint["id"])
     assert (view["status"], view["disabled_reason"]) == ("disabled", "gone")
     assert {one["state"] for one in post.deliveries(endpoint)} == {"cancelled"}
     post.emit()
     assert len(post.deliveries(endpoint)) == 3
     message = post.deliveries(endpoint)[0]["message"]
     with pytest.raises(WebhookInvalid, match="disabled"):
-        endpoints.send_test(post.rt, member, endpoint["id"])
+        endpoints.send_test(post.rt.webhooks, member, endpoint["id"])
     with pytest.raises(WebhookInvalid, match="disabled"):
-        endpoints.replay(post.rt, member, endpoint["id"], message)
+        endpoints.replay(post.rt.webhooks, member, endpoint["id"], message)
     receiver.reply = lambda _arrival: Reply()
-    assert endpoints.enable(post.rt, member, endpoint["id"])["status"] == "active"
+    assert endpoints.enable(post.rt.webhooks, member, endpoint["id"])["status"] == "active"
     assert post.sender.round() == 0
-    endpoints.replay(post.rt, member, endpoint["id"], message)
+    endpoints.replay(post.rt.webhooks, member, endpoint["id"], message)
     assert post.sender.round() == 1
     assert receiver.ids()[-1] == message
 
@@ -164,14 +164,14 @@ def test_a_slow_receiver_is_given_up_and_holds_up_nobody(post: Post, receiver: R
 
 def test_both_secrets_sign_for_a_day_after_a_rotation(post: Post, receiver: Receiver) -> None:
     first = post.endpoint(receiver)
-    second = endpoints.rotate(post.rt, post.acme.member(), first["id"])
+    second = endpoints.rotate(post.rt.webhooks, post.acme.member(), first["id"])
     assert second["secret"] != first["secret"]
     post.emit()
     post.sender.round()
     for one in (first, second):
         assert receiver.arrivals[-1].verified(one["secret"])["data"] == DATA
     assert receiver.arrivals[-1].headers["webhook-signature"].count("v1,") == 2
-    third = endpoints.rotate(post.rt, post.acme.member(), first["id"])
+    third = endpoints.rotate(post.rt.webhooks, post.acme.member(), first["id"])
     post.moment += timedelta(hours=24) - timedelta(seconds=1)
     post.emit()
     post.sender.round()
@@ -188,8 +188,8 @@ def test_both_secrets_sign_for_a_day_after_a_rotation(post: Post, receiver: Rece
 
 def test_secrets_lie_sealed_and_are_shown_once(post: Post, receiver: Receiver) -> None:
     made = post.endpoint(receiver)
-    endpoints.rotate(post.rt, post.acme.member(), made["id"])
-    shown = json.dumps([endpoints.list_all(post.rt, post.acme.member()), post.deliveries(made)])
+    endpoints.rotate(post.rt.webhooks, post.acme.member(), made["id"])
+    shown = json.dumps([endpoints.list_all(post.rt.webhooks, post.acme.member()), post.deliveries(made)])
     assert "whsec_" not in shown
     assert 'secret"' not in shown
     with reading(post.rt.engine) as connection:
@@ -321,7 +321,7 @@ def test_a_verdict_that_comes_too_late_changes_nothing_unless_it_is_good(post: P
             again.set()
             other.result(20)
         assert post.last(endpoint)[0] == "delivered"
-        endpoints.delete(post.rt, post.acme.member(), endpoint["id"])
+        endpoints.delete(post.rt.webhooks, post.acme.member(), endpoint["id"])
 
 
 # --- TLS ------------------------------------------------------------------------------------------
@@ -358,13 +358,13 @@ def test_the_certificate_must_be_the_names_though_an_address_is_connected_to(pos
     with receiving(tls=server) as receiver:
         for host in ("hooks.acme.example", "other.acme.example"):
             url = f"https://{host}:{receiver.port}/x"
-            made = endpoints.create(post.rt, post.acme.member(), url, EVENTS)
+            made = endpoints.create(post.rt.webhooks, post.acme.member(), url, EVENTS)
             post.emit()
             post.another(tls=client, resolve=lambda _host, _port: ["127.0.0.1"]).round()
             good = host.startswith("hooks")
             assert post.last(made) == (("delivered", 1, 204, None) if good else ("pending", 1, None, "tls_failed"))
             assert receiver.arrivals[-1].headers["host"] == f"hooks.acme.example:{receiver.port}"
-            endpoints.delete(post.rt, post.acme.member(), made["id"])
+            endpoints.delete(post.rt.webhooks, post.acme.member(), made["id"])
         assert names == ["hooks.acme.example", "other.acme.example"]
         assert len(receiver.arrivals) == 1
 

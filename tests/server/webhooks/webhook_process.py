@@ -7,7 +7,7 @@ import sys
 from datetime import datetime
 
 from ledger.server.db.engine import open_engine, reading
-from ledger.server.keys.files import load_server_keys
+from ledger.server.log.logged_keys import load_server_keys
 from ledger.server.settings import Settings
 from ledger.server.webhooks.sender import Sender
 

@@ -1,13 +1,13 @@
 """Direct lookups: tags of one person in, a standing with reasons and guidance out.
 
-The desk answers what waits in batches, like the appender: one query for all tags, and, if any answer discloses an
-event, one durable insert of who asked before any of those answers leaves. Clean lookups are only counted, in memory,
-and the counts are added to the database once a second: a log of clean buyers would be a record of their shopping.
+Most lookups are about people without reports, and are answered from memory (`ledger.server.lookups.clear_cache`). All
+others are answered from the database in batches: one query for all tags, and, if any answer discloses an event, one
+durable insert of the lookups' records before any of those answers is sent. Lookups without a disclosure are only
+counted, in memory, and the counts are added to the database once a second: a log of clean buyers would be a record of
+their shopping.
 
-Every answer has the same number of bytes (`ANSWER_BYTES`), hit or miss. Latency still tells (docs/threat-model.md).
-
-Most lookups are clean and never get to the desk: `answer_from_memory` answers those that
-`ledger.server.lookups.clear_cache` can vouch for, and what it leaves comes here.
+Every answer has the same number of bytes (`ANSWER_BYTES`), with or without a report. Its latency still differs
+(docs/threat-model.md).
 """
 
 from __future__ import annotations
@@ -16,20 +16,17 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from sqlalchemy import Engine
+from typing import Any, NamedTuple
 
 from ledger.errors import DatabaseUnavailable, IndexNotReached, InvalidRequest, LedgerError, StaleEpoch
 from ledger.protocol.encoding import day_floor, hour_floor
 from ledger.protocol.identifiers import Kind
 from ledger.rules.consent import check_consent
-from ledger.rules.policy.timeline import PolicySource
 from ledger.rules.policy.values import Policy
-from ledger.rules.standing import Event, Standing, fold, merge
+from ledger.rules.standing import Standing, fold, merge
+from ledger.server.context import Context
 from ledger.server.db.engine import (
     answers_within,
     by_statement,
@@ -39,22 +36,19 @@ from ledger.server.db.engine import (
     within,
     writing,
 )
-from ledger.server.jobs.watch import Watch
+from ledger.server.db.id_blocks import IdBlock
 from ledger.server.keys.epochs import read_epochs
 from ledger.server.keys.files import LOOKUP_STATES, ServerKeys
 from ledger.server.lookups import queries as store
 from ledger.server.lookups.answers import Answers, Question
-from ledger.server.lookups.id_block import IdBlock
-from ledger.server.lookups.queries import ListingRow
-from ledger.server.lookups.view_queries import LookupView, look
+from ledger.server.lookups.clear_cache import ClearLookupCache
+from ledger.server.lookups.queries import ListingRow, LookupView, listing_event, read_view
 from ledger.server.platforms.members import Member, Members
 from ledger.server.process.batcher import Batcher
 from ledger.server.process.loop_waiters import LoopWaiters
+from ledger.server.process.metrics import Metrics
 from ledger.server.process.supervision import Worker
 from ledger.server.settings import Settings
-
-if TYPE_CHECKING:
-    from ledger.server.runtime import Runtime
 
 MIN_INDEX_WAIT_MS = 500
 """How long a lookup waits for `min_index` before 503 `index_not_reached`."""
@@ -88,7 +82,9 @@ class LookupRequest(NamedTuple):
     min_index: int | None = None
 
 
-class _Asked(NamedTuple):
+class QueuedLookup(NamedTuple):
+    """A lookup that waits for the database."""
+
     member: Member
     request: LookupRequest
 
@@ -103,87 +99,28 @@ class _Answered(NamedTuple):
     counts: dict[tuple[str, int], tuple[int, int]]
 
 
-async def lookup(rt: Runtime, member: Member, request: LookupRequest) -> bytes:
-    """The JSON answer, `ANSWER_BYTES` long. Waits for `min_index` up to `MIN_INDEX_WAIT_MS`.
-
-    Raises ConsentMissing, InvalidRequest (a blank consent_ref), StaleEpoch, IndexNotReached, DatabaseUnavailable,
-    Overloaded.
-    """
-    answer = answer_from_memory(rt, member, request)
-    return await answer_from_database(rt, member, request) if answer is None else answer
-
-
-def answer_from_memory(rt: Runtime, member: Member, request: LookupRequest) -> bytes | None:
-    """The answer, if it is clean and this process knows it without the database; touches none. Otherwise None.
-
-    Every lookup begins here. Raises ConsentMissing and InvalidRequest as `check_lookup_consent` does.
-    """
-    now = rt.now()  # one moment for the check and for the answer: a report may come into effect between two
-    check_lookup_consent(rt, member, request, now)
-    watermark = rt.presence.clean(request.epoch, [tag for _, tag in request.subjects], request.min_index, now)
-    return None if watermark is None else rt.desk.clean(member, request, watermark, now)
-
-
-async def answer_from_database(rt: Runtime, member: Member, request: LookupRequest) -> bytes:
-    """The answer to a lookup that memory could not answer. Waits and raises as `lookup` does."""
-    deadline = time.monotonic() + MIN_INDEX_WAIT_MS / 1000
-    if not rt.keys.looks_up(request.epoch):
-        await asyncio.to_thread(rt.desk.reread_epochs)
-    while True:
-        try:
-            if not rt.keys.looks_up(request.epoch):
-                raise _stale(rt.keys.epoch)
-            return await rt.desk.ask(member, request)
-        except IndexNotReached:
-            if time.monotonic() >= deadline:
-                raise
-        await asyncio.sleep(_POLL_MS / 1000)
-        answer = answer_from_memory(rt, member, request)
-        if answer is not None:
-            return answer
-
-
-def submit_lookup(rt: Runtime, member: Member, request: LookupRequest) -> Future[bytes]:
-    """Ask the desk, without waiting for `min_index`. Raises ConsentMissing, InvalidRequest, StaleEpoch,
-    DatabaseUnavailable, Overloaded."""
-    check_lookup_consent(rt, member, request, rt.now())
-    if not rt.keys.looks_up(request.epoch):
-        rt.desk.reread_epochs()
-    if not rt.keys.looks_up(request.epoch):
-        raise _stale(rt.keys.epoch)
-    return rt.desk.submit(member, request)
-
-
-def check_lookup_consent(rt: Runtime, member: Member, request: LookupRequest, now: datetime) -> None:
-    """Raises ConsentMissing where the policy in effect at `now` asks for a consent under the member's profile and the
-    lookup refers to none, whatever its purpose; InvalidRequest for a blank reference elsewhere; PolicyUnreadable."""
-    asked = rt.policies.at(now).consent_for_lookups
-    required = member.profile in asked
-    if required or request.consent_ref is not None:
-        check_consent(request.consent_ref, profile=member.profile, required=required, of="lookup", unfit=InvalidRequest)
-
-
 def _late() -> DatabaseUnavailable:
     return DatabaseUnavailable("The database does not answer. Try again.", retry_after_seconds=1)
 
 
-def _stale(current: int | None) -> StaleEpoch:
+def stale_epoch(current: int | None) -> StaleEpoch:
+    """Return the error for tags of an epoch that is not looked up; `current` is the one that is."""
     return StaleEpoch("The tags were made under another key epoch.", epoch=current)
 
 
-class LookupDesk:
-    """Answers lookups in batches; see the module."""
+class LookupService:
+    """Answers lookups, from memory or in batches from the database (see the module docstring)."""
 
     def __init__(
         self,
+        context: Context,
         settings: Settings,
-        engine: Engine,
         keys: ServerKeys,
-        policies: PolicySource,
         members: Members,
-        watch: Watch,
-        now: Callable[[], datetime],
+        cache: ClearLookupCache,
+        metrics: Metrics,
     ) -> None:
+        engine, policies = context.engine, context.policies
         soon = within(engine, settings.read_deadline_ms)
         self._reads = soon
         self._writes = within(engine, settings.write_deadline_ms)
@@ -193,10 +130,11 @@ class LookupDesk:
         self._keys = keys
         self._policies = policies
         self._members = members
-        self._watch = watch
-        self._now = now
-        self._answers = Answers(policies, settings.service, settings.environment)
-        self._ids = IdBlock(soon, "lk", settings.service)
+        self._cache = cache
+        self._metrics = metrics
+        self._now = context.now
+        self._answers = Answers(policies, context.service, context.environment)
+        self._ids = IdBlock(soon, "lk", context.service)
         self._epochs_lock = threading.Lock()
         self._epochs_read_at = -math.inf
         self._counts: dict[tuple[str, int], tuple[int, int]] = {}
@@ -205,7 +143,7 @@ class LookupDesk:
         self._counts_lock = threading.Lock()
         self._waiters: LoopWaiters[bytes] | None = None
         self._closing = False
-        self._batcher: Batcher[_Asked, bytes] = Batcher(
+        self._batcher: Batcher[QueuedLookup, bytes] = Batcher(
             "lookups",
             self._answer_all,
             max_batch=_MAX_BATCH,
@@ -227,18 +165,58 @@ class LookupDesk:
         for worker in self.workers:
             worker.start()
 
-    def submit(self, member: Member, request: LookupRequest) -> Future[bytes]:
-        """Queue one lookup. Raises Overloaded."""
-        return self._batcher.submit(_Asked(member, request))
+    async def lookup(self, member: Member, request: LookupRequest) -> bytes:
+        """Return the JSON answer, `ANSWER_BYTES` long. Waits for `min_index` up to `MIN_INDEX_WAIT_MS`.
 
-    def ask(self, member: Member, request: LookupRequest) -> asyncio.Future[bytes]:
-        """As `submit`, for the running event loop. Raises DatabaseUnavailable when the database does not answer in
-        time."""
+        Raises ConsentMissing, InvalidRequest (a blank consent_ref), StaleEpoch, IndexNotReached, DatabaseUnavailable,
+        Overloaded, PolicyUnreadable.
+        """
+        answer = self.from_memory(member, request)
+        return await self.from_database(member, request) if answer is None else answer
+
+    def from_memory(self, member: Member, request: LookupRequest) -> bytes | None:
+        """Return the answer if it is clean and this process knows it without the database, else None.
+
+        Every lookup begins here. Raises as `check_consent` does.
+        """
+        now = self._now()  # one moment for the check and for the answer: a report may come into effect between two
+        self.check_consent(member, request, now)
+        size = self._cache.clean(request.epoch, [tag for _, tag in request.subjects], request.min_index, now)
+        return None if size is None else self.clean(member, request, size, now)
+
+    def check_consent(self, member: Member, request: LookupRequest, now: datetime) -> None:
+        """Raises ConsentMissing where the policy in effect at `now` requires a consent under the member's profile and
+        the lookup refers to none, whatever its purpose; InvalidRequest for a blank reference; PolicyUnreadable."""
+        required, reference = member.profile in self._policies.at(now).consent_for_lookups, request.consent_ref
+        if required or reference is not None:
+            check_consent(reference, profile=member.profile, required=required, of="lookup", unfit=InvalidRequest)
+
+    async def from_database(self, member: Member, request: LookupRequest) -> bytes:
+        """Return the answer to a lookup that `from_memory` could not answer. Waits and raises as `lookup` does."""
+        deadline = time.monotonic() + MIN_INDEX_WAIT_MS / 1000
+        if not self._keys.looks_up(request.epoch):
+            await asyncio.to_thread(self.reread_epochs)
+        while True:
+            if not self._keys.looks_up(request.epoch):
+                raise stale_epoch(self._keys.epoch)
+            try:
+                return await self.enqueue(member, request)
+            except IndexNotReached:
+                if time.monotonic() >= deadline:
+                    raise
+            await asyncio.sleep(_POLL_MS / 1000)
+            answer = self.from_memory(member, request)
+            if answer is not None:
+                return answer
+
+    def enqueue(self, member: Member, request: LookupRequest) -> asyncio.Future[bytes]:
+        """Queue one lookup for the database. Raises Overloaded, Unavailable; the future raises StaleEpoch,
+        IndexNotReached, and DatabaseUnavailable when the database does not answer in time."""
         loop = asyncio.get_running_loop()
         if self._waiters is None or self._waiters.loop is not loop:
             self._waiters = LoopWaiters(loop, self._deadline_seconds, _late)
         waiter = self._waiters.new()
-        self._batcher.put([(_Asked(member, request), waiter)])
+        self._batcher.put([(QueuedLookup(member, request), waiter)])
         return waiter.future
 
     def clean(self, member: Member, request: LookupRequest, size: int, now: datetime) -> bytes | None:
@@ -271,7 +249,7 @@ class LookupDesk:
         return self._batcher.alive()
 
     @property
-    def batcher(self) -> Batcher[_Asked, bytes]:
+    def batcher(self) -> Batcher[QueuedLookup, bytes]:
         """What the lookups wait in."""
         return self._batcher
 
@@ -284,19 +262,22 @@ class LookupDesk:
         for worker in self.workers:
             worker.close(timeout_seconds)
 
-    def _answer_all(self, asked: Sequence[_Asked]) -> list[bytes | LedgerError]:
+    def _answer_all(self, asked: Sequence[QueuedLookup]) -> list[bytes | LedgerError]:
         now = self._now()
         tags, hour = [tag for one in asked for _, tag in one.request.subjects], hour_floor(now)
-        with reading_first(self._by_statement, lambda connection: look(connection, tags, hour)) as (connection, view):
+        with reading_first(self._by_statement, lambda connection: read_view(connection, tags, hour)) as (
+            connection,
+            view,
+        ):
             outcomes, lookups, looked_up, counts = self._answers_from(view, asked, now)
             if lookups:
                 with transaction(connection, writes=True):
                     store.log_disclosures(connection, lookups, looked_up)
         self._count(counts)
-        self._watch.looked_up(sum(c for c, _ in counts.values()), sum(d for _, d in counts.values()), "database")
+        self._metrics.count_lookups(sum(c for c, _ in counts.values()), sum(d for _, d in counts.values()), "database")
         return outcomes
 
-    def _answers_from(self, view: LookupView, asked: Sequence[_Asked], now: datetime) -> _Answered:
+    def _answers_from(self, view: LookupView, asked: Sequence[QueuedLookup], now: datetime) -> _Answered:
         weights, policy = self._members.weights(now), self._policies.at(now)
         size, day = view.size, day_floor(now)
         outcomes: list[bytes | LedgerError] = []
@@ -306,7 +287,7 @@ class LookupDesk:
         for member, request in asked:
             if view.epochs.get(request.epoch) not in LOOKUP_STATES:
                 current = [epoch for epoch, state in view.epochs.items() if state == "current"]
-                outcomes.append(_stale(current[0] if current else None))
+                outcomes.append(stale_epoch(current[0] if current else None))
                 continue
             if request.min_index is not None and size < request.min_index:
                 outcomes.append(
@@ -351,7 +332,7 @@ class LookupDesk:
         """Add the counts to the database's. Raises DatabaseUnavailable; they are kept for the next round then."""
         with self._counts_lock:
             clean, self._clean = self._clean, {}
-        self._watch.looked_up(sum(clean.values()), 0, "memory")
+        self._metrics.count_lookups(sum(clean.values()), 0, "memory")
         self._count({key: (number, 0) for key, number in clean.items()})
         with self._counts_lock:
             counts, self._counts = self._counts, {}
@@ -368,24 +349,6 @@ class LookupDesk:
 def discloses(standing: Standing) -> bool:
     """Whether an answer tells of an event: counting, disputed or protective."""
     return bool(standing.events or standing.disputed or standing.protected)
-
-
-def listing_event(row: ListingRow, kind: Kind) -> Event:
-    """A listing that an identifier of `kind` met, as a fold takes it."""
-    return Event(
-        report_id=row.report_id,
-        act_id=row.act_id,
-        control_group=row.control_group,
-        conduct=row.conduct,
-        act_day=row.act_day,
-        effective_hour=row.effective_hour,
-        expires_day=row.expires_day,
-        disputed=row.disputed,
-        unconfirmed=row.unconfirmed,
-        restituted=row.restituted,
-        has_statement=row.has_statement,
-        matched=frozenset({kind}),
-    )
 
 
 def _log_row(

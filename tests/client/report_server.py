@@ -1,5 +1,6 @@
-"""A desk that takes reports over HTTP as the ledger does, fails when it is told to, and counts what it recorded; an
-outbox and a transport whose process can be killed at every step; and stories of outboxes played with them."""
+"""A server that takes reports over HTTP as the ledger does, fails on request, and counts what it recorded; an outbox
+and a transport whose process can be killed at every step; and generated sequences of outbox operations run with
+them."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from ledger.client.models.results import Delivery
+from ledger.client.models.reports import Delivery
 from ledger.client.outbox.sender import OutboxSender, encode
 from ledger.client.outbox.store import New, Operation, Outbox
 from ledger.client.transport.http import Answer, Deadline, Transport
@@ -33,7 +34,7 @@ class Killed(BaseException):
 
 
 @dataclass
-class Desk:
+class ReportServer:
     """The ledger's side. Two reports of one order are both recorded: so a doubled one is seen."""
 
     now: datetime = START
@@ -64,9 +65,9 @@ class Desk:
 
     def _answer(self, method: str, path: str, query: dict[str, list[str]], body: bytes) -> tuple[int, dict[str, Any]]:
         if method == "GET" and path == "/v1/reports":
-            wanted = query["order_ref"][0]
-            found = [view for view in reversed(self.reports.values()) if view["order_ref"] == wanted]
-            return 200, {"data": found, "has_more": False}
+            reference = query["order_ref"][0]
+            views = [view for view in reversed(self.reports.values()) if view["order_ref"] == reference]
+            return 200, {"data": views, "has_more": False}
         if path == "/v1/reports/batch":
             items = json.loads(body)["reports"]
             if any(item["body"]["order_ref"] in self.spoiling for item in items):
@@ -113,11 +114,11 @@ class Desk:
     def _change(self, number: str, action: str, sent: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         view = self.reports[number]
         member = "withdrawal" if action == "withdraw" else "restitution"
-        told = {"reason": sent["reason"]} if action == "withdraw" else {"received_at": sent["received_at"]}
+        correction = {"reason": sent["reason"]} if action == "withdraw" else {"received_at": sent["received_at"]}
         if view[member] is not None:  # as under a key that is remembered; a later one is asked about first
-            return (200, view) if view[member] == told else (409, problem(409, "already_reversed"))
+            return (200, view) if view[member] == correction else (409, problem(409, "already_reversed"))
         self.changes[number, action] += 1
-        view[member] = told
+        view[member] = correction
         return 200, view
 
 
@@ -142,7 +143,7 @@ def order_of(name: str) -> str:
 def report_of(name: str) -> dict[str, Any]:
     """A signed report as the SDK sends it; the order is named after `name`. Nothing here checks the signature."""
     body = {
-        "v": 1, "service": "desk", "platform": "acme", "kid": "acme-1", "epoch": 1, "subjects": [], "evidence": [],
+        "v": 1, "service": "server", "platform": "acme", "kid": "acme-1", "epoch": 1, "subjects": [], "evidence": [],
         "order_ref": order_of(name), "conduct": "fake_return_tracking", "amount_minor": 9900, "currency": "CNY",
         "outcome": "refund_refused", "act_ended_at": "2026-02-01T00:00:00Z", "notice_sent_at": "2026-02-02T00:00:00Z",
         "notice_ref": "n", "decided_by": "a",
@@ -226,29 +227,29 @@ class Story:
 
 
 class Stage:
-    """Where stories are played: one desk served over HTTP, a new outbox for each story."""
+    """Where stories are played: one server served over HTTP, a new outbox for each story."""
 
     def __init__(self, folder: Path, url: str) -> None:
         self.folder = folder
-        self.desk = Desk()
+        self.server = ReportServer()
         self.transport = MortalTransport(url, sleep=lambda _: None)
         self.count = 0
 
     def respond(self, method: str, path: str, body: bytes) -> Response:
-        return self.desk.respond(method, path, body)
+        return self.server.respond(method, path, body)
 
     def play(self, story: Story) -> None:
         """Raises AssertionError where something was lost, doubled, or kept from its turn."""
         self.count += 1
         path = self.folder / f"outbox-{self.count}.db"
-        desk = self.desk = Desk()
+        server = self.server = ReportServer()
         expected = self._fill(path, story)
-        desk.faults = {len(desk.requests) + number: fault for number, fault in story.faults.items()}
+        server.faults = {len(server.requests) + number: fault for number, fault in story.faults.items()}
         for life in story.lives:
             with suppress(Killed):
                 self._flush(path, Life(life))
         self._flush(path, Life(None))
-        for _ in range(2 * len(desk.faults) + len(story.items) + 3):
+        for _ in range(2 * len(server.faults) + len(story.items) + 3):
             if not any(self._waiting(path, expected)):
                 break
             self._flush(path, Life(None))
@@ -262,18 +263,18 @@ class Stage:
                 assert states[key] == ("pending", "unavailable"), states.get(key)
             else:
                 assert key not in states, (kind, states[key])
-        self._check_desk(expected)
-        desk.refused = {order: code for order, code in desk.refused.items() if code != "report_disputed"}
-        desk.now += timedelta(hours=12)
-        desk.faults.clear()
+        self._check_server(expected)
+        server.refused = {order: code for order, code in server.refused.items() if code != "report_disputed"}
+        server.now += timedelta(hours=12)
+        server.faults.clear()
         self._flush(path, Life(None))
         self._flush(path, Life(None))
         assert "parked" not in {state for state, _ in self._states(path).values()}
-        self._check_desk({key: "new" if kind == "disputed" else kind for key, kind in expected.items()})
+        self._check_server({key: "new" if kind == "disputed" else kind for key, kind in expected.items()})
 
     def _fill(self, path: Path, story: Story) -> dict[str, str]:
         """Put the items into the outbox; key -> kind."""
-        desk, expected = self.desk, {}
+        server, expected = self.server, {}
         outbox = MortalOutbox(path, Life(None))
         for number, (kind, old) in enumerate(story.items):
             name = f"{number}-{kind}"
@@ -285,21 +286,21 @@ class Stage:
                 operation = "withdraw" if kind.startswith("withdraw") else "restitution"
                 target = f"rp_unknown{number}"
                 if not kind.endswith("unknown"):
-                    desk.now = at
-                    target = desk.record(report_of(name), key)[1]["id"]
-                    desk.now = START
+                    server.now = at
+                    target = server.record(report_of(name), key)[1]["id"]
+                    server.now = START
                 where = f"/v1/reports/{target}/{operation}"
                 payload = {"reason": "other"} if operation == "withdraw" else {"received_at": "2026-02-20T00:00:00Z"}
                 if kind.endswith("done"):
-                    desk._change(target, operation, payload)
+                    server._change(target, operation, payload)
             elif kind == "lost answer":
-                desk.now = at
-                desk.record(payload, key)
-                desk.now = START
+                server.now = at
+                server.record(payload, key)
+                server.now = START
             elif kind in ("refused", "disputed"):
-                desk.refused[order_of(name)] = "order_already_reported" if kind == "refused" else "report_disputed"
+                server.refused[order_of(name)] = "order_already_reported" if kind == "refused" else "report_disputed"
             elif kind in ("broken", "spoiling"):
-                getattr(desk, kind).add(order_of(name))
+                getattr(server, kind).add(order_of(name))
             elif kind == "unfit key":
                 key = f"订单 {number}"
             content = b"{not json" if kind == "damaged" else encode(payload)
@@ -312,27 +313,27 @@ class Stage:
         self.transport.life = life
         outbox = MortalOutbox(path, life)
         try:
-            courier = OutboxSender(self.transport, outbox, lambda: self.desk.now, 5.0, 5.0, bytes)
-            return courier.flush()
+            sender = OutboxSender(self.transport, outbox, lambda: self.server.now, 5.0, 5.0, bytes)
+            return sender.flush()
         finally:
             outbox.close()
 
     def _states(self, path: Path) -> dict[str, tuple[str, str | None]]:
         outbox = Outbox(path)
-        found: dict[str, tuple[str, str | None]] = {
+        texts: dict[str, tuple[str, str | None]] = {
             item.idempotency_key: (item.state, None if item.error is None else item.error["code"])
             for item in outbox.items()
         }
         outbox.close()
-        return found
+        return texts
 
     def _waiting(self, path: Path, expected: dict[str, str]) -> Iterator[str]:
         for key, (state, _) in self._states(path).items():
             if state == "pending" and expected[key] != "broken":
                 yield key
 
-    def _check_desk(self, expected: dict[str, str]) -> None:
-        recorded = Counter(view["order_ref"] for view in self.desk.reports.values())
+    def _check_server(self, expected: dict[str, str]) -> None:
+        recorded = Counter(view["order_ref"] for view in self.server.reports.values())
         for number, kind in enumerate(expected.values()):
             name = f"{number}-{kind}"
             if kind in ("new", "lost answer"):
@@ -341,19 +342,19 @@ class Stage:
             elif kind in ("refused", "disputed", "broken", "spoiling", "unfit key", "damaged"):
                 assert recorded[order_of(name)] == 0, name
         done = {"withdraw", "restitution", "withdraw done", "restitution done"}
-        assert sum(self.desk.changes.values()) == sum(kind in done for kind in expected.values())
-        assert set(self.desk.changes.values()) <= {1}
+        assert sum(self.server.changes.values()) == sum(kind in done for kind in expected.values())
+        assert set(self.server.changes.values()) <= {1}
 
 
 @contextmanager
 def stage(folder: Path) -> Iterator[Stage]:
     """A stage that is being served."""
-    made: list[Stage] = []
-    respond: Callable[[str, str, bytes], Response] = lambda *asked: made[0].respond(*asked)  # noqa: E731
+    stages: list[Stage] = []
+    respond: Callable[[str, str, bytes], Response] = lambda *asked: stages[0].respond(*asked)  # noqa: E731
     with answering(respond) as url:
-        made.append(Stage(folder, url))
-        yield made[0]
-        made[0].transport.close()
+        stages.append(Stage(folder, url))
+        yield stages[0]
+        stages[0].transport.close()
 
 
 def random_story(chance: random.Random, items: int) -> Story:
