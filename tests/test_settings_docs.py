@@ -266,7 +266,7 @@ def claims() -> list[tuple[str, str]]:
         ("operations.md", f"{filed:,} appeals in a UTC day (`REFUND_LEDGER_APPEALS_DAILY_QUOTA`)"),
         ("operations.md", f"(default `{default_of('attachments_dir')}`)"),
         ("operations.md", f"in its own thread, {sender.AT_ONCE} at a time"),
-        ("operations.md", f"eight more are accepted: they are answered once for `/healthz`{'' if RESERVE == 8 else '?'}"),
+        ("operations.md", f"eight more are accepted{'' if RESERVE == 8 else '?'}: they are answered once"),
         ("webhooks.md", f"within {attempt.TIMEOUT_SECONDS:g} seconds"),
         ("webhooks.md", f"are deleted after {emit.KEPT_DAYS} days"),
         ("appeals.md", f"{attachment} each, {default_of('attachments_per_case')} files for each party of a case"),
