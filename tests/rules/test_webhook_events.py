@@ -194,19 +194,19 @@ def test_a_vector_verifies_as_the_class_of_its_type(vector: dict[str, Any]) -> N
 
 def test_numbers_of_the_page_are_those_of_the_code() -> None:
     text = " ".join(PAGE.split())
-    rungs = re.findall(r"\| after the one before \| (.*?) \|\n", PAGE)[0].split(" | ")
+    rungs = re.findall(r"\| time after the previous attempt \| (.*?) \|\n", PAGE)[0].split(" | ")
     units = {"s": 1, "min": 60, "h": 3600}
     waits = [0 if rung == "at once" else int(rung.split()[0]) * units[rung.split()[1]] for rung in rungs]
     assert [timedelta(seconds=wait) for wait in waits] == list(RETRY_SCHEDULE)
     assert len(RETRY_SCHEDULE) == 10
-    assert "It is tried ten times" in text
+    assert "The delivery is tried ten times" in text
     assert timedelta(days=3) < sum(RETRY_SCHEDULE, timedelta()) < timedelta(days=3, hours=6)
     assert "a little more than three days" in text
     assert f"2xx within {attempt.TIMEOUT_SECONDS:g} seconds" in text
     assert f"no answer in {attempt.TIMEOUT_SECONDS:g} seconds" in text
-    assert f"read up to {attempt.MAX_ANSWER_BYTES // 1024} KiB" in text
-    assert f"forgotten after {emit.KEPT_DAYS} days" in text
-    assert f"For {endpoints.OVERLAP_HOURS} hours every message carries two signatures" in text
+    assert f"At most {attempt.MAX_ANSWER_BYTES // 1024} KiB" in text
+    assert f"deleted after {emit.KEPT_DAYS} days" in text
+    assert f"For {endpoints.OVERLAP_HOURS} hours every message has two signatures" in text
     assert TOLERANCE_SECONDS == 300
     assert "more than five minutes away" in text
     assert endpoints.MAX_ENDPOINTS == 5
