@@ -1,11 +1,11 @@
-"""The shortest way for what is asked most: lookups, and buckets of a snapshot.
+"""The shortest way for the most frequent requests: lookups, and buckets of a snapshot.
 
 A plain ASGI wrapper around the whole application. It checks the token and parses the body by the same functions as the
 route does, and answers in the bytes, headers and access line that the route would give: clean lookups from memory,
-those of listed people when the desk has answered them. So a lookup is authenticated, parsed and validated once.
+all others from the database. So a lookup is authenticated, parsed and validated once.
 
-What is refused goes on to the application with the body played back, and so there is one place where errors are made.
-Where the lookup itself failed, its error goes along, and the route raises it instead of asking again.
+A request that is refused goes on to the application with its body played back, so that errors are made in one place.
+If the lookup itself failed, its error is passed on, and the route raises it instead of looking up again.
 
 It stands outside the request's frame and the framework's own layers, because each of them costs every request a few
 calls, and a clean lookup is little more than calls.
@@ -104,10 +104,10 @@ class HotPath:
         if member is None:
             return False
         try:
-            one, body = self._rt.snapshots.fetch_bucket(member, version, prefix)
+            snapshot, body = self._rt.snapshots.fetch_bucket(member, version, prefix)
         except Exception:
             return False
-        cache_control, etag = bucket_headers(self._rt, one, prefix).values()
+        cache_control, etag = bucket_headers(self._rt, snapshot, prefix).values()
         own = [
             (b"cache-control", cache_control.encode()),
             (b"etag", etag.encode()),

@@ -22,6 +22,7 @@ from ledger.evidence.findings import Finding
 from ledger.evidence.formats.metadata import DECODER_DEPENDENT, INCOMPLETE, NAME_DEPENDENT, TIME_DEPENDENT, Note
 from ledger.protocol.encoding import b64url, canonical_json, unb64url
 from ledger.rules import conduct
+from ledger.rules.conduct import is_pdq
 from ledger.rules.findings import CODES, About, FindingCode, Strength, Trust, strength_of, weakest
 from ledger.rules.pictures import distance
 
@@ -30,7 +31,6 @@ RECEIPT_VERSION = 2
 
 MAX_RECEIPT_BYTES = 256 * 2**10
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
-_PDQ = re.compile(r"(?:[0-9a-f]{64})?\Z")
 _KEYS = {"v", "tool", "c2pa_sdk", "opencv", "file", "listings", "conclusion", "complete", "findings", "notes"}
 _KEYS_OF = {1: _KEYS, 2: _KEYS | {"trust_lists"}}
 _LAPSED = frozenset({Trust.EXPIRED.value, Trust.REVOKED.value})
@@ -219,7 +219,7 @@ def check_form(value: object) -> dict[str, Any]:
         type(one) is int and one >= 0 for one in numbers
     ):
         raise InspectionReceiptInvalid("A receipt's tool, media type, conclusion and sizes have other types.")
-    if not _PDQ.match(file["pdq"]):
+    if file["pdq"] and not is_pdq(file["pdq"]):
         raise InspectionReceiptInvalid("A receipt's pdq has 64 lower-case hexadecimal digits, or none.")
     if type(value["complete"]) is not bool or not _CODE.match(conclusion):
         raise InspectionReceiptInvalid("A receipt's conclusion is a code, and complete true or false.")

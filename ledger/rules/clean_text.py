@@ -53,6 +53,8 @@ def shows(character: str) -> bool:
 def _without_unseen(text: str) -> str:
     """`text` without controls, halves of surrogate pairs, noncharacters, format characters that no script needs where
     they stand, and variation selectors that vary nothing."""
+    if text.isascii() and text.replace("\n", "").isprintable():
+        return text
     flags = {place for flag in _FLAG.finditer(text) for place in range(flag.start() + 1, flag.end())}
     kept = [character for place, character in enumerate(text) if place in flags or not _unseen(character)]
     made: list[str] = []

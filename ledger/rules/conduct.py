@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import combinations
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 from ledger.errors import (
     EvidenceInsufficient,
@@ -23,6 +23,7 @@ from ledger.errors import (
     InvalidEncoding,
 )
 from ledger.protocol.encoding import unb64url
+from ledger.protocol.public_ids import is_id
 from ledger.protocol.row_enum import RowEnum
 from ledger.rules.findings import TRUSTED, FindingCode, Strength, Trust, identifies_ai, strength_of
 from ledger.rules.provenance import Confirmation, Origin, OriginSource, Verdict, parse_confirmation, parse_origin
@@ -295,10 +296,12 @@ class Reading(StrEnum):
     """Those for a report from before labels had to be signed under a trust list: its labels count as they did."""
 
 
-_HEX64 = re.compile(r"[0-9a-f]{64}\Z")
+PDQ_PATTERN = "[0-9a-f]{64}"
+"""Form of a PDQ hash as text: its 256 bits as lower-case hexadecimal digits, highest bit first."""
+
+_PDQ = re.compile(PDQ_PATTERN)
 _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+/ -]{0,63}\Z")
 _FINDING_CODE = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
-_REPORT_ID = re.compile(r"rp_[A-Za-z0-9]{8,29}\Z")
 EVIDENCE_MEMBERS = frozenset(
     {"type", "sha256", "pdq", "pdq_quality", "inspection", "finding", "report_id", "origin", "confirmation"}
 )
@@ -311,6 +314,11 @@ _TRUSTS: dict[object, Trust] = {item.value: item for item in Trust}
 _FINDING_CODES: dict[object, FindingCode] = {item.value: item for item in FindingCode}
 FORMERLY_IDENTIFYING = frozenset({FindingCode.AIGC_GENERATED, FindingCode.C2PA_AI_GENERATED})
 """Codes that identified a file in every report until labels had to be signed under a trust list."""
+
+
+def is_pdq(text: object) -> TypeGuard[str]:
+    """True if `text` has the form of a PDQ hash (`PDQ_PATTERN`)."""
+    return isinstance(text, str) and _PDQ.fullmatch(text) is not None
 
 
 def parse_evidence(items: object) -> tuple[Evidence, ...]:
@@ -338,14 +346,14 @@ def parse_item(item: Any) -> Evidence:
     if kind is None:
         raise EvidenceInvalid("Unknown type of evidence.", known=sorted(EvidenceType))
     pdq, report_id = item.get("pdq"), item.get("report_id")
-    if "pdq" in item and not (isinstance(pdq, str) and _HEX64.match(pdq)):
+    if "pdq" in item and not is_pdq(pdq):
         raise EvidenceInvalid("A pdq hash has 64 lower-case hexadecimal digits.")
     quality = item.get("pdq_quality")
     if "pdq_quality" in item and not (pdq is not None and type(quality) is int and 0 <= quality <= MAX_QUALITY):
         raise EvidenceInvalid("A pdq_quality is a whole number from 0 to 100, beside the pdq that it is of.")
     if ("report_id" in item) != (kind is EvidenceType.LINKED_INSTRUMENT):
         raise EvidenceInvalid("A linked_instrument names the report it rests on in report_id; nothing else does.")
-    if "report_id" in item and not (isinstance(report_id, str) and _REPORT_ID.match(report_id)):
+    if "report_id" in item and not is_id("rp", report_id):
         raise EvidenceInvalid("A report_id looks like rp_ and letters and digits.")
     if "origin" in item and kind is not EvidenceType.ORIGINAL_FILE:
         raise EvidenceInvalid("Only an original_file has an origin.")

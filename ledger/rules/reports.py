@@ -43,6 +43,7 @@ from ledger.protocol.encoding import (
     unix_seconds,
 )
 from ledger.protocol.identifiers import Kind
+from ledger.protocol.public_ids import is_id
 from ledger.rules.conduct import Conduct, Evidence, check_evidence, parse_evidence
 from ledger.rules.consent import check_consent, fault_of_reference, shows_nothing
 from ledger.rules.policy.values import Policy, Profile, is_expired
@@ -133,7 +134,6 @@ BODY_MEMBERS = _REQUIRED | {"consent_ref", "replaces"}
 """The members that a body may have."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}\Z")
-_REPORT_ID = re.compile(r"rp_[A-Za-z0-9]{8,29}\Z")
 _KINDS: dict[object, Kind] = {kind.value: kind for kind in Kind}
 _CONDUCTS: dict[object, Conduct] = {conduct.value: conduct for conduct in Conduct}
 _OUTCOMES: dict[object, Outcome] = {outcome.value: outcome for outcome in Outcome}
@@ -160,7 +160,7 @@ def parse_body(data: Mapping[str, Any]) -> ReportBody:
     if not isinstance(outcome, str) or outcome not in _OUTCOMES:
         raise InvalidReport("Unknown outcome.", known=sorted(Outcome))
     replaces = data.get("replaces")
-    if "replaces" in data and not (isinstance(replaces, str) and _REPORT_ID.match(replaces)):
+    if "replaces" in data and not is_id("rp", replaces):
         raise InvalidReport("replaces must be a report id: rp_ and letters and digits.")
     return ReportBody(
         service=_id(data, "service"),

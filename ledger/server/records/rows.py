@@ -64,15 +64,15 @@ def turn(keys: ServerKeys, answering: Answering, command: SubmitReport) -> list[
     epoch, subjects = command.body.epoch, command.subjects
     if epoch not in answering.rows:
         raise StaleEpoch("The report was blinded under another key epoch.", epoch=answering.current)
-    own = Turned(epoch, tuple([one.element for one in subjects]), tuple([one.tag for one in subjects]))
+    own = Turned(epoch, tuple([subject.element for subject in subjects]), tuple([subject.tag for subject in subjects]))
     missing = answering.rows.keys() - {epoch} - command.converted.keys()
     converted = {**command.converted, **(convert(keys, answering, epoch, own.elements) if missing else {})}
-    found = [own]
+    under_epochs = [own]
     for number in sorted(answering.rows.keys() - {epoch}):
         elements = tuple(converted[number])
-        tags = [tag(one.kind, element) for one, element in zip(subjects, elements, strict=True)]
-        found.append(Turned(number, elements, tuple(tags)))
-    return found
+        tags = [tag(subject.kind, element) for subject, element in zip(subjects, elements, strict=True)]
+        under_epochs.append(Turned(number, elements, tuple(tags)))
+    return under_epochs
 
 
 def subject_rows(command: SubmitReport, report_id: int, turned: Turned, salts: Sequence[bytes]) -> Iterator[Any]:
@@ -91,9 +91,9 @@ def subject_rows(command: SubmitReport, report_id: int, turned: Turned, salts: S
 def listing_rows(command: SubmitReport, row: ReportRow, turned: Turned) -> Iterator[dict[str, Any]]:
     """Rows of `listing` under one epoch."""
     values = listing_values(row)
-    for slot, (subject, one) in enumerate(zip(command.subjects, turned.tags, strict=True)):
+    for slot, (subject, listed_tag) in enumerate(zip(command.subjects, turned.tags, strict=True)):
         yield {
-            "tag": one,
+            "tag": listed_tag,
             "report_id": row.id,
             "slot": slot,
             "epoch": turned.epoch,
@@ -122,8 +122,8 @@ def listing_values(row: ReportRow) -> dict[str, Any]:
 
 def held_rows(report_id: int, turned: Turned) -> Iterator[dict[str, Any]]:
     """Rows of `case_tag` under one epoch: a held report is not listed, but the person finds it."""
-    for slot, one in enumerate(turned.tags):
-        yield {"tag": one, "report_id": report_id, "slot": slot, "epoch": turned.epoch}
+    for slot, case_tag in enumerate(turned.tags):
+        yield {"tag": case_tag, "report_id": report_id, "slot": slot, "epoch": turned.epoch}
 
 
 def report_row(

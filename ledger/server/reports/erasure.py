@@ -1,4 +1,4 @@
-"""Erasure: what is due goes for good, and the log says that it went.
+"""Erasure: reports that are due are deleted for good, and the log records it.
 
 Bodies and elements are deleted 60 days after expiry (docs/reports.md): entry bodies with their salts, subjects,
 listings, idempotency rows and the report itself, all in the transaction that appends the `erasure` entry. The leaves
@@ -87,8 +87,8 @@ def _erasure(context: Context, report_id: int, recorded_at: datetime) -> Draft:
 
 
 def forget_disclosures(engine: Engine, now: datetime) -> int:
-    """Delete records of who looked whom up after `DISCLOSURE_DAYS`; returns how many. They tell a person who asked;
-    kept for ever they would outlive every report they were about."""
+    """Delete records of who looked whom up after `DISCLOSURE_DAYS`; returns how many. They show a person who
+    asked; kept for ever they would outlive every report that they were about."""
     before = now - timedelta(days=DISCLOSURE_DAYS)
     with writing(engine) as connection:
         single = lookup_store.forget_disclosures(connection, before, MAX_DISCLOSURES)

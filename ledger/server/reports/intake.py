@@ -1,4 +1,4 @@
-"""One transaction of the appender: decide every command of a batch against the database, then write all at once.
+"""One transaction of the sequencer: decide every command of a batch against the database, then write all at once.
 
 The batch is loaded with a few queries, decided in memory in the order of arrival (a later command sees what an
 earlier one of the same batch did), and written with one statement a table. A command that is refused leaves no
@@ -211,9 +211,9 @@ class _Batch(EntryBatch):
             self._repay(row, bound.repaid_at)
         if not bound.earlier:
             return
-        tags = {tag for one in turned for tag in one.tags}
-        said = appeal_store.statements(self.connection, bound.earlier).values()
-        for before in sorted(said, key=lambda one: one.entry_index, reverse=True):
+        tags = {tag for converted in turned for tag in converted.tags}
+        statements = appeal_store.statements(self.connection, bound.earlier).values()
+        for before in sorted(statements, key=lambda converted: converted.entry_index, reverse=True):
             if tags.isdisjoint(line_store.subject_tags(self.connection, before.report_id)):
                 continue
             body = statement_entry(
@@ -236,23 +236,23 @@ class _Batch(EntryBatch):
         own = command.body.epoch
         if held is not None:
             self._hold(command, row, turned, held)
-        for one in turned:
-            if one.epoch == own:
+        for converted in turned:
+            if converted.epoch == own:
                 self.rows.setdefault(Subject, []).extend(
-                    subject_rows(command, row.id, one, [subject.salt for subject in command.subjects])
+                    subject_rows(command, row.id, converted, [subject.salt for subject in command.subjects])
                 )
-            elif one.epoch == self._answering.current:
+            elif converted.epoch == self._answering.current:
                 salts = [self.fresh_salt() for _ in command.subjects]
-                self.rows.setdefault(Subject, []).extend(subject_rows(command, row.id, one, salts))
+                self.rows.setdefault(Subject, []).extend(subject_rows(command, row.id, converted, salts))
             if held is not None:
-                self.rows.setdefault(CaseTag, []).extend(held_rows(row.id, one))
+                self.rows.setdefault(CaseTag, []).extend(held_rows(row.id, converted))
                 continue
-            self.rows.setdefault(Listing, []).extend(listing_rows(command, row, one))
+            self.rows.setdefault(Listing, []).extend(listing_rows(command, row, converted))
             group, money = row.control_group, (row.amount_minor, row.currency)
-            for tag in one.tags:
+            for tag in converted.tags:
                 listed = ListedReport(tag, row.id, row.act_id, group, *money, command.intake.act_day)
                 self._listed.setdefault(tag, []).append(listed)
-        self._tags[row.id] = {tag for one in turned for tag in one.tags}
+        self._tags[row.id] = {tag for converted in turned for tag in converted.tags}
 
     def _hold(self, command: SubmitReport, row: ReportRow, turned: Sequence[Turned], held: Held) -> None:
         kept = HeldRow(
@@ -273,7 +273,7 @@ class _Batch(EntryBatch):
         )
         self.add(HeldReport, **{name: getattr(kept, name) for name in kept.__dataclass_fields__})
         self._held[row.id] = kept
-        tags = [tag for one in turned for tag in one.tags]
+        tags = [tag for converted in turned for tag in converted.tags]
         self._lines.held(row, held.like, tags, claim_of(command).evidence)
 
     def _replaced(self, command: SubmitReport) -> ReportRow | None:
@@ -333,7 +333,7 @@ class _Batch(EntryBatch):
     def forget_report(self, row: ReportRow) -> None:
         self._lines.happened((row.control_group, row.order_ref), Withdrawn(row.id))
         for listed in self._listed.values():
-            listed[:] = [one for one in listed if one.report_id != row.id]
+            listed[:] = [listing for listing in listed if listing.report_id != row.id]
         self._tags.pop(row.id, None)
 
     def _restitute(self, command: RestituteReport) -> tuple[int, str]:
