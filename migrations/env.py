@@ -1,7 +1,7 @@
-"""Runs migrations on one connection, one process at a time, giving up instead of blocking traffic.
+"""Run migrations on one connection, one process at a time; give up instead of blocking traffic.
 
-PostgreSQL: a lock timeout of 5 s (a migration that waits for a lock makes everybody behind it wait) and an advisory
-lock, so that two deployments never migrate together. SQLite: the write lock of the transaction does the same.
+PostgreSQL: a lock timeout of 5 s (statements behind a migration that waits for a lock wait too) and an advisory lock,
+so that two deployments never migrate together. SQLite: the write lock of the transaction does the same.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from ledger.server.db.engine import create_private, open_engine
 from ledger.server.db.schema import Base
 
 LIMIT_MS = 10 * 60 * 1000
-"""How long a statement of a migration may take on PostgreSQL, or its COMMIT."""
+"""The longest time of a migration's statement, or of its COMMIT, on PostgreSQL."""
 
 MIGRATION_LOCK = 7_246_315_028_117
-"""Any fixed number: the advisory lock that every migration run takes."""
+"""The number (arbitrary, fixed) of the advisory lock that every migration run takes."""
 
 
 def run(connection: Connection) -> None:

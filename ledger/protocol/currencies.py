@@ -1,4 +1,4 @@
-"""ISO 4217 currencies and their minor units: how many decimal digits `amount_minor` hides.
+"""ISO 4217 currencies and the number of decimal digits of their minor units.
 
 Money only: no precious metals, bond units, test codes or accounting units (XAU, XDR, CLF, CHE, ...). A currency
 replaced less than the longest retention (three years) ago stays, since a report may be about a purchase in it.

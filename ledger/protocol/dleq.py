@@ -1,7 +1,7 @@
 """One proof for many pairs: D_i = k * C_i for every i, with the k of B = k * A (RFC 9497 section 2.2). Pure.
 
-Evaluations (`voprf`) and key rotations (`rotation`) prove the same kind of statement. They differ in A (the generator;
-the old public key) and in the context string, which takes the place of RFC 9497's `contextString` in
+Evaluations (`voprf`) and key rotations (`ledger.tlog.key_rotation`) prove the same kind of statement. They differ in A
+(the generator; the old public key) and in the context string, which takes the place of RFC 9497's `contextString` in
 
     seedDST       "Seed-" || context              hashed into the seed of the weights, after B
     HashToScalar  DST "HashToScalar-" || context  for each weight ("Composite") and for the challenge ("Challenge")
@@ -36,15 +36,15 @@ Part = TypeVar("Part")
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
-    """The domain separation of one protocol, made by `Context.of`."""
+class ProofContext:
+    """The domain separation of one protocol, made by `ProofContext.of`."""
 
     seed_dst: bytes
     scalar_dst_prime: bytes
 
     @classmethod
-    def of(cls, context: bytes) -> Context:
-        """For a context string of at most 242 bytes."""
+    def of(cls, context: bytes) -> ProofContext:
+        """Return the context of a context string of at most 242 bytes."""
         return cls(b"Seed-" + context, dst_prime(b"HashToScalar-" + context))
 
 
@@ -64,13 +64,13 @@ def prefixed(data: bytes) -> bytes:
     return len(data).to_bytes(2, "big") + data
 
 
-def composite_seed(context: Context, key: bytes) -> bytes:
+def composite_seed(context: ProofContext, key: bytes) -> bytes:
     """The seed of the weights for statements under public key B (`ComputeComposites`), 64 bytes."""
     return sha512(_LENGTH_32 + key + prefixed(context.seed_dst)).digest()
 
 
 def coefficients(
-    context: Context, seed: bytes, first: Sequence[bytes], second: Sequence[bytes], start: int = 0
+    context: ProofContext, seed: bytes, first: Sequence[bytes], second: Sequence[bytes], start: int = 0
 ) -> Iterator[int]:
     """The weights d_i of `ComputeComposites` (RFC 9497 section 2.2.1), not yet reduced; M = sum of d_i x first_i.
 
@@ -86,8 +86,8 @@ def coefficients(
         yield int.from_bytes(sha512(block_0.digest() + block_1).digest(), "little")
 
 
-def prove(context: Context, secret: bytes, base: bytes | None, key: bytes, m: bytes, z: bytes, r: bytes) -> bytes:
-    """c || s for key = secret x base and z = secret x m. `base` is None for the generator.
+def prove(context: ProofContext, secret: bytes, base: bytes | None, key: bytes, m: bytes, z: bytes, r: bytes) -> bytes:
+    """Return c || s (64 bytes), the proof of key = secret x base and z = secret x m. `base` is None for the generator.
 
     `r` must be secret, and never the same for two different challenges: that would reveal the secret.
     Raises InvalidScalar, InvalidPoint.
@@ -97,8 +97,8 @@ def prove(context: Context, secret: bytes, base: bytes | None, key: bytes, m: by
     return c + sodium.scalar_sub(r, sodium.scalar_mul(c, secret))
 
 
-def holds(context: Context, base: bytes | None, key: bytes, m: bytes, z: bytes, proof: bytes) -> bool:
-    """Whether `proof` (64 bytes) shows key = k x base and z = k x m for one k. `base` is None for the generator.
+def holds(context: ProofContext, base: bytes | None, key: bytes, m: bytes, z: bytes, proof: bytes) -> bool:
+    """True if `proof` (64 bytes) shows key = k x base and z = k x m for one k. `base` is None for the generator.
 
     Raises InvalidScalar and InvalidPoint for what is not canonical. A zero c or s, or an identity on the way, is
     possible with probability 2^-252 only and raises too: callers refuse it like any false proof.
@@ -111,7 +111,8 @@ def holds(context: Context, base: bytes | None, key: bytes, m: bytes, z: bytes, 
 
 
 def in_parts(task: Callable[[int, int], Part], count: int, workers: int) -> list[Part]:
-    """`task(start, stop)` over consecutive ranges that cover 0..count, in order, on up to `workers` threads.
+    """Return the results of `task(start, stop)` over consecutive ranges that cover 0..count, in order, on up to
+    `workers` threads.
 
     Threads help because libsodium runs without the interpreter lock. A small count stays on the calling thread.
     """
@@ -125,13 +126,13 @@ def in_parts(task: Callable[[int, int], Part], count: int, workers: int) -> list
 
 
 def total(points: Sequence[bytes]) -> bytes:
-    """The sum of at least one element: what the parts of a composite add up to. Raises InvalidPoint."""
+    """Return the sum of at least one element, such as the parts of a composite. Raises InvalidPoint."""
     result = points[0]
     for point in points[1:]:
         result = sodium.add(result, point)
     return result
 
 
-def _challenge(context: Context, key: bytes, m: bytes, z: bytes, t2: bytes, t3: bytes) -> bytes:
+def _challenge(context: ProofContext, key: bytes, m: bytes, z: bytes, t2: bytes, t3: bytes) -> bytes:
     transcript = b"".join([_LENGTH_32 + point for point in (key, m, z, t2, t3)])
     return sodium.scalar_reduce(expand(transcript + b"Challenge", context.scalar_dst_prime))

@@ -1,4 +1,4 @@
-"""Bytes, times and JSON in the one form that everyone signs, hashes and compares.
+"""Encodings of bytes, times and JSON that all parties sign, hash and compare.
 
 Binary values travel as base64url without padding (RFC 4648 section 5). Signed and committed JSON is
 canonical: UTF-8, keys sorted by code point, no white space, integers only, strings in Unicode NFC.
@@ -20,7 +20,7 @@ from ledger.errors import InvalidCanonicalForm, InvalidEncoding, InvalidTime
 HOUR_SECONDS = 3600
 DAY_SECONDS = 86400
 MAX_INTEGER = 2**53 - 1
-"""Largest magnitude a canonical integer may have: what every JSON reader keeps exactly (RFC 8259 section 6)."""
+"""Largest magnitude a canonical integer may have: every JSON reader keeps it exactly (RFC 8259 section 6)."""
 
 _B64URL = re.compile(r"[A-Za-z0-9_-]*\Z")
 # The hour stops at 23: newer Pythons read 24:00 as the next day's midnight, which would give one moment two texts.
@@ -29,12 +29,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def b64url(data: bytes) -> str:
-    """base64url without padding."""
+    """Return `data` as base64url without padding."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
 
 
 def unb64url(text: str, length: int | None = None) -> bytes:
-    """Strict inverse of `b64url`: one text for each value. `length` is the exact number of bytes expected.
+    """Decode `b64url` strictly: exactly one text is accepted for each value. `length` is the exact number of bytes
+    expected.
 
     Raises InvalidEncoding for padding, foreign characters, stray trailing bits or a wrong length.
     """
@@ -52,8 +53,8 @@ def unb64url(text: str, length: int | None = None) -> bytes:
 
 
 def canonical_json(value: Any) -> bytes:
-    """The canonical bytes of `value` (see the module). Raises InvalidCanonicalForm for floats, too large
-    integers, strings that are not NFC or not UTF-8, and keys that are not strings."""
+    """Return the canonical JSON of `value` (its rules are in the module's docstring). Raises InvalidCanonicalForm for
+    floats, too large integers, strings that are not NFC or not UTF-8, and keys that are not strings."""
     _check(value, 0)
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-8")
@@ -104,7 +105,8 @@ def _check(value: Any, depth: int) -> None:
 
 
 def format_time(moment: datetime) -> str:
-    """`moment` (aware) as `YYYY-MM-DDTHH:MM:SSZ`; fractions of a second are dropped."""
+    """Return `moment` (aware) as `YYYY-MM-DDTHH:MM:SSZ`; fractions of a second are dropped. Raises InvalidTime for a
+    time without a zone."""
     if moment.tzinfo is None:
         raise InvalidTime("A time must carry its zone.")
     # Not strftime: on Linux it writes the year 1 as "1", which `parse_time` refuses.
@@ -112,7 +114,7 @@ def format_time(moment: datetime) -> str:
 
 
 def parse_time(text: str) -> datetime:
-    """Strict inverse of `format_time`: UTC, whole seconds, the letter Z. Raises InvalidTime."""
+    """Parse a text of `format_time` strictly: UTC, whole seconds, the letter Z. Raises InvalidTime."""
     if not isinstance(text, str) or not _TIME.match(text):
         raise InvalidTime("A time must look like 2026-01-31T23:59:59Z.")
     try:
@@ -122,32 +124,32 @@ def parse_time(text: str) -> datetime:
 
 
 def unix_seconds(moment: datetime) -> int:
-    """Whole seconds since 1970-01-01T00:00:00Z, rounded down."""
+    """Return whole seconds since 1970-01-01T00:00:00Z, rounded down. Raises InvalidTime for a time without a zone."""
     if moment.tzinfo is None:
         raise InvalidTime("A time must carry its zone.")
     return (moment - _EPOCH) // timedelta(seconds=1)
 
 
 def day_floor(moment: datetime) -> int:
-    """Days since the Unix epoch, rounded down to the UTC day."""
+    """Return days since the Unix epoch, rounded down to the UTC day. Raises InvalidTime for a time without a zone."""
     return unix_seconds(moment) // DAY_SECONDS
 
 
 def day_ceil(moment: datetime) -> int:
-    """Days since the Unix epoch, rounded up to the UTC day (a fraction of a second counts)."""
+    """Return days since the Unix epoch, rounded up to the UTC day (a fraction of a second counts)."""
     return -((_EPOCH - moment) // timedelta(days=1))
 
 
 def hour_floor(moment: datetime) -> int:
-    """Hours since the Unix epoch, rounded down."""
+    """Return hours since the Unix epoch, rounded down. Raises InvalidTime for a time without a zone."""
     return unix_seconds(moment) // HOUR_SECONDS
 
 
 def from_day(day: int) -> datetime:
-    """Midnight UTC of `day` (days since the Unix epoch)."""
+    """Return midnight UTC of `day` (days since the Unix epoch)."""
     return _EPOCH + timedelta(days=day)
 
 
 def from_hour(hour: int) -> datetime:
-    """The start of `hour` (hours since the Unix epoch)."""
+    """Return the start of `hour` (hours since the Unix epoch)."""
     return _EPOCH + timedelta(hours=hour)

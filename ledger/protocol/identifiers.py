@@ -1,12 +1,13 @@
-"""What a person is known by, in the one form that every platform derives: `kind ":" value`, UTF-8, Unicode NFKC.
+"""Normalisation of identifiers into the form that every platform derives: `kind ":" value`, UTF-8, Unicode NFKC.
 
-One differing byte gives an unrelated tag: the fraud is missed, or, with a digit mistyped, somebody else is named. So
-whatever can be checked without a network is checked (numbering plans, check digits, grammar), and what fails is
-refused rather than guessed at. `docs/identifiers.md` states the rules, `docs/vectors/identifiers.json` has examples
-that other implementations must reproduce. Messages never repeat the value, and no error is chained to one of another
-library, whose message might: tracebacks end up in logs.
+One differing byte gives an unrelated tag: the record is missed, or, after a mistyped digit, another person is named. So
+everything that can be checked without a network is checked (numbering plans, check digits, grammar), and an input that
+fails is refused. `docs/identifiers.md` states the rules, `docs/vectors/identifiers.json` has examples that other
+implementations must reproduce. Error messages never repeat the value, and no error is chained to an error of another
+library, whose message may repeat it: tracebacks are written to logs.
 
-Give only identifiers of the claimant that the platform has itself verified, never those of a parcel's recipient.
+Callers pass only identifiers of the claimant that the platform itself has verified, never those of a parcel's
+recipient.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from ledger.errors import (
 
 
 class Kind(StrEnum):
-    """The kinds of identifier that mean the same person on every platform."""
+    """The kinds of identifier that name the same person on every platform."""
 
     PHONE = "phone"
     EMAIL = "email"
@@ -50,7 +51,7 @@ _SEPARATORS = re.compile(r"[ -]")
 
 
 def canonical(kind: Kind | str, raw: str, *, region: str | None = None, fold_mailbox: bool = False) -> bytes:
-    """The canonical bytes of an identifier, to be blinded.
+    """Return the canonical bytes of an identifier, to be blinded.
 
     `region` is the ISO 3166-1 alpha-2 country of a phone number written in national form (any other kind ignores it).
     `fold_mailbox` also merges spellings that reach one mailbox (see docs/identifiers.md); all platforms of one ledger
@@ -75,7 +76,7 @@ def canonical(kind: Kind | str, raw: str, *, region: str | None = None, fold_mai
 
 
 def parse_kind(kind: Kind | str) -> Kind:
-    """The Kind of that name. Raises UnsupportedKind, also for the account ids of one platform."""
+    """Return the Kind of that name. Raises UnsupportedKind, also for the account ids of one platform."""
     known = _KINDS.get(kind)
     if known is None:
         names = ", ".join(Kind)
@@ -140,7 +141,7 @@ def _email(text: str, fold_mailbox: bool) -> str:
     domain = parts.ascii_domain.lower()
     if fold_mailbox:
         local = local.partition("+")[0]
-        if domain in _GMAIL_DOMAINS:  # the one large provider that documents that it ignores dots
+        if domain in _GMAIL_DOMAINS:  # the only large provider whose documentation says that it ignores dots
             local, domain = local.replace(".", ""), "gmail.com"
         if not local or local.endswith("."):
             raise InvalidEmail("Nothing is left of this e-mail address when its mailbox is folded.")
@@ -215,7 +216,7 @@ def _payment(text: str) -> str:
 
 _DEVICE = re.compile(r"[a-z0-9._:-]{16,128}")
 _DEVICE_MIN_DISTINCT = 6
-# Handed out to many devices at once, so it names none: the ANDROID_ID of early emulators and a batch of phones.
+# Many devices have this ANDROID_ID (early emulators and one batch of phones), so it identifies none.
 _SHARED_DEVICES = frozenset({"9774d56d682e549c"})
 
 
@@ -223,7 +224,7 @@ def _device(text: str) -> str:
     value = text.lower()  # the same UUID is printed in capitals by one system and in small letters by another
     if not _DEVICE.fullmatch(value):
         raise InvalidDevice("A device id must have 16 to 128 of the characters A-Z a-z 0-9 . _ : and -.")
-    # The all-zero advertising id stands for everyone who opted out: a match would join strangers.
+    # The all-zero advertising id is that of all users who opted out: a match would join strangers.
     distinct = {char for char in value if char.isalnum()}
     if len(distinct) < _DEVICE_MIN_DISTINCT or value in _SHARED_DEVICES:
         raise InvalidDevice("This device id is a placeholder that many devices share.")

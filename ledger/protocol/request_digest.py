@@ -1,8 +1,8 @@
-"""The digest of a question: what binds an answer to the request that asked for it.
+"""The digest of a request, which binds an answer to the request that it answers.
 
 A client adds a fresh 16-byte nonce to each lookup and compares the digest in the answer with its own, so that it never
-takes the answer to another request for its own: not one that a shared connection, a proxy or a cache has mixed up, and
-not an older one to the same request.
+accepts the answer to another request: neither one that a shared connection, a proxy or a cache has mixed up, nor an
+older one to the same request.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from ledger.protocol.encoding import canonical_json
 NONCE_BYTES = 16
 
 DOMAIN = b"refund-ledger question v1"
-"""Begins what is hashed, so that the digest stands for nothing else."""
+"""The prefix of the hashed bytes (domain separation)."""
 
 
 def question_digest(request: Mapping[str, Any], nonce: bytes) -> bytes:
-    """SHA-256 of `DOMAIN` || `nonce` || the canonical JSON of `request` without its member `nonce`: 32 bytes.
+    """Return SHA-256 of `DOMAIN` || `nonce` || the canonical JSON of `request` without its member `nonce`: 32 bytes.
 
     `request` is the JSON object as it was sent: an optional member that was left out and one that was sent as null are
     two questions. In a batch it is the item. `nonce` has 16 bytes, or none where the request has no nonce or null.

@@ -1,4 +1,4 @@
-"""Enums whose members are rows of one table: everything that is known of a code stands at its one member."""
+"""Enums whose members are rows of a table: all properties of a code are defined at its member."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Row(Protocol):
 
     @property
     def code(self) -> str:
-        """The stable code, as it stands in requests, answers and entries."""
+        """The stable code that requests, answers and entries carry."""
 
 
 class RowEnum(StrEnum):
@@ -24,7 +24,7 @@ class RowEnum(StrEnum):
     spec: Any
 
     def __new__(cls, row: Row | str) -> Self:
-        """The member of a row; the call with a code is a look-up that `enum` answers itself."""
+        """Create the member of a row. (`enum` itself answers `Cls("code")`, which looks a member up.)"""
         if isinstance(row, str):
             raise TypeError("a member is written as a row")
         member = str.__new__(cls, row.code)

@@ -1,14 +1,15 @@
-"""Checked calls into libsodium's ristretto255 group: bytes in, bytes out, nothing invalid goes through.
+"""Checked calls of libsodium's ristretto255 group. All inputs and results are bytes, and every input is checked.
 
 The library comes inside the wheel `rbcl` (libsodium 1.0.18), as one hexadecimal literal in a module. Importing that
 wheel leaves a temporary file behind on every start, so its source is only read: the shared object is loaded from
 memory and no file stays. Loading takes about 20 ms and happens at the first call, not at import.
 
-Why this is checked again here: libsodium's functions trust their lengths, its addition yields the identity for an
-invalid point, and its multiplication takes scalars that are not reduced. Version 1.0.18 ignores bit 255 of a point, so
-that each element has two spellings, and the identity a second one that passes its check for validity. So every point is
-compared with the rules of RFC 9496 here, before any call: one that is not in its canonical encoding, and the identity
-in every spelling, are always an error. Functions that touch secret scalars run in constant time (libsodium).
+Inputs are checked here because libsodium's functions trust the lengths of their arguments, its addition yields the
+identity for an invalid point, and its multiplication takes scalars that are not reduced. Version 1.0.18 ignores bit 255
+of a point, so that each element has two spellings, and the identity a second one that passes its check for validity. So
+every point is compared with the rules of RFC 9496 here, before any call: one that is not in its canonical encoding, and
+the identity in every spelling, are always an error. Functions that touch secret scalars run in constant time
+(libsodium).
 
 Encodings: RFC 9496 section 4.3 for points (32 bytes), 32 bytes little-endian for scalars. The identity is a valid
 result of `add` and `sub` only; no function takes or gives it otherwise.
@@ -34,7 +35,7 @@ GROUP_ORDER = 2**252 + 27742317777372353535851937790883648493
 """The prime order of ristretto255 (RFC 9496 section 4)."""
 IDENTITY = bytes(POINT_BYTES)
 FIELD_PRIME = 2**255 - 19
-"""The prime p of the field that encodings are numbers of (RFC 9496 section 4.1)."""
+"""The prime p of the field whose elements the encodings are (RFC 9496 section 4.1)."""
 
 _LOW_255_BITS = (1 << 255) - 1
 _ORDER_8_Y = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
@@ -64,10 +65,10 @@ _SIGNATURES = {
 
 
 def is_canonical_encoding(point: bytes) -> bool:
-    """Whether `point` is 32 bytes that encode a non-negative number below p: the one form that an element may have.
+    """True if `point` is 32 bytes that encode a non-negative number below p, as a canonical encoding does.
 
-    The first step of Decode (RFC 9496 section 4.3.1): bit 255 is clear, the number is reduced and it is even. Whether
-    an element has this encoding, the identity included, is not checked. Raises TypeError for anything but bytes.
+    The first step of Decode (RFC 9496 section 4.3.1): bit 255 is clear, the number is reduced and it is even. It is not
+    checked whether an element has this encoding; the identity passes. Raises TypeError for anything but bytes.
     """
     if not isinstance(point, bytes):
         raise TypeError("A group element is given as bytes.")
@@ -79,7 +80,7 @@ def is_canonical_encoding(point: bytes) -> bool:
 
 
 def is_identity(point: bytes) -> bool:
-    """Whether 32 bytes are the identity in any spelling: zero modulo p, with or without regard to bit 255."""
+    """True if 32 bytes are the identity in any spelling: zero modulo p, with or without regard to bit 255."""
     if len(point) != POINT_BYTES:
         return False
     number = int.from_bytes(point, "little")
@@ -87,7 +88,7 @@ def is_identity(point: bytes) -> bool:
 
 
 def is_valid_point(point: bytes) -> bool:
-    """Whether `point` is the canonical encoding of an element other than the identity."""
+    """True if `point` is the canonical encoding of an element other than the identity."""
     return (
         is_canonical_encoding(point)
         and point != IDENTITY
@@ -96,7 +97,8 @@ def is_valid_point(point: bytes) -> bool:
 
 
 def check_point(point: bytes) -> None:
-    """Raises InvalidPoint unless `is_valid_point`; IdentityPoint (an InvalidPoint) for any spelling of the identity."""
+    """Check a point. Raises InvalidPoint unless `is_valid_point`; IdentityPoint (an InvalidPoint) for any spelling of
+    the identity."""
     if len(point) != POINT_BYTES:
         raise InvalidPoint(f"A group element must have {POINT_BYTES} bytes.")
     if is_identity(point):
@@ -106,8 +108,7 @@ def check_point(point: bytes) -> None:
 
 
 def is_ed25519_public_key(key: bytes) -> bool:
-    """Whether `key` is the canonical encoding of an Edwards point of prime order, as every Ed25519 key that is made by
-    RFC 8032 is.
+    """True if `key` is the canonical encoding of an Edwards point of prime order, as every Ed25519 key of RFC 8032 is.
 
     False for another length, for y >= p, for a point that is not on the curve or whose x = 0 has the sign bit set
     (RFC 8032 section 5.1.3), for the eight points of small order, and for points with a component of small order.
@@ -129,10 +130,10 @@ def is_ed25519_public_key(key: bytes) -> bool:
 
 
 def canonical_spelling(point: bytes) -> bytes | None:
-    """The canonical encoding of the element that libsodium 1.0.18 decodes `point` to; None where that is the identity
-    or nothing.
+    """Return the canonical encoding of the element that libsodium 1.0.18 decodes `point` to, None for the identity and
+    for no element.
 
-    Only for what was recorded before encodings were checked here: what comes in is refused instead.
+    Use it only for points that were recorded before encodings were checked; `check_point` refuses new ones.
     """
     if len(point) != POINT_BYTES:
         return None
@@ -141,7 +142,7 @@ def canonical_spelling(point: bytes) -> bytes | None:
 
 
 def is_canonical_scalar(scalar: bytes) -> bool:
-    """Whether `scalar` is 32 bytes little-endian, not zero and below the group order; in constant time."""
+    """True if `scalar` is 32 bytes little-endian, not zero and below the group order. Runs in constant time."""
     if len(scalar) != SCALAR_BYTES:
         return False
     lib = _lib()
@@ -151,13 +152,14 @@ def is_canonical_scalar(scalar: bytes) -> bool:
 
 
 def check_scalar(scalar: bytes) -> None:
-    """Raises InvalidScalar unless `is_canonical_scalar`."""
+    """Check a scalar. Raises InvalidScalar unless `is_canonical_scalar`."""
     if not is_canonical_scalar(scalar):
         raise InvalidScalar(f"A scalar must have {SCALAR_BYTES} bytes, be below the group order and not be zero.")
 
 
 def point_from_hash(uniform: bytes) -> bytes:
-    """The element that 64 uniform bytes map to (RFC 9496 section 4.3.4). Raises InvalidInput for another length."""
+    """Return the element that 64 uniform bytes map to (RFC 9496 section 4.3.4). Raises InvalidInput for another
+    length."""
     _check_uniform(uniform)
     out = _buffer()
     _lib().crypto_core_ristretto255_from_hash(out, uniform)
@@ -165,18 +167,18 @@ def point_from_hash(uniform: bytes) -> bytes:
 
 
 def scalarmult(scalar: bytes, point: bytes) -> bytes:
-    """scalar x point. Raises InvalidScalar, InvalidPoint, IdentityPoint."""
+    """Return scalar x point. Raises InvalidScalar, InvalidPoint, IdentityPoint."""
     return scalarmult_many(scalar, (point,))[0]
 
 
 def scalarmult_many(scalar: bytes, points: Iterable[bytes]) -> list[bytes]:
-    """One scalar times each point, in order. Raises as `scalarmult`."""
+    """Return scalar x point for each point, in order. Raises as `scalarmult`."""
     check_scalar(scalar)
     multiply = _lib().crypto_scalarmult_ristretto255
     out = _buffer()
     products: list[bytes] = []
     for point in points:
-        # Of the canonical ones, libsodium refuses those that encode no element: to ask before would cost a tenth more.
+        # libsodium itself refuses canonical encodings of no element; a check before would cost a tenth more.
         if not is_canonical_encoding(point) or multiply(out, scalar, point) != 0:
             _refuse_product(point)
         products.append(out.raw)
@@ -184,7 +186,7 @@ def scalarmult_many(scalar: bytes, points: Iterable[bytes]) -> list[bytes]:
 
 
 def scalarmult_base(scalar: bytes) -> bytes:
-    """scalar x the group's generator. Raises InvalidScalar."""
+    """Return scalar x the group's generator. Raises InvalidScalar."""
     check_scalar(scalar)
     out = _buffer()
     if _lib().crypto_scalarmult_ristretto255_base(out, scalar) != 0:
@@ -193,7 +195,7 @@ def scalarmult_base(scalar: bytes) -> bytes:
 
 
 def sum_of_products(coefficients: Iterable[int], points: Sequence[bytes]) -> bytes:
-    """The sum of coefficient x point over all pairs.
+    """Return the sum of coefficient x point over all pairs.
 
     `coefficients` are non-negative integers of any size, one for each point, reduced modulo the group order here, not
     in constant time: give public values only. Raises InvalidPoint, IdentityPoint (also when a product or the sum is
@@ -217,17 +219,19 @@ def sum_of_products(coefficients: Iterable[int], points: Sequence[bytes]) -> byt
 
 
 def add(left: bytes, right: bytes) -> bytes:
-    """left + right; the result may be IDENTITY, which the caller has to refuse. Raises InvalidPoint, IdentityPoint."""
+    """Return left + right. The result may be IDENTITY, which the caller must refuse. Raises InvalidPoint,
+    IdentityPoint."""
     return _combine("crypto_core_ristretto255_add", left, right)
 
 
 def sub(left: bytes, right: bytes) -> bytes:
-    """left - right; the result may be IDENTITY, which the caller has to refuse. Raises InvalidPoint, IdentityPoint."""
+    """Return left - right. The result may be IDENTITY, which the caller must refuse. Raises InvalidPoint,
+    IdentityPoint."""
     return _combine("crypto_core_ristretto255_sub", left, right)
 
 
 def scalar_reduce(uniform: bytes) -> bytes:
-    """64 bytes little-endian modulo the group order, as a scalar; zero with negligible probability.
+    """Return 64 bytes little-endian modulo the group order, as a scalar; zero with negligible probability.
 
     Raises InvalidInput for another length.
     """
@@ -238,17 +242,17 @@ def scalar_reduce(uniform: bytes) -> bytes:
 
 
 def scalar_mul(left: bytes, right: bytes) -> bytes:
-    """left x right modulo the group order. Raises InvalidScalar."""
+    """Return left x right modulo the group order. Raises InvalidScalar."""
     return _scalars("crypto_core_ristretto255_scalar_mul", left, right)
 
 
 def scalar_sub(left: bytes, right: bytes) -> bytes:
-    """left - right modulo the group order; may be zero. Raises InvalidScalar."""
+    """Return left - right modulo the group order, which may be zero. Raises InvalidScalar."""
     return _scalars("crypto_core_ristretto255_scalar_sub", left, right)
 
 
 def scalar_invert(scalar: bytes) -> bytes:
-    """1 / scalar modulo the group order. Raises InvalidScalar."""
+    """Return 1 / scalar modulo the group order. Raises InvalidScalar."""
     check_scalar(scalar)
     out = _buffer()
     if _lib().crypto_core_ristretto255_scalar_invert(out, scalar) != 0:
@@ -284,7 +288,7 @@ def _check_uniform(uniform: bytes) -> None:
 
 
 def _refuse_product(point: bytes) -> None:
-    """Say why libsodium refused a multiplication: the point, or else the result was the identity."""
+    """Raise the error of a refused multiplication: InvalidPoint for the point, else IdentityPoint for the result."""
     check_point(point)
     raise IdentityPoint("A product is the identity of the group.")
 

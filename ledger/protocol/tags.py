@@ -1,7 +1,8 @@
-"""From the element T of an identifier to what is looked up (tag, prefix) and what a report commits to.
+"""Values derived from the element T of an identifier: the tag that is looked up, its prefix, and the commitment in a
+report.
 
-The element itself travels only in reports. A tag does not lead back to it, and the kind is part of both derivations:
-a phone number reported as a payment instrument matches nothing.
+Only reports carry the element itself. It cannot be computed from a tag, and the kind is part of both derivations: a
+phone number reported as a payment instrument matches nothing.
 """
 
 from __future__ import annotations
@@ -27,18 +28,19 @@ _TAG_BLOCKS = {kind: _TAG_INFO + kind.value.encode() + b"\x01" for kind in Kind}
 
 
 def tag(kind: Kind | str, element: bytes) -> bytes:
-    """The 32 bytes under which an element is looked up: HKDF-SHA512(T, no salt, "refund-ledger tag v1:" || kind).
+    """Return the 32 bytes under which an element is looked up: HKDF-SHA512(T, no salt, "refund-ledger tag v1:" ||
+    kind).
 
-    Only the length of `element` is checked here (`voprf.check_element` checks the rest, where one comes in).
-    Raises UnsupportedKind, InvalidPoint.
+    Only the length of `element` is checked here (`voprf.check_element` checks the rest, at intake). Raises
+    UnsupportedKind, InvalidPoint.
     """
     block = _TAG_BLOCKS[parse_kind(kind)]
     return hmac.digest(extract(element), block, "sha512")[:TAG_BYTES]
 
 
 def extract(element: bytes) -> bytes:
-    """HKDF-Extract (SHA-512, no salt) of 32 secret bytes, an element above all: the 64-byte PRK that tags and sealed
-    entries are expanded from. Raises InvalidPoint for another length."""
+    """Return HKDF-Extract (SHA-512, no salt) of 32 secret bytes, usually an element: the 64-byte PRK from which tags
+    and sealed entries are expanded. Raises InvalidPoint for another length."""
     _check_element_length(element)
     inner, outer = _INNER.copy(), _OUTER.copy()
     inner.update(element)
@@ -47,7 +49,7 @@ def extract(element: bytes) -> bytes:
 
 
 def prefix(tag: bytes, bits: int) -> int:
-    """The first `bits` bits of a tag (1 to 32) as an integer: the bucket it falls into. Raises InvalidInput."""
+    """Return the first `bits` bits of a tag (1 to 32) as an integer: the number of its bucket. Raises InvalidInput."""
     if len(tag) != TAG_BYTES:
         raise InvalidInput(f"A tag must have {TAG_BYTES} bytes.")
     if not 1 <= bits <= MAX_PREFIX_BITS:
@@ -56,7 +58,7 @@ def prefix(tag: bytes, bits: int) -> int:
 
 
 def subject_commitment(salt: bytes, epoch: int, kind: Kind | str, element: bytes) -> bytes:
-    """The 32 bytes that stand for a subject in a signed report: HMAC-SHA256(salt, epoch || kind || T).
+    """Return the 32 bytes that represent a subject in a signed report: HMAC-SHA256(salt, epoch || kind || T).
 
     `salt` is 32 fresh random bytes for each subject; the epoch is encoded as 4 bytes big-endian and the kind with its
     length in one byte before it. Erasing the salt makes the commitment meaningless.

@@ -12,9 +12,9 @@ MAX_PREFIX_CHARS = 200
 
 
 def path_prefix(url: str) -> str:
-    """The path of `url` without a slash at its end: `/risk/ledger`, or nothing.
+    """Return the path of `url` without a slash at its end, such as `/risk/ledger`; empty for no path.
 
-    It goes into links, redirects and cookies as it stands. So it holds nothing that needs escaping anywhere: letters,
+    It is put into links, redirects and cookies unchanged, so it has no character that needs escaping there: letters,
     digits and `._~-` between single slashes. Raises ConfigurationError for another path, for a query or a fragment.
     """
     try:

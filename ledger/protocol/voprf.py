@@ -38,14 +38,14 @@ MAX_INPUT_BYTES = 2**16 - 1
 _MODE_VOPRF = 0x01
 _CONTEXT = b"OPRFV1-" + bytes([_MODE_VOPRF]) + b"-" + SUITE.encode()  # RFC 9497 section 3.1
 _NONCE_DOMAIN = b"RefundLedgerProofNonce-v1-" + _CONTEXT
-_PROOF_CONTEXT = dleq.Context.of(_CONTEXT)
+_PROOF_CONTEXT = dleq.ProofContext.of(_CONTEXT)
 _DST_GROUP = dleq.dst_prime(b"HashToGroup-" + _CONTEXT)
 _DST_KEY = dleq.dst_prime(b"DeriveKeyPair" + _CONTEXT)
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What one holder answers: an element for each blinded one, in order, and one proof (c || s, 64 bytes)."""
+    """The answer of one key holder: an element for each blinded element, in order, and one proof (c || s, 64 bytes)."""
 
     evaluated: tuple[bytes, ...]
     proof: bytes
@@ -53,7 +53,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class HolderKey:
-    """A key holder's public key as the client pinned it."""
+    """A key holder's public key, pinned by the client."""
 
     holder: str
     public_key: bytes
@@ -61,7 +61,7 @@ class HolderKey:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """An Evaluation together with the holder that claims to have made it."""
+    """An Evaluation and the key holder that claims to have computed it."""
 
     holder: str
     evaluated: tuple[bytes, ...]
@@ -69,7 +69,7 @@ class Share:
 
 
 def derive_secret(seed: bytes, info: bytes) -> bytes:
-    """A holder's secret scalar from 32 secret random bytes and public `info` (RFC 9497 section 3.2.1).
+    """Return a holder's secret scalar, derived from 32 secret random bytes and public `info` (RFC 9497 section 3.2.1).
 
     Raises InvalidInput for another seed length or an info above 65,535 bytes.
     """
@@ -86,36 +86,38 @@ def derive_secret(seed: bytes, info: bytes) -> bytes:
 
 
 def public_key(secret: bytes) -> bytes:
-    """The public key of a holder's secret scalar. Raises InvalidScalar."""
+    """Return the public key of a holder's secret scalar. Raises InvalidScalar."""
     return sodium.scalarmult_base(secret)
 
 
 def blinding_scalar(uniform: bytes) -> bytes:
-    """A blind from 64 secret random bytes, a fresh one for every input. Raises InvalidInput for another length."""
+    """Return a blind made of 64 secret random bytes; every input needs a fresh one. Raises InvalidInput for another
+    length."""
     return sodium.scalar_reduce(uniform)
 
 
 def check_element(element: bytes) -> None:
-    """Raises InvalidPoint unless `element` is a group element in its canonical encoding, IdentityPoint for the identity
-    in any spelling."""
+    """Check an element. Raises InvalidPoint unless it is a group element in its canonical encoding, IdentityPoint for
+    the identity in any spelling."""
     sodium.check_point(element)
 
 
 def canonical_spelling(element: bytes) -> bytes | None:
-    """The canonical encoding of an element that was recorded before encodings were checked; None for the identity and
-    for what is no element. What comes in is checked with `check_element` and refused instead."""
+    """Return the canonical encoding of an element that was recorded before encodings were checked, None for the
+    identity and for no element. New elements are checked with `check_element` instead."""
     return sodium.canonical_spelling(element)
 
 
 def hash_to_group(message: bytes) -> bytes:
-    """H(x), RFC 9497 section 4.1. Raises InvalidInput above 65,535 bytes."""
+    """Return H(x) of RFC 9497 section 4.1. Raises InvalidInput above 65,535 bytes."""
     if len(message) > MAX_INPUT_BYTES:
         raise InvalidInput(f"An input must have at most {MAX_INPUT_BYTES} bytes.")
     return sodium.point_from_hash(dleq.expand(message, _DST_GROUP))
 
 
 def blind(inputs: Sequence[bytes], blinds: Sequence[bytes]) -> list[bytes]:
-    """blind x H(input) for each input (`Blind` of RFC 9497 section 3.3.1). Blinds must be secret and never reused.
+    """Return blind x H(input) for each input (`Blind` of RFC 9497 section 3.3.1). Blinds must be secret and never
+    reused.
 
     Raises BatchSizeInvalid, InvalidScalar, InvalidInput (too long an input).
     """
@@ -125,12 +127,12 @@ def blind(inputs: Sequence[bytes], blinds: Sequence[bytes]) -> list[bytes]:
 
 
 def evaluate(secret: bytes, blinded: Sequence[bytes], nonce: bytes, *, workers: int = 1) -> Evaluation:
-    """secret x each blinded element, with one proof for all (`BlindEvaluate`).
+    """Return secret x each blinded element, with one proof for all (`BlindEvaluate` of RFC 9497 section 3.3.2).
 
-    `nonce` is 64 fresh random bytes. The proof's scalar r comes from it, the secret and all that is proved, so that
-    neither a repeated nor a guessable nonce reveals the secret. `workers` above 1 spreads a large batch over that many
-    threads (libsodium runs without the interpreter lock); the result is the same.
-    Raises BatchSizeInvalid, InvalidScalar, InvalidPoint, IdentityPoint, InvalidInput (nonce length).
+    `nonce` is 64 fresh random bytes. The proof's scalar r is hashed from it, the secret and the proved statement, so
+    that neither a repeated nor a guessable nonce reveals the secret. `workers` above 1 spreads a large batch over that
+    many threads (libsodium runs without the interpreter lock); the result is the same. Raises BatchSizeInvalid,
+    InvalidScalar, InvalidPoint, IdentityPoint, InvalidInput (nonce length).
     """
     _check_batch(len(blinded))
     if len(nonce) != NONCE_BYTES:
@@ -158,8 +160,8 @@ def generate_proof(secret: bytes, blinded: Sequence[bytes], evaluated: Sequence[
 def verify(public_key: bytes, blinded: Sequence[bytes], evaluated: Sequence[bytes], proof: bytes) -> None:
     """Check that each evaluated element is the public key's secret x the blinded one (`VerifyProof` of RFC 9497).
 
-    Whatever is wrong with what the holder sent (`evaluated`, `proof`) raises InvalidProof. The caller's own values
-    raise BatchSizeInvalid, InvalidPoint, IdentityPoint.
+    Raises InvalidProof for every fault in the values of the holder (`evaluated`, `proof`), and BatchSizeInvalid,
+    InvalidPoint, IdentityPoint for the caller's own values.
     """
     _check_batch(len(blinded))
     check_element(public_key)
@@ -184,7 +186,7 @@ def verify(public_key: bytes, blinded: Sequence[bytes], evaluated: Sequence[byte
 def unblind(
     blinds: Sequence[bytes], blinded: Sequence[bytes], shares: Sequence[Share], holders: Sequence[HolderKey]
 ) -> list[bytes]:
-    """The elements T, in order: all proofs checked against the pinned keys, shares summed, blinds removed.
+    """Check all proofs against the pinned keys, and return the elements T in order: shares summed, blinds removed.
 
     Raises HolderMismatch unless there is exactly one share for each pinned holder, InvalidProof for a false one,
     IdentityPoint when the shares cancel out, InvalidScalar, BatchSizeInvalid.
@@ -210,7 +212,7 @@ def unblind(
 
 
 def _evaluate(secret: bytes, blinded: Sequence[bytes], key: bytes, workers: int) -> tuple[tuple[bytes, ...], bytes]:
-    """The evaluated elements and the composite M, part by part: each weight needs its own pair only."""
+    """Return the evaluated elements and the composite M, computed part by part: each weight needs its own pair only."""
     seed = dleq.composite_seed(_PROOF_CONTEXT, key)
 
     def part(start: int, stop: int) -> tuple[list[bytes], bytes]:

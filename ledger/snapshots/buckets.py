@@ -1,7 +1,7 @@
-"""The shape of a snapshot's buckets: how many, how large, and the Merkle tree over them. Pure.
+"""Number and size of a snapshot's buckets, and the Merkle tree over them.
 
-The entries inside are the matter of `ledger.snapshots.sealed`. The tree's root is in the signed manifest; the answer to
-a bucket query is the bucket and its path in the tree, of one length for all buckets of a snapshot.
+`ledger.snapshots.sealed` has the entries inside. The tree's root is in the signed manifest; the answer to a bucket
+query is the bucket and its path in the tree, of one length for all buckets of a snapshot.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from ledger.tlog.merkle import HASH_BYTES, leaf_hash, node_hash, verify_inclusio
 
 
 def bits_for(tags_count: int) -> int:
-    """How many bits of a tag name its bucket: 0.6 log2(n) rounded to the nearest integer, from 1 to 20.
+    """Return the number of bits of a tag that select its bucket: 0.6 log2(n) rounded to the nearest integer, from 1 to
+    20.
 
     Exact in integers: the largest b with 2^(10 b - 5) <= n^6.
     """
@@ -26,11 +27,11 @@ def bits_for(tags_count: int) -> int:
 
 
 def capacity_for(entries_count: int, bits: int) -> int:
-    """Entries that each of 2^bits buckets must hold: the smallest positive multiple of 64 that fewer than one in a
-    million snapshots overflow anywhere, if entries fall into buckets at random.
+    """Return the capacity in entries of each of 2^bits buckets: the smallest positive multiple of 64 that fewer than
+    one in a million snapshots exceed in any bucket, if entries are distributed at random.
 
-    2^bits P(Poisson(entries_count / 2^bits) > capacity) < 10^-6, the union bound over buckets. Decimal arithmetic
-    with a fixed context gives every machine the same answer. Raises InvalidInput above 2^16.
+    2^bits P(Poisson(entries_count / 2^bits) > capacity) < 10^-6, the union bound over buckets. Decimal arithmetic with
+    a fixed context gives the same result on every machine. Raises InvalidInput above 2^16.
     """
     exact = Context(prec=60, rounding=ROUND_HALF_EVEN)
     buckets = Decimal(2**bits)
@@ -49,8 +50,8 @@ def capacity_for(entries_count: int, bits: int) -> int:
 
 
 def actual_capacity(formula: int, observed: int) -> int:
-    """The capacity to build with: `formula`, or where a bucket has more entries than that (`observed` is the fullest
-    one's count), that count rounded up to 64, so that no entry is ever dropped. The caller raises the alarm."""
+    """Return the capacity to build with: `formula`, or if a bucket has more entries (`observed` is the largest count),
+    that count rounded up to a multiple of 64, so that no entry is dropped. The caller raises the alarm."""
     return max(formula, -(-observed // CAPACITY_STEP) * CAPACITY_STEP)
 
 
@@ -58,7 +59,7 @@ def actual_capacity(formula: int, observed: int) -> int:
 
 
 def bucket_leaf(version: bytes, prefix: int, bucket: bytes | memoryview) -> bytes:
-    """The tree's leaf hash of a bucket: RFC 6962 section 2.1 over version || u32 prefix || bucket.
+    """Return the tree's leaf hash of a bucket: RFC 6962 section 2.1 over version || u32 prefix || bucket.
 
     Raises InvalidInput unless `version` has 16 bytes.
     """
@@ -67,7 +68,7 @@ def bucket_leaf(version: bytes, prefix: int, bucket: bytes | memoryview) -> byte
 
 
 def build_tree(leaf_hashes: Sequence[bytes]) -> bytes:
-    """All levels of the tree over 2^b leaf hashes in order of prefix, concatenated from the leaves to the root.
+    """Return all levels of the tree over 2^b leaf hashes in order of prefix, concatenated from the leaves to the root:
 
     (2^(b+1) - 1) x 32 bytes. Raises ValueError unless their number is a power of two above 1.
     """
@@ -81,13 +82,14 @@ def build_tree(leaf_hashes: Sequence[bytes]) -> bytes:
 
 
 def bucket_root(tree: bytes | memoryview, bits: int) -> bytes:
-    """The root of a tree of `build_tree`. Raises InvalidBucket when the tree has another length."""
+    """Return the root of a tree of `build_tree`. Raises InvalidBucket if the tree has another length."""
     _check_tree(tree, bits)
     return bytes(tree[-HASH_BYTES:])
 
 
 def bucket_path(tree: bytes | memoryview, bits: int, prefix: int) -> bytes:
-    """The hashes beside the way from bucket `prefix` to the root, the leaf's sibling first: `bits` x 32 bytes.
+    """Return the sibling hashes on the path from bucket `prefix` to the root, the leaf's sibling first: `bits` x 32
+    bytes.
 
     Raises InvalidBucket when the tree has another length, InvalidInput when it has no such bucket.
     """
@@ -120,8 +122,8 @@ def check_bucket(
 
 
 def split_answer(data: bytes, manifest: Manifest) -> tuple[bytes, bytes]:
-    """(bucket, path) of the answer to a bucket query: the one after the other, of the length that every answer of
-    this snapshot has. Raises InvalidBucket for another length."""
+    """Return (bucket, path) of the answer to a bucket query, which is their concatenation. Raises InvalidBucket for a
+    length other than that of this snapshot's answers."""
     size = manifest.bucket_bytes
     if len(data) != size + manifest.bits * HASH_BYTES:
         raise InvalidBucket("The answer does not have the length of a bucket of this snapshot.")
@@ -134,6 +136,6 @@ def _check_tree(tree: bytes | memoryview, bits: int) -> None:
 
 
 def check_version(version: bytes) -> None:
-    """Raises InvalidInput unless `version`, which names a snapshot, has 16 bytes."""
+    """Check the version that names a snapshot. Raises InvalidInput unless it has 16 bytes."""
     if len(version) != VERSION_BYTES:
         raise InvalidInput(f"The version of a snapshot must have {VERSION_BYTES} bytes.")

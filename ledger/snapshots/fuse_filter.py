@@ -1,7 +1,7 @@
 """The local filter: an 8-bit, 3-wise binary fuse filter over 32-byte tags. Pure.
 
 Thomas Mueller Graf and Daniel Lemire, "Binary Fuse Filters: Fast and Smaller Than Xor Filters", ACM Journal of
-Experimental Algorithmics 27 (2022). A tag that was put in is always found; another one is found with chance 1/256.
+Experimental Algorithmics 27 (2022). A tag of the set always matches; another tag matches with probability 1/256.
 
 File, all numbers little-endian:
 
@@ -9,7 +9,7 @@ File, all numbers little-endian:
          0      8  magic, b"rcl-fuse"
          8      4  format, 1
         12      4  bits of a fingerprint, 8
-        16      8  keys: how many different keys are in it
+        16      8  keys: the number of different keys
         24      4  slots in a segment, a power of two
         28      4  start segments; a key has one slot in each of three neighbouring segments, so segments = this + 2
         32      8  slots = segments x slots in a segment
@@ -23,14 +23,15 @@ Sizes follow from the number of keys alone (`_shape`, in integers, so that all m
 from the set of tags and the seed: the order in which tags are given does not matter.
 
 **Key.** A tag is 32 uniform bytes of HKDF; its first 8, as a little-endian number, are the key. Two tags that agree in
-them are one key, so the worst that can follow is that one is found where the other was put in: a false positive, with
-chance n/2^64, nothing beside 1/256. The hash is a bijection of the key for each seed (MurmurHash3's 64-bit finaliser,
-public domain, after XOR with 8 bytes of SHA-256(seed, attempt)), so equal hashes are equal keys and are counted once.
+them are one key, so a tag can match because another one is in the set: a false positive with probability n/2^64, which
+is negligible beside 1/256. The hash is a bijection of the key for each seed (MurmurHash3's 64-bit finaliser, public
+domain, after XOR with 8 bytes of SHA-256(seed, attempt)), so equal hashes are equal keys and are counted once.
 
 **Failure.** An attempt fails when some keys are left of which none is alone in a slot. Measured, that happens to at
 most one attempt in nine (20 to 25 keys) and to less than one in fifty from 10^4 keys on, each on its own, so
-MAX_ATTEMPTS failures have a chance below 2^-128. Only whoever chooses the first 8 bytes of many tags *and* knows the
-seed could bring them about; tags are outputs of a keyed function, and the seed is published with the finished filter.
+MAX_ATTEMPTS failures have a chance below 2^-128. Only a party that chooses the first 8 bytes of many tags *and* knows
+the seed could cause them; tags are outputs of a keyed function, and the seed is published only with the finished
+filter.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ _LOG2_OF_MILLION = 1_306_235
 """log2(10^6) in units of 2^-16."""
 
 _CHUNK = 8192
-"""Keys in one step of vectorised work: its few arrays of 64 KiB each stay in the cache."""
+"""Keys in one step of vectorised work: its arrays of 64 KiB each stay in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +99,15 @@ class _Header:
 
 
 def _no_look() -> None:
-    """Nothing is looked at."""
+    """Do nothing (the default of `look`)."""
 
 
 def build(tags: Buffer | NDArray[np.uint8], seed: bytes, look: Callable[[], None] = _no_look) -> bytes:
-    """The whole file of a filter that holds `tags`: n x 32 bytes, packed or of shape (n, 32); n may be 0.
+    """Return the file of a filter of `tags`: n x 32 bytes, packed or of shape (n, 32); n may be 0.
 
-    `seed` is 32 bytes that nobody can foresee. Needs some 70 bytes of memory a tag besides the input. Every tag is
-    looked up in the result before it is returned. `look` is called after every few thousand tags; what it raises ends
-    the work.
-    Raises InvalidInput (form of the arguments, or MAX_ATTEMPTS seeds failed).
+    `seed` is 32 unpredictable bytes. The build needs about 70 bytes of memory for each tag besides the input. Every tag
+    is looked up in the result before it is returned. `look` is called after every few thousand tags; an exception of it
+    ends the work. Raises InvalidInput (form of the arguments, or MAX_ATTEMPTS seeds failed).
     """
     if len(seed) != SEED_BYTES:
         raise InvalidInput(f"The seed of a filter must have {SEED_BYTES} bytes.")
@@ -119,7 +119,7 @@ def build(tags: Buffer | NDArray[np.uint8], seed: bytes, look: Callable[[], None
     for attempt in range(MAX_ATTEMPTS):
         look()
         hashes = _hash(keys, _hash_key(seed, attempt))
-        hashes.sort()  # The first slot grows with the hash: neighbours in memory are then visited together.
+        hashes.sort()  # The first slot grows with the hash, so neighbours in memory are visited together.
         peeled = _peel(hashes, shape, look)
         if peeled is not None:
             break
@@ -135,17 +135,18 @@ def build(tags: Buffer | NDArray[np.uint8], seed: bytes, look: Callable[[], None
 
 
 class FuseFilter:
-    """A filter to ask. It reads `data` in place (bytes, memoryview or a map of a file), which must not change under
-    it; a map can be closed once the filter is gone. One without keys still finds one tag in 256."""
+    """A filter that answers membership queries. It reads `data` in place (bytes, memoryview or a map of a file), which
+    must not change meanwhile; a map can be closed after the filter is deleted. A filter without keys still matches one
+    tag in 256."""
 
     __slots__ = ("_hash_key", "_header", "_slots", "contains")
 
     contains: Callable[[bytes], bool]
-    """Whether a tag (32 bytes) is in the filter: always so for those put in, else with chance 1/256.
-    Raises InvalidInput. The same as `tag in filter`, and a little faster."""
+    """True if a tag (32 bytes) matches: always for the tags of the set, for others with probability 1/256. Raises
+    InvalidInput. The same as `tag in filter`, and a little faster."""
 
     def __init__(self, header: _Header, body: memoryview) -> None:
-        """Not for callers: use `open` or `trusted`."""
+        """Private: use `open` or `trusted`."""
         self._header = header
         self._hash_key = _hash_key(header.seed, header.attempt)
         self._slots = np.frombuffer(body, np.uint8)
@@ -153,8 +154,8 @@ class FuseFilter:
 
     @classmethod
     def open(cls, data: Buffer, sha256: bytes) -> FuseFilter:
-        """The filter in a file that came from elsewhere. `sha256` (32 bytes) is the digest of the whole file as a
-        signed manifest gives it; it is compared before anything is parsed.
+        """Return the filter in a file from another party. `sha256` (32 bytes) is the digest of the whole file from a
+        signed manifest; it is compared before the file is parsed.
 
         Raises InvalidFilter; InvalidInput for a digest of another length.
         """
@@ -166,8 +167,8 @@ class FuseFilter:
 
     @classmethod
     def trusted(cls, data: Buffer) -> FuseFilter:
-        """The filter in a file that this process built itself. Header and body are checked as in `open`, but nobody
-        vouches for them. Raises InvalidFilter."""
+        """Return the filter in a file that this process built itself. Header and body are checked as in `open`, but
+        against no signed digest. Raises InvalidFilter."""
         view = memoryview(data).cast("B").toreadonly()
         header = _parse(view)
         digest, body = view[_HEADER.size : HEADER_BYTES], view[HEADER_BYTES:]
@@ -190,12 +191,12 @@ class FuseFilter:
 
     @property
     def keys_count(self) -> int:
-        """How many different keys are in it: tags given more than once, or equal in their first 8 bytes, are one."""
+        """The number of different keys: tags given more than once, or equal in their first 8 bytes, are one key."""
         return self._header.keys
 
     @property
     def bits_per_key(self) -> float:
-        """Bits of the whole file for each key; infinite when there are none."""
+        """Return the bits of the whole file for each key; infinite without keys."""
         size = HEADER_BYTES + self._header.shape.slots
         return 8 * size / self.keys_count if self.keys_count else float("inf")
 
@@ -217,9 +218,9 @@ class FuseFilter:
 
 
 def _scalar(slots: memoryview, shape: _Shape, hash_key: int) -> Callable[[bytes], bool]:
-    """Membership of one tag in plain integers: `_hash`, `_positions` and `_fingerprints` in one.
+    """Return the membership test of one tag in plain integers: `_hash`, `_positions` and `_fingerprints` in one.
 
-    All it needs are local names, which are several times as fast as attributes.
+    It uses local names only, which are several times as fast as attributes.
     """
     read = struct.Struct(f"<Q{TAG_BYTES - 8}x").unpack  # Refuses any other length.
     refused = (struct.error, TypeError)
@@ -243,7 +244,8 @@ def _scalar(slots: memoryview, shape: _Shape, hash_key: int) -> Callable[[bytes]
 
 
 def _words(tags: Buffer | NDArray[np.uint8]) -> Words:
-    """The first 8 bytes of each tag as numbers, a view with strides where the input allows it. Raises InvalidInput."""
+    """Return the first 8 bytes of each tag as numbers, a view with strides where the input allows it. Raises
+    InvalidInput."""
     if isinstance(tags, np.ndarray):
         if tags.dtype != np.uint8 or tags.ndim != 2 or tags.shape[1] != TAG_BYTES:
             raise InvalidInput(f"An array of tags must have the shape (n, {TAG_BYTES}) and be of bytes.")
@@ -258,7 +260,7 @@ def _words(tags: Buffer | NDArray[np.uint8]) -> Words:
 
 
 def _distinct(values: NDArray[Integer]) -> NDArray[Integer]:
-    """The different values in ascending order, as `np.unique` gives them in ten times the time."""
+    """Return the different values in ascending order, as `np.unique` does, in a tenth of its time."""
     ordered = np.sort(values)
     new = np.ones(len(ordered), np.bool_)
     np.not_equal(ordered[1:], ordered[:-1], out=new[1:])
@@ -278,15 +280,13 @@ def _shape(keys: int) -> _Shape:
         bits += 1
     length = 1 << bits
     whole = n.bit_length() - 1
-    log2 = (
-        (whole << 16) + ((n << 16) >> whole) - (1 << 16)
-    )  # Straight lines between powers of two, never above log2(n).
+    log2 = (whole << 16) + ((n << 16) >> whole) - (1 << 16)  # Linear between powers of two, never above log2(n).
     capacity = max(9 * n // 8, 7 * n // 8 + n * _LOG2_OF_MILLION // (4 * log2))
     return _Shape(length, max(1, -(-capacity // length) - 2))
 
 
 def _parse(view: memoryview) -> _Header:
-    """The checked header of a file, but for the digest. Reserves no memory.
+    """Parse and check the header of a file; the digest is not checked. Allocates no array.
 
     Raises InvalidFilter, NewerFormat.
     """
@@ -318,7 +318,7 @@ def _hash_key(seed: bytes, attempt: int) -> int:
 
 
 def _hash(keys: Words, hash_key: int) -> Words:
-    """A new array of the keys' hashes."""
+    """Return a new array of the keys' hashes."""
     h: Words = np.bitwise_xor(keys, np.uint64(hash_key), dtype=np.uint64)
     h ^= h >> 33
     h *= _MIX_1
@@ -329,10 +329,10 @@ def _hash(keys: Words, hash_key: int) -> Words:
 
 
 def _positions(hashes: Words, shape: _Shape) -> tuple[Slots, Slots, Slots]:
-    """The three slots of each hash, in neighbouring segments.
+    """Return the three slots of each hash, in neighbouring segments.
 
-    The first is the high word of hash x span, from two halves since NumPy has no numbers of 128 bits; lower bits of the
-    hash choose the places in the two segments that follow.
+    The first is the high word of hash x span, computed from two halves because NumPy has no 128-bit numbers; lower bits
+    of the hash select the slots in the two following segments.
     """
     low = hashes & 0xFFFFFFFF
     low *= shape.starts * shape.length
@@ -350,16 +350,17 @@ def _positions(hashes: Words, shape: _Shape) -> tuple[Slots, Slots, Slots]:
 
 
 def _fingerprints(hashes: Words) -> NDArray[np.uint8]:
-    """Bits 36 to 43 of each hash."""
+    """Return bits 36 to 43 of each hash."""
     return (hashes >> 36).astype(np.uint8)
 
 
 def _peel(hashes: Words, shape: _Shape, look: Callable[[], None]) -> tuple[Words, Slots, list[int]] | None:
-    """The hashes in the order in which they can be taken off, each with a slot that no later one has; None if stuck.
+    """Return the hashes in an order in which each has a slot that no later one has, with that slot; None if there is no
+    such order.
 
-    Rounds take off at once every hash that is alone in one of its slots. Such a slot is in no other hash of its round,
-    so a round is also assigned at once. A slot knows its remaining hashes by their number and their sum modulo 2^64:
-    where the number is one, the sum is the hash. The third item says where each round ends.
+    Each round removes every hash that is alone in one of its slots. Such a slot belongs to no other hash of its round,
+    so `_assign` handles a round at once. A slot stores the number of its remaining hashes and their sum modulo 2^64: if
+    the number is one, the sum is the hash. The third item of the result has the end of each round.
     """
     number = np.zeros(shape.slots, np.uint32)
     total = np.zeros(shape.slots, np.uint64)
@@ -375,7 +376,7 @@ def _peel(hashes: Words, shape: _Shape, look: Callable[[], None]) -> tuple[Words
         taken = total[alone]
         places = _positions(taken, shape)
         first, second, _ = (number[place] == 1 for place in places)
-        # A hash that is alone in several slots is listed at each; the earliest of them becomes its own.
+        # A hash that is alone in several slots is listed at each; it gets the first of them.
         own_first, own_second, own_third = (alone == place for place in places)
         keep = own_first | (own_second & ~first) | (own_third & ~(first | second))
         taken, alone = taken[keep], alone[keep]
@@ -391,8 +392,8 @@ def _peel(hashes: Words, shape: _Shape, look: Callable[[], None]) -> tuple[Words
 
 
 def _assign(order: Words, own: Slots, ends: list[int], shape: _Shape, look: Callable[[], None]) -> NDArray[np.uint8]:
-    """The fingerprint of every slot: last round first, each hash sets its own slot so that its three XOR to its
-    fingerprint."""
+    """Return the fingerprint of every slot. From the last round to the first, each hash sets its own slot so that the
+    XOR of its three slots is its fingerprint."""
     slots = np.zeros(shape.slots, np.uint8)
     for begin, end in zip(reversed(ends[:-1]), reversed(ends[1:]), strict=True):
         look()

@@ -1,18 +1,18 @@
-"""Sizes of a snapshot's parts, which its manifest, its buckets and its sealed entries share."""
+"""Sizes of a snapshot's parts, used by manifest, buckets and sealed entries."""
 
 from __future__ import annotations
 
 ENTRY_BYTES = 128
-"""A sealed entry."""
+"""Bytes of a sealed entry."""
 
 VERSION_BYTES = 16
-"""The version of a snapshot, which the first of its bytes in every bucket repeat."""
+"""Bytes of a snapshot's version, which names it."""
 
 CAPACITY_STEP = 64
-"""The number of entries that a bucket holds is a multiple of this."""
+"""A bucket's capacity is a multiple of this number of entries."""
 
 MAX_CAPACITY = 2**16
-"""Entries in a bucket, at most."""
+"""The largest capacity of a bucket, in entries."""
 
 MAX_BITS = 20
-"""Bits of a tag that name its bucket, at most: there are 2^20 buckets."""
+"""Bits of a tag that select its bucket, at most: there are at most 2^20 buckets."""

@@ -1,7 +1,7 @@
-"""A snapshot's manifest: what was cut when, and the digests that everything downloaded of it is checked against. Pure.
+"""A snapshot's manifest: the cut of the log, its time, and the digests of the files that clients download.
 
-It is signed with the log's key, so a snapshot can be trusted wherever it was fetched from, and its body is also the
-`snapshot` governance entry of the log: a manifest made for one member alone would be missing there.
+It is signed with the log's key, so a snapshot can be fetched from any server. Its body is also the `snapshot`
+governance entry of the log, which would lack a manifest that was made for one member only.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from ledger.tlog.merkle import HASH_BYTES
 FORMAT = 1
 MAX_LIFETIME_HOURS = 24
 MAX_CLOCK_SKEW = timedelta(minutes=5)
-"""How far `as_of` may lie ahead of the reader's clock."""
+"""How far `as_of` may be ahead of the reader's clock."""
 
 MAX_FILTER_BYTES = 2**40
 MAX_TAGS = 2**40
 MAX_POLICY_VERSION = 2**31 - 1
 
-# A checkpoint note signed by the same key begins with the log's origin, which holds no white space (C2SP
-# signed-note; `checkpoint.sign` refuses others), on a line of its own. This line has spaces, so no bytes can be
-# read both as a manifest and as a checkpoint, and a signature on one never serves for the other.
+# A checkpoint note signed by the same key begins with the log's origin, which holds no white space (C2SP signed-note;
+# `checkpoint.sign` refuses others), on a line of its own. This line has spaces, so no bytes can be read both as a
+# manifest and as a checkpoint, and a signature on one is never valid for the other.
 _SIGNED_AS = b"refund-ledger snapshot manifest v1\n"
 
 _SERVICE = re.compile(r"[!-~]{1,255}\Z")
@@ -41,10 +41,10 @@ _SERVICE = re.compile(r"[!-~]{1,255}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One snapshot of the ledger of `service`: the log's first `cut` entries as they stood at `as_of`.
+    """One snapshot of the ledger of `service`: the state at `as_of` of the log's first `cut` entries.
 
-    `version` (16 bytes) names it; from `not_after` on nobody answers from it. `epoch` is the key epoch of its tags,
-    `policy` and `policy_sha256` (32 bytes) what its standings are folded with. There are 2^`bits` buckets of `capacity`
+    `version` (16 bytes) names it; it must not be used from `not_after` on. `epoch` is the key epoch of its tags,
+    `policy` and `policy_sha256` (32 bytes) are the policy of its standings. There are 2^`bits` buckets of `capacity`
     entries under `buckets_root` (32 bytes), and a filter file of `filter_bytes` bytes that holds `tags` tags.
     """
 
@@ -65,12 +65,12 @@ class Manifest:
 
     @property
     def bucket_bytes(self) -> int:
-        """Bytes of one bucket, without its path."""
+        """The bytes of one bucket, without its path."""
         return self.capacity * ENTRY_BYTES
 
     @property
     def buckets_bytes(self) -> int:
-        """Bytes of all buckets together (`buckets.bin`)."""
+        """The bytes of all buckets together (`buckets.bin`)."""
         return self.bucket_bytes << self.bits
 
 
@@ -89,7 +89,8 @@ _KEYS = {"v", *(item.name for item in fields(Manifest))}
 
 
 def manifest_body(manifest: Manifest) -> dict[str, Any]:
-    """The manifest as JSON, and the body of its entry in the log. Raises InvalidManifest for impossible values."""
+    """Return the manifest as JSON, which is also the body of its entry in the log. Raises InvalidManifest for
+    impossible values."""
     _check(manifest)
     body: dict[str, Any] = {"v": FORMAT, "service": manifest.service}
     for name in _INTEGERS:
@@ -102,18 +103,18 @@ def manifest_body(manifest: Manifest) -> dict[str, Any]:
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:
-    """The canonical JSON of `manifest_body`. Raises InvalidManifest for impossible values."""
+    """Return the canonical JSON of `manifest_body`. Raises InvalidManifest for impossible values."""
     return canonical_json(manifest_body(manifest))
 
 
 def parse_manifest(value: Mapping[str, Any]) -> Manifest:
-    """The manifest in `value`: each member that this version knows, within its bounds.
+    """Parse the manifest in `value` and check the bounds of each known member.
 
-    Members that a later version added are ignored; the signature and the log's entry cover them all the same. Nothing
-    is verified here; use `open_manifest` to believe it. Raises InvalidManifest, and NewerFormat for a manifest with a
-    higher format number.
+    Members that a later version added are ignored; the signature and the log's entry cover them too. No signature is
+    verified here: use `open_manifest`. Raises InvalidManifest, and NewerFormat for a manifest with a higher format
+    number.
     """
-    # `True` equals 1 and 1.0 does too, so the types are looked at.
+    # `True` and 1.0 equal 1, so the types are compared.
     if type(value.get("v")) is int and FORMAT < value["v"] <= MAX_INTEGER:
         raise NewerFormat(
             "This snapshot is in a format that this version does not read. Update the program.", format=value["v"]
@@ -132,20 +133,20 @@ def parse_manifest(value: Mapping[str, Any]) -> Manifest:
 
 
 def sign_manifest(manifest: Manifest, key: Ed25519PrivateKey) -> bytes:
-    """The log key's Ed25519 signature (64 bytes) over a fixed first line and `manifest_bytes`. Deterministic.
+    """Return the log key's Ed25519 signature (64 bytes) over a fixed first line and `manifest_bytes`. Deterministic.
 
-    It can never be taken for the signature of a checkpoint, see `_SIGNED_AS`. Raises InvalidManifest.
+    It can never be used as the signature of a checkpoint, see `_SIGNED_AS`. Raises InvalidManifest.
     """
     return key.sign(_SIGNED_AS + manifest_bytes(manifest))
 
 
 def open_manifest(value: Mapping[str, Any], signature: bytes, public_key: bytes, service: str) -> Manifest:
-    """The manifest of `service` in `value`, once the signature by the log's `public_key` (32 bytes) is verified.
+    """Verify the signature by the log's `public_key` (32 bytes) and return the manifest of `service` in `value`.
 
-    The signature is checked before anything inside is looked at. Whether it is current (`check_current`) and in the
-    log (`snapshot_leaf_matches`) is for the caller to ask. The signature is verified over all of `value`, with the
-    members that this version does not know. Raises InvalidManifest, and NewerFormat for a truly signed manifest with a
-    higher format number.
+    The signature is checked before the content is parsed. The caller checks that the manifest is current
+    (`check_current`) and in the log (`snapshot_leaf_matches`). The signature is verified over all of `value`, with the
+    members that this version does not know. Raises InvalidManifest, and NewerFormat for a manifest with a valid
+    signature and a higher format number.
     """
     try:
         signed = _SIGNED_AS + canonical_json(dict(value))
@@ -159,10 +160,10 @@ def open_manifest(value: Mapping[str, Any], signature: bytes, public_key: bytes,
 
 
 def check_current(manifest: Manifest, now: datetime) -> None:
-    """Whether a snapshot may be answered from at `now` (aware).
+    """Check that a snapshot may be used at `now` (aware).
 
-    Raises SnapshotExpired from `not_after` on, and InvalidManifest when it was made more than 5 minutes in the future:
-    one of the two clocks is wrong, and the time it has left cannot be known.
+    Raises SnapshotExpired from `not_after` on, and InvalidManifest if `as_of` is more than 5 minutes in the future: one
+    of the two clocks is wrong, and the remaining time is unknown.
     """
     if now >= manifest.not_after:
         raise SnapshotExpired("This snapshot is past its end; fetch the latest.")
@@ -171,16 +172,16 @@ def check_current(manifest: Manifest, now: datetime) -> None:
 
 
 def snapshot_leaf_matches(leaf: Leaf, value: Mapping[str, Any]) -> bool:
-    """Whether `leaf`, a record of the log, is the `snapshot` entry of the manifest `value`: the JSON object as it was
-    received, because it may have members that this version does not know. Raises InvalidCanonicalForm for a value that
-    has no canonical form."""
-    if leaf.sort != GovernanceType.SNAPSHOT or leaf.body is None:
+    """True if `leaf`, a record of the log, is the `snapshot` entry of the manifest `value`, which is the JSON object as
+    it was received, because it may have members that this version does not know. Raises InvalidCanonicalForm for a
+    value that has no canonical form."""
+    if leaf.type != GovernanceType.SNAPSHOT or leaf.body is None:
         return False
     return canonical_json(dict(leaf.body)) == canonical_json(dict(value))
 
 
 def _check(manifest: Manifest) -> None:
-    """Raises InvalidManifest for values that no snapshot has."""
+    """Check the values of a manifest. Raises InvalidManifest for values that no snapshot has."""
     for name, (low, high) in _INTEGERS.items():
         number = getattr(manifest, name)
         if type(number) is not int or not low <= number <= high:

@@ -1,10 +1,11 @@
-"""The standing from sealed entries: what a snapshot tells of each tag, and what a client folds from it. Pure.
+"""The standing from sealed entries: the events that a snapshot has for each tag, and the client's computation from
+them.
 
-For one identifier the client gets exactly what a direct lookup would say of the reports that count at the snapshot's
+For one identifier the client gets exactly the answer of a direct lookup about the reports that count at the snapshot's
 cut, at every moment until `not_after`; a report that begins to count after the cut is not in the snapshot. For several
 identifiers it cannot: a control group has another pseudonym under each tag, and two entries about one act may be one
-report or two. Acts are linkable, so points, acts and marks are still exact; how the reporters confirm one another is
-then taken as little as is certain, so that no answer is stricter than the direct one.
+report or two. Acts are linkable, so points, acts and marks are still exact; of the corroboration between reporters only
+the certain part is counted, so that no answer is stricter than the direct one.
 """
 
 from __future__ import annotations
@@ -47,15 +48,15 @@ from ledger.snapshots.sealed import (
 
 
 class Recorded(Flagged, Protocol):
-    """A report under one tag, as `Event` and a row of the listing both have it."""
+    """A report under one tag: the common members of `Event` and of a listing's row."""
 
     @property
     def act_id(self) -> int:
-        """The act it is about."""
+        """Number of the act."""
 
     @property
     def control_group(self) -> str:
-        """Who reported it."""
+        """The control group of the reporter."""
 
     @property
     def conduct(self) -> str:
@@ -67,11 +68,11 @@ class Recorded(Flagged, Protocol):
 
     @property
     def effective_hour(self) -> int:
-        """First hour since the Unix epoch in which it is told."""
+        """Hours since the Unix epoch at which lookups begin to show the report."""
 
     @property
     def expires_day(self) -> int:
-        """The recorded day at whose midnight it is gone."""
+        """Days since the Unix epoch: the report expires at the midnight at which this day begins."""
 
     @property
     def restituted(self) -> bool:
@@ -89,21 +90,22 @@ _R = TypeVar("_R", bound=Recorded)
 
 
 def sealed_format(policy: Policy) -> int:
-    """The format of the entries of a snapshot under `policy`: FORMAT_2 where weights are eighths, else FORMAT_1."""
+    """Return the format of the entries of a snapshot under `policy`: FORMAT_2 where weights are eighths, else
+    FORMAT_1."""
     return FORMAT_2 if policy.weights.steps == EIGHTHS else FORMAT_1
 
 
-def told_events(events: Iterable[_R], weights: Mapping[str, int], policy: Policy, as_of: datetime) -> list[_R]:
-    """Those of `events` that a direct lookup at `as_of` tells of; a tag with none is not listed.
+def listed_events(events: Iterable[_R], weights: Mapping[str, int], policy: Policy, as_of: datetime) -> list[_R]:
+    """Return those of `events` that a direct lookup at `as_of` shows; a tag with none is not listed.
 
-    Events that still cool at `as_of`, that are expired, unconfirmed, or of a group that weighs nothing are left out: no
-    lookup at that moment says a word about them. `weights` are as in `fold`.
+    Events in their cooling period at `as_of`, expired and unconfirmed events, and those of a group without weight are
+    left out: no lookup at that moment shows them. `weights` are as in `fold`.
     """
     today, this_hour = _moment(as_of)
-    return [event for event in events if _is_told(event, weights, policy, today, this_hour)]
+    return [event for event in events if _is_listed(event, weights, policy, today, this_hour)]
 
 
-def _is_told(event: Recorded, weights: Mapping[str, int], policy: Policy, today: int, this_hour: int) -> bool:
+def _is_listed(event: Recorded, weights: Mapping[str, int], policy: Policy, today: int, this_hour: int) -> bool:
     severity = policy.severity[event.conduct]
     return (
         event.effective_hour <= this_hour
@@ -114,7 +116,7 @@ def _is_told(event: Recorded, weights: Mapping[str, int], policy: Policy, today:
 
 @lru_cache(maxsize=16)
 def _moment(as_of: datetime) -> tuple[int, int]:
-    """The UTC day and hour of `as_of`, since the Unix epoch."""
+    """Return the UTC day and hour of `as_of`, since the Unix epoch."""
     return day_floor(as_of), hour_floor(as_of)
 
 
@@ -126,13 +128,14 @@ def to_packed(
     tag: bytes,
     as_of: datetime,
 ) -> list[bytes]:
-    """Return the packed entries of `tag` (32 bytes): `events` as `told_events` chose them, in the same order.
+    """Return the packed entries of `tag` (32 bytes): `events` as `listed_events` selected them, in the same
+    order.
 
     Each is packed as `sealed.pack_event` does it, in one step, because a build seals millions.
 
     Only one bit of the recorded expiry is sealed. A client computes the policy's expiry itself, and the recorded one
-    counts only if it is earlier. A snapshot is valid for 24 hours at most, so it meets at most one midnight, that of
-    the day after `as_of`. An earlier expiry has passed already, and a later one is after `not_after`; so the bit says
+    counts only if it is earlier. A snapshot is valid for 24 hours at most, so at most one midnight is within its life,
+    that of the day after `as_of`. An earlier expiry has passed, and a later one is after `not_after`; so the bit says
     whether the recorded expiry is that midnight while the policy alone would give a later one.
     """
     tomorrow, with_severity = _moment(as_of)[0] + 1, sealed_format(policy) == FORMAT_2
@@ -160,8 +163,8 @@ def to_packed(
 
 @dataclass(frozen=True, slots=True)
 class PrivateStanding:
-    """A standing from sealed entries. When `bounded`, a direct lookup may say more: never a lower tier, more credit or
-    fewer points. Events, marks and matched kinds are equal even then; reporters and reasons are those that are
+    """A standing from sealed entries. If `bounded`, a direct lookup may differ: it has never a lower tier, more credit
+    or fewer points. Events, marks and matched kinds are equal even then; reporters and reasons are those that are
     certain."""
 
     standing: Standing
@@ -169,21 +172,21 @@ class PrivateStanding:
 
 
 def standing_of(
-    found: Iterable[tuple[Kind, bytes, Sequence[SealedEvent]]], policy: Policy, as_of: datetime, now: datetime
+    opened: Iterable[tuple[Kind, bytes, Sequence[SealedEvent]]], policy: Policy, as_of: datetime, now: datetime
 ) -> PrivateStanding:
-    """The standing at `now` of the person whose identifiers have these tags (32 bytes each) and opened entries.
+    """Return the standing at `now` of the person whose identifiers have these tags (32 bytes each) and opened entries.
 
-    `policy` and `as_of` are the manifest's; a `now` before `as_of` is a slow clock's, and taken for `as_of`. The answer
-    is `bounded` when two tags or more have counting events; if only one has, the others cannot have met the same
-    reports, and all is known. Raises SnapshotExpired when a second midnight has passed since `as_of`, from which on an
-    entry does not tell whether its event has expired, and InvalidBucket for an entry of another format than that of the
-    policy's snapshots, or of a severity that the policy does not have.
+    `policy` and `as_of` are the manifest's; a `now` before `as_of`, of a slow clock, is replaced by `as_of`. The answer
+    is `bounded` if two tags or more have counting events; if only one has, no other identifier can match the same
+    reports, and the answer is exact. Raises SnapshotExpired after the second midnight since `as_of`, because an entry
+    does not show whether its event has expired by then, and InvalidBucket for an entry of another format than that of
+    the policy's snapshots, or of a severity that the policy does not have.
     """
     if day_floor(now) > day_floor(as_of) + 1:
         raise SnapshotExpired("The snapshot is too old to be answered from.")
     parts = [
         _visible(kind, sealed, policy, as_of, max(now, as_of))
-        for (kind, _), sealed in {(kind, tag): sealed for kind, tag, sealed in found}.items()
+        for (kind, _), sealed in {(kind, tag): sealed for kind, tag, sealed in opened}.items()
     ]
     union = VisibleEvents(
         [item for part in parts for item in part.counting],
@@ -201,31 +204,31 @@ def standing_of(
 def _visible(
     kind: Kind, sealed: Iterable[SealedEvent], policy: Policy, as_of: datetime, now: datetime
 ) -> VisibleEvents:
-    """What may be told of the events of one tag at `now`. Report ids are made up: no answer depends on them."""
+    """Return the visible events of one tag at `now`. Report ids are counted up from 0: no answer depends on them."""
     tomorrow, with_severity = day_floor(as_of) + 1, sealed_format(policy) == FORMAT_2
     weights: dict[str, int] = {}
     events = []
-    for number, one in enumerate(sealed):
-        if (one.severity is not None) != with_severity:
+    for number, entry in enumerate(sealed):
+        if (entry.severity is not None) != with_severity:
             raise InvalidBucket("An entry is in another format than the snapshots of its policy.")
-        severity = policy.severity.get(one.conduct) if one.severity is None else one.severity
+        severity = policy.severity.get(entry.conduct) if entry.severity is None else entry.severity
         if severity is None or severity not in policy.retention_days:
             raise InvalidBucket("An entry has a severity that the snapshot's policy does not have.")
-        group = one.group.hex()
-        weights[group] = one.weight
+        group = entry.group.hex()
+        weights[group] = entry.weight
         events.append(
             Event(
                 report_id=number,
-                act_id=int.from_bytes(one.act, "big"),
+                act_id=int.from_bytes(entry.act, "big"),
                 control_group=group,
-                conduct=one.conduct,
-                act_day=one.act_day,
-                effective_hour=one.effective_hour,
-                expires_day=tomorrow if one.expires_next_day else one.act_day + policy.retention_days[severity],
+                conduct=entry.conduct,
+                act_day=entry.act_day,
+                effective_hour=entry.effective_hour,
+                expires_day=tomorrow if entry.expires_next_day else entry.act_day + policy.retention_days[severity],
                 matched=frozenset({kind}),
-                disputed=one.disputed,
-                restituted=one.restituted,
-                has_statement=one.has_statement,
+                disputed=entry.disputed,
+                restituted=entry.restituted,
+                has_statement=entry.has_statement,
                 severity=severity,
             )
         )
@@ -233,11 +236,11 @@ def _visible(
 
 
 def _certain(by_tag: Sequence[Sequence[Counted]], union: Sequence[Counted], policy: Policy) -> EventCorroboration:
-    """How the counting events of several tags support one another, as far as it is certain.
+    """Return the certain part of the corroboration between the counting events of several tags.
 
-    More events never lower G2, the number of groups, or a group's number of acts, and nor does a stronger match: what
-    one tag alone shows holds for the person. Points of acts that a strong identifier met are exact but for reports
-    that two weak ones met together. That all reports are of one group is never certain.
+    More events never lower G2, the number of groups, or a group's number of acts, and nor does a stronger match: a
+    minimum of one tag alone is a minimum for the person. Points of acts that a strong identifier matches are exact
+    except for reports that two weak ones match together. It is never certain that all reports are of one group.
     """
     each = [corroboration_of(counting, policy) for counting in by_tag]
     return EventCorroboration(
@@ -251,14 +254,14 @@ def _certain(by_tag: Sequence[Sequence[Counted]], union: Sequence[Counted], poli
 
 
 def _surely_weak(counting: Iterable[Counted]) -> bool:
-    """Whether no report can have been met by a strong identifier, or by weak ones of two kinds. Entries of one report
-    say the same but for the group's pseudonym; so two that differ are two reports."""
+    """True if no report can match a strong identifier, or weak ones of two kinds. Entries of one report differ only in
+    the group's pseudonym, so two that differ otherwise are two reports."""
     kinds_of: dict[tuple[int | str, ...], frozenset[Kind]] = {}
     for event, points in counting:
         if is_strong(event):
             return False
         marks = (event.expires_day, event.restituted, event.has_statement)
-        said = (event.act_id, event.conduct, event.act_day, event.effective_hour, points, *marks)
-        if kinds_of.setdefault(said, event.matched) != event.matched:
+        key = (event.act_id, event.conduct, event.act_day, event.effective_hour, points, *marks)
+        if kinds_of.setdefault(key, event.matched) != event.matched:
             return False
     return True

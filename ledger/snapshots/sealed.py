@@ -1,10 +1,10 @@
-"""Sealed lookup buckets: what a snapshot says about each listed identifier, openable only with its element. Pure.
+"""Sealed lookup buckets: the entries of listed identifiers, each of which only its element opens.
 
-A bucket holds the entries of all tags with one prefix, filled up with pseudorandom dummies to the one size that all
-buckets of a snapshot have, and sorted. An entry is check (16) || ChaCha20-Poly1305 of 96 bytes; the check value and the
-key come from the element, so whoever lacks it can neither find nor read the entry, nor tell it from a dummy, nor link
-it to another snapshot. Every byte follows from the snapshot's secret and version and the listed events, so any process
-rebuilds the same. How many buckets there are, of what size, and the tree over them: `ledger.snapshots.buckets`.
+A bucket holds the entries of all tags with one prefix, padded with pseudorandom dummies to the common size of the
+snapshot's buckets, and sorted. An entry is check (16) || ChaCha20-Poly1305 of 96 bytes; the check value and the key are
+derived from the element, so a party without it can neither find nor read the entry, nor distinguish it from a dummy,
+nor link it to another snapshot. Every byte is determined by the snapshot's secret and version and the listed events, so
+any process rebuilds the same bytes. `ledger.snapshots.buckets` has their number and size and the tree over them.
 """
 
 from __future__ import annotations
@@ -38,30 +38,30 @@ EVENT_BYTES = 22
 ACT_BYTES = 8
 GROUP_BYTES = 4
 MAX_SLOTS = 64
-"""Entries of one element that a client opens at most, and a snapshot seals: 256 events. Without a bound, whoever
-reports one person again and again would enlarge every bucket."""
+"""Entries of one element that a client opens at most, and a snapshot seals: 256 events. Without a bound, a platform
+that reports one person again and again would enlarge every bucket."""
 
 _CONDUCTS = {number: str(conduct) for conduct, number in CONDUCT_BYTES.items()}
 
 FORMAT_1, FORMAT_2 = 1, 2
 """The formats of an entry's payload, named by its first byte. Both have the same length. In format 1 the weight is in
-twentieths and the byte after it is zero. In format 2 the weight is in eighths and that byte is the severity, so that an
-event folds where its conduct is not known. A reader of this version refuses any other format."""
+twentieths and the byte after it is zero. In format 2 the weight is in eighths and that byte is the severity, so that a
+reader can count an event of unknown conduct. A reader of this version refuses any other format."""
 
 _FORTIETHS = {FORMAT_1: 2, FORMAT_2: 5}
-"""Fortieths in one unit of the weight byte."""
+"""The value of one unit of the weight byte, in fortieths, by format."""
 
 UNKNOWN_CONDUCT = "unknown:"
-"""What the conduct of an event begins with whose byte this version does not know; the byte as a decimal follows."""
+"""The prefix of the conduct of an event whose byte this version does not know; the byte as a decimal follows."""
 
 _FLAGS = 15
 _EVENT = Struct(">8s4sBBBBHI")
 _PAYLOAD_HEADER_BYTES = 8
 _NONCE = bytes(12)
 
-# info = a constant || kind || version (16 bytes) || slot (4 bytes). Only the kind has a length of its own, so the
-# length of the whole tells where it ends: two different (kind, version, slot) never give one info. No tag's info
-# begins like it. The last byte is HKDF-Expand's block counter (RFC 5869 section 2.3): 48 bytes need one block.
+# info = a constant || kind || version (16 bytes) || slot (4 bytes). Only the kind has a variable length, so the total
+# length determines where it ends: two different (kind, version, slot) never have the same info. No tag's info has this
+# prefix. The last byte is HKDF-Expand's block counter (RFC 5869 section 2.3): 48 bytes need one block.
 _ENTRY_INFO = {kind: b"refund-ledger entry v1:" + kind.value.encode() for kind in Kind}
 _FIRST_SLOT = bytes(4) + b"\x01"
 _SNAPSHOT_INFO = b"refund-ledger snapshot v1:"
@@ -69,14 +69,14 @@ _SNAPSHOT_INFO = b"refund-ledger snapshot v1:"
 
 @dataclass(frozen=True, slots=True)
 class SealedEvent:
-    """One report as a sealed entry tells it: no ids, nothing that means anything outside this entry's snapshot.
+    """One report in a sealed entry: it has no ids, and no value that can be linked outside this entry's snapshot.
 
-    `act` (8 bytes) is equal in all entries of one act; `group` (4 bytes) stands for the control group under this tag
+    `act` (8 bytes) is equal in all entries of one act; `group` (4 bytes) represents the control group under this tag
     only. `act_day` and `effective_hour` count from the Unix epoch; `weight` is the group's, in fortieths. `severity` is
     None in an entry of format 1, where it follows from the conduct. A conduct that this version does not know, which
-    only format 2 allows, is UNKNOWN_CONDUCT and its byte.
-    `expires_next_day` tells of a recorded expiry on the day after `as_of`'s UTC day where the policy alone would keep
-    the event longer: a snapshot lives at most 24 hours, so no later expiry needs telling.
+    only format 2 allows, is UNKNOWN_CONDUCT and its byte. `expires_next_day` is set if the recorded expiry is the day
+    after `as_of`'s UTC day and the policy alone would keep the event longer: a snapshot is valid for at most 24 hours,
+    so no later expiry is needed.
     """
 
     act: bytes
@@ -97,7 +97,7 @@ class SealedEvent:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotKeys:
-    """What one snapshot's secret is expanded to, 32 bytes each; as secret as it."""
+    """The keys expanded from one snapshot's secret, 32 bytes each; they must be kept as secret as it."""
 
     act: bytes = field(repr=False)
     group: bytes = field(repr=False)
@@ -113,7 +113,8 @@ class SnapshotKeys:
 
 
 def _hmac_sha256(key: bytes) -> Callable[[bytes], bytes]:
-    """HMAC (RFC 2104) under one key of 32 bytes for millions of messages: the key's blocks are hashed once."""
+    """Return a function that computes HMAC-SHA256 (RFC 2104) under one key of 32 bytes; the key's blocks are hashed
+    only once."""
     first = sha256(bytes(byte ^ 0x36 for byte in key) + b"\x36" * 32)
     second = sha256(bytes(byte ^ 0x5C for byte in key) + b"\x5c" * 32)
 
@@ -127,8 +128,8 @@ def _hmac_sha256(key: bytes) -> Callable[[bytes], bytes]:
 
 
 def snapshot_keys(secret: bytes, version: bytes) -> SnapshotKeys:
-    """The keys of the snapshot `version` (16 bytes): HKDF-SHA512(secret, no salt, info = "refund-ledger snapshot v1:"
-    || name || ":" || version), 32 bytes for each name. Raises InvalidInput unless `secret` has 32 bytes."""
+    """Return the keys of the snapshot `version` (16 bytes): HKDF-SHA512(secret, no salt, info = "refund-ledger snapshot
+    v1:" || name || ":" || version), 32 bytes for each name. Raises InvalidInput unless `secret` has 32 bytes."""
     check_version(version)
     if len(secret) != SECRET_BYTES:
         raise InvalidInput(f"A snapshot's secret must have {SECRET_BYTES} bytes.")
@@ -139,15 +140,16 @@ def snapshot_keys(secret: bytes, version: bytes) -> SnapshotKeys:
 
 
 def act_pseudonym(keys: SnapshotKeys, act_id: int) -> bytes:
-    """The 8 bytes that stand for an act throughout one snapshot, in entries of every tag it was reported under."""
+    """Return the 8 bytes that represent an act in one snapshot, in the entries of every tag under which it was
+    reported."""
     return keys.act_mac(act_id.to_bytes(8, "big"))[:ACT_BYTES]
 
 
 def group_pseudonyms(keys: SnapshotKeys, tag: bytes, groups: Iterable[str]) -> dict[str, bytes]:
-    """Four bytes for each control group, different from one another within `tag` (32 bytes).
+    """Return four bytes for each control group, different from one another within `tag` (32 bytes).
 
     HMAC-SHA256(group key, tag || group || u32 counter), where the counter starts at 0 and rises while another group,
-    earlier in sorted order, has the same bytes: independence of reports must not hang on a collision.
+    earlier in sorted order, has the same bytes: a collision must not make independent reports look dependent.
     """
     given: dict[str, bytes] = {}
     taken: set[bytes] = set()
@@ -165,8 +167,8 @@ def group_pseudonyms(keys: SnapshotKeys, tag: bytes, groups: Iterable[str]) -> d
 
 
 def pack_event(event: SealedEvent) -> bytes:
-    """The 22 bytes of an event, in format 2 if it has a severity, else in format 1. Raises ValueError for what the
-    format cannot hold."""
+    """Return the 22 bytes of an event, in format 2 if it has a severity, else in format 1. Raises ValueError for values
+    that the format cannot hold."""
     flags = event.disputed | event.restituted << 1 | event.has_statement << 2 | event.expires_next_day << 3
     conduct = CONDUCT_BYTES.get(event.conduct, 0)
     return pack_fields(
@@ -184,11 +186,11 @@ def pack_fields(
     act_day: int,
     effective_hour: int,
 ) -> bytes:
-    """`pack_event` from bare values, for a build that seals millions: `conduct` is its byte, `flags` are disputed 1,
-    restituted 2, has_statement 4, expires_next_day 8, `weight` is in fortieths and a whole number of the format's unit.
-    Raises ValueError for what the format cannot hold."""
+    """Return the bytes of `pack_event` from single values, for a build that seals millions: `conduct` is its byte,
+    `flags` are disputed 1, restituted 2, has_statement 4, expires_next_day 8, `weight` is in fortieths and a whole
+    number of the format's unit. Raises ValueError for values that the format cannot hold."""
     units, rest = divmod(weight, _FORTIETHS[FORMAT_1 if severity is None else FORMAT_2])
-    # The struct would cut or fill byte strings of a wrong length without a word.
+    # `struct` would silently cut or fill byte strings of a wrong length.
     if len(act) != ACT_BYTES or len(group) != GROUP_BYTES or rest or not 0 <= weight <= FULL_WEIGHT:
         raise ValueError("an event needs pseudonyms of 8 and 4 bytes, and a weight in whole units from 0 to 1")
     if conduct not in _CONDUCTS or not 0 <= flags <= _FLAGS or not 0 <= (severity or 0) < 2**8:
@@ -199,11 +201,12 @@ def pack_fields(
 
 
 def seal(element: bytes, kind: Kind | str, version: bytes, prefix: int, events: Sequence[SealedEvent]) -> list[bytes]:
-    """The entries, 128 bytes each, of an element (32 bytes) with these events, four to an entry; none without events.
+    """Return the entries, 128 bytes each, of an element (32 bytes) with these events, four to an entry; none without
+    events.
 
     `prefix` is the bucket of the element's tag. All events have a severity (format 2), or none has (format 1). Raises
-    UnsupportedKind, InvalidPoint, InvalidInput (version), and ValueError for events of both formats and for what the
-    format cannot hold, more than 4 x MAX_SLOTS events too.
+    UnsupportedKind, InvalidPoint, InvalidInput (version), and ValueError for events of both formats, for values that
+    the format cannot hold and for more than 4 x MAX_SLOTS events.
     """
     forms = {FORMAT_1 if event.severity is None else FORMAT_2 for event in events}
     if len(forms) > 1:
@@ -215,7 +218,8 @@ def seal(element: bytes, kind: Kind | str, version: bytes, prefix: int, events: 
 def seal_packed(
     element: bytes, kind: Kind | str, version: bytes, prefix: int, packed: Sequence[bytes], form: int
 ) -> list[bytes]:
-    """`seal` for events that `pack_event` or `pack_fields` has packed in the format `form`."""
+    """Return the entries of `seal` for events packed by `pack_event` or `pack_fields` in the format `form`. Raises
+    UnsupportedKind, InvalidPoint, InvalidInput (version), and ValueError for more than 4 x MAX_SLOTS events."""
     check_version(version)
     count = len(packed)
     key = extract(element)
@@ -225,7 +229,7 @@ def seal_packed(
         return [_entry(key, info + _FIRST_SLOT, _header(form, 1, False) + packed[0] + _THREE_UNUSED, bound)]
     if count > MAX_SLOTS * EVENTS_PER_ENTRY:
         raise ValueError("one element has more events than a client opens")
-    # In the order of their pseudonyms, which tells nothing, not in that of the reports.
+    # Sorted by pseudonym, which reveals nothing, not by the order of the reports.
     ordered = sorted(packed)
     entries = []
     for first in range(0, count, EVENTS_PER_ENTRY):
@@ -242,10 +246,10 @@ def _entry(key: bytes, info: bytes, payload: bytes, bound: bytes) -> bytes:
 
 
 def pad_bucket(entries: Sequence[bytes], capacity: int, prefix: int, keys: SnapshotKeys) -> bytes:
-    """The bucket of `capacity` x 128 bytes: these entries and dummies, sorted by check value.
+    """Return the bucket of `capacity` x 128 bytes: these entries and dummies, sorted by check value.
 
     Dummies are the ChaCha20 keystream (RFC 8439) under the dummies key with the prefix as its nonce. Raises ValueError
-    when there are more entries than the capacity.
+    for more entries than the capacity.
     """
     missing = capacity - len(entries)
     if missing < 0 or any(len(entry) != ENTRY_BYTES for entry in entries):
@@ -263,11 +267,11 @@ def pad_bucket(entries: Sequence[bytes], capacity: int, prefix: int, keys: Snaps
 def open_bucket(
     bucket: bytes | memoryview, element: bytes, kind: Kind | str, version: bytes, prefix: int
 ) -> list[SealedEvent]:
-    """The events of an element (32 bytes) in its bucket, in the order they are sealed in; none if it is not listed.
+    """Return the events of an element (32 bytes) in its bucket, in the order of sealing; none if it is not listed.
 
-    The bucket must have been checked against the manifest (`check_bucket`): where it is not sorted, an entry may be
-    missed. Raises InvalidBucket when an entry of this element is altered, malformed, doubled or missing, and
-    UnsupportedKind, InvalidPoint, InvalidInput (version).
+    The bucket must have been checked against the manifest (`check_bucket`): in an unsorted bucket an entry may be
+    missed. Raises InvalidBucket when an entry of this element is altered, malformed, repeated or missing, NewerFormat
+    for an entry of a later format, and UnsupportedKind, InvalidPoint, InvalidInput (version).
     """
     check_version(version)
     if len(bucket) % ENTRY_BYTES:
@@ -294,8 +298,8 @@ def open_bucket(
 
 
 def _find(bucket: bytes | memoryview, check: bytes) -> bytes | None:
-    """What follows `check` in the entry that begins with it. Raises InvalidBucket when two do: nobody meets two by
-    chance, and which of them is believed must not be the server's choice."""
+    """Return the bytes after `check` of the entry that begins with it, None if there is none. Raises InvalidBucket if
+    two entries do: this does not happen by chance, and the server must not choose which of them counts."""
 
     def check_at(index: int) -> bytes:
         return bytes(bucket[index * ENTRY_BYTES : index * ENTRY_BYTES + CHECK_BYTES])
@@ -310,9 +314,9 @@ def _find(bucket: bytes | memoryview, check: bytes) -> bytes | None:
 
 
 def _unpack(payload: bytes, events: list[SealedEvent]) -> bool:
-    """Add the events of an entry; whether more follow. Raises InvalidBucket unless `payload` is as `seal` makes it, but
-    for what format 2 leaves to later versions: other conducts, and the upper four flags, which are ignored. Raises
-    NewerFormat for the number of another format."""
+    """Add the events of an entry to `events`, and return whether more entries follow. Raises InvalidBucket unless
+    `payload` is as `seal` makes it, except for the values that format 2 leaves to later versions: other conducts, and
+    the upper four flags, which are ignored. Raises NewerFormat for a higher format number."""
     form, count, more = payload[0], payload[1], payload[2]
     if form > FORMAT_2:
         raise NewerFormat("An entry is in a format that this version does not read. Update the program.", format=form)
@@ -330,8 +334,8 @@ def _unpack(payload: bytes, events: list[SealedEvent]) -> bool:
             raise InvalidBucket("An entry holds no conduct, or a weight above 1.")
         name = conduct or f"{UNKNOWN_CONDUCT}{number}"
         disputed, restituted, has_statement, expires = (bool(flags & bit) for bit in (1, 2, 4, 8))
-        said = None if form == FORMAT_1 else severity
-        marks = (disputed, restituted, has_statement, expires, said)
+        severity_if_any = None if form == FORMAT_1 else severity
+        marks = (disputed, restituted, has_statement, expires, severity_if_any)
         events.append(SealedEvent(act, group, name, act_day, effective_hour, weight, *marks))
     return bool(more)
 

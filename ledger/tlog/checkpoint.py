@@ -6,9 +6,9 @@
 
     - refund-ledger.local/log Az3grlgtzPICa5OS...        (the first character really is an em dash)
 
-The key's name is the origin. Lines of other signers, such as witnesses, are allowed and ignored: they are not
-ours to judge. Extension lines are refused although the format has them: no monitor can audit what they say, our
-publisher never writes them, and without them a checkpoint has exactly one text.
+The key's name is the origin. Signature lines of other signers, such as witnesses, are allowed and not verified here.
+Extension lines, which the format allows, are refused: no monitor can audit their content, this project's publisher
+never writes them, and without them a checkpoint has exactly one text.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ ED25519 = b"\x01"
 KEY_ID_BYTES = 4
 MAX_NOTE_BYTES = 2**17
 MAX_SIGNATURES = 32
-"""Signed-note asks for at least 16; post-quantum ones take up to some 7 kB of text each."""
+"""Signature lines of a note, at most. Signed-note requires that readers accept 16; a post-quantum signature has up to 7
+kB of text."""
 
 _DASH = "\u2014"
 _SIZE = re.compile(r"(?:0|[1-9][0-9]{0,18})\Z")
@@ -42,7 +43,7 @@ _VERIFIER_KEY = re.compile(r"([^\s+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/=]+)\Z")
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A log's state: `size` leaves under the 32-byte Merkle `root`, in the log named `origin`."""
+    """The state of a log: `size` leaves under the 32-byte Merkle `root`, in the log named `origin`."""
 
     origin: str
     size: int
@@ -51,7 +52,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class NoteSignature:
-    """One signature line of a note, not verified: who claims it (`name`, 4-byte `key_id`) and its bytes."""
+    """One signature line of a note, not verified: the signer that it names (`name`, 4-byte `key_id`) and its bytes."""
 
     name: str
     key_id: bytes
@@ -59,12 +60,13 @@ class NoteSignature:
 
 
 def b64(data: bytes) -> str:
-    """Standard base64 with padding (RFC 4648 section 4), as the C2SP formats use."""
+    """Return `data` in standard base64 with padding (RFC 4648 section 4), as the C2SP formats use it."""
     return base64.b64encode(data).decode("ascii")
 
 
 def unb64(text: str, length: int | None = None) -> bytes:
-    """Strict inverse of `b64`: one text for each value. `length` is the exact number of bytes expected.
+    """Decode a text of `b64` strictly: exactly one text is accepted for each value. `length` is the exact number of
+    bytes expected.
 
     Raises InvalidEncoding.
     """
@@ -78,25 +80,26 @@ def unb64(text: str, length: int | None = None) -> bytes:
 
 
 def key_id(name: str, public_key: bytes) -> bytes:
-    """The 4-byte id of an Ed25519 key (32 bytes) under `name`, as signed-note defines it."""
+    """Return the 4-byte id of an Ed25519 key (32 bytes) under `name`, as signed-note defines it."""
     return sha256(name.encode() + b"\n" + ED25519 + public_key).digest()[:KEY_ID_BYTES]
 
 
 def verifier_key(origin: str, public_key: bytes) -> str:
-    """The text integrators pin: `origin+key id in hex+base64`. Raises InvalidEncoding for an unfit origin or key."""
+    """Return the verifier key text that integrators pin: `origin+key id in hex+base64`. Raises InvalidEncoding for an
+    unfit origin or key."""
     if not _KEY_NAME.match(origin) or len(public_key) != 32:
         raise InvalidEncoding("A verifier key needs a name without spaces or plus signs and a key of 32 bytes.")
     return f"{origin}+{key_id(origin, public_key).hex()}+{b64(ED25519 + public_key)}"
 
 
 def parse_verifier_key(text: str) -> tuple[str, bytes]:
-    """(origin, 32-byte Ed25519 public key) of a `verifier_key` text. Raises InvalidEncoding, and InvalidPublicKey for a
-    key under which others could sign (`protocol.signing_keys`)."""
+    """Return (origin, 32-byte Ed25519 public key) of a `verifier_key` text. Raises InvalidEncoding, and
+    InvalidPublicKey for a key under which other parties could sign (`protocol.signing_keys`)."""
     match = _VERIFIER_KEY.match(text)
     if match:
         origin, _, encoded = match.groups()
         data = unb64(encoded)
-        # Writing it again checks the key id, the signature type and the length at once.
+        # Encoding the result again checks the key id, the signature type and the length.
         if verifier_key(origin, data[1:]) == text:
             check_public_key(data[1:])
             return origin, data[1:]
@@ -104,7 +107,8 @@ def parse_verifier_key(text: str) -> tuple[str, bytes]:
 
 
 def checkpoint_body(checkpoint: Checkpoint) -> str:
-    """The signed text of `checkpoint`: three lines, each ended. Raises InvalidCheckpoint for impossible values."""
+    """Return the signed text of `checkpoint`: three lines, each with its line end. Raises InvalidCheckpoint for
+    impossible values."""
     if not _KEY_NAME.match(checkpoint.origin):
         raise InvalidCheckpoint("A log's origin must be a name without spaces or plus signs.")
     if not 0 <= checkpoint.size <= MAX_TREE_SIZE or len(checkpoint.root) != HASH_BYTES:
@@ -115,9 +119,10 @@ def checkpoint_body(checkpoint: Checkpoint) -> str:
 
 
 def sign(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> str:
-    """The signed note of `checkpoint`. Deterministic. Raises InvalidCheckpoint for impossible values.
+    """Return the signed note of `checkpoint`. Deterministic. Raises InvalidCheckpoint for impossible values.
 
-    It signs whatever it is given: that no two signed checkpoints contradict each other is the publisher's guard.
+    It signs every well-formed checkpoint: the publisher's guard makes sure that no two signed checkpoints contradict
+    each other.
     """
     body = checkpoint_body(checkpoint)
     identity = key_id(checkpoint.origin, key.public_key().public_bytes_raw())
@@ -125,9 +130,9 @@ def sign(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> str:
 
 
 def parse(note: str) -> tuple[Checkpoint, tuple[NoteSignature, ...]]:
-    """A note's checkpoint and signature lines, **unverified**; use `open_checkpoint` to believe it.
+    """Parse a note into its checkpoint and signature lines, **unverified**; `open_checkpoint` verifies.
 
-    Raises InvalidCheckpoint for anything but the one well-formed text.
+    Raises InvalidCheckpoint for every text but the one well-formed text.
     """
     bad = InvalidCheckpoint("This is not a signed checkpoint.")
     if len(note) > MAX_NOTE_BYTES or not note.endswith("\n"):
@@ -145,10 +150,10 @@ def parse(note: str) -> tuple[Checkpoint, tuple[NoteSignature, ...]]:
 
 
 def open_checkpoint(note: str, origin: str, public_key: bytes) -> Checkpoint:
-    """The checkpoint in `note`, once the signature by `origin`'s Ed25519 `public_key` (32 bytes) is verified.
+    """Return the checkpoint in `note` after verifying the signature by `origin`'s Ed25519 `public_key` (32 bytes).
 
-    Signatures of other keys are ignored. Raises InvalidCheckpoint: not well formed, another log, no signature
-    by this key, or one that is false.
+    Signatures of other keys are ignored. Raises InvalidCheckpoint: not well formed, another log, no signature by this
+    key, or an invalid one.
     """
     checkpoint, signatures = parse(note)
     if checkpoint.origin != origin:

@@ -1,9 +1,9 @@
-"""The ledger's entries: private bodies, the commitments that stand for them in public, and public leaves.
+"""The ledger's entries: private bodies, their public commitments, and public leaves.
 
-A *leaf* is what the Merkle log hashes and everybody may read. Governance entries stand in it in clear. Every
-other entry is only a commitment, HMAC-SHA256(salt, canonical body): its type, its platform and its exact time
-stay inside the body, so that whoever sees a standing change cannot learn from the log who reported. Body and
-salt live in erasable rows; once they are gone the commitment says nothing and every proof still verifies.
+A *leaf* is a public record that the Merkle log hashes. The leaf of a governance entry has its body in clear. The leaf
+of every other entry has only a commitment, HMAC-SHA256(salt, canonical body): type, platform and exact time are inside
+the body, so that a reader who sees a standing change cannot learn from the log which platform reported. Body and salt
+are stored in erasable rows; after their erasure the commitment reveals nothing and every proof still verifies.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ from ledger.protocol.encoding import (
 from ledger.protocol.row_enum import RowEnum
 
 SALT_BYTES = 32
-EVENT_SORT = "event"
-_SORT = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
+EVENT_TYPE = "event"
+_TYPE = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 MAX_LEAF_BYTES = 65535
-"""An entry bundle of C2SP tlog-tiles gives each entry a 16-bit length."""
+"""The longest leaf: an entry bundle of C2SP tlog-tiles gives each entry a 16-bit length."""
 
 
 def _(message: str) -> str:
-    """`message` itself, marked for the catalogues."""
+    """Return `message`, marked for the catalogues."""
     return message
 
 
 @dataclass(frozen=True, slots=True)
 class EntrySpec:
-    """Everything that is known of one type of entry, but for what it does.
+    """The properties of one type of entry.
 
-    `members` are those that its body always has, `optional` those that it may have (of a private body without `type`).
-    `case_title` is the msgid of what it is called on the page of a case, None: it is not shown there.
+    `members` are the names of the members that its body always has, `optional` of those that it may have (a private
+    body without `type`). `case_title` is the msgid of its title on the page of a case, None if it is not shown there.
     """
 
     code: str
@@ -57,9 +57,9 @@ class EntrySpec:
 
 
 class EventType(RowEnum):
-    """Entries about somebody: committed to in public, never shown."""
+    """Types of private entries, which are about a person: the log shows a commitment only."""
 
-    # One row each. A further type is a row here, its text in the catalogues and a row in `docs/log.md`.
+    # A further type needs a row here, its text in the catalogues and a row in `docs/log.md`.
     spec: EntrySpec
 
     REPORT = EntrySpec(
@@ -92,12 +92,12 @@ class EventType(RowEnum):
         frozenset({"report", "revision", "text", "locale", "recorded_at"}),
         case_title=_("Statement"),
     )
-    RELEASE = EntrySpec(  # a held report is in effect from here on
+    RELEASE = EntrySpec(  # a held report takes effect
         "release",
         frozenset({"report", "effective_from", "staff", "recorded_at"}),
         case_title=_("Release of the held report"),
     )
-    REOPENING = EntrySpec(  # a decided case is open again because its reporter has new evidence
+    REOPENING = EntrySpec(  # a decided case is reopened because its reporter has new evidence
         "reopening",
         frozenset({"report", "case", "round", "evidence_sha256", "staff", "recorded_at"}),
         case_title=_("Reopened for the reporter"),
@@ -106,7 +106,7 @@ class EventType(RowEnum):
 
 
 class GovernanceType(StrEnum):
-    """Entries about the ledger itself: public in full."""
+    """Types of entries about the ledger itself, which are public in full."""
 
     POLICY = "policy"
     KEY_ROTATION = "key_rotation"
@@ -115,18 +115,18 @@ class GovernanceType(StrEnum):
 
 
 class WithdrawalReason(StrEnum):
-    """Why a report was taken back. Those in `LEDGER_REASONS` are the ledger's own, never a platform's."""
+    """The reason of a withdrawal. Those in `LEDGER_REASONS` are given by the ledger itself, never by a platform."""
 
     WRONG_PERSON = "wrong_person"
     WRONG_FACTS = "wrong_facts"
     DUPLICATE = "duplicate"
     OTHER = "other"
     LINKED_REPORT_VOID = "linked_report_void"
-    """An `account_farm` report falls with either of the reports it rests on."""
+    """One of the reports on which an `account_farm` report is based was withdrawn or reversed."""
     MALFORMED_SUBJECT = "malformed_subject"
-    """A subject's element was recorded in another spelling than its canonical one."""
+    """A subject's element was recorded in a non-canonical encoding."""
     NOT_RELEASED = "not_released"
-    """A held report that was not released in time, or whose release was refused."""
+    """A held report was not released in time, or its release was refused."""
 
 
 LEDGER_REASONS = frozenset(
@@ -136,11 +136,12 @@ LEDGER_REASONS = frozenset(
         WithdrawalReason.NOT_RELEASED,
     }
 )
-"""Reasons for which only the ledger itself takes a report back."""
+"""Reasons for which only the ledger itself withdraws a report."""
 
 
 class PlatformState(StrEnum):
-    """Whether a platform may write, and whether its control group's reports carry weight."""
+    """The state of a platform: while it is suspended it may not write, and its control group's reports carry no
+    weight."""
 
     ACTIVE = "active"
     SUSPENDED = "suspended"
@@ -148,41 +149,40 @@ class PlatformState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """One public record. `commitment` (32 bytes) is set for events, `body` for governance entries. `sort` is `event`, a
-    `GovernanceType`, or the sort of a governance entry that a later version added."""
+    """One public record. `commitment` (32 bytes) is set for events, `body` for governance entries. `type` (the member
+    `sort` of the JSON) is `event`, a `GovernanceType`, or the type of a governance entry that a later version added."""
 
     index: int
-    sort: str
+    type: str
     hour: datetime
     commitment: bytes | None = None
     body: Mapping[str, Any] | None = None
 
 
 def commitment(salt: bytes, body: bytes) -> bytes:
-    """HMAC-SHA256 of the canonical `body` under the 32-byte `salt`: 32 bytes. Raises InvalidEncoding."""
+    """Return HMAC-SHA256 of the canonical `body` under the 32-byte `salt`: 32 bytes. Raises InvalidEncoding."""
     if len(salt) != SALT_BYTES:
         raise InvalidEncoding(f"An entry's salt must have {SALT_BYTES} bytes.")
     return hmac.digest(salt, body, hashlib.sha256)
 
 
 def event_leaf(index: int, hour: datetime, commitment: bytes) -> bytes:
-    """Canonical bytes of an event's leaf; `hour` is rounded down to the full hour.
+    """Return the canonical bytes of an event's leaf. `hour` is rounded down to the full hour.
 
     Raises InvalidEncoding unless `commitment` has 32 bytes, InvalidRequest for an impossible index.
     """
     if len(commitment) != 32:
         raise InvalidEncoding("A commitment must have 32 bytes.")
-    leaf = {"index": _index(index), "sort": EVENT_SORT, "hour": _hour(hour), "commitment": b64url(commitment)}
+    leaf = {"index": _index(index), "sort": EVENT_TYPE, "hour": _hour(hour), "commitment": b64url(commitment)}
     return canonical_json(leaf)
 
 
-def governance_leaf(index: int, sort: GovernanceType, hour: datetime, body: Mapping[str, Any]) -> bytes:
-    """Canonical bytes of a governance entry's leaf; `hour` is rounded down to the full hour.
+def governance_leaf(index: int, type_: GovernanceType, hour: datetime, body: Mapping[str, Any]) -> bytes:
+    """Return the canonical bytes of a governance entry's leaf. `hour` is rounded down to the full hour.
 
-    Raises InvalidRequest for a leaf of more than 65,535 bytes, InvalidCanonicalForm for an unfit body.
+    Raises InvalidRequest for a leaf of more than 65,535 bytes, InvalidCanonicalForm for a body without canonical form.
     """
-    sort = GovernanceType(sort)
-    leaf = {"index": _index(index), "sort": sort.value, "hour": _hour(hour), "body": dict(body)}
+    leaf = {"index": _index(index), "sort": GovernanceType(type_).value, "hour": _hour(hour), "body": dict(body)}
     data = canonical_json(leaf)
     if len(data) > MAX_LEAF_BYTES:
         raise InvalidRequest(f"A leaf has at most {MAX_LEAF_BYTES} bytes.")
@@ -190,11 +190,11 @@ def governance_leaf(index: int, sort: GovernanceType, hour: datetime, body: Mapp
 
 
 def parse_leaf(data: bytes) -> Leaf:
-    """The leaf in `data`: inverse of `event_leaf` and `governance_leaf`, only canonical bytes are accepted.
+    """Parse the bytes of `event_leaf` or `governance_leaf`. Only canonical bytes are accepted.
 
     An event's leaf has exactly the members that `event_leaf` writes: a further one would publish something about a
-    report. A governance leaf may be of a later version: of another sort, which stands as text in `sort`, and with
-    further members, which are ignored. Raises InvalidCanonicalForm for anything else.
+    report. A governance leaf may be of a later version: of an unknown type, kept as text, and with further members,
+    which are ignored. Raises InvalidCanonicalForm for all other bytes.
     """
     if len(data) > MAX_LEAF_BYTES:
         raise InvalidCanonicalForm("This leaf is too long.")
@@ -208,9 +208,9 @@ def parse_leaf(data: bytes) -> Leaf:
 
 
 def _leaf(value: dict[str, Any]) -> Leaf:
-    """Raises ValueError or a LedgerError for anything that is not a leaf."""
-    sort = value.get("sort")
-    is_event = sort == EVENT_SORT
+    """Return the leaf of a JSON object. Raises ValueError or a LedgerError for an object that is not a leaf."""
+    type_ = value.get("sort")
+    is_event = type_ == EVENT_TYPE
     if is_event and value.keys() != {"index", "sort", "hour", "commitment"}:
         raise ValueError("other keys")
     if not {"index", "hour"} <= value.keys():
@@ -219,16 +219,16 @@ def _leaf(value: dict[str, Any]) -> Leaf:
     if hour.minute or hour.second:
         raise ValueError("not a full hour")
     if is_event:
-        return Leaf(index, EVENT_SORT, hour, commitment=unb64url(value["commitment"], 32))
-    if not isinstance(sort, str) or not _SORT.match(sort) or sort in set(EventType) or "commitment" in value:
+        return Leaf(index, EVENT_TYPE, hour, commitment=unb64url(value["commitment"], 32))
+    if not isinstance(type_, str) or not _TYPE.match(type_) or type_ in set(EventType) or "commitment" in value:
         raise ValueError("not a governance entry")
     if not isinstance(value.get("body"), dict):
         raise ValueError("no body")
-    return Leaf(index, sort, hour, body=value["body"])
+    return Leaf(index, type_, hour, body=value["body"])
 
 
 def parse_canonical(data: bytes) -> Any:
-    """The value whose canonical JSON is exactly `data`. Raises InvalidCanonicalForm, also for doubled keys."""
+    """Return the value whose canonical JSON is exactly `data`. Raises InvalidCanonicalForm, also for repeated keys."""
     try:
         value = json.loads(data.decode("utf-8"))
         same = canonical_json(value) == data
@@ -243,7 +243,7 @@ def parse_canonical(data: bytes) -> Any:
 
 
 def event_entry(type_: EventType, members: Mapping[str, Any]) -> bytes:
-    """Canonical bytes of a private body of this type. A member that is None is left out where the row has it optional.
+    """Return the canonical bytes of a private body of this type. An optional member that is None is left out.
 
     Raises InvalidCanonicalForm unless the members are those of the type's row.
     """
@@ -271,10 +271,11 @@ def report_entry(
     signature: bytes,
     held_for: str | None = None,
 ) -> bytes:
-    """Canonical bytes of a report's entry: the canonical bytes of the signed `body`, its 64-byte Ed25519 `signature`,
-    and what the ledger adds. The act it joined is left out: the reporter may read its own entry, and an act shared with
-    others would tell it that another platform reported. `held_for` is the case because of which the report is held
-    until a `release`; an ordinary report's entry has no such member. Raises InvalidEncoding, InvalidCanonicalForm."""
+    """Return the canonical bytes of a report's entry: the canonical bytes of the signed `body`, its 64-byte Ed25519
+    `signature`, and the members that the ledger adds. The act it joined is left out: the reporter may read its own
+    entry, and an act shared with other reports would show that another platform reported. `held_for` is the id of the
+    case that holds the report until a `release`; the entry of an ordinary report has no such member. Raises
+    InvalidEncoding, InvalidCanonicalForm."""
     if len(signature) != 64:
         raise InvalidEncoding("An Ed25519 signature must have 64 bytes.")
     members = {
@@ -294,7 +295,7 @@ def report_entry(
 
 
 def withdrawal_entry(*, report_id: str, platform: str, reason: WithdrawalReason, recorded_at: datetime) -> bytes:
-    """Canonical bytes of a withdrawal. `platform` is the reporter, also when the ledger itself withdraws
+    """Return the canonical bytes of a withdrawal. `platform` is the reporter, also when the ledger itself withdraws
     (`LEDGER_REASONS`)."""
     return event_entry(
         EventType.WITHDRAWAL,
@@ -308,7 +309,7 @@ def withdrawal_entry(*, report_id: str, platform: str, reason: WithdrawalReason,
 
 
 def restitution_entry(*, report_id: str, platform: str, received_at: datetime, recorded_at: datetime) -> bytes:
-    """Canonical bytes of a restitution: the full amount of the report came back at `received_at`."""
+    """Return the canonical bytes of a restitution: the full amount of the report was paid back at `received_at`."""
     return event_entry(
         EventType.RESTITUTION,
         {
@@ -323,9 +324,9 @@ def restitution_entry(*, report_id: str, platform: str, received_at: datetime, r
 def dispute_entry(
     *, report_id: str, case_id: str, round_number: int, grounds: str, recorded_at: datetime, suspends: bool = True
 ) -> bytes:
-    """Canonical bytes of a dispute: from here on the report does not count, unless the entry has `suspends: false` (a
-    later round that a platform filed, which is decided while the report counts on). `round_number` is 2 when a decided
-    case is reopened. What the person wrote stays in the case file."""
+    """Return the canonical bytes of a dispute: from this entry on the report does not count, unless the entry has
+    `suspends: false` (a later round that a platform filed; the report counts until the decision). `round_number` is 2
+    when a decided case is reopened. The person's text is stored in the case file only."""
     members = {
         "report": report_id,
         "case": case_id,
@@ -348,12 +349,12 @@ def resolution_entry(
     slots: Sequence[int] = (),
     staff: Sequence[int] = (),
 ) -> bytes:
-    """Canonical bytes of what a case came to: an outcome of `rules.appeals`, or `overdue` (where the case suspends the
-    report, the disputed mark goes too, and nothing counts until the decision), `withdrawn` (the person took the appeal
-    back) or `report_gone`.
+    """Return the canonical bytes of the end of a case: an outcome of `rules.appeals`, or `overdue` (where the case
+    suspends the report, the disputed mark goes too, and nothing counts until the decision), `withdrawn` (the person
+    took the appeal back) or `report_gone`.
 
     `conduct` is the amended one, `slots` are the subjects that were unlinked, `staff` the numbers of those who decided:
-    none where time did."""
+    empty where no person decided."""
     members = {
         "report": report_id,
         "case": case_id,
@@ -368,7 +369,7 @@ def resolution_entry(
 
 
 def statement_entry(*, report_id: str, revision: int, text: str, locale: str, recorded_at: datetime) -> bytes:
-    """Canonical bytes of the person's own statement on a report (NFC text). Raises InvalidCanonicalForm."""
+    """Return the canonical bytes of the person's own statement on a report (NFC text). Raises InvalidCanonicalForm."""
     return event_entry(
         EventType.STATEMENT,
         {
@@ -382,8 +383,8 @@ def statement_entry(*, report_id: str, revision: int, text: str, locale: str, re
 
 
 def release_entry(*, report_id: str, effective_from: datetime, staff: Sequence[int], recorded_at: datetime) -> bytes:
-    """Canonical bytes of a release: a held report is in effect from `effective_from` on. `staff` are the numbers of
-    those who released it."""
+    """Return the canonical bytes of a release: a held report is in effect from `effective_from` on. `staff` are the
+    numbers of the members of staff who released it."""
     return event_entry(
         EventType.RELEASE,
         {
@@ -404,8 +405,9 @@ def reopening_entry(
     staff: Sequence[int],
     recorded_at: datetime,
 ) -> bytes:
-    """Canonical bytes of a reopening for the reporter's new evidence (its SHA-256, 32 bytes): the case that was decided
-    `unconfirmed` has a further round, and the report keeps its marks until that is decided. Raises InvalidEncoding."""
+    """Return the canonical bytes of a reopening for the reporter's new evidence (its SHA-256, 32 bytes): the case that
+    was decided `unconfirmed` has a further round, and the report keeps its marks until the decision. Raises
+    InvalidEncoding."""
     if len(evidence_sha256) != 32:
         raise InvalidEncoding("A SHA-256 must have 32 bytes.")
     return event_entry(
@@ -422,7 +424,7 @@ def reopening_entry(
 
 
 def erasure_entry(*, report_id: str, reason: str, recorded_at: datetime) -> bytes:
-    """Canonical bytes of an erasure: body, salts, elements and files of the report are gone."""
+    """Return the canonical bytes of an erasure: body, salts, elements and files of the report are deleted."""
     return event_entry(
         EventType.ERASURE, {"report": report_id, "reason": reason, "recorded_at": format_time(recorded_at)}
     )
@@ -432,7 +434,7 @@ def erasure_entry(*, report_id: str, reason: str, recorded_at: datetime) -> byte
 
 
 def policy_body(*, version: int, toml_sha256: bytes, published_at: datetime, in_effect_at: datetime) -> dict[str, Any]:
-    """A policy's publication: `toml_sha256` (32 bytes) pins its text. Raises InvalidEncoding."""
+    """Return the body of a policy's publication: `toml_sha256` (32 bytes) pins its text. Raises InvalidEncoding."""
     if len(toml_sha256) != 32:
         raise InvalidEncoding("A SHA-256 must have 32 bytes.")
     return {
@@ -444,13 +446,13 @@ def policy_body(*, version: int, toml_sha256: bytes, published_at: datetime, in_
 
 
 Holders = Sequence[tuple[str, bytes]]
-"""(id, 32-byte ristretto255 public key) of each key holder, in the order shares are listed in."""
+"""(id, 32-byte ristretto255 public key) of each key holder, in the order of the shares."""
 
 
 @dataclass(frozen=True, slots=True)
 class RotationRecord:
-    """What a `key_rotation` entry says of the elements it turned: from which epoch to which, how many, and the Merkle
-    root over them (`ledger.tlog.key_rotation`)."""
+    """The part of a `key_rotation` entry about the converted elements: the two epochs, the number of elements, and the
+    Merkle root over them (`ledger.tlog.key_rotation`)."""
 
     from_epoch: int
     to_epoch: int
@@ -469,11 +471,11 @@ def key_rotation_body(
     previous_epoch: tuple[int, Holders, datetime] | None = None,
     rotation: RotationRecord | None = None,
 ) -> dict[str, Any]:
-    """The public keys in force from this entry on.
+    """Return the body of a key rotation: the public keys in force from this entry on.
 
-    `log_key` is the log's C2SP verifier key text; `retired_epochs` no longer answer. What follows is left out where it
-    does not apply: `next_epoch` is announced (number, holders), `previous_epoch` still answers lookups until the given
-    time, `rotation` is what was turned from one to the other. Raises InvalidEncoding.
+    `log_key` is the log's C2SP verifier key text; `retired_epochs` no longer answer. Members that do not apply are left
+    out: `next_epoch` is announced (number, holders), `previous_epoch` still answers lookups until the given time,
+    `rotation` describes the elements that were converted from one to the other. Raises InvalidEncoding.
     """
     body: dict[str, Any] = {
         "epoch": epoch,
@@ -512,9 +514,9 @@ def platform_status_body(
     status: PlatformState,
     keys: Sequence[tuple[str, bytes, bool]],
 ) -> dict[str, Any]:
-    """A platform as it stands from this entry on; `keys` are (kid, 32-byte Ed25519 public key, revoked).
+    """Return the body of a platform's status from this entry on; `keys` are (kid, 32-byte Ed25519 public key, revoked).
 
-    Anybody can then check a report's signature against the key that was valid. Raises InvalidEncoding.
+    A reader can then check a report's signature against the key that was valid. Raises InvalidEncoding.
     """
     if any(len(key) != 32 for _, key, _ in keys):
         raise InvalidEncoding("An Ed25519 public key must have 32 bytes.")

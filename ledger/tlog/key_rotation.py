@@ -1,8 +1,9 @@
-"""Key rotation: every recorded element T = k * H(x) becomes T' = delta * T = k' * H(x), and anybody can check it. Pure.
+"""Key rotation: every recorded element T = k * H(x) becomes T' = delta * T = k' * H(x), with a proof that an auditor
+can check.
 
 delta = k'/k needs no identifier. One proof for each batch of at most 65,535 elements shows log_A(B) = log_T(T') for all
-its pairs, with A = k * G the old and B = k' * G the new public key: so delta takes B from A as well, and T' is what
-an evaluation under the new key would have given. It is `GenerateProof` of RFC 9497 section 2.2.1 with that A and B and
+its pairs, with A = k * G the old and B = k' * G the new public key: so B = delta * A as well, and T' is the result of
+an evaluation under the new key. It is `GenerateProof` of RFC 9497 section 2.2.1 with that A and B and
 
     context = "RefundLedgerRotate-v1-" || u32(old epoch) || u32(new epoch) || A      (integers big-endian)
 
@@ -15,11 +16,11 @@ in place of RFC 9497's contextString, hence (see `dleq`):
     proof          c || s,  t2 = r A = s A + c B,  t3 = r M = s M + c Z,  s = r - c delta
 
 **Why the context names epochs and old key.** RFC 9497 hashes B but not A, which is always the generator there. With A
-free and unhashed, whoever makes the proof could choose it after the challenge. And a proof must count for one step of
-one ledger only: with the epochs inside, it is worth nothing for another rotation, nor for an evaluation.
+free and unhashed, the prover could choose A after the challenge. And a proof must be valid for one step of one ledger
+only: with the epochs inside, it is invalid for another rotation and for an evaluation.
 
 **Why r is hedged.** Two proofs with one r and different challenges give delta = (s1 - s2) / (c2 - c1), and delta links
-every old element to its new one. So r is hashed from delta, a fresh nonce and all that is proved: a repeated or
+every old element to its new one. So r is hashed from delta, a fresh nonce and the proved statement: a repeated or
 guessable nonce reveals nothing, and only the same statement yields the same r, hence the same proof.
 
 delta, both lists of elements and the salts link old pseudonyms to new ones. At retirement delta, old key, old elements
@@ -53,9 +54,11 @@ _ONE = (1).to_bytes(32, "little")
 
 @dataclass(frozen=True, slots=True)
 class RotationKeys:
-    """The public side of a rotation. Epoch numbers rise; one that was announced and given up may be left out.
+    """The public side of a rotation. Epoch numbers rise; the number of an epoch that was announced and given up may be
+    left out.
 
-    Raises InvalidRotation for epochs that do not rise or fit 4 bytes, and for keys that are equal or no elements.
+    Raises InvalidRotation for epochs that do not rise or fit 4 bytes, for equal keys, and for keys that are not
+    elements.
     """
 
     old_epoch: int
@@ -76,7 +79,7 @@ class RotationKeys:
 
     @property
     def context(self) -> bytes:
-        """The string that binds a proof to this rotation, 62 bytes."""
+        """Return the context string (62 bytes) that binds a proof to this rotation."""
         epochs = self.old_epoch.to_bytes(4, "big") + self.new_epoch.to_bytes(4, "big")
         return _CONTEXT_LABEL + epochs + self.old_public
 
@@ -85,9 +88,9 @@ class RotationKeys:
 
 
 def rotation_factor(old_secret: bytes, new_secret: bytes) -> bytes:
-    """delta = new / old modulo the group order, as secret as the keys themselves.
+    """Return delta = new / old modulo the group order; it must be kept as secret as the keys.
 
-    Raises InvalidScalar for what is not a canonical scalar, InvalidInput when the keys are equal.
+    Raises InvalidScalar for a key that is not a canonical scalar, InvalidInput for equal keys.
     """
     factor = sodium.scalar_mul(new_secret, sodium.scalar_invert(old_secret))
     if factor == _ONE:
@@ -96,7 +99,7 @@ def rotation_factor(old_secret: bytes, new_secret: bytes) -> bytes:
 
 
 def rotate_elements(factor: bytes, elements: Sequence[bytes], *, workers: int = 1) -> list[bytes]:
-    """delta x each element of a batch, in order, on up to `workers` threads (the result is the same).
+    """Return delta x each element of a batch, in order, computed on up to `workers` threads.
 
     Raises BatchSizeInvalid, InvalidScalar, InvalidPoint, IdentityPoint.
     """
@@ -108,18 +111,18 @@ def rotate_elements(factor: bytes, elements: Sequence[bytes], *, workers: int = 
 def prove(
     factor: bytes, keys: RotationKeys, old: Sequence[bytes], new: Sequence[bytes], nonce: bytes, *, workers: int = 1
 ) -> bytes:
-    """The proof of one batch, 64 bytes, that `new` is `old` rotated in order. `nonce` is 64 fresh random bytes.
+    """Return the proof of one batch (64 bytes) that `new` is `old` rotated, in order. `nonce` is 64 fresh random bytes.
 
-    `new` is only hashed here: were it something else than `rotate_elements` gives, the proof would be false.
-    Raises BatchSizeInvalid, InvalidScalar (also when the factor does not lead from the old key to the new one),
-    InvalidPoint, IdentityPoint, InvalidInput (nonce length).
+    `new` is only hashed here: if it is not the result of `rotate_elements`, the proof is invalid. Raises
+    BatchSizeInvalid, InvalidScalar (also when the factor does not lead from the old key to the new one), InvalidPoint,
+    IdentityPoint, InvalidInput (nonce length).
     """
     _check_batch(len(old), len(new))
     if len(nonce) != NONCE_BYTES:
         raise InvalidInput(f"A proof nonce must have {NONCE_BYTES} bytes.")
     if sodium.scalarmult(factor, keys.old_public) != keys.new_public:
         raise InvalidScalar("The factor does not lead from the old public key to the new one.")
-    context = dleq.Context.of(keys.context)
+    context = dleq.ProofContext.of(keys.context)
     seed = dleq.composite_seed(context, keys.new_public)
 
     def part(i: int, j: int) -> bytes:
@@ -133,12 +136,12 @@ def prove(
 
 
 def verify(keys: RotationKeys, old: Sequence[bytes], new: Sequence[bytes], proof: bytes, *, workers: int = 1) -> None:
-    """Check that `new` is `old` under the new key, element by element. Raises InvalidRotation, whatever is wrong."""
+    """Check that `new` is `old` under the new key, element by element. Raises InvalidRotation for every fault."""
     if not 1 <= len(old) <= MAX_BATCH or len(new) != len(old):
         raise InvalidRotation(f"A rotated batch holds 1 to {MAX_BATCH} pairs of elements.")
     if len(proof) != PROOF_BYTES:
         raise InvalidRotation(f"A rotation proof must have {PROOF_BYTES} bytes.")
-    context = dleq.Context.of(keys.context)
+    context = dleq.ProofContext.of(keys.context)
     seed = dleq.composite_seed(context, keys.new_public)
 
     def part(i: int, j: int) -> tuple[bytes, bytes]:
@@ -162,7 +165,8 @@ def verify(keys: RotationKeys, old: Sequence[bytes], new: Sequence[bytes], proof
 
 @dataclass(frozen=True, slots=True)
 class Rotated:
-    """One subject of one report before and after: `slot` is its place in the report that is entry `entry_index`.
+    """One subject of one report before and after the rotation: `slot` is its place in the report that is entry
+    `entry_index`.
 
     Raises InvalidRotation for numbers out of range, lengths other than 32 bytes and unknown kinds.
     """
@@ -188,12 +192,13 @@ class Rotated:
 
     @property
     def place(self) -> tuple[int, int]:
-        """(entry_index, slot), the order of subjects in a rotation."""
+        """Return (entry_index, slot), by which the subjects of a rotation are ordered."""
         return self.entry_index, self.slot
 
 
 def commitments(item: Rotated, keys: RotationKeys) -> tuple[bytes, bytes]:
-    """(c, c'): what stands for the subject in its signed report, and the same under the new epoch; 32 bytes each."""
+    """Return (c, c'): the subject's commitment in its signed report, and its commitment under the new epoch; 32 bytes
+    each."""
     return (
         subject_commitment(item.old_salt, keys.old_epoch, item.kind, item.old_element),
         subject_commitment(item.new_salt, keys.new_epoch, item.kind, item.new_element),
@@ -201,7 +206,8 @@ def commitments(item: Rotated, keys: RotationKeys) -> tuple[bytes, bytes]:
 
 
 def rotation_leaf(entry_index: int, slot: int, c: bytes, c_new: bytes) -> bytes:
-    """What a leaf of the rotation's tree holds, 73 bytes: u64(entry_index) || u8(slot) || c || c', big-endian.
+    """Return the content of a leaf of the rotation's tree, 73 bytes: u64(entry_index) || u8(slot) || c || c',
+    big-endian.
 
     Raises InvalidRotation for numbers out of range and lengths other than 32 bytes.
     """
@@ -235,7 +241,7 @@ class RotationTree:
         self.last = (entry_index, slot)
 
     def root(self) -> bytes:
-        """The root over what was added so far, 32 bytes."""
+        """Return the root (32 bytes) over the leaves added so far."""
         if not self._edge:
             return EMPTY_ROOT
         *left, node = self._edge
@@ -260,7 +266,8 @@ MAX_BATCH_FILE_BYTES = _FRAME_BYTES + MAX_BATCH * _RECORD.size
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a batch file says, its form checked and nothing else. `number` counts a rotation's batches from 0."""
+    """The content of a batch file, of which only the form has been checked. `number` counts a rotation's batches from
+    0."""
 
     keys: RotationKeys
     number: int
@@ -269,11 +276,12 @@ class Batch:
 
 
 def format_batch(items: Sequence[Rotated], proof: bytes, keys: RotationKeys, number: int) -> bytes:
-    """One batch as a file for an auditor: header, records of 138 bytes, proof, SHA-256 of all before; big-endian.
+    """Return one batch as a file for an auditor: header, records of 138 bytes, proof, SHA-256 of everything before it;
+    big-endian.
 
-    Whoever holds it can link old elements to new ones, so it is for the auditor alone. The digest finds damage;
-    what vouches for the content is the proof and the root in the log.
-    Raises BatchSizeInvalid, InvalidRotation (order, proof length, number).
+    The file links old elements to new ones, so only the auditor may get it. The digest detects damage; the proof and
+    the root in the log authenticate the content. Raises BatchSizeInvalid, InvalidRotation (order, proof length,
+    number).
     """
     _check_batch(len(items), len(items))
     _check_ascending(None, items)
@@ -290,7 +298,8 @@ def format_batch(items: Sequence[Rotated], proof: bytes, keys: RotationKeys, num
 
 
 def parse_batch(data: bytes) -> Batch:
-    """Strict inverse of `format_batch`. Does not check the proof: `RotationVerifier` does. Raises InvalidRotation."""
+    """Parse a file of `format_batch` strictly. The proof is not checked here (`RotationVerifier` does that). Raises
+    InvalidRotation."""
     if len(data) < _FRAME_BYTES or data[: len(MAGIC)] != MAGIC:
         raise InvalidRotation("This is not a batch of a rotation.")
     _, version, count, old_epoch, new_epoch, number, old_public, new_public = _HEADER.unpack_from(data)
@@ -309,11 +318,11 @@ def parse_batch(data: bytes) -> Batch:
 
 
 class RotationVerifier:
-    """Checks a whole rotation from its batches, given in order: what `refund-ledger verify-rotation` runs.
+    """Checks a whole rotation from its batches, given in order (`refund-ledger verify-rotation`).
 
-    `keys` are those that the log names. Every subject occurs once, since places ascend from batch to batch; its new
-    element is the old one under the new key, since the proof says so; and root and number of subjects are the logged
-    ones, so none is missing, added or given another commitment. A refused batch changes nothing.
+    `keys` are the keys in the log. Every subject occurs once, because places ascend from batch to batch; its new
+    element is the old one under the new key, because the proof holds; and root and number of subjects equal those in
+    the log, so none is missing, added or has another commitment. A refused batch changes nothing.
     """
 
     def __init__(self, keys: RotationKeys, *, workers: int = 1) -> None:
@@ -324,7 +333,7 @@ class RotationVerifier:
 
     @property
     def count(self) -> int:
-        """Subjects checked so far."""
+        """Return the number of subjects checked so far."""
         return self._tree.size
 
     def add(self, batch: Batch) -> None:
@@ -341,7 +350,8 @@ class RotationVerifier:
         self.batches += 1
 
     def finish(self, expected_root: bytes, expected_count: int) -> None:
-        """Compare with what the log says after the last batch. Raises InvalidRotation unless both are equal."""
+        """Compare with the log's record after the last batch. Raises InvalidRotation unless number and root are
+        equal."""
         if self.count != expected_count:
             raise InvalidRotation(f"The batches hold {self.count} subjects, the log says {expected_count}.")
         if self._tree.root() != expected_root:

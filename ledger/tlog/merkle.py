@@ -24,13 +24,14 @@ FULL_TILE_BYTES = TILE_WIDTH * HASH_BYTES
 MAX_LEVEL = 63
 MAX_TREE_SIZE = 2**63 - 1
 MAX_ENTRY_BYTES = 65535
-"""What the 16-bit length prefix of an entry bundle can say."""
+"""The longest entry: the largest value of the 16-bit length prefix in an entry bundle."""
 
 EMPTY_ROOT = sha256(b"").digest()
 """The root of the tree without leaves (RFC 6962 section 2.1)."""
 
 ReadTile = Callable[[int, int], bytes]
-"""(level, index) -> the tile's hashes as stored. They may be more than an older tree size had: use the first."""
+"""(level, index) -> the tile's hashes as stored. A stored tile may have more hashes than a smaller tree: only the first
+ones are used."""
 
 TileLevel = int | Literal["entries"]
 
@@ -42,12 +43,13 @@ _INDEX = re.compile(r"((?:x[0-9]{3}/){0,6})([0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?\
 
 
 def leaf_hash(data: bytes) -> bytes:
-    """The 32-byte hash of a leaf holding `data` (RFC 6962 section 2.1)."""
+    """Return the 32-byte hash of a leaf with the content `data` (RFC 6962 section 2.1)."""
     return sha256(b"\x00" + data).digest()
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
-    """The 32-byte hash of an inner node (RFC 6962 section 2.1). Raises InvalidEncoding unless both have 32 bytes."""
+    """Return the 32-byte hash of an inner node (RFC 6962 section 2.1). Raises InvalidEncoding unless both have 32
+    bytes."""
     if len(left) != HASH_BYTES or len(right) != HASH_BYTES:
         raise InvalidEncoding("A Merkle hash must have 32 bytes.")
     return sha256(b"\x01" + left + right).digest()
@@ -60,8 +62,8 @@ def _perfect_root(hashes: bytes) -> bytes:
     return hashes
 
 
-# Between two appends most runs of the right edge stay the same bytes. Keyed by those bytes, so it can never be
-# stale; at most 512 runs of at most 4 KiB.
+# Between two appends most runs of the right edge stay equal. The cache is keyed by their bytes, so it can never be
+# stale; it has at most 512 runs of at most 4 KiB.
 _run_root = lru_cache(maxsize=512)(_perfect_root)
 
 
@@ -147,7 +149,7 @@ def verify_consistency(old_size: int, old_root: bytes, new_size: int, new_root: 
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """A tree after an append: its `size`, its `root`, and the whole contents of every new or changed tile."""
+    """A tree after an append: its `size`, its `root`, and the full content of every new or changed tile."""
 
     size: int
     root: bytes
@@ -155,12 +157,12 @@ class Growth:
 
 
 def tile_width(size: int, level: int, index: int) -> int:
-    """How many hashes tile (`level`, `index`) has in a tree of `size` leaves: 0 to 256."""
+    """Return the number of hashes of tile (`level`, `index`) in a tree of `size` leaves: 0 to 256."""
     return max(0, min(TILE_WIDTH, (size >> TILE_HEIGHT * level) - TILE_WIDTH * index))
 
 
 def edge_tiles(size: int) -> list[tuple[int, int]]:
-    """(level, index) of the partial tiles on the right edge: what must be at hand to append; lowest level first."""
+    """Return (level, index) of the partial tiles on the right edge, which an append needs; lowest level first."""
     edge = []
     level, hashes = 0, size
     while hashes:
@@ -200,14 +202,14 @@ def grow(size: int, edge: Mapping[tuple[int, int], bytes], leaf_hashes: Sequence
 
 
 def tree_root(size: int, read_tile: ReadTile) -> bytes:
-    """The root of the tree of `size` leaves; reads only the tiles named by `edge_tiles`. Raises InvalidTile."""
+    """Return the root of the tree of `size` leaves; only the tiles of `edge_tiles` are read. Raises InvalidTile."""
     if size < 0:
         raise ValueError("a tree has no negative size")
     return _range_root(0, size, cache(read_tile)) if size else EMPTY_ROOT
 
 
 def inclusion_proof(index: int, size: int, read_tile: ReadTile) -> list[bytes]:
-    """The sibling hashes of leaf `index` in the tree of `size` leaves, from the leaf upwards (RFC 6962 section
+    """Return the sibling hashes of leaf `index` in the tree of `size` leaves, from the leaf upwards (RFC 6962 section
     2.1.1). Raises InvalidInclusion when there is no such leaf, InvalidTile for a tile too short."""
     if not 0 <= index < size:
         raise InvalidInclusion("The leaf's index lies outside the tree.")
@@ -226,7 +228,7 @@ def inclusion_proof(index: int, size: int, read_tile: ReadTile) -> list[bytes]:
 
 
 def consistency_proof(old_size: int, new_size: int, read_tile: ReadTile) -> list[bytes]:
-    """The proof that the tree of `old_size` leaves is a prefix of that of `new_size` (RFC 6962 section 2.1.2);
+    """Return the proof that the tree of `old_size` leaves is a prefix of that of `new_size` (RFC 6962 section 2.1.2);
     empty for equal sizes and from the empty tree. Raises Inconsistent when the tree would shrink, InvalidTile."""
     if not 0 <= old_size <= new_size:
         raise Inconsistent("A log never shrinks.")
@@ -244,19 +246,20 @@ def consistency_proof(old_size: int, new_size: int, read_tile: ReadTile) -> list
             proof.append(_range_root(start, split, read))
             start = split
     if start:
-        # The verifier knows the whole old tree, so it is given its last subtree only when that is a part of it.
+        # The verifier knows the root of the old tree, so the proof has the old tree's last subtree only if it is a
+        # proper part of the old tree.
         proof.append(_range_root(start, end, read))
     return proof[::-1]
 
 
 def _split(count: int) -> int:
-    """The largest power of two below `count` > 1: where RFC 6962 section 2.1 splits a tree."""
+    """Return the largest power of two below `count` > 1, at which RFC 6962 section 2.1 splits a tree."""
     return 1 << (count - 1).bit_length() - 1
 
 
 def _range_root(start: int, end: int, read_tile: ReadTile) -> bytes:
-    """The root over leaves [start, end), a range as RFC 6962's splits make them: it falls into complete subtrees
-    of falling size, hashed together from the right."""
+    """Return the root over leaves [start, end), a range of RFC 6962's splits: it consists of complete subtrees of
+    falling size, which are hashed together from the right."""
     root = b""
     while end > start:
         count = (end - start) & -(end - start)
@@ -269,7 +272,8 @@ def _range_root(start: int, end: int, read_tile: ReadTile) -> bytes:
 
 
 def _hashes(tile: bytes, first: int, count: int) -> bytes:
-    """`count` hashes of a stored tile from number `first` on, concatenated. Raises InvalidTile if it lacks them."""
+    """Return `count` hashes of a stored tile from number `first` on, concatenated. Raises InvalidTile if the tile is
+    too short."""
     part = tile[first * HASH_BYTES : (first + count) * HASH_BYTES]
     if len(part) != count * HASH_BYTES:
         raise InvalidTile("A tile is missing or has too few hashes.")
@@ -280,7 +284,7 @@ def _hashes(tile: bytes, first: int, count: int) -> bytes:
 
 
 def tile_path(level: TileLevel, index: int, width: int | None = None) -> str:
-    """The path of a tile, or with level "entries" of an entry bundle, below the log's prefix: `tile/0/x001/067`,
+    """Return the path of a tile, or with level "entries" of an entry bundle, below the log's prefix: `tile/0/x001/067`,
     and for a partial one of `width` < 256, `tile/0/x001/067.p/5`. Raises InvalidTile."""
     if level != "entries" and not 0 <= level <= MAX_LEVEL:
         raise InvalidTile("A tile's level must be from 0 to 63.")
@@ -294,7 +298,7 @@ def tile_path(level: TileLevel, index: int, width: int | None = None) -> str:
 
 
 def parse_tile_path(level: str, path: str) -> tuple[TileLevel, int, int | None]:
-    """(level, index, width or None for a full tile) of the URL parts `level` ("0" to "63", or "entries") and
+    """Return (level, index, width or None for a full tile) of the URL parts `level` ("0" to "63", or "entries") and
     `path` ("x001/067.p/5"). Every tile has exactly one accepted name. Raises InvalidTile."""
     match = _INDEX.match(path)
     if not match or not (level == "entries" or _LEVEL.match(level)):
@@ -303,21 +307,21 @@ def parse_tile_path(level: str, path: str) -> tuple[TileLevel, int, int | None]:
     index = int(upper.replace("x", "").replace("/", "") + last)
     width = int(partial) if partial else None
     number: TileLevel = "entries" if level == "entries" else int(level)
-    # Writing it again refuses what is out of range, a padded index (x000/001) and the full width spelt out.
+    # Formatting the result again refuses values out of range, a padded index (x000/001) and an explicit full width.
     if tile_path(number, index, width) != f"tile/{level}/{path}":
         raise InvalidTile("This is not the name of a tile.")
     return number, index, width
 
 
 def encode_bundle(entries: Sequence[bytes]) -> bytes:
-    """1 to 256 entries as an entry bundle: each after its length, 16 bits big-endian. Raises InvalidTile."""
+    """Return 1 to 256 entries as an entry bundle: each after its length, 16 bits big-endian. Raises InvalidTile."""
     if not 1 <= len(entries) <= TILE_WIDTH or any(len(entry) > MAX_ENTRY_BYTES for entry in entries):
         raise InvalidTile("A bundle holds 1 to 256 entries of at most 65,535 bytes.")
     return b"".join([len(entry).to_bytes(2, "big") + entry for entry in entries])
 
 
 def decode_bundle(data: bytes) -> list[bytes]:
-    """The entries of a bundle. Raises InvalidTile when it is cut, empty or holds more than 256."""
+    """Return the entries of a bundle. Raises InvalidTile if it is cut, is empty or has more than 256 entries."""
     entries = []
     offset = 0
     while offset < len(data):

@@ -1,11 +1,11 @@
 """Receipts: C2SP tlog-proof files that prove, offline, that the log holds an entry. Pure.
 
-A tlog-proof carries an index, an inclusion proof and a checkpoint. The log shows an event only as a commitment,
-so a receipt also carries, as the format's `extra` data, what opens it: canonical JSON {"entry", "hour", "salt"}.
-The extra data proves nothing by itself; `open_receipt` rebuilds the leaf from it and proves that. Further members of
-it, which a later version may add, are ignored.
+A tlog-proof carries an index, an inclusion proof and a checkpoint. The log shows an event only as a commitment, so a
+receipt also carries the opening of the commitment, as the format's `extra` data: canonical JSON {"entry", "hour",
+"salt"}. The extra data proves nothing alone; `open_receipt` computes the leaf from it and verifies the leaf. Further
+members, which a later version may add, are ignored.
 
-Whoever holds a receipt can read the entry. It belongs to the platform that reported and to nobody else.
+A receipt contains the entry in clear. Only the platform that reported may have it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from ledger.errors import InvalidInput, InvalidLeaf, InvalidReceipt, InvalidTime
 from ledger.protocol.encoding import b64url, canonical_json, format_time, parse_time, unb64url
 from ledger.tlog.checkpoint import MAX_NOTE_BYTES, Checkpoint, b64, open_checkpoint, unb64
-from ledger.tlog.entries import EVENT_SORT, SALT_BYTES, Leaf, commitment, event_leaf, parse_canonical, parse_leaf
+from ledger.tlog.entries import EVENT_TYPE, SALT_BYTES, Leaf, commitment, event_leaf, parse_canonical, parse_leaf
 from ledger.tlog.merkle import HASH_BYTES, MAX_TREE_SIZE, leaf_hash, verify_inclusion
 
 FIRST_LINE = "c2sp.org/tlog-proof@v1"
@@ -33,8 +33,8 @@ _INDEX = re.compile(r"(?:0|[1-9][0-9]{0,18})\Z")
 
 @dataclass(frozen=True, slots=True)
 class TlogProof:
-    """A parsed, **unverified** tlog-proof. `hashes` (32 bytes each) go from the leaf's sibling upwards; `extra`
-    is not empty when it is there."""
+    """A parsed, **unverified** tlog-proof. `hashes` (32 bytes each) go from the leaf's sibling upwards; `extra` is None
+    or not empty."""
 
     index: int
     hashes: tuple[bytes, ...]
@@ -44,8 +44,8 @@ class TlogProof:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """A verified receipt: the log held `entry` (its body) at `index` when it signed `checkpoint`; `hour` is the
-    UTC hour the public leaf shows."""
+    """A verified receipt: the log had `entry` (its body) at `index` when it signed `checkpoint`; `hour` is the UTC hour
+    in the public leaf."""
 
     index: int
     entry: dict[str, Any]
@@ -54,19 +54,19 @@ class Receipt:
 
 
 def format_proof(proof: TlogProof) -> str:
-    """The tlog-proof text. Raises InvalidReceipt when `parse_proof` would refuse it."""
+    """Return the tlog-proof text. Raises InvalidReceipt if `parse_proof` would refuse it."""
     lines = [FIRST_LINE]
     if proof.extra is not None:
         lines.append(f"extra {b64(proof.extra)}")
     lines.append(f"index {proof.index}")
     lines += [b64(item) for item in proof.hashes]
     text = "\n".join(lines) + "\n\n" + proof.checkpoint_note
-    parse_proof(text)  # One set of rules: what could not be read back is not written.
+    parse_proof(text)  # `parse_proof` has the rules for both directions.
     return text
 
 
 def parse_proof(text: str) -> TlogProof:
-    """Strict inverse of `format_proof`; the checkpoint stays text. Raises InvalidReceipt."""
+    """Parse a text of `format_proof` strictly; the checkpoint stays text. Raises InvalidReceipt."""
     bad = InvalidReceipt("This is not a log proof.")
     if len(text) > _MAX_TEXT_CHARS:
         raise InvalidReceipt("This log proof is too long.")
@@ -93,8 +93,8 @@ def parse_proof(text: str) -> TlogProof:
 def format_receipt(
     *, index: int, hashes: Sequence[bytes], checkpoint_note: str, body: bytes, hour: datetime, salt: bytes
 ) -> str:
-    """The receipt of the event at `index` with canonical `body` and 32-byte `salt`, recorded in `hour` (any moment
-    of it). Raises InvalidReceipt for values no receipt can carry."""
+    """Return the receipt of the event at `index` with canonical `body` and 32-byte `salt`, recorded in `hour` (any
+    moment of it). Raises InvalidReceipt for values that no receipt can have."""
     try:
         opening = {
             "entry": parse_canonical(body),
@@ -108,10 +108,10 @@ def format_receipt(
 
 
 def open_receipt(text: str, origin: str, log_public_key: bytes) -> Receipt:
-    """Verify a receipt against the pinned log `origin` and its 32-byte Ed25519 key, with no network.
+    """Verify a receipt offline against the pinned log `origin` and its 32-byte Ed25519 key.
 
-    Raises InvalidReceipt (not well formed), InvalidCheckpoint (not signed by that log) or InvalidInclusion (the
-    signed tree does not hold this entry at this index).
+    Raises InvalidReceipt (not well formed), InvalidCheckpoint (not signed by that log) or InvalidInclusion (the signed
+    tree does not have this entry at this index).
     """
     proof = parse_proof(text)
     checkpoint = open_checkpoint(proof.checkpoint_note, origin, log_public_key)
@@ -125,10 +125,11 @@ def open_receipt(text: str, origin: str, log_public_key: bytes) -> Receipt:
 
 
 def open_leaf_proof(text: str, leaf: bytes, origin: str, log_public_key: bytes) -> tuple[Leaf, Checkpoint]:
-    """Verify that the log `origin` holds the public `leaf` (its canonical bytes) where the tlog-proof `text` says.
+    """Verify that the log `origin` has the public `leaf` (its canonical bytes) at the index of the tlog-proof `text`.
 
-    For governance entries, which stand in the log in clear. Raises InvalidReceipt (not well formed), InvalidCheckpoint
-    (not signed by that log), InvalidLeaf (no leaf, or one of another index) or InvalidInclusion.
+    For governance entries, whose leaves have their bodies in clear. Raises InvalidReceipt (not well formed),
+    InvalidCheckpoint (not signed by that log), InvalidLeaf (not a leaf, or a leaf of another index) or
+    InvalidInclusion.
     """
     proof = parse_proof(text)
     checkpoint = open_checkpoint(proof.checkpoint_note, origin, log_public_key)
@@ -143,9 +144,10 @@ def open_leaf_proof(text: str, leaf: bytes, origin: str, log_public_key: bytes) 
 
 
 def sealed_receipt(text: str) -> str:
-    """The receipt `text` without what opens it: its `extra` data becomes the public leaf, index, hour and commitment.
+    """Return the receipt `text` without the opening of its commitment: its `extra` data becomes the public leaf (index,
+    hour and commitment).
 
-    It proves that the log holds that leaf, and nobody can read the entry from it. Raises InvalidReceipt.
+    It proves that the log has that leaf and does not contain the entry. Raises InvalidReceipt.
     """
     proof = parse_proof(text)
     entry, hour, salt = _parse_extra(proof.extra)
@@ -154,18 +156,18 @@ def sealed_receipt(text: str) -> str:
 
 
 def open_sealed_receipt(text: str, origin: str, log_public_key: bytes) -> tuple[Leaf, Checkpoint]:
-    """Verify what `sealed_receipt` made. Raises InvalidReceipt, InvalidCheckpoint, InvalidLeaf or InvalidInclusion."""
+    """Verify a text of `sealed_receipt`. Raises InvalidReceipt, InvalidCheckpoint, InvalidLeaf or InvalidInclusion."""
     extra = parse_proof(text).extra
     if extra is None:
         raise InvalidReceipt("This receipt carries neither its entry nor its leaf.")
     leaf, checkpoint = open_leaf_proof(text, extra, origin, log_public_key)
-    if leaf.sort != EVENT_SORT:
+    if leaf.type != EVENT_TYPE:
         raise InvalidReceipt("This receipt is not of an event.")
     return leaf, checkpoint
 
 
 def is_sealed(text: str) -> bool:
-    """Whether a receipt carries its leaf in place of its entry; nothing is verified. Raises InvalidReceipt."""
+    """True if a receipt carries its leaf instead of its entry. Nothing is verified. Raises InvalidReceipt."""
     try:
         value = parse_canonical(parse_proof(text).extra or b"")
     except InvalidInput as error:

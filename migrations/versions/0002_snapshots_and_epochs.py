@@ -1,7 +1,7 @@
 """Key epochs, snapshots, and budgets of blinded evaluation.
 
-A subject and a listing have one row for each key epoch under which they are known. What was recorded before is under
-the one epoch there was; its listings learn which slot of their report they are.
+A subject and a listing have one row for each key epoch. Existing rows get the only epoch of the ledger, and existing
+listings get the slot of their subject in the report.
 
 Revision: 0002
 After: 0001
@@ -98,7 +98,7 @@ def upgrade() -> None:
 
 
 def _fill_listings() -> None:
-    """Each listing's slot and epoch: those of the subject whose tag it is."""
+    """Set each listing's slot and epoch to those of the subject with its tag."""
     connection = op.get_bind()
     subject = sa.table("subject", *map(sa.column, ("report_id", "slot", "epoch", "kind", "element")))
     listing = sa.table("listing", *map(sa.column, ("tag", "report_id", "slot", "epoch")))
@@ -121,7 +121,7 @@ def _fill_listings() -> None:
 
 
 def _fill_epoch() -> None:
-    """The one epoch there was, as the log names it; a database before its genesis has none."""
+    """Insert the ledger's only epoch as the log names it; an empty database has none."""
     connection = op.get_bind()
     entry = sa.table("log_entry", sa.column("entry_index"), sa.column("leaf"))
     governance = sa.table("governance_entry", sa.column("entry_index"), sa.column("sort"))
@@ -164,7 +164,7 @@ def _fill_epoch() -> None:
 
 
 def downgrade() -> None:
-    """Only a ledger that never rotated its key can go back: an older version knows one epoch."""
+    """Downgrade, for a ledger that never rotated its key only: an older version knows one epoch."""
     connection = op.get_bind()
     epochs = connection.execute(sa.text("SELECT count(*) FROM key_epoch")).scalar_one()
     if epochs > 1:

@@ -1,4 +1,4 @@
-"""Pictures that the operator knows to be benign.
+"""The allowlist of common pictures.
 
 Revision: 0008
 After: 0007

@@ -1,7 +1,7 @@
-"""Lines of orders: what was decided about an order, and reports that are held.
+"""Lines of orders: decisions about an order, and held reports.
 
-Decisions are read from the cases themselves. What they do not say is which reports were taken back while a case about
-them was open: that is found here, once, in the timelines of the cases.
+Decisions are read from the cases themselves. Cases do not have the reports that were withdrawn while a case about them
+was open: the migration reads these once from the timelines of the cases.
 
 Revision: 0009
 After: 0008

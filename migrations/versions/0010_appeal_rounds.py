@@ -1,8 +1,8 @@
-"""Rounds of an appeal by the way they came, and failed attempts to file.
+"""Rounds of an appeal by the way of filing, and failed attempts to file.
 
 A report may have several cases now: one for the person's own access, one for each control group that files. The single
-case of an earlier ledger goes to the way it came by. A round that was withdrawn uses up nothing any more, so what such
-a round had used up is given back.
+case of an earlier ledger is assigned to the way by which it was filed. A withdrawn round does not count against a limit
+any longer, so such rounds are subtracted.
 
 Revision: 0010
 After: 0009
@@ -67,7 +67,7 @@ def upgrade() -> None:
             "WHERE NOT filed_by_subject"
         )
     )
-    # A platform that is not enrolled any more cannot be asked for its group: its name stands for it.
+    # A platform that is not enrolled any longer has no group: its name is used instead.
     connection.execute(
         sa.text("UPDATE appeal_case SET filing_group = filed_via WHERE NOT filed_by_subject AND filing_group IS NULL")
     )
@@ -106,8 +106,9 @@ _round = sa.table(
 
 
 def _give_back_rounds(connection: sa.Connection) -> None:
-    """Cases whose first round was withdrawn and then reopened are in their first round still. One that was decided in
-    what was counted as its last round may be reopened; so may one whose reopened round was withdrawn."""
+    """Subtract withdrawn rounds. A case whose first round was withdrawn and then reopened is still in its first
+    round. A case that was decided in a round that counted as its last, or whose reopened round was withdrawn, may be
+    reopened."""
     now = datetime.now(UTC)
     second = sa.select(_case).where(_case.c.round == 2)
     for row in connection.execute(second).all():
@@ -145,8 +146,8 @@ def _renumber(connection: sa.Connection, case_id: int) -> None:
 
 
 def _keep_rounds(connection: sa.Connection) -> None:
-    """The decided first rounds of reopened cases, from the timeline, so that their decision letter can be read
-    again."""
+    """Insert the decided first rounds of reopened cases from the timeline, so that their decision letters stay
+    readable."""
     for row in connection.execute(sa.select(_case).where(_case.c.round == 2)).all():
         decided = _last(connection, row.id, DECIDING, 1)
         if decided is None or row.previous_outcome is None:
@@ -169,7 +170,7 @@ def _keep_rounds(connection: sa.Connection) -> None:
 def _last(
     connection: sa.Connection, case_id: int, actions: tuple[str, ...], number: int | None
 ) -> sa.Row[tuple[object, ...]] | None:
-    """The newest event of the case with one of these actions, in round `number` if one is named."""
+    """Return the newest event of the case with one of these actions, in round `number` if it is given."""
     wanted = [_event.c.case_id == case_id, _event.c.action.in_(actions)]
     if number is not None:
         wanted.append(_event.c.round == number)
@@ -177,12 +178,12 @@ def _last(
 
 
 def _aware(moment: datetime) -> datetime:
-    """SQLite gives times back without their offset; they are UTC."""
+    """Return a time with its offset: SQLite returns times without it; they are in UTC."""
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def downgrade() -> None:
-    """Fails where a report has more than one case by now: an earlier version cannot hold them."""
+    """Downgrade. Fails if a report has more than one case, which an earlier version cannot store."""
     op.drop_table("filing_use")
     op.drop_table("case_round")
     op.drop_index("ix_appeal_case_report_id", table_name="appeal_case")

@@ -1,4 +1,4 @@
-"""The audit log names the control group a row is about; accounts of staff are vouched for and enrolled by a link.
+"""The control group of each row of the audit log; accounts of staff are confirmed by an admin and enrolled by a link.
 
 Revision: 0011
 After: 0010
@@ -32,7 +32,7 @@ def staff_columns() -> list[sa.Column[object]]:
     ]
 
 
-# The admin whose deed an account's present credentials or role are, by the audit log; none for the command line's.
+# The admin who set an account's present credentials or role, by the audit log; none for the command line.
 ENROLLED_BY = """
     UPDATE staff SET enrolled_by = (
         SELECT staff_event.staff_id FROM staff_event
@@ -50,8 +50,8 @@ LAST_LOGIN = """
 
 
 def upgrade() -> None:
-    # Rows that are there keep none, since the log is only ever added to: rows about cases without a group are shown to
-    # no staff of any control group.
+    # Existing rows keep no group, because the log is append-only: rows about cases without a group are not shown to
+    # staff of a control group.
     op.add_column("staff_event", sa.Column("about_group", sa.String(length=32), nullable=True))
     for column in staff_columns():
         op.add_column("staff", column)

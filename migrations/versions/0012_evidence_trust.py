@@ -1,7 +1,7 @@
-"""Reports whose label identified its file by former rules.
+"""Reports with a label that identified its file by former rules.
 
-A label counts since this version only if it is signed under a trust list. Reports from before keep their standing;
-which of them have such a label is told to their reporter and to supervisors. It is read out of the bodies here, once.
+A label counts since this version only if it is signed under a trust list. Earlier reports keep their standing; their
+reporter and supervisors see which of them have such a label. The migration reads this once from the bodies.
 
 Revision: 0012
 After: 0011
@@ -48,7 +48,7 @@ def downgrade() -> None:
 
 
 def _reports(connection: sa.Connection, after: int) -> list[tuple[int, str, bytes]]:
-    """The next reports whose minimum a label may be part of, with their bodies."""
+    """Return the next reports whose minimum evidence may include a label, with their bodies."""
     report = sa.table("report", sa.column("id"), sa.column("platform"), sa.column("conduct"))
     body = sa.table("entry_body", sa.column("entry_index"), sa.column("body"))
     statement = (
@@ -66,7 +66,7 @@ def _labelled(body: bytes) -> bool:
 
 
 def _identified(item: dict[str, Any]) -> bool:
-    """As `ledger.rules.conduct.formerly_identified` says it; no body of that time names a trust."""
+    """True for the reports of `ledger.rules.conduct.formerly_identified`; no body of that time names a trust."""
     if item["type"] != "ai_label":
         return False
     if item.get("finding", {}).get("strength") == "identifies":

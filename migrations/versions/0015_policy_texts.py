@@ -1,7 +1,7 @@
 """The texts of policies, by SHA-256.
 
-Ledgers of before have one or more `policy` entries in the log and the texts in the program only, so those that the log
-pins are filled in from there. The log says which of them is in effect.
+An earlier ledger has one or more `policy` entries in the log and the texts in the program only, so the texts that the
+log pins are inserted from the program. The log determines which of them is in effect.
 
 Revision: 0015
 After: 0014

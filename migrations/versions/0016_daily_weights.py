@@ -1,7 +1,7 @@
-"""What weights are made of that are taken anew once a UTC day: decisions and suspensions as of the last midnight.
+"""Inputs of the weights, which are computed once a UTC day: decisions and suspensions as of the last midnight.
 
-A decision that takes the place of an earlier one, and a suspension, count from the next UTC midnight; so what stood at
-the midnight before is kept beside it.
+A decision that takes the place of an earlier one, and a suspension, count from the next UTC midnight; so the state at
+the midnight before is stored too.
 
 Revision: 0016
 After: 0015

@@ -24,9 +24,9 @@ from ledger.rules.order_lines import (
     Contested,
     Decided,
     Ended,
-    Happened,
     Held,
     Line,
+    LineEvent,
     Opened,
     Permitted,
     Recorded,
@@ -52,11 +52,11 @@ FIRST = Recorded(REPORT, NOW - timedelta(days=3), TODAY + 300)
 OPEN = (FIRST, Opened(REPORT, CASE))
 
 
-def decided(outcome: Outcome) -> tuple[Happened, ...]:
+def decided(outcome: Outcome) -> tuple[LineEvent, ...]:
     return (*OPEN, Decided(REPORT, CASE, outcome, NOW - timedelta(days=1)))
 
 
-STATES: dict[str, tuple[Happened, ...]] = {
+STATES: dict[str, tuple[LineEvent, ...]] = {
     "nothing": (),
     "reported": (FIRST,),
     "open": OPEN,
@@ -216,7 +216,7 @@ events = st.lists(
 @given(steps=events)
 def test_what_is_permitted_on_one_line_never_undoes_anything(steps: list[tuple[str, int, bool]]) -> None:
     """The acts are played as they are judged, with the dates and notices that suit the liar best."""
-    history: list[Happened] = []
+    history: list[LineEvent] = []
     moment, reports = NOW, 0
     least_expiry: int | None = None
     repaid = closed = False

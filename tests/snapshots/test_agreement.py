@@ -29,13 +29,7 @@ from ledger.rules.policy.values import Policy, parse_policy
 from ledger.rules.reasons import CONDUCT_REASON, MAX_REASONS, Reason
 from ledger.rules.standing import CLEAN, Event, Standing, Tier, corroboration_of, fold, merge, visible_events
 from ledger.snapshots.fuse_filter import FuseFilter, build
-from ledger.snapshots.private_standing import (
-    PrivateStanding,
-    sealed_format,
-    standing_of,
-    to_packed,
-    told_events,
-)
+from ledger.snapshots.private_standing import PrivateStanding, listed_events, sealed_format, standing_of, to_packed
 from ledger.snapshots.sealed import (
     EVENTS_PER_ENTRY,
     FORMAT_2,
@@ -124,12 +118,12 @@ class World:
 
     def sealed(self, one: Identifier, keys: SnapshotKeys = KEYS) -> list[SealedEvent]:
         """What a snapshot of this cut says of an identifier; nothing if it is not listed."""
-        told = told_events(self.listing[one], self.weights, self.policy, self.as_of)
+        told = listed_events(self.listing[one], self.weights, self.policy, self.as_of)
         return to_sealed(told, self.weights, self.policy, keys, one.tag, self.as_of)
 
     def packed(self, one: Identifier, keys: SnapshotKeys) -> list[bytes]:
         """The same on the way that a build goes."""
-        told = told_events(self.listing[one], self.weights, self.policy, self.as_of)
+        told = listed_events(self.listing[one], self.weights, self.policy, self.as_of)
         return to_packed(told, self.weights, self.policy, keys, one.tag, self.as_of)
 
     def true_reasons(self, asked: Sequence[Identifier], now: datetime) -> set[Reason]:

@@ -263,5 +263,5 @@ def test_the_log_holds_this_manifest_and_no_other(name: str) -> None:
     leaf = Leaf(7, GovernanceType.SNAPSHOT.value, AS_OF, body=BODY)
     assert snapshot_leaf_matches(leaf, BODY)
     assert not snapshot_leaf_matches(replace(leaf, body={**BODY, name: _altered(BODY[name])}), BODY)
-    assert not snapshot_leaf_matches(replace(leaf, sort=GovernanceType.POLICY.value), BODY)
+    assert not snapshot_leaf_matches(replace(leaf, type=GovernanceType.POLICY.value), BODY)
     assert not snapshot_leaf_matches(parse_leaf(event_leaf(7, AS_OF, bytes(32))), BODY)

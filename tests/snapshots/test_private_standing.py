@@ -19,7 +19,7 @@ from ledger.rules.policy.shipped import shipped_policy
 from ledger.rules.reasons import Reason
 from ledger.rules.standing import CLEAN, FULL_WEIGHT, Event, Standing, Tier, fold, merge
 from ledger.server.lookups.queries import ListingRow
-from ledger.snapshots.private_standing import PrivateStanding, standing_of, told_events
+from ledger.snapshots.private_standing import PrivateStanding, listed_events, standing_of
 from ledger.snapshots.sealed import SealedEvent, act_pseudonym, snapshot_keys
 from tests.snapshots.entries import to_sealed
 
@@ -49,13 +49,13 @@ def report(number: int, group: str, conduct: str = Conduct.EDITED_IMAGE, *, act:
 
 
 def told(event: Event, weights: Mapping[str, int] | None = None) -> bool:
-    return told_events([event], weights or {}, POLICY, AS_OF) == [event]
+    return listed_events([event], weights or {}, POLICY, AS_OF) == [event]
 
 
 def sealed(
     events: Sequence[Event], tag: bytes = PAYMENT, weights: Mapping[str, int] | None = None
 ) -> list[SealedEvent]:
-    chosen = told_events(events, weights or {}, POLICY, AS_OF)
+    chosen = listed_events(events, weights or {}, POLICY, AS_OF)
     return to_sealed(chosen, weights or {}, POLICY, KEYS, tag, AS_OF)
 
 
@@ -87,7 +87,7 @@ def direct(
 )
 def test_what_still_cools_at_the_cut_is_not_told(as_of: datetime, last_hour: int) -> None:
     events = [replace(MONTH_OLD, effective_hour=HOUR + number) for number in range(-2, 9)]
-    hours = [event.effective_hour for event in told_events(events, {}, POLICY, as_of)]
+    hours = [event.effective_hour for event in listed_events(events, {}, POLICY, as_of)]
     assert hours == list(range(HOUR - 2, last_hour + 1))
 
 
@@ -123,7 +123,7 @@ def test_a_sealed_event_says_what_was_recorded_and_no_more() -> None:
 
 def test_rows_of_the_listing_are_sealed_as_they_are() -> None:
     fields = {name: getattr(MONTH_OLD, name) for name in ListingRow._fields if hasattr(MONTH_OLD, name)}
-    rows = told_events([ListingRow(tag=PAYMENT, kind=Kind.PAYMENT, **fields)], {}, POLICY, AS_OF)
+    rows = listed_events([ListingRow(tag=PAYMENT, kind=Kind.PAYMENT, **fields)], {}, POLICY, AS_OF)
     assert to_sealed(rows, {}, POLICY, KEYS, PAYMENT, AS_OF) == sealed([MONTH_OLD])
 
 

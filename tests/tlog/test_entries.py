@@ -66,7 +66,7 @@ def test_the_hour_is_utc_wherever_the_clock_stands() -> None:
 def test_event_leaves_are_read_back(index: int, seconds: int, value: bytes) -> None:
     hour = datetime.fromtimestamp(seconds, UTC)
     leaf = parse_leaf(event_leaf(index, hour, value))
-    assert (leaf.index, leaf.sort, leaf.commitment, leaf.body) == (index, "event", value, None)
+    assert (leaf.index, leaf.type, leaf.commitment, leaf.body) == (index, "event", value, None)
     assert leaf.hour == hour.replace(minute=0, second=0, microsecond=0)
 
 
@@ -74,7 +74,7 @@ def test_event_leaves_are_read_back(index: int, seconds: int, value: bytes) -> N
 def test_governance_leaves_are_read_back(sort: GovernanceType) -> None:
     body = {"version": 1, "text": "密钥"}
     leaf = parse_leaf(governance_leaf(3, sort, AT, body))
-    assert (leaf.index, leaf.sort, leaf.body, leaf.commitment) == (3, sort, body, None)
+    assert (leaf.index, leaf.type, leaf.body, leaf.commitment) == (3, sort, body, None)
 
 
 GOOD = {"index": 5, "sort": "event", "hour": "2026-11-23T13:00:00Z", "commitment": b64url(C)}
@@ -136,7 +136,7 @@ def test_governance_leaves_of_later_versions_are_read(sort: str) -> None:
     """Another sort, further members of the leaf and of its body: known as a leaf, and nothing of it is lost."""
     hour = "2026-11-23T13:00:00Z"
     leaf = parse_leaf(canonical_json({"index": 1, "sort": sort, "hour": hour, "body": {"new": [1]}, "cosigned": 3}))
-    assert (leaf.index, leaf.sort, leaf.body, leaf.commitment) == (1, sort, {"new": [1]}, None)
+    assert (leaf.index, leaf.type, leaf.body, leaf.commitment) == (1, sort, {"new": [1]}, None)
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def test_keys_and_digests_have_32_bytes() -> None:
 def test_a_reader_passes_over_governance_of_a_later_version(sort: str) -> None:
     leaf = {"index": 1, "sort": sort, "hour": "2026-11-23T13:00:00Z", "body": {"anything": [1]}}
     read = parse_leaf(canonical_json(leaf))
-    assert (read.sort, read.body, read.commitment) == (sort, {"anything": [1]}, None)
+    assert (read.type, read.body, read.commitment) == (sort, {"anything": [1]}, None)
 
 
 @pytest.mark.parametrize("sort", ["", "Policy", "9a", "a b", "x" * 65, "event", 5, None])

@@ -390,6 +390,6 @@ def test_a_repeated_r_would_reveal_the_factor() -> None:
     proofs = []
     for count in (2, 3):
         m, z = composites(KEYS, *pairs(count))
-        proofs.append(dleq.prove(dleq.Context.of(KEYS.context), DELTA, A, B, m, z, r))
+        proofs.append(dleq.prove(dleq.ProofContext.of(KEYS.context), DELTA, A, B, m, z, r))
         verify(KEYS, *pairs(count), proofs[-1])
     assert recover(*proofs) == DELTA

@@ -40,6 +40,24 @@ def newest(ledger: RefundLedger, buyer: Buyer) -> datetime | None:
         return None
 
 
+def report(ledger: RefundLedger, buyer: Buyer, now: datetime) -> str | None:
+    """Return the id of a new report, None if it waits in the outbox."""
+    result = ledger.reports.create(
+        buyer,
+        conduct="empty_parcel",
+        evidence=[evidence("intake_photo", sha256=bytes(32))],
+        order="A-1",
+        amount_minor=12900,
+        currency="CNY",
+        outcome="denied",
+        act_ended_at=now,
+        notice_sent_at=now,
+        notice_ref="notice-1",
+        decided_by="reviewer-7",
+    )
+    return None if result.report is None else result.report.id
+
+
 def main() -> None:
     """Use what needs neither a ledger nor an extra."""
     photo = evidence("original_file", sha256=bytes(32))

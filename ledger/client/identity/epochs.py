@@ -204,7 +204,7 @@ def announced_holders(leaf: Leaf, epoch: int, pinned: Service, known: Mapping[in
     An announcement names the epoch under `next`; that of the first epoch is itself the entry's. Raises InvalidLeaf,
     HolderMismatch.
     """
-    if leaf.sort != GovernanceType.KEY_ROTATION or leaf.body is None:
+    if leaf.type != GovernanceType.KEY_ROTATION or leaf.body is None:
         raise InvalidLeaf("The entry that the service names announces no key epoch.")
     try:
         body = decode(leaf.body, _Announcement)

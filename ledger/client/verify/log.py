@@ -27,7 +27,7 @@ from ledger.errors import (
     ReceiptPending,
 )
 from ledger.tlog.checkpoint import Checkpoint, open_checkpoint
-from ledger.tlog.entries import EVENT_SORT, GovernanceType, parse_leaf
+from ledger.tlog.entries import EVENT_TYPE, GovernanceType, parse_leaf
 from ledger.tlog.merkle import (
     EMPTY_ROOT,
     FULL_TILE_BYTES,
@@ -153,7 +153,7 @@ def verify_log(
         checkpoint,
         note,
         size,
-        sorts[EVENT_SORT],
+        sorts[EVENT_TYPE],
         bundles,
         tiles,
         None if earlier is None else earlier.size,
@@ -248,7 +248,7 @@ def _fetch_partial(fetch: Fetch, level: TileLevel, index: int, width: int) -> tu
         return fetch(tile_path(level, index)), True
 
 
-_KNOWN_SORTS = frozenset({EVENT_SORT, *GovernanceType})
+_KNOWN_SORTS = frozenset({EVENT_TYPE, *GovernanceType})
 
 
 def _check_leaves(entries: Sequence[bytes], first: int, audit: PolicyAudit) -> Counter[str]:
@@ -263,5 +263,5 @@ def _check_leaves(entries: Sequence[bytes], first: int, audit: PolicyAudit) -> C
         if leaf.index != index:
             raise InvalidLeaf("The log holds a leaf at another place than it says.", index=index)
         audit.see(leaf)
-        sorts[leaf.sort] += 1
+        sorts[leaf.type] += 1
     return sorts

@@ -23,10 +23,10 @@ class PolicyAudit:
         """The next leaf. Raises InvalidLeaf for a policy that is not the next version, is in effect too soon or not
         after the one before, or was not published in the hour of its entry; and for a snapshot of another policy than
         the one in effect until its end."""
-        if leaf.sort not in (GovernanceType.POLICY, GovernanceType.SNAPSHOT):
+        if leaf.type not in (GovernanceType.POLICY, GovernanceType.SNAPSHOT):
             return
         try:
-            self._policy(leaf) if leaf.sort == GovernanceType.POLICY else self._snapshot(leaf)
+            self._policy(leaf) if leaf.type == GovernanceType.POLICY else self._snapshot(leaf)
         except PolicyTimeInvalid as error:
             raise InvalidLeaf("The log publishes a policy less than 7 days ahead.", index=leaf.index) from error
         except InvalidLeaf:

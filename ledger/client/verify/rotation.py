@@ -171,7 +171,7 @@ def _body(index: int, fetch: Fetch, note: str, pinned: Service | None, origin: s
     """Return the body of a `key_rotation` entry, proven."""
     data, proof = prove_leaf(fetch, index, note, origin, public_key)
     leaf, _ = open_leaf_proof(proof, data, origin, public_key)
-    if leaf.sort != GovernanceType.KEY_ROTATION or leaf.body is None:
+    if leaf.type != GovernanceType.KEY_ROTATION or leaf.body is None:
         raise InvalidRotation(f"Entry {index} of the log is not about keys.")
     body = decode(leaf.body, _Body)
     if body.log.origin != origin or (pinned is not None and body.log.key != pinned.log_key):

@@ -29,15 +29,17 @@ from ledger.rules.policy.values import Policy
 from ledger.server.appeals.case_service import (
     Move,
     apply_action,
+    case_number,
+    changing,
     check_named,
     expires_at,
     in_force,
+    load_case,
     with_handlers,
     zone_of,
 )
 from ledger.server.appeals.filing import clean_text
 from ledger.server.appeals.letters import facts_of
-from ledger.server.appeals.transaction import case_number, changing, load_case
 from ledger.server.db.bulk import upsert
 from ledger.server.db.engine import writing
 from ledger.server.db.tables.appeals import CaseSkip

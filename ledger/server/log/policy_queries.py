@@ -31,12 +31,12 @@ class Expiry(NamedTuple):
     expires_day: int
 
 
-def policy_leaves(connection: Connection, sort: str, after: int = -1) -> list[bytes]:
-    """The leaves of the log's entries of `sort` with an index above `after`, oldest first."""
+def policy_leaves(connection: Connection, type_: str, after: int = -1) -> list[bytes]:
+    """The leaves of the log's entries of type `type_` with an index above `after`, oldest first."""
     rows = connection.execute(
         select(LogEntry.leaf)
         .join(GovernanceEntry, GovernanceEntry.entry_index == LogEntry.entry_index)
-        .where(GovernanceEntry.sort == sort, GovernanceEntry.entry_index > after)
+        .where(GovernanceEntry.sort == type_, GovernanceEntry.entry_index > after)
         .order_by(GovernanceEntry.entry_index)
     )
     return [bytes(leaf) for (leaf,) in rows]

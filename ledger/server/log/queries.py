@@ -154,17 +154,17 @@ def publish_checkpoint(connection: Connection, published: Published, now: dateti
     )
 
 
-def insert_governance(connection: Connection, index: int, sort: str) -> None:
+def insert_governance(connection: Connection, index: int, type_: str) -> None:
     """Remember where a governance entry is."""
-    connection.execute(insert(GovernanceEntry).values(entry_index=index, sort=sort))
+    connection.execute(insert(GovernanceEntry).values(entry_index=index, sort=type_))
 
 
-def newest_governance_leaf(connection: Connection, sort: str) -> bytes | None:
-    """The newest public leaf of governance `sort`."""
+def newest_governance_leaf(connection: Connection, type_: str) -> bytes | None:
+    """The newest public leaf of governance type `type_`."""
     return connection.execute(
         select(LogEntry.leaf)
         .join(GovernanceEntry, GovernanceEntry.entry_index == LogEntry.entry_index)
-        .where(GovernanceEntry.sort == sort)
+        .where(GovernanceEntry.sort == type_)
         .order_by(GovernanceEntry.entry_index.desc())
         .limit(1)
     ).scalar_one_or_none()

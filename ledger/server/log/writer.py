@@ -34,7 +34,7 @@ class EventDraft:
 class GovernanceDraft:
     """A public entry to append."""
 
-    sort: GovernanceType
+    type: GovernanceType
     body: Mapping[str, Any]
 
 
@@ -71,8 +71,8 @@ def append(connection: Connection, head: Head, drafts: Sequence[Draft], recorded
                 {"entry_index": index, "type": draft.type.value, "hour": hour, "salt": draft.salt, "body": draft.body}
             )
         else:
-            leaf = governance_leaf(index, draft.sort, hour, draft.body)
-            log_store.insert_governance(connection, index, draft.sort.value)
+            leaf = governance_leaf(index, draft.type, hour, draft.body)
+            log_store.insert_governance(connection, index, draft.type.value)
         entries.append({"entry_index": index, "leaf": leaf})
         hashes.append(leaf_hash(leaf))
     edge = log_store.read_tiles(connection, edge_tiles(head.size))
@@ -83,10 +83,10 @@ def append(connection: Connection, head: Head, drafts: Sequence[Draft], recorded
     log_store.move_head(connection, growth.size, recorded_at)
 
 
-def append_governance(connection: Connection, sort: GovernanceType, body: Mapping[str, Any], now: datetime) -> int:
+def append_governance(connection: Connection, type_: GovernanceType, body: Mapping[str, Any], now: datetime) -> int:
     """Append one governance entry in the caller's `writing` transaction; returns its index. Raises LogFrozen."""
     head, recorded_at = open_head(connection, now)
-    append(connection, head, [GovernanceDraft(sort, body)], recorded_at)
+    append(connection, head, [GovernanceDraft(type_, body)], recorded_at)
     return head.size
 
 

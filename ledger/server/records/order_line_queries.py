@@ -19,8 +19,8 @@ from ledger.rules.order_lines import (
     Closed,
     Decided,
     Ended,
-    Happened,
     InForce,
+    LineEvent,
     Opened,
     Recorded,
     ReopeningAsked,
@@ -93,12 +93,12 @@ def _by_group(orders: Iterable[Order]) -> Iterable[tuple[str, list[bytes]]]:
 # --- history ------------------------------------------------------------------------------------------------------
 
 
-def histories(connection: Connection, orders: Iterable[Order]) -> dict[Order, list[Happened]]:
+def histories(connection: Connection, orders: Iterable[Order]) -> dict[Order, list[LineEvent]]:
     """What happened to each of these lines, as far as it is not erased; a line without reports or closure is left out.
 
     The order within a line is that of the log where it matters: reports by id, each with what happened to it.
     """
-    by_order: dict[Order, list[Happened]] = {}
+    by_order: dict[Order, list[LineEvent]] = {}
     reports: dict[int, tuple[Order, datetime, int]] = {}
     for group, refs in _by_group(orders):
         closures = select(OrderClosure.order_ref, OrderClosure.case_id)
@@ -179,7 +179,7 @@ def _in_force(connection: Connection, report_ids: Iterable[int]) -> dict[int, Ou
     return outcomes
 
 
-def _case_history(case: _Case) -> Iterable[Happened]:
+def _case_history(case: _Case) -> Iterable[LineEvent]:
     """A case as what happened in it: a decision that was reopened stays the one in force until there is another."""
     yield Opened(case.report_id, case.id)
     is_open = case.state in _OPEN

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from ledger.protocol.encoding import day_floor
 from ledger.protocol.public_ids import encode_id
-from ledger.rules.order_lines import Claim, Contested, Happened, Line, Refused, replay
+from ledger.rules.order_lines import Claim, Contested, Line, LineEvent, Refused, replay
 from ledger.server.records import order_line_queries as store
 from ledger.server.records.commands import SubmitReport
 from ledger.server.records.order_line_queries import MetRow, Order
@@ -23,7 +23,7 @@ class Lines:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._histories: dict[Order, list[Happened]] = {}
+        self._histories: dict[Order, list[LineEvent]] = {}
         self._met: dict[bytes, list[MetRow]] = {}
         self._evidence: dict[int, frozenset[bytes]] = {}
 
@@ -41,7 +41,7 @@ class Lines:
         """Return the line as it is now."""
         return replay(self._histories.get(order, ()))
 
-    def happened(self, order: Order, event: Happened) -> None:
+    def happened(self, order: Order, event: LineEvent) -> None:
         """Add an event that the batch has decided."""
         self._histories.setdefault(order, []).append(event)
 

@@ -38,7 +38,7 @@ from ledger.snapshots import sealed
 from ledger.snapshots.buckets import actual_capacity, bits_for, bucket_leaf, bucket_root, build_tree, capacity_for
 from ledger.snapshots.layout import ENTRY_BYTES
 from ledger.snapshots.manifest import Manifest, manifest_body, sign_manifest
-from ledger.snapshots.private_standing import sealed_format, to_packed, told_events
+from ledger.snapshots.private_standing import listed_events, sealed_format, to_packed
 
 FILTER, BUCKETS, TREE = "filter.bin", "buckets.bin", "tree.bin"
 POLICY, MANIFEST = "policy.toml", "manifest.json"
@@ -189,7 +189,7 @@ def _seal_tag(
     keys: sealed.SnapshotKeys,
 ) -> list[bytes]:
     """The entries of one tag, in bucket `number`; none when there is nothing to tell."""
-    told = told_events(listed, weights, policy, row.as_of)
+    told = listed_events(listed, weights, policy, row.as_of)
     if len(told) > MAX_EVENTS:
         log.warning("snapshot_events_left_out", extra={"events": len(told) - MAX_EVENTS})
         told = sorted(told, key=attrgetter("act_day", "report_id"))[-MAX_EVENTS:]
