@@ -45,7 +45,7 @@ class ConvertedSubjects:
 
 
 def convert(keys: ServerKeys, answering: Answering, epoch: int, elements: Sequence[bytes]) -> dict[int, list[bytes]]:
-    """Return elements of `epoch` under each other answering epoch. Raises Unavailable if a key is not on this machine."""
+    """Return elements of `epoch` under each other answering epoch. Raises Unavailable for a key that is not here."""
     others = [row for number, row in answering.rows.items() if number != epoch]
     if not others or epoch not in answering.rows:
         return {}

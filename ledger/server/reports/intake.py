@@ -40,6 +40,7 @@ from ledger.rules.order_lines import (
 from ledger.rules.pictures import searchable
 from ledger.rules.reports import check_intake
 from ledger.server.appeals.case_service import report_gone
+from ledger.server.context import Context
 from ledger.server.db.engine import writing
 from ledger.server.db.tables.appeals import CaseTag
 from ledger.server.db.tables.ledger import Listing, Report, ReportLink, Restitution, Subject
@@ -70,7 +71,7 @@ from ledger.server.records.rows import (
     report_row,
     subject_rows,
 )
-from ledger.server.records.transaction import Context, EntryBatch, fields_of
+from ledger.server.records.transaction import EntryBatch, fields_of
 from ledger.server.records.views import accepted_json, report_view
 from ledger.tlog.entries import EventType, WithdrawalReason, report_entry, restitution_entry, statement_entry
 
