@@ -39,7 +39,7 @@ def test_a_case_by_commands(running: Running, connect: Connect, reviewers: Conte
     assert (filed["report"], filed["state"]) == (report.id, "submitted")
     again = machine("appeal", "file", *filer, *filing, stdin="Again.", code=ExitCode.REFUSED)
     assert again["error"]["code"] == "case_exists"
-    assert case in [one["id"] for one in machine("appeal", "list", *filer, "--role", "filed")["appeals"]]
+    assert case in [appeal["id"] for appeal in machine("appeal", "list", *filer, "--role", "filed")["appeals"]]
     assert machine("report", "show", report.id, *reporter)["appeal"]["id"] == case
     shown = run("report", "show", report.id, *reporter)
     assert f"{case} submitted" in " ".join(shown.stdout.split())
