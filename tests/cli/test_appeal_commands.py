@@ -13,7 +13,7 @@ from ledger.client import evidence
 from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
 from ledger.server.appeals import staff_actions
-from ledger.server.records.transaction import Context
+from ledger.server.context import Context
 from tests.cli.test_commands import machine, options, run
 from tests.kit import Connect, Running, person, report_arguments
 

@@ -22,7 +22,7 @@ from ledger.cli import app, output, tables
 from ledger.client import RefundLedger
 from ledger.rules.case_machine import Staff
 from ledger.server.appeals import staff_actions
-from ledger.server.records.transaction import Context
+from ledger.server.context import Context
 from tests.cli.test_appeal_commands import access
 from tests.cli.test_commands import options
 from tests.faulty import free_port

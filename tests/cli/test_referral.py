@@ -25,7 +25,7 @@ from ledger.referral.checks import PLATFORM_KEY_FILE, check_commands, evidence_c
 from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
 from ledger.server.appeals import staff_actions
-from ledger.server.records.transaction import Context
+from ledger.server.context import Context
 from tests.cli.test_appeal_commands import access
 from tests.cli.test_commands import machine, run
 from tests.evidence import files

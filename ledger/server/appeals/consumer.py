@@ -23,11 +23,11 @@ from ledger.server.appeals.letters import letter_of
 from ledger.server.appeals.participants import Participant, Party
 from ledger.server.appeals.sessions import SessionRow
 from ledger.server.appeals.views import attachment_view
+from ledger.server.context import Context
 from ledger.server.db.engine import reading, snapshot_reading
 from ledger.server.records import appeal_effects, case_queries
 from ledger.server.records import queries as report_queries
 from ledger.server.records.case_queries import CaseRow, StatementRow
-from ledger.server.records.transaction import Context
 from ledger.server.settings import Settings
 from ledger.server.texts.letters import Letter
 from ledger.tlog.entries import EventType, statement_entry

@@ -33,6 +33,7 @@ from ledger.server.appeals.participants import Party, can_be_reopened
 from ledger.server.appeals.record_texts import meanings
 from ledger.server.appeals.sessions import SessionRow
 from ledger.server.appeals.views import case_view
+from ledger.server.context import Context
 from ledger.server.db.engine import snapshot_reading
 from ledger.server.lookups import queries as lookup_queries
 from ledger.server.lookups.disclosures import shown_lookups
@@ -42,7 +43,6 @@ from ledger.server.records import case_queries, former_label_queries, order_line
 from ledger.server.records import queries as report_queries
 from ledger.server.records.case_queries import CaseRow, StatementRow
 from ledger.server.records.queries import ReportRow, ReversalRow
-from ledger.server.records.transaction import Context
 from ledger.server.records.views import report_status
 
 

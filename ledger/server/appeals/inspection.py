@@ -31,8 +31,8 @@ from ledger.rules.provenance import OriginSource
 from ledger.server.appeals import attachments
 from ledger.server.appeals.attachments import AttachmentRow, reported_evidence
 from ledger.server.appeals.case_page import opened_case
+from ledger.server.context import Context
 from ledger.server.db.engine import writing
-from ledger.server.records.transaction import Context
 from ledger.server.settings import Settings
 from ledger.server.staff import audit
 

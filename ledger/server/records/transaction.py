@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from ledger.protocol.public_ids import encode_id
 from ledger.rules.webhooks import Recipient, Source, WebhookType, check_payload
-from ledger.server.context import Context as Context
+from ledger.server.context import Context
 from ledger.server.db.bulk import insert_rows
 from ledger.server.db.tables.appeals import CaseTag
 from ledger.server.db.tables.ledger import Idempotency, Listing, Report, ReportLink, Restitution, Reversal, Subject

@@ -17,12 +17,12 @@ from ledger.protocol.encoding import day_floor
 from ledger.protocol.public_ids import encode_id
 from ledger.rules.disclosures import DISCLOSURE_DAYS
 from ledger.server.appeals.attachments import delete_many
+from ledger.server.context import Context
 from ledger.server.db.due_rows import work_off
 from ledger.server.db.engine import reading, writing
 from ledger.server.log.writer import Draft, EventDraft, append, open_head
 from ledger.server.lookups import queries as lookup_store
 from ledger.server.lookups.disclosures import forget_counts
-from ledger.server.records.transaction import Context
 from ledger.server.reports import erasure_queries as store
 from ledger.server.settings import Settings
 from ledger.tlog.entries import EventType, erasure_entry

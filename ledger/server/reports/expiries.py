@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from ledger.rules.policy.values import Policy
+from ledger.server.context import Context
 from ledger.server.db.engine import reading, writing
 from ledger.server.log import policy_queries as policies
 from ledger.server.log.writer import open_head
-from ledger.server.records.transaction import Context
 
 WINDOW = 2000
 """Reports that are looked at in one transaction."""

@@ -24,6 +24,7 @@ from ledger.rules.conduct import Conduct
 from ledger.rules.order_lines import replay, within_amount, within_days
 from ledger.server.appeals.case_service import changing, report_number
 from ledger.server.appeals.filing import clean_text
+from ledger.server.context import Context
 from ledger.server.db.due_rows import work_off
 from ledger.server.db.engine import reading, writing
 from ledger.server.platforms.members import Member
@@ -35,7 +36,7 @@ from ledger.server.records.idempotency import ResponseStore, StoredResponse, ide
 from ledger.server.records.order_line_queries import HeldRow
 from ledger.server.records.queries import ReportRow
 from ledger.server.records.rows import listing_values
-from ledger.server.records.transaction import Context, EntryBatch
+from ledger.server.records.transaction import EntryBatch
 from ledger.server.records.views import report_view
 from ledger.server.reports.reports import ReportService
 from ledger.server.staff import audit

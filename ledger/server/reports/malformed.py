@@ -31,11 +31,12 @@ from ledger.protocol.public_ids import encode_id
 from ledger.protocol.tags import tag
 from ledger.protocol.voprf import canonical_spelling
 from ledger.server.appeals.case_service import changing
+from ledger.server.context import Context
 from ledger.server.db.due_rows import work_off
 from ledger.server.db.engine import reading
 from ledger.server.log.policies import read_timeline
 from ledger.server.records import appeal_effects as effects
-from ledger.server.records.transaction import Context, EntryBatch
+from ledger.server.records.transaction import EntryBatch
 from ledger.server.reports import malformed_queries as store
 from ledger.server.reports.malformed_queries import ReportName, SubjectRow
 from ledger.server.settings import Settings
