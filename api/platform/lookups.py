@@ -1,4 +1,4 @@
-"""Direct lookups, one or up to 1000."""
+"""Routes of direct lookups, one or up to 1000."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from ledger.server.platforms.members import Member
 router = APIRouter()
 
 MAX_VALUES = 50_000
-"""Values of a batch: 1000 lookups of eight identifiers each have about 42,000."""
+"""Values of a batch, at most: 1000 lookups of eight identifiers each have about 42,000."""
 ITEMS_AT_A_TIME = 50
-"""Items of a batch that are read before other requests have their turn."""
+"""Items of a batch that are parsed before other requests get a turn."""
 
 EXAMPLE = {
     "epoch": 1,
@@ -91,7 +91,7 @@ async def create_lookups(request: Request, member: Inquirer) -> Response:
 
 
 async def _read_items(items: list[Any]) -> list[LookupRequest | LedgerError]:
-    """Each item as it was asked, or why it was not understood. Other requests have their turn in between."""
+    """Return each item as a lookup, or the error of a faulty one. Other requests get a turn in between."""
     questions: list[LookupRequest | LedgerError] = []
     refused = 0
     for number, item in enumerate(items):

@@ -1,4 +1,4 @@
-"""Blinded evaluation."""
+"""Route of blinded evaluation."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ router = APIRouter()
     ),
 )
 async def evaluate(request: Request, member: Blinder) -> Response:
-    """Scope `lookup` or `report`. Each element counts against the platform's daily quota, whatever comes of the
-    answer; a malformed batch costs nothing."""
-    wanted = parse(EvaluationRequest, await read_json(request))
+    """Scope `lookup` or `report`. Each element counts against the platform's daily quota, whether or not the answer
+    arrives; a malformed batch costs nothing."""
+    body = parse(EvaluationRequest, await read_json(request))
     rt = runtime(request)
-    blinded = [unb64url(element, 32) for element in wanted.blinded]
-    evaluation = await to_thread.run_sync(oprf.evaluate, rt.oprf, member, wanted.epoch, blinded)
+    blinded = [unb64url(element, 32) for element in body.blinded]
+    evaluation = await to_thread.run_sync(oprf.evaluate, rt.oprf, member, body.epoch, blinded)
     share = {
         "holder": rt.keys.holder,
         "evaluated": [b64url(element) for element in evaluation.evaluated],
         "proof": b64url(evaluation.proof),
     }
-    return answer({"epoch": wanted.epoch, "shares": [share]})
+    return answer({"epoch": body.epoch, "shares": [share]})

@@ -1,4 +1,4 @@
-"""Searches for reused pictures."""
+"""Routes of searches for reused pictures."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ EXAMPLE = {
     ),
 )
 async def search_pictures(request: Request, member: Inquirer) -> Response:
-    """A search that meets reports is on record, for their people to see, before it is answered. Each picture counts
-    against the platform's daily quota. A hit is a reason to look closer, never to refuse."""
-    wanted = parse(PictureSearch, await read_json(request))
-    if any(one.quality < MIN_QUALITY for one in wanted.pictures):
+    """A search that matches reports is recorded, visible to the people in them, before it is answered. Each picture
+    counts against the platform's daily quota. A hit is a reason to look closer, never to refuse."""
+    body = parse(PictureSearch, await read_json(request))
+    if any(picture.quality < MIN_QUALITY for picture in body.pictures):
         raise e.PictureUnfit(f"A hash of a quality below {MIN_QUALITY} would meet too many others.")
-    hashes = [bytes.fromhex(one.pdq) for one in wanted.pictures]
-    order_ref = unb64url(wanted.order_ref, 32)
+    hashes = [bytes.fromhex(picture.pdq) for picture in body.pictures]
+    order_ref = unb64url(body.order_ref, 32)
     return json_response(
         await to_thread.run_sync(pictures.search, runtime(request).pictures, member, hashes, order_ref)
     )
@@ -68,6 +68,6 @@ def get_report_pictures(
     member: Reporter,
     report_id: Annotated[str, Path(description="A report's id.", examples=["rp_Xk3mPq9a"])],
 ) -> Response:
-    """As it is now, the report itself left out. At most its first eight searchable pictures; counted and recorded like
-    a search."""
+    """The present result, without the report itself. At most its first eight searchable pictures; counted and recorded
+    like a search."""
     return json_response(pictures.search_own(runtime(request).pictures, member, report_id))

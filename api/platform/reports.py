@@ -1,4 +1,4 @@
-"""Reports: record, read, take back, restitution, receipt."""
+"""Routes of reports: record, read, withdraw, restitution, receipt."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ async def create_report(request: Request, member: Reporter) -> Response:
     ),
 )
 async def create_reports(request: Request, member: Reporter) -> Response:
-    """A bad report does not touch the others. Each carries its own idempotency key; the header is not used."""
+    """A refused report does not affect the others. Each has its own idempotency key; the header is not used."""
     items = parse(BatchItems, await read_json(request)).reports
     state = request.app.state
     results = await to_thread.run_sync(
@@ -118,7 +118,7 @@ def list_reports(
         Query(description="Only reports that stand and have a `former_label`. Goes without `order_ref`."),
     ] = False,
 ) -> Response:
-    """Page on with `starting_after` while `has_more`."""
+    """Get the next page with `starting_after` while `has_more`."""
     if former_label and order_ref is not None:
         raise e.InvalidRequest("`former_label` goes without `order_ref`.")
     return answer(

@@ -1,7 +1,7 @@
-"""Webhooks: where a platform wants to be told, and what became of telling it.
+"""Routes of webhooks: endpoints and deliveries.
 
-No idempotency keys here: an endpoint made twice is seen in the list and deleted, there are at most five, and asking
-again for a test or a replay sends nothing that waits already.
+No idempotency keys here: an endpoint created twice is visible in the list and can be deleted, there are at most five,
+and a repeated request for a test or a replay sends no message that waits already.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ MessageId = Annotated[str, Path(description="A message's id.", examples=["wm_Xk3
 )
 async def create_webhook(request: Request, member: Subscriber) -> Response:
     """At most five. Keep the secret: it is not shown again."""
-    wanted = parse(EndpointRequest, await read_json(request))
-    made = await to_thread.run_sync(endpoints.create, runtime(request).webhooks, member, wanted.url, wanted.events)
-    return answer(made, 201)
+    body = parse(EndpointRequest, await read_json(request))
+    endpoint = await to_thread.run_sync(endpoints.create, runtime(request).webhooks, member, body.url, body.events)
+    return answer(endpoint, 201)
 
 
 @router.get(
@@ -100,7 +100,7 @@ def get_webhook(request: Request, member: Subscriber, webhook_id: EndpointId) ->
     ),
 )
 def delete_webhook(request: Request, member: Subscriber, webhook_id: EndpointId) -> Response:
-    """With all its deliveries. What is being sent right now may still arrive."""
+    """With all its deliveries. A delivery in progress may still arrive."""
     endpoints.delete(runtime(request).webhooks, member, webhook_id)
     return Response(status_code=204)
 
@@ -174,7 +174,7 @@ def list_deliveries(
         Query(max_length=64, description="The last message's id of the page before.", examples=["wm_Xk3mPq9a"]),
     ] = None,
 ) -> Response:
-    """Page on with `starting_after` while `has_more`."""
+    """Get the next page with `starting_after` while `has_more`."""
     return answer(endpoints.deliveries(runtime(request).webhooks, member, webhook_id, limit, starting_after))
 
 
@@ -190,5 +190,6 @@ def list_deliveries(
     ),
 )
 def replay_delivery(request: Request, member: Subscriber, webhook_id: EndpointId, message_id: MessageId) -> Response:
-    """Now, under the same `webhook-id`, whatever became of it before; if it fails, the ladder begins again."""
+    """Deliver again now, under the same `webhook-id`, whatever the state of the delivery; after a failure the retry
+    schedule begins again."""
     return answer(endpoints.replay(runtime(request).webhooks, member, webhook_id, message_id))

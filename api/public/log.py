@@ -19,7 +19,7 @@ router = APIRouter()
 BINARY = "application/octet-stream"
 TEXT = "text/plain; charset=utf-8"
 _FOREVER = "public, max-age=31536000, immutable"
-"""A tile of a given width never changes: its right edge grows under another name."""
+"""A tile of a given width never changes: a wider one has another name."""
 
 _CACHE_CONTROL = {"Cache-Control": {"schema": {"type": "string"}}}
 _ERRORS = (e.NotFound, e.DatabaseUnavailable)
@@ -42,7 +42,7 @@ TilePath = Annotated[
     ),
 )
 def get_checkpoint(request: Request) -> Response:
-    """404 before the first one."""
+    """404 before the first checkpoint."""
     return Response(log.checkpoint(runtime(request).engine), media_type=TEXT, headers={"Cache-Control": "no-cache"})
 
 

@@ -1,4 +1,4 @@
-"""The suite, and whether the process lives and can serve."""
+"""Routes of the suite, and of health and readiness."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def get_suite(request: Request) -> Response:
 
 @router.get("/healthz", **operation("getHealth", "The process runs", "health", {200: Answer("It runs.", Health)}))
 async def get_health() -> Response:
-    """Touches nothing else."""
+    """It checks nothing but that the process runs."""
     return answer({"status": "ok"})
 
 
@@ -48,7 +48,7 @@ async def get_health() -> Response:
 )
 async def get_readiness(request: Request) -> Response:
     """Database reads and commits, filter of listed tags built, threads that answer make progress. A frozen log does not
-    matter here. From memory: it never waits for the database."""
+    matter here. Answered from memory: it never waits for the database."""
     state = health.readiness(runtime(request).process)
     return answer(state, 200 if state["status"] == "ready" else 503)
 
@@ -63,6 +63,6 @@ async def get_readiness(request: Request) -> Response:
     ),
 )
 async def get_write_readiness(request: Request) -> Response:
-    """Database commits, log not frozen, appender makes progress. From memory, as `/readyz`."""
+    """Database commits, log not frozen, log writer makes progress. Answered from memory, as `/readyz`."""
     state = health.write_readiness(runtime(request).process)
     return answer(state, 200 if state["status"] == "ready" else 503)

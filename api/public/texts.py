@@ -1,4 +1,4 @@
-"""The texts of codes, for programs that show answers to people."""
+"""Route of the texts of codes, for programs that show answers to people."""
 
 from __future__ import annotations
 
@@ -53,6 +53,6 @@ async def get_texts(
 
 @cache
 def _texts(locale: str) -> tuple[bytes, str]:
-    """The document and its ETag. What raises is not kept, so no request makes this grow."""
+    """Return the document and its ETag. An error is not cached, so no request makes the cache grow."""
     body = orjson.dumps({"locale": locale, **texts_of(locale)})
     return body, f'"{b64url(hashlib.sha256(body).digest())}"'

@@ -97,8 +97,8 @@ def is_valid_point(point: bytes) -> bool:
 
 
 def check_point(point: bytes) -> None:
-    """Check a point. Raises InvalidPoint unless `is_valid_point`; IdentityPoint (an InvalidPoint) for any spelling of
-    the identity."""
+    """Check a point. Check a point. Raises InvalidPoint unless `is_valid_point`; IdentityPoint (an InvalidPoint) for
+    any spelling of the identity."""
     if len(point) != POINT_BYTES:
         raise InvalidPoint(f"A group element must have {POINT_BYTES} bytes.")
     if is_identity(point):
@@ -152,7 +152,7 @@ def is_canonical_scalar(scalar: bytes) -> bool:
 
 
 def check_scalar(scalar: bytes) -> None:
-    """Check a scalar. Raises InvalidScalar unless `is_canonical_scalar`."""
+    """Check a scalar. Check a scalar. Raises InvalidScalar unless `is_canonical_scalar`."""
     if not is_canonical_scalar(scalar):
         raise InvalidScalar(f"A scalar must have {SCALAR_BYTES} bytes, be below the group order and not be zero.")
 
@@ -167,7 +167,7 @@ def point_from_hash(uniform: bytes) -> bytes:
 
 
 def scalarmult(scalar: bytes, point: bytes) -> bytes:
-    """Return scalar x point. Raises InvalidScalar, InvalidPoint, IdentityPoint."""
+    """Return Return scalar x point. Raises InvalidScalar, InvalidPoint, IdentityPoint."""
     return scalarmult_many(scalar, (point,))[0]
 
 
@@ -186,7 +186,7 @@ def scalarmult_many(scalar: bytes, points: Iterable[bytes]) -> list[bytes]:
 
 
 def scalarmult_base(scalar: bytes) -> bytes:
-    """Return scalar x the group's generator. Raises InvalidScalar."""
+    """Return Return scalar x the group's generator. Raises InvalidScalar."""
     check_scalar(scalar)
     out = _buffer()
     if _lib().crypto_scalarmult_ristretto255_base(out, scalar) != 0:
@@ -231,7 +231,7 @@ def sub(left: bytes, right: bytes) -> bytes:
 
 
 def scalar_reduce(uniform: bytes) -> bytes:
-    """Return 64 bytes little-endian modulo the group order, as a scalar; zero with negligible probability.
+    """Return Return 64 bytes little-endian modulo the group order, as a scalar; zero with negligible probability.
 
     Raises InvalidInput for another length.
     """
@@ -242,7 +242,7 @@ def scalar_reduce(uniform: bytes) -> bytes:
 
 
 def scalar_mul(left: bytes, right: bytes) -> bytes:
-    """Return left x right modulo the group order. Raises InvalidScalar."""
+    """Return Return left x right modulo the group order. Raises InvalidScalar."""
     return _scalars("crypto_core_ristretto255_scalar_mul", left, right)
 
 
@@ -252,7 +252,7 @@ def scalar_sub(left: bytes, right: bytes) -> bytes:
 
 
 def scalar_invert(scalar: bytes) -> bytes:
-    """Return 1 / scalar modulo the group order. Raises InvalidScalar."""
+    """Return Return 1 / scalar modulo the group order. Raises InvalidScalar."""
     check_scalar(scalar)
     out = _buffer()
     if _lib().crypto_core_ristretto255_scalar_invert(out, scalar) != 0:

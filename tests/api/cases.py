@@ -25,7 +25,7 @@ Subjects = list[tuple[Kind, bytes]]
 
 
 def somebody() -> Subjects:
-    """A person nobody has seen, by their phone."""
+    """Return a new person, by their phone."""
     return [(Kind.PHONE, person())]
 
 

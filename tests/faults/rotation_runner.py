@@ -1,4 +1,4 @@
-"""Rotates and kills itself where it is told: `python -m tests.faults.rotation_runner`.
+"""Rotates and kills itself at a given stage: `python -m tests.faults.rotation_runner`.
 
 Reads lines `<action> <stage> <count>`: rotate (or `apart`: the same with its multiplications in a process of their
 own), retire or destroy, and at the count-th report of this stage die of

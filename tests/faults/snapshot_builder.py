@@ -1,4 +1,4 @@
-"""Builds snapshots and kills itself where it is told: `python -m tests.faults.snapshot_builder`.
+"""Builds snapshots and kills itself at a given stage: `python -m tests.faults.snapshot_builder`.
 
 Reads lines `<stage>` or `<stage> <count>`: build, and at the count-th report of this stage (default: the first) die of
 SIGKILL; `commit` dies in place of the commit that would publish. Each line is done by a child of its own, forked before
