@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from pydantic_core import PydanticCustomError
 
 from ledger.protocol.encoding import MAX_INTEGER
+from ledger.protocol.public_ids import id_pattern
 from ledger.rules.consent import MAX_REF_CHARS, fault_of_reference
 
 TIME_PATTERN = r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z$"
@@ -33,7 +34,7 @@ Time = Annotated[
     StringConstraints(pattern=TIME_PATTERN),
     Field(description="UTC, whole seconds.", examples=["2026-01-31T23:59:59Z"]),
 ]
-ReportId = Annotated[str, StringConstraints(pattern=r"^rp_[A-Za-z0-9]{8,29}$"), Field(examples=["rp_Xk3mPq9a"])]
+ReportId = Annotated[str, StringConstraints(pattern=f"^{id_pattern('rp')}$"), Field(examples=["rp_Xk3mPq9a"])]
 Epoch = Annotated[int, Field(ge=1, le=2**31 - 1, description="Key epoch, as `GET /v1/suite` lists it.")]
 AmountMinor = Annotated[
     int,

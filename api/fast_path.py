@@ -1,11 +1,11 @@
 """The fast path of the most frequent requests: lookups, and buckets of a snapshot.
 
 A plain ASGI wrapper around the whole application. It checks the token and parses the body with the functions of the
-route, and answers with the bytes, headers and access line of the route: clean lookups from memory, lookups of listed
-people after the lookup service has answered them. So a lookup is authenticated, parsed and validated once.
+route, and answers with the bytes, headers and access line of the route: clean lookups from memory, all others from the
+database. So a lookup is authenticated, parsed and validated once.
 
-A request that is refused here is passed to the application with its body played back, so that errors are created in one
-place. If the lookup itself failed, its error is passed too, and the route raises it instead of repeating the lookup.
+A request that is refused here is passed to the application with its body played back, so that errors are made in one
+place. If the lookup itself failed, its error is passed on, and the route raises it instead of repeating the lookup.
 
 It is outside the request's frame and the framework's layers, because each of them costs every request a few calls,
 which is most of the time of a clean lookup.
@@ -104,10 +104,10 @@ class HotPath:
         if member is None:
             return False
         try:
-            served, body = self._rt.snapshots.fetch_bucket(member, version, prefix)
+            snapshot, body = self._rt.snapshots.fetch_bucket(member, version, prefix)
         except Exception:
             return False
-        cache_control, etag = bucket_headers(self._rt, served, prefix).values()
+        cache_control, etag = bucket_headers(self._rt, snapshot, prefix).values()
         own = [
             (b"cache-control", cache_control.encode()),
             (b"etag", etag.encode()),

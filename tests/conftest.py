@@ -235,7 +235,7 @@ def emptied_postgresql(request: pytest.FixtureRequest) -> Iterator[Callable[[], 
             # What a killed server left connected could hold locks. This waits for the end, up to 5 seconds.
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database()"
             f" AND backend_type = 'client backend' AND pid NOT IN ({mine})",
-            # As a replica, so that no trigger prevents it. TRUNCATE creates every file anew and is ten times as slow.
+            # As a replica, so that no trigger prevents it. TRUNCATE creates every file anew: ten times as long.
             "SET LOCAL session_replication_role = replica",
             *(f'DELETE FROM "{name}"' for name in Base.metadata.tables),
         ]

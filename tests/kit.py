@@ -14,9 +14,9 @@ import pytest
 
 from ledger.cli.operator.platforms import enrol
 from ledger.client import Evidence, RefundLedger, evidence
+from ledger.server.context import Context
 from ledger.server.db.engine import open_engine, reading
 from ledger.server.log.policies import read_timeline
-from ledger.server.records.transaction import Context
 from ledger.server.settings import Settings
 from tests.support import CONSENT, RunningServer, new_ledger, serving
 

@@ -247,7 +247,7 @@ def claims() -> list[tuple[str, str]]:
         ("operations.md", f"| `TARGET_LIMIT_BYTES` | {target}; 414 |"),
         ("operations.md", f"(and {MAX_FIELDS} fields) | `HEADER_LIMIT_BYTES` | {header}; 431 |"),
         ("operations.md", f"| `HEADER_TIMEOUT_SECONDS` | {header_time}; 408"),
-        ("operations.md", f"`BODY_RATE_BYTES_PER_SECOND` that came | {body_time}, {rate}/s; 408 |"),
+        ("operations.md", f"`BODY_RATE_BYTES_PER_SECOND` that arrived | {body_time}, {rate}/s; 408 |"),
         ("operations.md", f"| `ANSWER_STALL_SECONDS` | {stall}; closed |"),
         ("operations.md", f"| `READ_DEADLINE_MS` | {seconds(default_of('read_deadline_ms'))} |"),
         ("operations.md", f"| `WRITE_DEADLINE_MS` | {seconds(default_of('write_deadline_ms'))} |"),
@@ -265,10 +265,10 @@ def claims() -> list[tuple[str, str]]:
         ("operations.md", f"pictures is `REFUND_LEDGER_PICTURES_DAILY_QUOTA_HASHES` ({searched:,} for each platform)"),
         ("operations.md", f"{filed:,} appeals in a UTC day (`REFUND_LEDGER_APPEALS_DAILY_QUOTA`)"),
         ("operations.md", f"(default `{default_of('attachments_dir')}`)"),
-        ("operations.md", f"from a thread of its own, {sender.AT_ONCE} at a time"),
-        ("operations.md", f"eight more are read as far as `/healthz`{'' if RESERVE == 8 else '?'}"),
+        ("operations.md", f"in its own thread, {sender.AT_ONCE} at a time"),
+        ("operations.md", f"eight more are accepted{'' if RESERVE == 8 else '?'}: they are answered once"),
         ("webhooks.md", f"within {attempt.TIMEOUT_SECONDS:g} seconds"),
-        ("webhooks.md", f"are forgotten after {emit.KEPT_DAYS} days"),
+        ("webhooks.md", f"are deleted after {emit.KEPT_DAYS} days"),
         ("appeals.md", f"{attachment} each, {default_of('attachments_per_case')} files for each party of a case"),
     ]
 

@@ -1,4 +1,4 @@
-"""How a case is shown: due dates, what outcomes mean, what was done, and why an action was refused."""
+"""The case page of the console: due dates, names of outcomes, confirmations, and why an action was refused."""
 
 from __future__ import annotations
 
@@ -21,24 +21,23 @@ from ledger.errors import LedgerError
 from ledger.evidence import finding_texts
 from ledger.i18n import texts
 from ledger.protocol.public_ids import encode_id
-from ledger.rules.appeals import MAX_TEXT_CHARS, OPEN_STATES, SIGNED_SEVERITY, Outcome
+from ledger.rules.appeals import MAX_TEXT_CHARS, SIGNED_SEVERITY, Outcome
 from ledger.rules.conduct import EvidenceType
 from ledger.rules.corroboration import Corroboration
-from ledger.rules.policy.values import Profile
 from ledger.server.appeals import record_texts
 from ledger.server.appeals.case_page import CaseFile, case_file
 from ledger.server.appeals.case_service import zone_of
 from ledger.server.appeals.inspection import InspectionAttempt
 from ledger.server.appeals.staff_actions import lighter_conducts, open_outcomes, proposed_decision
+from ledger.server.context import Context
 from ledger.server.records.case_queries import CaseRow
-from ledger.server.records.transaction import Context
 from ledger.server.runtime import Runtime
 from ledger.server.staff.accounts import StaffMember, as_staff
 from ledger.tlog.entries import EventType
 
 
 def _(text: str) -> str:
-    """Marks a text for the catalogues."""
+    """Return `text` itself, marked for the catalogues."""
     return text
 
 
@@ -59,7 +58,7 @@ DONE: Mapping[str, str] = {
 REFUSED_HERE = (
     e.ActionRefused, e.CaseTaken, e.DecisionInvalid, e.AppealInvalid, e.AlreadyReversed, e.InvalidRequest,
 )  # fmt: skip
-"""After these the case page is shown again, with what was typed."""
+"""Errors after which the case page is shown again, with the text that was typed."""
 
 CHOICES: Mapping[str, str] = {outcome.value: outcome.spec.choice for outcome in Outcome}
 EFFECTS: Mapping[str, str] = {outcome.value: outcome.spec.consequence for outcome in Outcome}
@@ -80,12 +79,12 @@ HOW: Mapping[str, str] = {
 ENTRIES: Mapping[str, str] = {
     entry.value: entry.spec.case_title for entry in EventType if entry.spec.case_title is not None
 }
-"""The log's entries that a case page names, by their type: the report's own, and those of `case_entry`."""
+"""Titles of the log entries that a case page shows, by their type: the report's own, and those of `case_entry`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """When a decision is due: how many days are left (0: today, below: too late), counted in `zone`."""
+    """The due date of a decision: days left (0: today, below: overdue), counted in `zone`."""
 
     zone: tzinfo
     days_left: int
@@ -93,7 +92,7 @@ class Due:
 
 
 def due_of(row: CaseRow, context: Context, now: datetime) -> Due:
-    """The due date of an open case, in calendar days of its profile's zone."""
+    """Return the due date of an open case, in calendar days of its profile's zone."""
     zone = zone_of(context.policy, row.profile)
     last = row.due_at - timedelta(microseconds=1)
     days = (last.astimezone(zone).date() - now.astimezone(zone).date()).days
@@ -109,14 +108,17 @@ def case_page(
     error: LedgerError | None = None,
     look: InspectionAttempt | None = None,
 ) -> Response:
-    """The page of a case; after a refused action with why it was refused and what was typed: in its form, or (`lost`)
-    beside the reason where the case has moved on so far that there is no such form any more. `look` is what came of
-    looking into one of its files just now."""
+    """Return the page of a case. After a refused action it shows the reason and what was typed: in its form, or
+    (`lost`) beside the reason if the case has changed so that the form is no longer there. `look` is the result of an
+    inspection of one of its files, made just now.
+
+    Raises NotFound, RoleMissing, ConflictOfInterest.
+    """
     rt = runtime(request)
-    made = None if look is None else look.inspected
-    file = case_file(rt.context, case, as_staff(member), {look.sha256: made.again} if look and made else None)
-    given = typed or {}
-    written = {name: given[name] for name in TEXTS if given.get(name, "").strip()}
+    inspected = None if look is None else look.inspected
+    file = case_file(rt.context, case, as_staff(member), {look.sha256: inspected.again} if look and inspected else None)
+    entered = typed or {}
+    written = {name: entered[name] for name in TEXTS if entered.get(name, "").strip()}
     if error is not None:
         request.scope["state"]["code"] = error.code
     return render(
@@ -125,7 +127,7 @@ def case_page(
         member.language,
         status=200 if error is None else TABLE[type(error)].status,
         **_shown(file, rt, member.language, look),
-        typed={**_NOTHING_TYPED, **given},
+        typed={**_NOTHING_TYPED, **entered},
         written=written,
         lost=[text for name, text in written.items() if ("decide" if name == "reasons" else name) not in file.may],
         error=error,
@@ -138,24 +140,25 @@ _NOTHING_TYPED = {"form": "", "outcome": "", "conduct": "", "assignee": ""}
 
 
 def _shown(file: CaseFile, rt: Runtime, locale: str, look: InspectionAttempt | None) -> dict[str, object]:
+    """Return the values of the page's template."""
     row, context = file.row, rt.context
     files = [
         *file.person_files,
         *file.new_files,
-        *(one for item in file.items for one in (*item.files, item.matching) if one),
+        *(kept for item in file.items for kept in (*item.files, item.matching) if kept),
     ]
-    file_ids = {one.id: encode_id("at", one.id, context.service) for one in files}
+    file_ids = {kept.id: encode_id("at", kept.id, context.service) for kept in files}
     return {
         "file": file,
         "row": row,
         "zone": zone_of(context.policy, row.profile),
-        "due": due_of(row, context, file.now) if row.state in OPEN_STATES else None,
+        "due": due_of(row, context, file.now) if row.is_open else None,
         "may": {action.value for action in file.may},
         "outcomes": open_outcomes(row),
         "conducts": [(conduct, context.policy.severity[conduct]) for conduct in lighter_conducts(row, context.policy)],
         "proposed": proposed_decision(row),
         "letters": file.letters,
-        "statute": Profile(row.profile).spec.clock_text,
+        "statute": row.profile.spec.clock_text,
         "choices": CHOICES,
         "effects": EFFECTS,
         "letter_names": LETTERS,
@@ -169,7 +172,7 @@ def _shown(file: CaseFile, rt: Runtime, locale: str, look: InspectionAttempt | N
         "numbers": lambda places: ", ".join(str(place + 1) for place in places),
         "file_ids": file_ids,
         "items": shown_items(rt, file, file_ids, locale, look),
-        "contradicted": [place for place, one in enumerate(file.items) if one.support is Corroboration.CONTRADICTED],
+        "contradicted": [place for place, item in enumerate(file.items) if item.support is Corroboration.CONTRADICTED],
         "finding_groups": GROUPS,
         "supports": SUPPORTS,
         "comparisons": COMPARISONS,

@@ -1,4 +1,4 @@
-"""What the forms of the case page say, read strictly."""
+"""The forms of the case page, parsed and checked."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SLOT = re.compile(r"slot_(\d)\Z", re.ASCII)
 
 
 TEXTS = ("reasons", "note", "ask_reporter", "ask_subject", "extend", "decline", "hand_back")
-"""Fields in which somebody writes at length."""
+"""Fields for long texts."""
 
 
 async def _read_written(request: Request) -> Mapping[str, str]:
@@ -33,25 +33,26 @@ async def _read_written(request: Request) -> Mapping[str, str]:
 
 
 Written = Annotated[Mapping[str, str], Depends(_read_written)]
-"""The fields of a form in a case. What was written is kept for the page that says that the session has ended: a route
-names it before who is signed in, so that it is read first."""
+"""The fields of a form in a case. Long texts are kept for the page shown when the session has ended. A route names it
+before the signed-in staff, so that it is read first."""
 
 
 def seen_of(form: Mapping[str, str]) -> int:
-    """The newest event that the page showed. Every form has it, so that nobody acts on what they did not see."""
+    """Return the newest event that the page showed. Every form has it, so that staff do not act on events that they did
+    not see. Raises InvalidRequest."""
     return number(form.get("seen", ""))
 
 
 def number(text: str, most: int = 10**18 - 1) -> int:
-    """A number of a hidden field or of an address, `most` at most. Raises InvalidRequest."""
+    """Return the number of a hidden field or of an address, at most `most`. Raises InvalidRequest."""
     if not _NUMBER.match(text) or int(text) > most:
         raise InvalidRequest("The form is incomplete. Open the page again.")
     return int(text)
 
 
 def draft_of(form: Mapping[str, str]) -> DraftDecision:
-    """The decision that was typed. A conduct or identifiers that do not belong to the outcome are left out: the form
-    has them all, whatever is chosen. Raises DecisionInvalid."""
+    """Return the decision that was entered. A conduct or identifiers that do not belong to the outcome are ignored, as
+    the form always has them all. Raises DecisionInvalid."""
     try:
         outcome = Outcome(form.get("outcome", ""))
     except ValueError as error:
@@ -70,5 +71,5 @@ def draft_of(form: Mapping[str, str]) -> DraftDecision:
 
 
 def locale_of(text: str, default: str) -> str:
-    """The language asked for, or `default`."""
+    """Return the requested language, or `default`."""
     return text if text in LOCALES else default

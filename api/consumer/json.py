@@ -59,7 +59,7 @@ LetterName = Annotated[str, Path(description="received, question, overdue or dec
 
 
 def private(value: object, status: int = 200) -> Response:
-    """`value` as JSON that nobody on the way keeps."""
+    """Return `value` as JSON that no cache may store."""
     return json_response(orjson.dumps(value), status, {"Cache-Control": "no-store"})
 
 
@@ -99,7 +99,7 @@ def _opened(rt: Runtime, code: str) -> dict[str, Any]:
     ),
 )
 def delete_session(request: Request, session: Subject) -> Response:
-    """Its token opens nothing any more."""
+    """End the session; its token is no longer valid."""
     rt = runtime(request)
     sessions.end_session(rt.engine, bearer(request), rt.now())
     return Response(status_code=204)
@@ -116,7 +116,8 @@ def delete_session(request: Request, session: Subject) -> Response:
     ),
 )
 def get_record(request: Request, session: Subject) -> Response:
-    """The standing, every report with its case, and who looked. Only the platform that opened the session is named."""
+    """The standing, every report with its cases, and the lookups. Only the platform that opened the session is
+    named."""
     rt = runtime(request)
     return private(own_record(rt.context, rt.members.weights(), session))
 
@@ -132,15 +133,15 @@ def get_record(request: Request, session: Subject) -> Response:
     ),
 )
 def get_export(request: Request, session: Subject) -> Response:
-    """The record, with what its codes mean in the session's language and how to check it against the public log."""
+    """The record, with the texts of its codes in the session's language and how to check it against the public log."""
     return export_response(runtime(request), session, session.locale)
 
 
 def export_response(rt: Runtime, session: SessionRow, locale: str) -> Response:
-    """The document as a file; the page offers the same."""
+    """Return the document as a file; the page offers the same."""
     log, prefix = (rt.settings.origin, rt.keys.log_verifier_key), base_path(rt.settings)
-    made = export_record(rt.context, rt.members.weights(), session, *log, locale, prefix)
-    answer = private(made)
+    document = export_record(rt.context, rt.members.weights(), session, *log, locale, prefix)
+    answer = private(document)
     answer.headers["Content-Disposition"] = f'attachment; filename="{EXPORT_NAME}"'
     return answer
 
@@ -159,13 +160,13 @@ def export_response(rt: Runtime, session: SessionRow, locale: str) -> Response:
     ),
 )
 async def create_statement(request: Request, session: Subject) -> Response:
-    """A new one takes the place of the last, at most five times."""
-    wanted = parse(StatementRequest, await read_json(request))
+    """A new statement replaces the last one, at most five times."""
+    body = parse(StatementRequest, await read_json(request))
     row = await to_thread.run_sync(
-        consumer.add_statement, runtime(request).context, session, wanted.report, wanted.text, wanted.locale
+        consumer.add_statement, runtime(request).context, session, body.report, body.text, body.locale
     )
-    made = {"text": row.text, "locale": row.locale, "made_at": format_time(row.made_at)}
-    return private({**made, "entry_index": row.entry_index}, 201)
+    statement = {"text": row.text, "locale": row.locale, "made_at": format_time(row.made_at)}
+    return private({**statement, "entry_index": row.entry_index}, 201)
 
 
 @router.post(
@@ -187,13 +188,13 @@ async def create_statement(request: Request, session: Subject) -> Response:
     ),
 )
 async def create_appeal(request: Request, session: Subject) -> Response:
-    """All reports or none. A case that a platform has open for the person becomes their own. Where they have one of
-    their own already, the answer is 409 with it in `case`."""
-    wanted = parse(OwnAppealRequest, await read_json(request))
+    """All reports or none. A case that a platform has open for the person becomes their own. If they have one already,
+    the answer is 409 with it in `case`."""
+    body = parse(OwnAppealRequest, await read_json(request))
     rt = runtime(request)
 
     def work() -> list[dict[str, Any]]:
-        rows = consumer.open_cases(rt.context, session, wanted.reports, wanted.grounds, wanted.statement, wanted.locale)
+        rows = consumer.open_cases(rt.context, session, body.reports, body.grounds, body.statement, body.locale)
         return [_view(rt, session, row) for row in rows]
 
     return private({"appeals": await to_thread.run_sync(work)}, 201)
@@ -229,7 +230,7 @@ def get_appeal(request: Request, session: Subject, case_id: CaseId) -> Response:
     ),
 )
 async def create_message(request: Request, session: Subject, case_id: CaseId) -> Response:
-    """An answer where one is awaited, else an addition. The platform that made the report reads it too."""
+    """An answer if one is awaited, else an addition. The platform that made the report reads it too."""
     text = parse(OwnText, await read_json(request)).text
     rt = runtime(request)
 
@@ -268,7 +269,7 @@ def withdraw_appeal(request: Request, session: Subject, case_id: CaseId) -> Resp
     ),
 )
 def agree(request: Request, session: Subject, case_id: CaseId) -> Response:
-    """A reviewer still decides, and no worse than what was proposed."""
+    """A reviewer still decides, and no worse than the proposal."""
     rt = runtime(request)
     return private(_view(rt, session, consumer.agree(rt.context, session, case_id)))
 
@@ -287,8 +288,9 @@ def agree(request: Request, session: Subject, case_id: CaseId) -> Response:
     ),
 )
 async def reopen_appeal(request: Request, session: Subject, case_id: CaseId) -> Response:
-    """One's own case, once, within 60 days and while the record is kept; somebody new decides, and never worse for the
-    person than before. After the decision of a case that a platform filed, one's own appeal is open instead."""
+    """One's own case, once, within 60 days and while the record is kept. A reviewer who did not work on it decides, and
+    never worse for the person than before. After the decision of a case that a platform filed, one's own appeal is
+    available instead."""
     text = parse(OwnText, await read_json(request)).text
     rt = runtime(request)
 
@@ -316,14 +318,14 @@ async def create_attachment(
     case_id: CaseId,
     name: Annotated[str, Query(max_length=MAX_NAME_CHARS, description="What people see it called.")] = "",
 ) -> Response:
-    """The body is the file itself, whatever its declared type: what it is, is read from its bytes. The same file twice
-    is one."""
+    """The body is the file itself, whatever its declared type: its type is read from its bytes. The same file twice is
+    one attachment."""
     rt = runtime(request)
     data = await request.body()
-    made = await to_thread.run_sync(
+    attachment = await to_thread.run_sync(
         consumer.add_file, rt.context, rt.settings, session, case_id, data, name, secrets.token_bytes
     )
-    return private(made, 201)
+    return private(attachment, 201)
 
 
 @router.get(
@@ -338,10 +340,10 @@ async def create_attachment(
     ),
 )
 def get_attachment(request: Request, session: Subject, case_id: CaseId, file_id: FileId) -> Response:
-    """One's own, and those of the platform that made the report."""
+    """Files of the person, and of the platform that made the report."""
     rt = runtime(request)
-    found, data = consumer.own_file(rt.context, rt.settings, session, case_id, file_id)
-    return file_response(data, found.media_type, found.name)
+    file, data = consumer.own_file(rt.context, rt.settings, session, case_id, file_id)
+    return file_response(data, file.media_type, file.name)
 
 
 @router.get(

@@ -1,4 +1,4 @@
-"""How the pages of /me are made: what each template knows, and what is said about an error on a form."""
+"""The pages of /me: the values that templates use, and the texts of errors in forms."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from ledger.server.texts.letters import Paragraph
 
 
 def _(message: str) -> str:
-    """Marks a text for the catalogue; it is translated when it is shown."""
+    """Return `message` itself, marked for the catalogue; it is translated when it is shown."""
     return message
 
 
@@ -63,26 +63,26 @@ _ACTIONS: Mapping[str, str] = {
     Action.SUBJECT_ANSWERED.value: _("Your answer"),
     Action.SUBJECT_SILENT.value: _("You did not answer in time"),
 }
-"""What is told otherwise to the person than to everybody else."""
+"""Names that the person sees instead of the general ones."""
 
 
 def said_of(error: LedgerError, locale: str) -> str:
-    """What the person reads about an error in their form."""
-    told = texts(locale).gettext
+    """Return the text of an error for the person's form."""
+    translate = texts(locale).gettext
     if isinstance(error, AttachmentRefused):
-        return told(_FILE.get(str(error.details.get("reason")), _BROKEN))
+        return translate(_FILE.get(str(error.details.get("reason")), _BROKEN))
     if isinstance(error, ActionRefused):
         if error.details.get("expired"):
-            return told(_EXPIRED)
-        return told(_WITHDRAWN_OFTEN if "limit" in error.details else _MOVED_ON)
-    return told(_WRITE_SOMETHING if "limit_chars" in error.details else _NOT_TAKEN)
+            return translate(_EXPIRED)
+        return translate(_WITHDRAWN_OFTEN if "limit" in error.details else _MOVED_ON)
+    return translate(_WRITE_SOMETHING if "limit_chars" in error.details else _NOT_TAKEN)
 
 
 def page(
     request: Request, template: str, session: SessionRow | None = None, *, status: int = 200, **values: Any
 ) -> Response:
-    """The page of `template`. In a session every template also knows the time zone of its law, and all know how codes
-    are called (`conduct(code)` and so on), `when(text)` and `last_day(text)` for times of the API."""
+    """Return the page of `template`. All templates get the names of codes (`conduct(code)` and so on), and `when(text)`
+    and `last_day(text)` for times of the API; in a session also the time zone of its law."""
     locale = locale_of(request)
     policy = runtime(request).policy
     zone = zone_of(policy, values.get("profile", session.profile if session else PAGES_WITHOUT_SESSION))
@@ -126,12 +126,12 @@ def _names(locale: str) -> dict[str, Callable[..., str] | str]:
         "refund": named(record_texts.refund_text),
         "purpose": named(record_texts.purpose_text),
         "claim": named(record_texts.claim_text),
-        "band": lambda one: case_texts.band_text((one["low"], one["high"]), one["currency"], locale),
+        "band": lambda band: case_texts.band_text((band["low"], band["high"]), band["currency"], locale),
     }
 
 
-def _trust(told: str | None) -> Trust | None:
-    return None if told is None else Trust(told)
+def _trust(trust: str | None) -> Trust | None:
+    return None if trust is None else Trust(trust)
 
 
 def _to_the_person(own: Mapping[str, str], others: Callable[[str, str], str], locale: str, code: str) -> str:
@@ -139,36 +139,42 @@ def _to_the_person(own: Mapping[str, str], others: Callable[[str, str], str], lo
 
 
 def _languages(request: Request, locale: str) -> list[tuple[str, str]]:
-    """(language, address of this page in it) of the other languages. A form that came back has no address."""
+    """Return (language, address of this page in it) of the other languages; none for a form that came back, as it has
+    no address."""
     if request.method != "GET":
         return []
-    known = {name: value[:MAX_QUERY_CHARS] for name, value in request.scope["state"].get("query", {}).items()}
+    query = {name: value[:MAX_QUERY_CHARS] for name, value in request.scope["state"].get("query", {}).items()}
     path = base_of(request) + request.url.path
-    return [(one, f"{path}?{urlencode({**known, 'lang': one})}") for one in LOCALES if one != locale]
+    return [
+        (locale_code, f"{path}?{urlencode({**query, 'lang': locale_code})}")
+        for locale_code in LOCALES
+        if locale_code != locale
+    ]
 
 
 def blocks(paragraphs: Sequence[Paragraph]) -> list[tuple[str, list[str]]]:
-    """A letter's paragraphs as (style, texts): items that follow each other are one list, all else stands alone."""
-    made: list[tuple[str, list[str]]] = []
+    """Return a letter's paragraphs as (style, texts): consecutive items are one list, every other paragraph is
+    its own."""
+    blocks_of_letter: list[tuple[str, list[str]]] = []
     for style, group in groupby(paragraphs, key=lambda part: part.style):
-        found = [part.text for part in group]
-        made += [(style.value, found)] if style == "item" else [(style.value, [text]) for text in found]
-    return made
+        lines = [part.text for part in group]
+        blocks_of_letter += [(style.value, lines)] if style == "item" else [(style.value, [text]) for text in lines]
+    return blocks_of_letter
 
 
 def minutes_left(session: SessionRow, now: datetime) -> int:
-    """Whole minutes until the session ends."""
+    """Return whole minutes until the session ends."""
     return 0 if session.expires_at is None else max(0, int((session.expires_at - now).total_seconds()) // 60)
 
 
 async def session_ended(request: Request, error: Exception) -> Response:
-    """Handler of `Ended`: how to get a new link, and what the person had written."""
+    """Handle `Ended`: show how to get a new link, and the text that the person had written."""
     assert isinstance(error, Ended)
     return ended_page(request, text=error.text)
 
 
 def ended_page(request: Request, *, text: str = "", refused: bool = False) -> Response:
-    """The page without a session: over, or (`refused`) the link opened nothing."""
+    """Return the page without a session: ended, or (`refused`) the link was not valid."""
     request.scope["state"]["code"] = SessionExpired.code
     response = page(request, "open.html", status=401, ended=not refused, refused=refused, text=text)
     drop_cookie(request, response, COOKIE, PATH)

@@ -1,4 +1,4 @@
-"""Schemas of a person's own session: their record, what they say about it, and their cases."""
+"""Schemas of a person's own session: their record, their statements, and their cases."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _Explained = create_model(
 
 
 class OwnReason(_Explained):
-    """Why the standing is what it is."""
+    """A reason of the standing."""
 
 
 class AnnouncedPolicy(Wire):
@@ -71,7 +71,7 @@ class OwnStanding(Wire):
 
 
 class AmountBand(Wire):
-    """About how much it was, in whole units of the currency: above `low`, up to `high` (null: no upper end)."""
+    """The approximate amount, in whole units of the currency: above `low`, up to `high` (null: no upper end)."""
 
     low: Annotated[int, Field(ge=0)]
     high: Annotated[int | None, Field(ge=0)]
@@ -79,7 +79,7 @@ class AmountBand(Wire):
 
 
 class OwnStatement(Wire):
-    """The person's own words beside a report. `entry_index` is their place in the log."""
+    """The person's statement on a report. `entry_index` is its place in the log."""
 
     text: str
     locale: Locale
@@ -95,7 +95,7 @@ class EarlierLetter(Wire):
 
 
 class OwnCase(AppealView):
-    """A case with what the person can still do, and the letters that there are."""
+    """A case with the actions open to the person, and its letters."""
 
     model_config = ConfigDict(json_schema_extra={"examples": []})
 
@@ -111,15 +111,14 @@ class OwnCase(AppealView):
 
 
 class OwnOrigin(Wire):
-    """Where an original file of a report came from; a `source` of null where its report was made before that was asked
-    for."""
+    """The origin of an original file of a report. `source` is null if its report was made before it was recorded."""
 
     source: OriginSource | None
     received_at: Time | None
 
 
 class OwnConfirmation(Wire):
-    """What a provider of an AI service answered about a file, by the word of the platform that asked."""
+    """The answer of a provider of an AI service about a file, as the platform that asked states it."""
 
     issuer: str
     answered_at: Time
@@ -194,8 +193,8 @@ class OwnLookup(Wire):
 
 
 class OwnPictureSearch(Wire):
-    """A platform's searches for pictures on one UTC day in which it was told that one like them was used in a report
-    about this person; neither in which nor about whom. `asked_by` is null for other platforms."""
+    """A platform's searches for pictures on one UTC day that matched a picture of a report about this person. The
+    platform did not see which report, or about whom. `asked_by` is null for other platforms."""
 
     asked_at: Annotated[Time, Field(description="When the last of them was made.")]
     first_asked_at: Annotated[Time, Field(description="When the first of them was made.")]
@@ -218,7 +217,7 @@ class OwnRecord(Wire):
 
 
 class ExportSession(Wire):
-    """In which session the document was made."""
+    """The session in which the document was made."""
 
     opened_by: str
     created_at: Time
@@ -228,7 +227,7 @@ class ExportSession(Wire):
 
 
 class OwnExport(Wire):
-    """The record as a document that stands by itself. `format` changes when its form does."""
+    """The record as a self-contained document. `format` changes when its form does."""
 
     format: Literal["refund-credit-record/1"]
     service: str
@@ -240,7 +239,7 @@ class OwnExport(Wire):
 
 
 class StatementRequest(Wire):
-    """One's own words beside a report. They take the place of earlier ones."""
+    """A statement on a report. It replaces an earlier one."""
 
     report: ReportId
     text: Text
@@ -251,7 +250,7 @@ class OwnAppealRequest(Wire):
     """An appeal against 1 to 20 reports of one's own. "This is not me" is `not_me`."""
 
     reports: Annotated[list[ReportId], Field(min_length=1, max_length=MAX_REPORTS)]
-    grounds: Literal[*[one.value for one in Grounds]]  # type: ignore[valid-type]
+    grounds: Literal[*[grounds.value for grounds in Grounds]]  # type: ignore[valid-type]
     statement: Text
     locale: Annotated[Locale, Field(description="The language of letters about the case.")]
 
@@ -263,13 +262,13 @@ class OwnAppeals(Wire):
 
 
 class OwnText(Wire):
-    """What the person says: an answer, an addition, or why they contest a decision."""
+    """A text of the person: an answer, an addition, or why they contest a decision."""
 
     text: Text
 
 
 class OwnLetter(Wire):
-    """A letter. A paragraph of style `quote` is what somebody wrote: never read it as markup."""
+    """A letter. A paragraph of style `quote` is a text of a party or reviewer: never interpret it as markup."""
 
     kind: LetterKind
     locale: Locale

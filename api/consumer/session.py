@@ -1,7 +1,7 @@
-"""Whose page it is: the session behind the cookie, and in which language it is shown.
+"""The session behind the cookie of /me, and the language of its pages.
 
-The code of a link reaches us by a form only, never in an address: what fetches addresses for a person (previews,
-scanners, proxies) can neither use it up nor write it down.
+The code of a link arrives only in a form, never in an address: services that fetch addresses for a person (previews,
+scanners, proxies) can neither use it up nor record it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COOKIE, LANGUAGE_COOKIE, PATH = "me", "me_language", "/me"
 
 
 class Ended(HTTPException):
-    """There is no session (any more). `text` is what the person had written, so that it is not lost."""
+    """There is no open session. `text` is the text that the person had written, so that it is not lost."""
 
     def __init__(self, text: str = "") -> None:
         super().__init__(401)
@@ -41,30 +41,30 @@ class Sent:
     form: Mapping[str, str]
 
     def field(self, name: str) -> str:
-        """What was entered; nothing if the form had no such field."""
+        """Return the value of a field, empty if the form has none of this name."""
         return self.form.get(name, "")
 
 
 def me_router() -> APIRouter:
-    """A router for pages of /me: it refuses forms of other sites, and is not in the API's description."""
+    """Return a router for pages of /me: it refuses forms of other sites, and is not in the API's description."""
     return APIRouter(
         prefix=PATH, include_in_schema=False, dependencies=[Depends(check_same_origin), Depends(_choose_language)]
     )
 
 
 def cookie_token(request: Request) -> str | None:
-    """The token in the request's cookie."""
+    """Return the token in the request's cookie."""
     return read_cookie(request, COOKIE, PATH)
 
 
 def asked_language(request: Request) -> str | None:
-    """The language that the address asks for: the switch on every page is a plain link."""
+    """Return the language in the address: the switch on every page is a plain link."""
     asked = request.query_params.get("lang")
     return asked if asked in LOCALES else None
 
 
 async def _choose_language(request: Request) -> None:
-    """What the address asks for, else what was chosen before; a session adds its own where nothing was chosen."""
+    """Set the language: that of the address, else the one chosen before. A session sets its own if none was chosen."""
     state = request.scope["state"]
     kept = read_cookie(request, LANGUAGE_COOKIE, PATH)
     chosen = asked_language(request) or (kept if kept in LOCALES else None)
@@ -73,7 +73,7 @@ async def _choose_language(request: Request) -> None:
 
 
 def open_session(request: Request) -> SessionRow | None:
-    """The session behind the cookie, if it is open. It asks the database: call it in a thread."""
+    """Return the session behind the cookie, if it is open. It queries the database: call it in a thread."""
     rt = runtime(request)
     try:
         session = session_of(rt.engine, cookie_token(request), rt.now())

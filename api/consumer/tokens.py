@@ -1,4 +1,5 @@
-"""Who is asking: a person in their own session, by the token that the single-use code of a link was changed for."""
+"""Authentication of a person in their own session, by the token for which the single-use code of a link was
+exchanged."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ MAX_TOKEN_CHARS = 128
 
 
 def bearer(request: Request) -> str:
-    """The token in the `Authorization` header. Cookies play no part here: no page can make a browser send it.
+    """Return the token in the `Authorization` header. Cookies are ignored: no page can make a browser send this header.
 
     Raises Unauthenticated, SessionExpired.
     """

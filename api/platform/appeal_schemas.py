@@ -1,4 +1,4 @@
-"""Schemas of appeals, of what belongs to a case, and of sessions for persons."""
+"""Schemas of appeals, of the parts of a case, and of sessions for persons."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, RootModel, StringConstraints
 
 from api.common_schemas import Bytes32, Epoch, ReportId, Time, Wire
 from api.platform.lookup_schemas import MAX_SUBJECTS, TaggedSubject
+from ledger.protocol.public_ids import id_pattern
 from ledger.rules.appeals import MAX_REPORTS, MAX_TEXT_CHARS, Action, CaseState, Grounds, Outcome
 from ledger.rules.conduct import MAX_EVIDENCE_ITEMS, Conduct
 from ledger.rules.jurisdictions import Profile
@@ -18,8 +19,8 @@ PAGE_LIMIT = 100
 PAGE_DEFAULT = 50
 MAX_NAME_CHARS = 255
 
-AppealId = Annotated[str, StringConstraints(pattern=r"^ap_[A-Za-z0-9]{8,29}$"), Field(examples=["ap_Xk3mPq9a"])]
-AttachmentId = Annotated[str, StringConstraints(pattern=r"^at_[A-Za-z0-9]{8,29}$"), Field(examples=["at_Xk3mPq9a"])]
+AppealId = Annotated[str, StringConstraints(pattern=f"^{id_pattern('ap')}$"), Field(examples=["ap_Xk3mPq9a"])]
+AttachmentId = Annotated[str, StringConstraints(pattern=f"^{id_pattern('at')}$"), Field(examples=["at_Xk3mPq9a"])]
 PartyName = Literal["subject", "reporter"]
 if TYPE_CHECKING:
     Locale = str
@@ -111,7 +112,7 @@ class AppealRequest(Wire):
 
     # How many is for the service to check: a list called `reports` of the wrong length would pass for a bad batch.
     reports: Annotated[list[ReportId], Field(json_schema_extra={"minItems": 1, "maxItems": MAX_REPORTS})]
-    grounds: Literal[*[one.value for one in Grounds]]  # type: ignore[valid-type]
+    grounds: Literal[*[grounds.value for grounds in Grounds]]  # type: ignore[valid-type]
     statement: Annotated[Text, Field(description="What the person says, in their own words.")]
     locale: Annotated[Locale, Field(description="The language that the person is written to in.")]
     epoch: Epoch | None = None
@@ -119,7 +120,7 @@ class AppealRequest(Wire):
 
 
 class FiledAppeal(Wire):
-    """One case of those that were opened."""
+    """A case that was opened."""
 
     id: AppealId
     report: ReportId
@@ -135,7 +136,7 @@ class FiledAppeals(Wire):
 
 
 class AppealState(Wire):
-    """What a platform may know that only opened the session in which the person appealed by themselves."""
+    """The state of a case, for a platform that only opened the session in which the person filed by themselves."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_CASE]})
 
@@ -149,7 +150,7 @@ class AppealState(Wire):
 
 
 class Question(Wire):
-    """A question that waits for your answer."""
+    """A question that awaits your answer."""
 
     text: str
     asked_at: Time
@@ -157,7 +158,7 @@ class Question(Wire):
 
 
 class Decision(Wire):
-    """What was decided. `conduct` is the one that an `amended` report has now."""
+    """The decision. `conduct` is the one that an `amended` report has now."""
 
     outcome: Outcome
     reasons: Annotated[str | None, Field(description="Null where the reporter's silence decided.")]
@@ -167,7 +168,7 @@ class Decision(Wire):
 
 
 class CaseEvent(Wire):
-    """One thing that happened. `text` is null where it was written to the other party."""
+    """An event of the case. `text` is null if it was written to the other party."""
 
     at: Time
     action: Action
@@ -181,7 +182,7 @@ class CaseEvent(Wire):
 
 
 class Attachment(Wire):
-    """A file of a case. `evidence_index` is the item of the report's evidence (0 is the first) that it is."""
+    """A file of a case. `evidence_index` is its item of the report's evidence (0 is the first)."""
 
     id: AttachmentId
     party: PartyName
@@ -234,11 +235,11 @@ class AppealView(AppealState):
 
 
 class Appeal(RootModel[AppealView | AppealState]):
-    """A case for a party of it, or its state for who only opened the person's session."""
+    """A case for one of its parties, or its state for a platform that only opened the person's session."""
 
 
 class AppealSummary(AppealState):
-    """A case in a list; for the rest ask for it by its id."""
+    """A case in a list; request it by its id for the rest."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_SUMMARY]})
 
@@ -249,14 +250,14 @@ class AppealSummary(AppealState):
 
 
 class AppealPage(Wire):
-    """Newest first. Ask on with `starting_after` = the last id while `has_more`."""
+    """Newest first. Continue with `starting_after` = the last id while `has_more`."""
 
     data: list[AppealSummary]
     has_more: bool
 
 
 class AppealMessage(Wire):
-    """An answer to the question that waits for this party, or an addition."""
+    """An answer to the open question to this party, or an addition."""
 
     party: Annotated[PartyName, Field(description="For whom you speak: your customer, or yourself as the reporter.")]
     text: Text
@@ -269,7 +270,7 @@ class Reopening(Wire):
 
 
 class ConcessionRequest(Wire):
-    """The conduct that you concede: another one, of no higher severity, and one that somebody did."""
+    """The conduct that you concede: another one, of no higher severity, and not `impersonated`."""
 
     conduct: Annotated[str, Field(min_length=1, max_length=64, description="A conduct code.")]
 
@@ -282,7 +283,7 @@ class ReopenRequest(Wire):
 
 
 class LetterItem(Wire):
-    """A letter that there is for the person, the language they chose, and the round of the case that it is about."""
+    """A letter for the person, the language they chose, and the round of the case that it is about."""
 
     kind: LetterKind
     locale: Locale
@@ -290,14 +291,14 @@ class LetterItem(Wire):
 
 
 class LetterList(Wire):
-    """The letters that are true of the case now (`data`), and those of a round before it was reopened (`earlier`)."""
+    """The letters of the current round (`data`), and those of a round before the case was reopened (`earlier`)."""
 
     data: list[LetterItem]
     earlier: list[LetterItem]
 
 
 class LetterParagraph(Wire):
-    """One paragraph. A `quote` is what somebody wrote, verbatim: never read it as markup."""
+    """A paragraph. A `quote` is a text of a party or reviewer, verbatim: never interpret it as markup."""
 
     style: Literal["text", "heading", "quote", "item"]
     text: str
@@ -324,13 +325,13 @@ class SessionRequest(Wire):
 class SessionLink(Wire):
     """A link for the person alone. It works once, until `expires_at`."""
 
-    id: Annotated[str, Field(pattern=r"^ss_[A-Za-z0-9]{8,29}$")]
+    id: Annotated[str, Field(pattern=f"^{id_pattern('ss')}$")]
     url: Annotated[str, Field(description="Hand it to the browser; do not log or store it.")]
     expires_at: Time
 
 
 class PersonStatement(Wire):
-    """What the person says of a report, in their own words."""
+    """The person's statement on a report, in their own words."""
 
     text: str
     locale: Locale

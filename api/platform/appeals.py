@@ -45,7 +45,7 @@ from ledger.rules.languages import DEFAULT_LOCALE
 from ledger.server.appeals import platform
 from ledger.server.appeals.file_types import EXTENSIONS
 from ledger.server.appeals.participants import Party
-from ledger.server.appeals.statements import statements_of_lookup
+from ledger.server.appeals.platform import statements_of_lookup
 
 router = APIRouter()
 
@@ -94,18 +94,18 @@ async def create_appeal(request: Request, member: Appellant) -> Response:
     """All reports or none. Every report that you cannot contest for this person gets the same 404, whether it exists or
     not. The first round that platforms file suspends a report; later ones are decided while it counts."""
     key = idempotency_key(request)
-    wanted = parse(AppealRequest, await read_json(request))
+    body = parse(AppealRequest, await read_json(request))
 
     def work() -> Response:
         done = platform.open_cases(
             runtime(request).appeals,
             member,
-            reports=wanted.reports,
-            grounds=wanted.grounds,
-            statement=wanted.statement,
-            locale=wanted.locale,
-            epoch=wanted.epoch,
-            subjects=_tags(wanted.subjects or []),
+            reports=body.reports,
+            grounds=body.grounds,
+            statement=body.statement,
+            locale=body.locale,
+            epoch=body.epoch,
+            subjects=_tags(body.subjects or []),
             idempotency_key=key,
         )
         return stored_response(done)
@@ -137,7 +137,7 @@ def list_appeals(
         str | None, Query(max_length=64, description="The last id of the page before.", examples=["ap_Xk3mPq9a"])
     ] = None,
 ) -> Response:
-    """Without `role`: both, of which the scope `report` alone shows those about your reports."""
+    """Without `role`: both; a token with the scope `report` alone gets those about your reports."""
     return answer(platform.list_appeals(runtime(request).appeals, caller, role, state, limit, starting_after))
 
 
@@ -160,7 +160,7 @@ def get_appeal(
         PartyName | None, Query(description="Where you are both: for whom you read it (default: `subject`).")
     ] = None,
 ) -> Response:
-    """404 for cases that you are no party of."""
+    """404 for cases of which you are not a party."""
     reads_as = None if party is None else Party(party)
     return answer(platform.get_appeal(runtime(request).appeals, caller, appeal_id, reads_as))
 
@@ -180,11 +180,11 @@ def get_appeal(
     ),
 )
 async def create_message(request: Request, caller: CaseParty, appeal_id: AppealId) -> Response:
-    """The other party reads it. An answer ends the wait; a file by itself does not."""
+    """The other party reads it. An answer ends the open question; a file alone does not."""
     key = idempotency_key(request)
-    wanted = parse(AppealMessage, await read_json(request))
+    body = parse(AppealMessage, await read_json(request))
     done = await to_thread.run_sync(
-        platform.add_message, runtime(request).appeals, caller, appeal_id, Party(wanted.party), wanted.text, key
+        platform.add_message, runtime(request).appeals, caller, appeal_id, Party(body.party), body.text, key
     )
     return stored_response(done)
 
@@ -222,7 +222,7 @@ async def create_attachment(
         ),
     ] = None,
 ) -> Response:
-    """The body is the file itself, whatever its declared type: what it is, is read from its bytes."""
+    """The body is the file itself, whatever its declared type: its type is read from its bytes."""
     key = idempotency_key(request)
     data = await request.body()
     done = await to_thread.run_sync(
@@ -248,8 +248,8 @@ async def create_attachment(
 )
 def get_attachment(request: Request, caller: CaseParty, appeal_id: AppealId, attachment_id: AttachmentId) -> Response:
     """A party reads its own files and those of the other party."""
-    found, data = platform.get_attachment(runtime(request).appeals, caller, appeal_id, attachment_id)
-    return file_response(data, found.media_type, found.name)
+    file, data = platform.get_attachment(runtime(request).appeals, caller, appeal_id, attachment_id)
+    return file_response(data, file.media_type, file.name)
 
 
 @router.post(
@@ -288,12 +288,12 @@ async def withdraw_appeal(request: Request, member: Appellant, appeal_id: Appeal
     ),
 )
 async def reopen_appeal(request: Request, member: Appellant, appeal_id: AppealId) -> Response:
-    """Once, within 60 days and while the record is kept; somebody new decides, and never worse for the person than
-    before."""
+    """Once, within 60 days and while the record is kept. A reviewer who did not work on the case decides, and never
+    worse for the person than before."""
     key = idempotency_key(request)
-    wanted = parse(Reopening, await read_json(request))
+    body = parse(Reopening, await read_json(request))
     caller = platform.Caller(member, for_person=True)
-    done = await to_thread.run_sync(platform.reopen, runtime(request).appeals, caller, appeal_id, wanted.text, key)
+    done = await to_thread.run_sync(platform.reopen, runtime(request).appeals, caller, appeal_id, body.text, key)
     return stored_response(done)
 
 
@@ -314,12 +314,12 @@ async def reopen_appeal(request: Request, member: Appellant, appeal_id: AppealId
 async def concede_appeal(request: Request, member: Reporter, appeal_id: AppealId) -> Response:
     """As the reporter, once in a round. The person sees it and may agree; a reviewer decides, no worse than this."""
     key = idempotency_key(request)
-    wanted = parse(ConcessionRequest, await read_json(request))
-    if wanted.conduct not in set(Conduct):
+    body = parse(ConcessionRequest, await read_json(request))
+    if body.conduct not in set(Conduct):
         raise e.UnknownConduct("Unknown conduct.", known=sorted(Conduct))
     caller = platform.Caller(member, for_person=False)
     done = await to_thread.run_sync(
-        platform.concede, runtime(request).appeals, caller, appeal_id, Conduct(wanted.conduct), key
+        platform.concede, runtime(request).appeals, caller, appeal_id, Conduct(body.conduct), key
     )
     return stored_response(done)
 
@@ -363,11 +363,11 @@ async def agree_to_concession(request: Request, member: Appellant, appeal_id: Ap
 async def request_reopening(request: Request, member: Reporter, appeal_id: AppealId) -> Response:
     """As the reporter, once, within 60 days of a decision `unconfirmed`. A reviewer grants or refuses it."""
     key = idempotency_key(request)
-    wanted = parse(ReopenRequest, await read_json(request))
+    body = parse(ReopenRequest, await read_json(request))
     caller = platform.Caller(member, for_person=False)
-    digest = unb64url(wanted.evidence_sha256, 32)
+    digest = unb64url(body.evidence_sha256, 32)
     done = await to_thread.run_sync(
-        platform.ask_reopening, runtime(request).appeals, caller, appeal_id, digest, wanted.text, key
+        platform.ask_reopening, runtime(request).appeals, caller, appeal_id, digest, body.text, key
     )
     return stored_response(done)
 
@@ -384,8 +384,8 @@ async def request_reopening(request: Request, member: Reporter, appeal_id: Appea
     ),
 )
 def list_letters(request: Request, member: Appellant, appeal_id: AppealId) -> Response:
-    """For the platform that filed for the person, and for nobody else. The ledger has no address of theirs: you send
-    them."""
+    """For the platform that filed for the person only. The ledger has no address of the person: you send the
+    letters."""
     return answer(platform.list_letters(runtime(request).appeals, platform.Caller(member, for_person=True), appeal_id))
 
 
@@ -410,7 +410,7 @@ def get_letter(
         int | None, Query(alias="round", ge=1, le=2, description="Of this round; by default the newest that has one.")
     ] = None,
 ) -> Response:
-    """Send it unchanged: what it says is what the law asks for (docs/letters.md)."""
+    """Send it unchanged: the law requires this content (docs/letters.md)."""
     caller = platform.Caller(member, for_person=True)
     return answer(platform.get_letter(runtime(request).appeals, caller, appeal_id, kind, locale, of_round))
 
@@ -429,21 +429,22 @@ def get_letter(
     ),
 )
 async def create_subject_session(request: Request, member: Appellant) -> Response:
-    """Takes no idempotency key: the answer holds a secret, which must not be stored. Ask again if it was lost."""
-    wanted = parse(SessionRequest, await read_json(request))
+    """Takes no idempotency key: the answer holds a secret, which must not be stored. Request another link if it is
+    lost."""
+    body = parse(SessionRequest, await read_json(request))
     base_url = str(request.base_url)
     link = await to_thread.run_sync(
         platform.open_record,
         runtime(request).appeals,
         member,
-        wanted.epoch,
-        _tags(wanted.subjects),
-        wanted.locale,
+        body.epoch,
+        _tags(body.subjects),
+        body.locale,
         base_url,
     )
-    made = answer({"id": link.id, "url": link.url, "expires_at": format_time(link.expires_at)}, 201)
-    made.headers["Cache-Control"] = "no-store"
-    return made
+    response = answer({"id": link.id, "url": link.url, "expires_at": format_time(link.expires_at)}, 201)
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 @router.get(

@@ -20,6 +20,7 @@ from api.common_schemas import (
     Wire,
 )
 from ledger.protocol.encoding import MAX_INTEGER
+from ledger.protocol.public_ids import id_pattern
 
 MAX_BATCH = 1000
 MAX_SUBJECTS = 8
@@ -82,7 +83,7 @@ class LookupItems(Wire):
 class LookupAnswer(Wire):
     """A credit standing. It never says "deny": a refusal needs a human decision and a fresh direct lookup."""
 
-    id: Annotated[str, Field(pattern=r"^lk_[A-Za-z0-9]{8,29}$")]
+    id: Annotated[str, Field(pattern=f"^{id_pattern('lk')}$")]
     tier: Literal["clear", "watch", "review", "high"]
     credit: Annotated[int, Field(ge=0, le=100, description="100 is a clean record.")]
     points: Annotated[float, Field(ge=0)]

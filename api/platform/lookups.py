@@ -92,17 +92,17 @@ async def create_lookups(request: Request, member: Inquirer) -> Response:
 
 async def _read_items(items: list[Any]) -> list[LookupRequest | LedgerError]:
     """Return each item as a lookup, or the error of a faulty one. Other requests get a turn in between."""
-    results: list[LookupRequest | LedgerError] = []
+    questions: list[LookupRequest | LedgerError] = []
     refused = 0
     for number, item in enumerate(items):
         if number % ITEMS_AT_A_TIME == ITEMS_AT_A_TIME - 1:
             await asyncio.sleep(0)
         try:
-            results.append(read_lookup(item, parse if refused < MAX_DETAILED else parse_briefly))
+            questions.append(read_lookup(item, parse if refused < MAX_DETAILED else parse_briefly))
         except LedgerError as error:
-            results.append(error)
+            questions.append(error)
             refused += 1
-    return results
+    return questions
 
 
 async def _answer(

@@ -22,9 +22,17 @@ from api.common_schemas import (
 from api.samples import REPORT_VIEW
 from ledger.protocol.currencies import MINOR_DIGITS
 from ledger.protocol.encoding import MAX_INTEGER
+from ledger.protocol.public_ids import id_pattern
 from ledger.rules.appeals import MAX_TEXT_CHARS, CaseState
 from ledger.rules.appeals import Outcome as AppealOutcome
-from ledger.rules.conduct import MAX_EVIDENCE_ITEMS, MAX_INSPECTION_FINDINGS, MAX_QUALITY, Conduct, EvidenceType
+from ledger.rules.conduct import (
+    MAX_EVIDENCE_ITEMS,
+    MAX_INSPECTION_FINDINGS,
+    MAX_QUALITY,
+    PDQ_PATTERN,
+    Conduct,
+    EvidenceType,
+)
 from ledger.rules.findings import Strength, Trust
 from ledger.rules.provenance import OriginSource, Verdict
 from ledger.rules.reports import Outcome, Status
@@ -126,7 +134,7 @@ class EvidenceItem(Wire):
     sha256: Bytes32
     pdq: Annotated[
         str,
-        StringConstraints(pattern=r"^[0-9a-f]{64}$"),
+        StringConstraints(pattern=f"^{PDQ_PATTERN}$"),
         Field(description="PDQ hash of the picture, highest bit first."),
     ] = ""
     pdq_quality: Annotated[
@@ -237,7 +245,7 @@ class Withdrawn(Wire):
 class ReportAppeal(Wire):
     """The appeal against a report. `conduct` is the one of an `amended` decision."""
 
-    id: Annotated[str, Field(pattern=r"^ap_[A-Za-z0-9]{8,29}$")]
+    id: Annotated[str, Field(pattern=f"^{id_pattern('ap')}$")]
     state: CaseState
     due_at: Time
     outcome: AppealOutcome | None
@@ -247,7 +255,7 @@ class ReportAppeal(Wire):
 class Hold(Wire):
     """Why a report is or was held: it may be about the matter of `case`. Without a release it is void at `void_at`."""
 
-    case: Annotated[str, Field(pattern=r"^ap_[A-Za-z0-9]{8,29}$", description="A case about an earlier report.")]
+    case: Annotated[str, Field(pattern=f"^{id_pattern('ap')}$", description="A case about an earlier report.")]
     void_at: Time
     explanation: Annotated[str | None, Field(description="Your reason why it is another order.")]
     explained_at: Time | None

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from ledger.protocol.encoding import format_time, parse_time
+from ledger.protocol.public_ids import id_pattern
 from ledger.rules.webhooks import (
     EVENTS,
     ID_HEADER,
@@ -21,7 +22,7 @@ REF = "#/components/schemas/{name}"
 EXAMPLE_TIME = format_time(parse_time("2026-01-31T12:00:00Z"))
 
 _HEADERS = (
-    (ID_HEADER, "^wm_[A-Za-z0-9]{8,29}$", "The message's id, the same at every attempt: drop what you have had."),
+    (ID_HEADER, f"^{id_pattern('wm')}$", "The message's id, the same at every attempt: drop what you have had."),
     (TIMESTAMP_HEADER, "^[0-9]{1,12}$", "Unix time of this attempt, in seconds."),
     (SIGNATURE_HEADER, "^v1,\\S+( v1,\\S+)*$", "HMAC-SHA256 of id, timestamp and body, by each valid secret."),
 )

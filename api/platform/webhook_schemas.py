@@ -7,16 +7,17 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, StringConstraints
 
 from api.common_schemas import Time, Wire
+from ledger.protocol.public_ids import id_pattern
 from ledger.rules.webhook_urls import MAX_URL_CHARS
 from ledger.rules.webhooks import SUBSCRIBABLE, DeliveryState, WebhookType
 
 PAGE_LIMIT = 100
 PAGE_DEFAULT = 50
 
-EndpointId = Annotated[str, StringConstraints(pattern=r"^we_[A-Za-z0-9]{8,29}$"), Field(examples=["we_Xk3mPq9a"])]
+EndpointId = Annotated[str, StringConstraints(pattern=f"^{id_pattern('we')}$"), Field(examples=["we_Xk3mPq9a"])]
 MessageId = Annotated[
     str,
-    StringConstraints(pattern=r"^wm_[A-Za-z0-9]{8,29}$"),
+    StringConstraints(pattern=f"^{id_pattern('wm')}$"),
     Field(description="The message's id: `webhook-id` of every attempt.", examples=["wm_Xk3mPq9a"]),
 ]
 Url = Annotated[

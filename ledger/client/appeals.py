@@ -50,7 +50,12 @@ FiledAppeals = list[FiledAppeal]
 
 class Appeals:
     """`ledger.appeals`: appeals, and links for persons to their own record. An `idempotency_key` that you do not give
-    is made here."""
+    is made here.
+
+    Each method raises InvalidRequest for an unfit argument, Unauthenticated or Forbidden (and their leaves) where the
+    platform has no access, UnexpectedAnswer or AnswerMismatch for a wrong answer, Unavailable in an outage, and what
+    `RefundLedger.connect` raises; its docstring names the other errors.
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session

@@ -37,7 +37,7 @@ from ledger.client.transport.budgets import (
     SUBJECT_BUDGET_SECONDS,
 )
 from ledger.client.transport.connections import ClientFactory
-from ledger.client.transport.event_log import proofs_noted
+from ledger.client.transport.event_log import proof_errors_logged
 from ledger.client.transport.http import Transport
 from ledger.client.webhooks import Webhooks
 from ledger.errors import LedgerError
@@ -203,9 +203,9 @@ class RefundLedger:
         """
         person = normalise(check_identifiers(identifiers, region), region)
         session = self._session
-        with proofs_noted("subject"):
+        with proof_errors_logged("subject"):
             # Not in the threads of lookups: while a key holder is away, attempts here last as long as their budget.
-            return session.transport.apart(session.subject_budget_seconds, partial(session.tag_in_time, person))
+            return session.transport.in_own_thread(session.subject_budget_seconds, partial(session.tag_in_time, person))
 
     def tag_many(
         self,

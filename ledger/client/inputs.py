@@ -78,7 +78,7 @@ def check_text(name: str, value: object, kind: type[LedgerError] = InvalidReques
 
 
 def check_optional_text(name: str, value: object, kind: type[LedgerError] = InvalidRequest) -> None:
-    """As `check_text`, where None is fit too."""
+    """Check that `value` is Unicode text or None. Raises `kind`."""
     if value is not None:
         check_text(name, value, kind)
 

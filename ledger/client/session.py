@@ -45,7 +45,7 @@ from ledger.client.transport.budgets import (
     checked_budget,
 )
 from ledger.client.transport.connections import ClientFactory, HttpOptions
-from ledger.client.transport.event_log import note, tell
+from ledger.client.transport.event_log import log_advice, log_event
 from ledger.client.transport.forks import ForkLock
 from ledger.client.transport.http import Answer, Deadline, Transport
 from ledger.client.verify.receipts import log_fetcher
@@ -207,9 +207,9 @@ class Session:
         if self._checked and self._let_in and self.epochs.holds(self.epochs.current):
             return
         try:
-            self.transport.apart(self.connect_budget_seconds, self._connected)
+            self.transport.in_own_thread(self.connect_budget_seconds, self._connected)
         except (Unavailable, UnexpectedAnswer, LimitExceeded) as error:
-            note("connect_failed", reason=str(error.details.get("reason", error.code)))
+            log_event("connect_failed", reason=str(error.details.get("reason", error.code)))
             if required:
                 raise
 
@@ -219,11 +219,11 @@ class Session:
             self._prove_key(limit)
 
     def ready(self) -> None:
-        """What `connect` does, but for the proof of the key: for a call that needs it, if it was not done before.
-        Within the shorter of `connect_budget_seconds` and `budget_seconds`. Raises what `connect` does."""
+        """Connect without proving the key, unless that was done before: for a call that needs it. Takes at most the
+        shorter of `connect_budget_seconds` and `budget_seconds`. Raises what `connect` does."""
         self.transport.open()
         if not self._checked or not self.epochs.holds(self.epochs.current):
-            self.transport.apart(min(self.connect_budget_seconds, self.budget_seconds), self._compared)
+            self.transport.in_own_thread(min(self.connect_budget_seconds, self.budget_seconds), self._compared)
 
     def _compared(self, limit: Deadline) -> None:
         if not self._checked:
@@ -235,7 +235,7 @@ class Session:
             )
 
     def _prove_key(self, limit: Deadline) -> None:
-        """Make a request that needs a token, as far as the token goes: what this platform may do is not asked here."""
+        """Make a request that needs a token, and ignore refusals for other reasons than the token."""
 
         def ask(part: Deadline) -> None:
             with suppress(Forbidden, NotFound, InvalidInput, Conflict):
@@ -271,12 +271,13 @@ class Session:
     # --- key epochs -------------------------------------------------------------------------------------------------
 
     def compare_service(self, limit: Deadline) -> None:
-        """Once: compare the server with what is pinned."""
+        """Compare the server with the pinned suite, unless that was done before. Raises what `read_service` does."""
         if not self._checked:
             self.read_service(limit)
 
     def read_service(self, limit: Deadline) -> None:
-        """Ask the service for its epochs, again after it refused one as stale."""
+        """Read the service's key epochs and policies; again after it refused an epoch as stale. Raises HolderMismatch,
+        ConfigurationError, UnexpectedAnswer, Unavailable."""
         answer = self.transport.send("GET", "/v1/suite", limit)
         service = parse_service(answer.json())
         self.epochs.take(service)
@@ -321,6 +322,7 @@ class Session:
             self.retrying(lambda limit: self.hold_epoch(epoch, limit))
 
     def blinder(self, epoch: int) -> Blinder:
+        """Return the blinder of an epoch whose holders are held. Raises StaleEpoch."""
         with self._lock:
             blinder = self._blinders.get(epoch)
             if blinder is None:
@@ -382,6 +384,7 @@ class Session:
     # --- requests ---------------------------------------------------------------------------------------------------
 
     def post(self, path: str, body: Mapping[str, Any], limit: Deadline) -> Answer:
+        """POST `body` as JSON in one attempt. Raises the named error of a refusal, Unavailable, UnexpectedAnswer."""
         content = json.dumps(body, separators=(",", ":")).encode()
         return self.transport.send("POST", path, limit, content=content)
 
@@ -392,6 +395,7 @@ class Session:
         return self.retrying(lambda limit: self.transport.send("GET", path, limit, query=query).read(parse))
 
     def retrying(self, work: Callable[[Deadline], T]) -> T:
+        """Return what `work` returns, with retries within `budget_seconds`. Raises the last error of `work`."""
         return self.transport.retrying(self.budget_seconds, work, ATTEMPT_SECONDS)
 
     def new_key(self) -> str:
@@ -427,6 +431,7 @@ class Session:
         self._checked = False
 
     def outbox(self) -> Outbox:
+        """Return the outbox, opened. Raises ConfigurationError where there is no state folder or it cannot be used."""
         with self._outbox_lock:
             if self._opened_outbox is None:
                 path = self._in_state(OUTBOX_FILE)
@@ -446,13 +451,13 @@ class Session:
 
 
 def _warn_of_waiting(outbox: Outbox, now: datetime) -> None:
-    """Log that something still waits. Says how much and how long, not what."""
+    """Log a warning with the number and the age of the items that wait, not with their content."""
     with suppress(ConfigurationError):  # the call that used a damaged file has raised
         waiting = outbox.waiting()
         pending, parked = waiting["pending"], waiting["parked"]
         age = pending.oldest_age(now)
         if age is not None:
-            tell(
+            log_advice(
                 "outbox_pending",
                 "{pending} items wait in the outbox, the oldest for {oldest_seconds} s; {parked} are parked. "
                 "Call outbox.flush.",

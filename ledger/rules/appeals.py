@@ -1,8 +1,8 @@
-"""Appeals: the states of a case, the one table of what may follow what, who may do it, and what a decision does.
+"""Appeals: the states of a case, the table of transitions, who may act, and limits.
 
-A case is one appeal against one report. It never leaves this table: the service asks `rules.case_machine.advance` what
-an action makes of a case and writes down exactly that. Whatever happens, an open case has a date by which it must be
-decided (`rules.deadlines`); when that passes, the doubt goes to the person (`Action.OVERDUE`), not to the report.
+A case is one appeal against one report. It changes only by this table: the service calls `rules.case_machine.advance`
+and stores the result. Every open case has a deadline for its decision (`rules.deadlines`). When it passes, the report
+does not count until the decision (`Action.OVERDUE`): the person has the benefit of the doubt.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ledger.rules.outcomes import Outcome as Outcome
 from ledger.rules.outcomes import is_worse as is_worse
 
 MAX_REPORTS = 20
-"""Reports that one appeal may be filed against; each becomes a case of its own."""
+"""Reports per appeal; each becomes a case of its own."""
 
 MAX_TEXT_CHARS = 2000
 """Longest statement, question, answer, note or reason."""
@@ -25,11 +25,11 @@ SIGNED_SEVERITY = 6
 """A decision that lets a report of this severity count again takes two people."""
 
 LAST_ROUND = 2
-"""A case is decided at most twice for the person, who may have it reopened once; a round that the reporter was granted
-comes on top."""
+"""Decisions of a case for the person, who may have it reopened once. A round granted to the reporter comes in
+addition."""
 
 MAX_WITHDRAWALS = 3
-"""How often one side may take appeals against a report back. A withdrawn round uses up nothing, so without this limit a
+"""How often one side may withdraw appeals against a report. A withdrawn round uses up nothing, so without this limit a
 report could be kept from counting for ever by filing and withdrawing in turn; the next round is decided."""
 
 
@@ -37,7 +37,7 @@ class Grounds(StrEnum):
     """Why the person contests the report."""
 
     NOT_ME = "not_me"
-    """Somebody else did it with this account, or the identifier is not this person's."""
+    """Another person did it with this account, or the identifier is not this person's."""
     WRONG_FACTS = "wrong_facts"
     EVIDENCE_WRONG = "evidence_wrong"
     PAID_BACK = "paid_back"
@@ -46,7 +46,7 @@ class Grounds(StrEnum):
 
 
 class CaseState(StrEnum):
-    """Where a case stands."""
+    """The state of a case."""
 
     SUBMITTED = "submitted"
     UNDER_REVIEW = "under_review"
@@ -67,12 +67,12 @@ OPEN_STATES = frozenset(
         CaseState.AWAITING_SIGNOFF,
     }
 )
-"""A decision is owed. Whether the report counts meanwhile depends on the round (`rules.rounds`)."""
+"""States in which a decision is owed. Whether the report counts meanwhile depends on the round (`rules.rounds`)."""
 
 
 class Actor(StrEnum):
-    """Who acts. `subject` is the consumer, also where their platform files for them; `clock` is time passing, `ledger`
-    what happens to the report apart from the appeal."""
+    """Who acts. `subject` is the consumer, also where their platform files for them; `clock` is time passing; `ledger`
+    is a change to the report outside the appeal."""
 
     SUBJECT = "subject"
     REPORTER = "reporter"
@@ -82,11 +82,11 @@ class Actor(StrEnum):
 
 
 class Action(StrEnum):
-    """What can be done in a case."""
+    """An action in a case."""
 
     OPEN = "open"
     ADOPT = "adopt"
-    """The person makes a case that a platform filed for them their own."""
+    """The person makes a case their own that a platform filed for them."""
     TAKE = "take"
     ASSIGN = "assign"
     HAND_BACK = "hand_back"
@@ -97,14 +97,14 @@ class Action(StrEnum):
     REPORTER_SILENT = "reporter_silent"
     SUBJECT_SILENT = "subject_silent"
     ADD = "add"
-    """Either party adds a message or a file without having been asked."""
+    """Either party adds an unrequested message or file."""
     NOTE = "note"
     EXTEND = "extend"
     OVERDUE = "overdue"
     PROPOSE = "propose"
     SIGN = "sign"
     DECLINE = "decline"
-    """The second person does not sign: back to the first."""
+    """The second person does not sign: the case goes back to the first."""
     DECIDE = "decide"
     WITHDRAW = "withdraw"
     CONCEDE = "concede"
@@ -124,18 +124,18 @@ _S, _A = CaseState, Action
 
 
 def _open(state: CaseState, own: dict[Action, CaseState]) -> dict[Action, CaseState]:
-    """The row of an open state: what is always possible while a decision is owed, and what is its own."""
+    """Return the row of an open state: the actions of every open state, and its own."""
     always = dict.fromkeys((_A.ADD, _A.ADOPT, _A.OVERDUE, _A.CONCEDE, _A.AGREE), state)
     return {**always, _A.WITHDRAW: _S.WITHDRAWN, _A.REPORT_GONE: _S.CLOSED, **own}
 
 
 def _in_hand(state: CaseState, own: dict[Action, CaseState]) -> dict[Action, CaseState]:
-    """The row of an open state in which a reviewer has the case."""
+    """Return the row of an open state in which the case has a reviewer."""
     return _open(state, {**dict.fromkeys((_A.ASSIGN, _A.NOTE, _A.EXTEND), state), **own})
 
 
 def _decided(state: CaseState) -> dict[Action, CaseState]:
-    """What is possible after a decision, also when the case is closed: the reporter may have new evidence."""
+    """Return the actions after a decision, also in a closed case: the reporter may have new evidence."""
     return {**dict.fromkeys((_A.ASK_REOPENING, _A.REFUSE_REOPENING), state), _A.GRANT_REOPENING: _S.SUBMITTED}
 
 
@@ -170,7 +170,7 @@ TRANSITIONS: dict[CaseState, dict[Action, CaseState]] = {
         {
             _A.SIGN: _S.DECIDED,
             _A.DECLINE: _S.UNDER_REVIEW,
-            # what was proposed did not know this yet
+            # the proposal was made without this information
             **dict.fromkeys((_A.ADD, _A.ADOPT, _A.CONCEDE, _A.AGREE), _S.UNDER_REVIEW),
         },
     ),
@@ -178,7 +178,7 @@ TRANSITIONS: dict[CaseState, dict[Action, CaseState]] = {
     _S.WITHDRAWN: _SETTLED_ROW,
     _S.CLOSED: _decided(_S.CLOSED),
 }
-"""What may follow what. A pair that is not here is refused, whoever asks."""
+"""The next state by state and action. A pair that is not here is refused for every actor."""
 
 ACTORS: dict[Action, frozenset[Actor]] = {
     _A.OPEN: frozenset({Actor.SUBJECT}),
@@ -202,10 +202,10 @@ ACTORS: dict[Action, frozenset[Actor]] = {
         frozenset({Actor.STAFF}),
     ),
 }  # fmt: skip
-"""Who may do what at all. Which member of staff is a further question (`check_staff`)."""
+"""The actors of each action. Which member of staff may act is checked by `check_staff`."""
 
 
 def needs_signature(outcome: Outcome, severity: int) -> bool:
-    """Whether a second person must sign: the report, of `severity` as decided, would count again. For `amended` the
-    severity is that of the new conduct."""
+    """True if a second person must sign: a report of this `severity` would count again. For `amended` the severity is
+    that of the new conduct."""
     return outcome.spec.counts_again and severity >= SIGNED_SEVERITY

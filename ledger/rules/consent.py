@@ -15,7 +15,7 @@ MAX_REF_CHARS = 128
 
 
 def fault_of_reference(value: object) -> str | None:
-    """What is wrong with the form of a reference, as a sentence that lacks its subject; None if nothing is.
+    """Return what is wrong with the form of a reference, as a sentence without its subject; None if the form is right.
 
     A reference has 1 to 128 printable characters (`str.isprintable`: blanks only as U+0020) in Unicode NFC. One that
     is made of characters without a shape passes here; see `shows_nothing`.
@@ -28,7 +28,7 @@ def fault_of_reference(value: object) -> str | None:
 
 
 def shows_nothing(text: str) -> bool:
-    """Whether no character of `text` has a shape by itself: a blank names nothing."""
+    """True if no character of `text` has a shape by itself: a blank names nothing."""
     return not any(map(shows, text))
 
 

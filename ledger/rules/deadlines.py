@@ -1,7 +1,7 @@
 """The clocks of appeals: the last day for a decision under each jurisdiction's statute, in calendar days of its zone.
 
-How long each is, and whether the day of receipt counts, is a field of the jurisdiction (`rules.jurisdictions`). A clock
-never pauses.
+Its length, and whether the day of receipt counts, are fields of the jurisdiction (`rules.jurisdictions`). A clock never
+pauses.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from ledger.rules.policy.values import AppealClock, Policy, Profile
 
 
 def due_at(opened_at: datetime, profile: Profile, clock: AppealClock, zone: tzinfo) -> datetime:
-    """The end of the last day for a decision on a case opened at `opened_at`, counted in calendar days of `zone`.
+    """Return the end of the last day for a decision on a case opened at `opened_at`, in calendar days of `zone`, the
+    clock's time zone.
 
-    Where the day of receipt counts, it is the first day of the period; else the day after it is. A month ends on the
-    same date of the next one (the day before where the day of receipt counts), or on its last day where there is no
-    such date. `zone` is the clock's `time_zone`.
+    If the day of receipt counts, it is the first day of the period; else the next day is. A month ends on the same date
+    of the next one (the day before if the day of receipt counts), or on its last day if it has no such date.
     """
     first = opened_at.astimezone(zone).date()
     includes_first = profile.spec.receipt_day_counts
@@ -29,7 +29,7 @@ def due_at(opened_at: datetime, profile: Profile, clock: AppealClock, zone: tzin
 
 
 def extended_due_at(due: datetime, clock: AppealClock, zone: tzinfo) -> datetime:
-    """`due` moved by the clock's extension, in calendar days of `zone`."""
+    """Return `due` moved by the clock's extension, in calendar days of `zone`."""
     last_day = (due - timedelta(microseconds=1)).astimezone(zone).date()
     return _end_of(last_day + timedelta(days=clock.extension_days), zone)
 
@@ -37,8 +37,8 @@ def extended_due_at(due: datetime, clock: AppealClock, zone: tzinfo) -> datetime
 def earlier_profile(
     profiles: Iterable[Profile], opened_at: datetime, policy: Policy, zones: Mapping[Profile, tzinfo]
 ) -> Profile:
-    """Of several profiles that could apply, the one whose clock ends first: the person never waits longer because they
-    went through another platform (docs/decisions/0009)."""
+    """Return the profile, of several that could apply, whose clock ends first: the person never waits longer because
+    they filed through another platform (docs/decisions/0009)."""
     return min(
         sorted(set(profiles)),
         key=lambda profile: due_at(opened_at, profile, policy.appeals.clocks[profile], zones[profile]),
@@ -46,7 +46,7 @@ def earlier_profile(
 
 
 def window_start(now: datetime, months: int) -> datetime:
-    """The moment `months` calendar months before `now`, in UTC: what was decided after it counts for a weight."""
+    """Return the moment `months` calendar months before `now`, in UTC. Decisions after it count for a weight."""
     moment = now.astimezone(UTC)
     day = _months_later(moment.date(), -months)
     return datetime.combine(day, moment.timetz())

@@ -16,7 +16,7 @@ from ledger.protocol.row_enum import RowEnum
 
 
 def _(message: str) -> str:
-    """`message` itself, marked for the catalogues."""
+    """Return `message` itself, marked for the catalogues."""
     return message
 
 
@@ -110,7 +110,8 @@ class Jurisdiction:
     sources: tuple[Source, ...]
 
     def limit_days(self, clock: AppealClock) -> tuple[int, int]:
-        """Between how many days after the opening `clock` ends: it ends with a day, and a month has 28 to 31 days."""
+        """Return the smallest and the largest number of days between the opening and the end of `clock`: it ends with a
+        day, and a month has 28 to 31 days."""
         least, most = (28, 31) if clock.months else (clock.days, clock.days)
         return least - self.receipt_day_counts, most + 1 - self.receipt_day_counts
 
@@ -361,5 +362,5 @@ PAGES_WITHOUT_SESSION = Profile.EU
 
 
 def find_jurisdiction(code: str) -> Jurisdiction | None:
-    """The row of a profile's code; None for one that this version does not know, as a later ledger may have it."""
+    """Return the row of a profile's code, None for a code of a later version."""
     return Profile(code).spec if code in set(Profile) else None

@@ -1,11 +1,10 @@
-"""What a reporter may still do about an order: one pure function over everything that happened to the order before.
+"""What a reporter may still do about an order: a pure function of the order's history.
 
 A *line* is (control group, order_ref): all reports of one control group about one order, with their appeals, in the
-order of the log. A right that belonged to a single report could be undone by reporting the order again, so it belongs
-to the line. `replay` reads the history of a line, `judge` says of each act of the reporter whether it is permitted
-(with what binds the new report), refused, or held. A reporter alone can check an order_ref and could report the same
-matter under another one; `alike` finds such reports by what they share. docs/decisions/0013-order-lines.md gives the
-reasons.
+order of the log. If rights belonged to a single report, reporting the order again would undo them, so they belong to
+the line. `replay` reads the history of a line. `judge` returns whether an act of the reporter is permitted (with the
+limits on a new report), refused, or held. Only the reporter can check an order_ref, and could report the same matter
+under another one; `alike` finds such reports by what they share. docs/decisions/0013-order-lines.md gives the reasons.
 """
 
 from __future__ import annotations
@@ -34,26 +33,26 @@ from ledger.rules.appeals import Outcome
 from ledger.rules.reports import Intake
 
 ALIKE_DAYS = 30
-"""Acts at most this many days apart may be one matter."""
+"""Acts at most this many days apart may be the same matter."""
 
 ALIKE_PERCENT = 20
-"""Amounts in one currency that differ by at most this part of the larger one may be one matter."""
+"""Amounts in one currency that differ by at most this part of the larger one may be the same matter."""
 
 HELD_DAYS = 20
-"""A held report that nobody released is void this many days after it was recorded."""
+"""Days after recording from which a held report is void unless it was released."""
 
 REOPENING_DAYS = 60
-"""How long after an `unconfirmed` decision the reporter may ask once that the case is opened again."""
+"""Days after an `unconfirmed` decision in which the reporter may request once that the case is opened again."""
 
 _HOURS_A_DAY = 24
 
 
-# --- what happened ------------------------------------------------------------------------------------------------
+# --- events of a line ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A report was recorded. `expires_day` counts from the Unix epoch; a `held` report waits for a release."""
+    """A report was recorded. `expires_day` counts from the Unix epoch; a `held` report awaits a release."""
 
     report_id: int
     recorded_at: datetime
@@ -63,14 +62,15 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """A supervisor found that a held report is about another matter: from here on it is a report like any other."""
+    """A supervisor decided that a held report is about another matter: from then on it is treated like any other
+    report."""
 
     report_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class Repaid:
-    """The full amount of a report came back at `received_at`."""
+    """The full amount of a report was paid back at `received_at`."""
 
     report_id: int
     received_at: datetime
@@ -78,9 +78,8 @@ class Repaid:
 
 @dataclass(frozen=True, slots=True)
 class Withdrawn:
-    """A report was taken back by its reporter or with a report that it rested on, or was replaced. `closes` says
-    whether this closes the line where a case about the report was open; a held report that was not released does not.
-    """
+    """A report was withdrawn by its reporter, with a report that it rested on, or by a replacement. `closes`: this
+    closes the line if a case about the report was open. For a held report that was not released it is False."""
 
     report_id: int
     closes: bool = True
@@ -96,7 +95,7 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """A case was decided at `at` (None: not known any more)."""
+    """A case was decided at `at` (None: no longer known)."""
 
     report_id: int
     case_id: int
@@ -106,42 +105,42 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A case ended without a (new) decision: the person took it back, or the report expired."""
+    """A case ended without a (new) decision: the person withdrew it, or the report expired."""
 
     case_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class ReopeningAsked:
-    """The reporter has asked that this case is opened again."""
+    """The reporter has requested that this case is opened again."""
 
     case_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """What is remembered of a line whose reports may be erased: it was closed, by this case."""
+    """This case closed the line. It is kept when the reports of the line are erased."""
 
     case_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """The newest decision about a report, in whichever of its cases: the last word where several cases were decided."""
+    """The newest decision about a report, in whichever of its cases. It prevails where several cases were decided."""
 
     report_id: int
     outcome: Outcome
 
 
-Happened = Recorded | Released | Repaid | Withdrawn | Opened | Decided | Ended | ReopeningAsked | Closed | InForce
+LineEvent = Recorded | Released | Repaid | Withdrawn | Opened | Decided | Ended | ReopeningAsked | Closed | InForce
 
 
-# --- where a line stands ------------------------------------------------------------------------------------------
+# --- state of a line ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class LineReport:
-    """A report of the line as it stands: `live` until it is reversed, `unconfirmed` as long as that is the decision."""
+    """The state of a report of the line: `live` until it is reversed, `unconfirmed` while that is the decision."""
 
     report_id: int
     recorded_at: datetime
@@ -154,27 +153,28 @@ class LineReport:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Where a line stands. `disputed` are open cases (case -> report), `decisions` the newest one of each case, with
-    its time; `closed_by` is the case that closed the line, None while new reports may be made."""
+    """The state of a line. `disputed` are open cases (case -> report), `decisions` the newest one of each case, with
+    its time, and `reopening_requests` the cases for which the reporter made a request. `closed_by` is the case that
+    closed the line, None while new reports may be made."""
 
     reports: dict[int, LineReport] = field(default_factory=dict)
     disputed: dict[int, int] = field(default_factory=dict)
     decisions: dict[int, Decided] = field(default_factory=dict)
-    asked: frozenset[int] = frozenset()
+    reopening_requests: frozenset[int] = frozenset()
     closed_by: int | None = None
 
     @property
     def live(self) -> LineReport | None:
-        """The report that has not been reversed, if there is one; a line has at most one."""
-        return next((one for one in self.reports.values() if one.live), None)
+        """The report that has not been reversed, None without one; a line has at most one."""
+        return next((report for report in self.reports.values() if report.live), None)
 
     def cases_about(self, report_id: int) -> list[int]:
-        """Open cases about this report, the first first."""
+        """Return the open cases about this report, the oldest first."""
         return sorted(case for case, about in self.disputed.items() if about == report_id)
 
     def stands(self, today: int) -> bool:
-        """Whether the line has a report that nothing is said against: live, not held, not past its day, no open case
-        and no decision other than upheld."""
+        """True if the line has an undisputed report: live, not held, not expired on `today`, without an open case, and
+        with no decision other than upheld."""
         live = self.live
         return (
             live is not None
@@ -185,17 +185,17 @@ class Line:
         )
 
 
-def replay(history: Iterable[Happened]) -> Line:
-    """The line that this history leaves. What names a report or case that the history does not have is ignored: it was
-    erased."""
+def replay(history: Iterable[LineEvent]) -> Line:
+    """Return the state of the line after this history. Events about a report or case that the history does not have are
+    ignored: those were erased."""
     reports: dict[int, LineReport] = {}
     disputed: dict[int, int] = {}
     decisions: dict[int, Decided] = {}
-    asked: set[int] = set()
+    requested: set[int] = set()
     in_force: dict[int, Outcome] = {}
     closed_for_good: int | None = None
-    for one in history:
-        match one:
+    for event in history:
+        match event:
             case Recorded(report_id, recorded_at, expires_day, held):
                 reports[report_id] = LineReport(report_id, recorded_at, expires_day, held=held)
             case Closed(case_id):
@@ -204,7 +204,7 @@ def replay(history: Iterable[Happened]) -> Line:
                 disputed[case_id] = report_id
             case Decided(report_id, case_id, outcome):
                 disputed.pop(case_id, None)
-                decisions[case_id] = one
+                decisions[case_id] = event
                 if report_id in reports:
                     reports[report_id] = _decided(reports[report_id], outcome)
             case InForce(report_id, outcome):
@@ -214,7 +214,7 @@ def replay(history: Iterable[Happened]) -> Line:
             case Ended(case_id):
                 disputed.pop(case_id, None)
             case ReopeningAsked(case_id):
-                asked.add(case_id)
+                requested.add(case_id)
             case Released(report_id) if report_id in reports:
                 reports[report_id] = replace(reports[report_id], held=False)
             case Repaid(report_id, received_at) if report_id in reports:
@@ -230,18 +230,19 @@ def replay(history: Iterable[Happened]) -> Line:
                 pass
     against = sorted(case for case, decided in decisions.items() if _closes(decided, in_force.get(decided.report_id)))
     closed_by = closed_for_good if closed_for_good is not None else next(iter(against), None)
-    return Line(reports, disputed, decisions, frozenset(asked), closed_by)
+    return Line(reports, disputed, decisions, frozenset(requested), closed_by)
 
 
 def _closes(decided: Decided, in_force: Outcome | None) -> bool:
-    """Whether the newest decision of a case closes the line. `unconfirmed` does not any more where the report was
-    upheld since: that takes new evidence of the reporter's, in whichever of the cases it was opened again for it."""
+    """True if the newest decision of a case closes the line. `unconfirmed` no longer closes it once the report was
+    upheld: that took new evidence of the reporter, in any of the cases that was opened again for it."""
     if decided.outcome.spec.effect.unconfirmed and in_force is not None and in_force.spec.frees_order:
         return False
     return not decided.outcome.spec.frees_order
 
 
 def _decided(report: LineReport, outcome: Outcome) -> LineReport:
+    """Return the report after a decision."""
     effect = outcome.spec.effect
     return replace(report, live=report.live and not effect.reverses, unconfirmed=effect.unconfirmed)
 
@@ -251,8 +252,8 @@ def _decided(report: LineReport, outcome: Outcome) -> LineReport:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a new report says, as far as it shows which matter it is about. `evidence` are SHA-256 digests (32 bytes),
-    `act_day` counts from the Unix epoch; a report of severity 0 accuses nobody."""
+    """What identifies the matter of a new report. `evidence` are SHA-256 digests (32 bytes), `act_day` counts from the
+    Unix epoch. A report of severity 0 is no accusation."""
 
     order_ref: bytes
     act_day: int
@@ -264,9 +265,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Contested:
-    """An earlier report of the same control group that shares a subject with a new one. A person ever opened a case
-    about it or about a later report of its line, or it was held and not released. `like_id` is the report itself, or
-    the one that it was held for; `case_id` is a case about the line of that, and `stands` its `Line.stands`."""
+    """An earlier report of the same control group that shares a subject with a new one, and was contested or held. That
+    is: a person opened a case about it or about a later report of its line, or it was held and not released. `like_id`
+    is the report itself, or the one that it was held for; `case_id` is a case about the line of that report, and
+    `stands` its `Line.stands`."""
 
     report_id: int
     like_id: int
@@ -281,8 +283,9 @@ class Contested:
 
 
 def alike(claim: Claim, contested: Contested) -> bool:
-    """Whether a new report may be about the same matter as a contested one of which it shares a subject: an item of
-    evidence, acts at most `ALIKE_DAYS` apart, or one currency and amounts that differ by at most `ALIKE_PERCENT`."""
+    """True if a new report may be about the same matter as a contested one with a common subject: it has an item of
+    evidence in common, acts at most `ALIKE_DAYS` apart, or amounts in one currency that differ by at most
+    `ALIKE_PERCENT`."""
     if not claim.evidence.isdisjoint(contested.evidence):
         return True
     if within_days(claim.act_day, contested.act_day):
@@ -290,39 +293,39 @@ def alike(claim: Claim, contested: Contested) -> bool:
     return within_amount((claim.currency, claim.amount_minor), (contested.currency, contested.amount_minor))
 
 
-def within_days(one: int, other: int) -> bool:
-    """Whether two days (since the Unix epoch) of acts are at most `ALIKE_DAYS` apart."""
-    return abs(one - other) <= ALIKE_DAYS
+def within_days(first: int, second: int) -> bool:
+    """True if two days of acts (since the Unix epoch) are at most `ALIKE_DAYS` apart."""
+    return abs(first - second) <= ALIKE_DAYS
 
 
-def within_amount(one: tuple[str, int], other: tuple[str, int]) -> bool:
-    """Whether two (currency, amount in minor units) differ by at most `ALIKE_PERCENT` of the larger."""
-    amounts = (one[1], other[1])
-    return one[0] == other[0] and 100 * (max(amounts) - min(amounts)) <= ALIKE_PERCENT * max(amounts)
+def within_amount(first: tuple[str, int], second: tuple[str, int]) -> bool:
+    """True if two (currency, amount in minor units) differ by at most `ALIKE_PERCENT` of the larger."""
+    amounts = (first[1], second[1])
+    return first[0] == second[0] and 100 * (max(amounts) - min(amounts)) <= ALIKE_PERCENT * max(amounts)
 
 
 def held_for(claim: Claim, contested: Iterable[Contested]) -> Contested | None:
-    """The contested report because of which a new one is held, the earliest of several; None: it is not held.
+    """Return the contested report because of which a new one is held, the earliest of several; None if it is not held.
 
     A report on the line of a contested one is bound by the line itself (`judge`); after a held report on the same line
-    it is held like that one, whatever it says. Where the contested report stands (it was upheld, or the appeal was
-    taken back), a further report is a further claim and is not held.
+    it is held like that one, whatever it says. If the contested report stands (it was upheld, or the appeal was
+    withdrawn), a further report is a further claim and is not held.
     """
     if claim.severity == 0:
         return None
-    found = [
-        one
-        for one in contested
-        if not one.stands and (one.held if one.order_ref == claim.order_ref else alike(claim, one))
+    matching = [
+        report
+        for report in contested
+        if not report.stands and (report.held if report.order_ref == claim.order_ref else alike(claim, report))
     ]
-    return min(found, key=lambda one: one.report_id, default=None)
+    return min(matching, key=lambda report: report.report_id, default=None)
 
 
 # --- what the reporter may do -------------------------------------------------------------------------------------
 
 
 class Act(StrEnum):
-    """What a reporter does about a line."""
+    """An act of a reporter about a line."""
 
     REPORT = "report"
     REPLACE = "replace"
@@ -337,9 +340,9 @@ class Act(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """What binds a new report of a line that had reports before. Its notice was sent at `notice_from` or later; it is
-    gone at midnight of `expires_day` at the latest; the restitution of `repaid_at` is its own; the person's statement
-    on one of `earlier`, the newest first, stays beside it if it is about the same person. None: not bound."""
+    """The limits on a new report of a line that had reports before. Its notice was sent at `notice_from` or later; it
+    expires at midnight of `expires_day` at the latest; the restitution of `repaid_at` counts for it; the person's
+    statement on one of `earlier`, the newest first, stays with it if it is about the same person. None: no limit."""
 
     notice_from: datetime | None = None
     expires_day: int | None = None
@@ -349,8 +352,8 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Permitted:
-    """It may be done. `bound` is of a new report; of a withdrawal, `costs` says whether it counts as an overturned
-    report, and `closes` is the case by which it closes the line."""
+    """The act is permitted. `bound` belongs to a new report. Of a withdrawal, `costs` says that it counts as an
+    overturned report, and `closes` is the case by which it closes the line."""
 
     bound: Bound = Bound()
     costs: bool = False
@@ -359,7 +362,7 @@ class Permitted:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A new report is recorded and waits for a release, because it may be about the matter of `like`."""
+    """The new report is recorded and awaits a release, because it may be about the matter of `like`."""
 
     bound: Bound
     like: Contested
@@ -367,7 +370,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """It may not be done; `case_id` or `report_id` is what stands against it."""
+    """The act is refused, because of the case `case_id` or the report `report_id`."""
 
     error: type[LedgerError]
     message: str
@@ -390,11 +393,11 @@ def judge(
     duplicate: bool = False,
     known_evidence: bool = False,
 ) -> Verdict:
-    """What becomes of `act` at `now`.
+    """Return the verdict on `act` at `now`.
 
     `report_id` is the report that is replaced, withdrawn, repaid or rested on; `case_id` the case that is answered,
-    conceded, or to be opened again. `claim` and `contested` belong to a new report. `duplicate` says that an older live
-    report says the same as the one that is withdrawn, `known_evidence` that the evidence of a request is in the report
+    conceded, or to be opened again. `claim` and `contested` belong to a new report. `duplicate`: an older live report
+    states the same facts as the withdrawn one. `known_evidence`: the evidence of a reopening request is in the report
     already.
     """
     if act in (Act.REPORT, Act.REPLACE):
@@ -451,15 +454,15 @@ def _new_report(
 
 
 def _bound(line: Line) -> Bound:
-    """What every earlier report of the line leaves behind, however it ended."""
-    earlier = sorted(line.reports.values(), key=lambda one: one.report_id, reverse=True)
+    """Return the limits that all earlier reports of the line leave, however they ended."""
+    earlier = sorted(line.reports.values(), key=lambda report: report.report_id, reverse=True)
     if not earlier:
         return Bound()
     return Bound(
-        notice_from=max(one.recorded_at for one in earlier).replace(microsecond=0),
-        expires_day=min(one.expires_day for one in earlier),
-        repaid_at=min((one.repaid_at for one in earlier if one.repaid_at is not None), default=None),
-        earlier=tuple(one.report_id for one in earlier),
+        notice_from=max(report.recorded_at for report in earlier).replace(microsecond=0),
+        expires_day=min(report.expires_day for report in earlier),
+        repaid_at=min((report.repaid_at for report in earlier if report.repaid_at is not None), default=None),
+        earlier=tuple(report.report_id for report in earlier),
     )
 
 
@@ -488,7 +491,9 @@ def _ask_reopening(line: Line, now: datetime, case_id: int | None, known_evidenc
         return Refused(
             ActionRefused, f"A case is opened again within {REOPENING_DAYS} days of the decision.", case_id=case_id
         )
-    if any(line.decisions[case].report_id == report.report_id for case in line.asked if case in line.decisions):
+    if any(
+        line.decisions[case].report_id == report.report_id for case in line.reopening_requests if case in line.decisions
+    ):
         return Refused(
             ActionRefused, "You have asked once already that a case about this report is opened again.", case_id=case_id
         )  # fmt: skip
@@ -501,7 +506,7 @@ def _ask_reopening(line: Line, now: datetime, case_id: int | None, known_evidenc
 
 
 def check_conceded(outcome: Outcome | None, severity: int | None, conceded: int | None) -> None:
-    """Whether a decision goes no further than what the reporter conceded in this round, a conduct of severity
+    """Check that a decision goes no further than the reporter's concession in this round, a conduct of severity
     `conceded` (None: nothing). `severity` is that of an amended conduct. Raises DecisionInvalid."""
     if conceded is None or outcome is None or not outcome.spec.counts_again:
         return
@@ -512,9 +517,9 @@ def check_conceded(outcome: Outcome | None, severity: int | None, conceded: int 
 
 
 def bound_intake(intake: Intake, notice_sent_at: datetime, bound: Bound) -> Intake:
-    """`intake` as the line binds it. Raises NoticeOutdated, AlreadyExpired.
+    """Return `intake` with the limits of its line. Raises NoticeOutdated, AlreadyExpired.
 
-    The cooling time follows from the report's own notice: there is nothing to add, as that notice is a new one.
+    The cooling time follows from the report's own notice, which is a new one, so it needs no limit here.
     """
     if bound.notice_from is not None and notice_sent_at < bound.notice_from:
         raise NoticeOutdated(

@@ -15,9 +15,9 @@ def _(message: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What a decision does to the report: `reverses` takes it off everybody's standing for good, `protects` leaves a
-    protective note in its place, `unconfirmed` keeps it without points, else it counts (again). `counts_as` is how it
-    enters the reporter's weight: upheld, amended, overturned or nothing."""
+    """The effect of a decision on the report. `reverses` removes it from every standing for good, `protects` leaves a
+    protective note in its place, `unconfirmed` keeps it without points; otherwise it counts (again). `counts_as` is how
+    it enters the reporter's weight: upheld, amended, overturned or nothing."""
 
     reverses: bool = False
     protects: bool = False
@@ -27,16 +27,16 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeSpec:
-    """Everything that is known of one outcome. All texts are msgids.
+    """The rules and texts of one outcome. All texts are msgids.
 
-    `burden` orders outcomes by how much they leave the person worse off; a later decision never has a higher one.
-    `contestable`: the person may contest it once more. `counts_again`: the report has points after it, so it takes two
+    `burden` orders outcomes by how much worse off they leave the person; a later decision never has a higher one.
+    `contestable`: the person may contest it once more. `counts_again`: the report has points after it, so it needs two
     people from `SIGNED_SEVERITY` on. `frees_order`: the order takes further reports of the group after it.
     `names_conduct` and `names_slots`: the decision names another conduct, or identifiers to detach.
 
-    `name` is the outcome in one line, `choice` and `consequence` offer it to a reviewer. `verdict` is the letter's
-    first sentence, with %(date)s (and %(kinds)s where it names slots), `changes` the paragraphs of what changes, which
-    may use %(date)s, the day on which what stays is gone, and %(conduct)s, the new conduct.
+    `name` is the outcome in one line; `choice` and `consequence` offer it to a reviewer. `verdict` is the letter's
+    first sentence, with %(date)s (and %(kinds)s where it names slots). `changes` are the letter's paragraphs about the
+    effects, which may use %(date)s, the day on which the remaining record expires, and %(conduct)s, the new conduct.
     """
 
     code: str
@@ -55,7 +55,7 @@ class OutcomeSpec:
 
 
 class Outcome(RowEnum):
-    """What was decided."""
+    """The outcome of a decision."""
 
     # One row each. A further outcome is a row here, its texts in the catalogues and a row in `docs/appeals.md`.
     spec: OutcomeSpec
@@ -169,15 +169,15 @@ class Outcome(RowEnum):
 
 
 EFFECTS: Mapping[Outcome, Effect] = {outcome: outcome.spec.effect for outcome in Outcome}
-"""What each outcome does to the report."""
+"""The effect of each outcome on the report."""
 
 REOPENED = frozenset(outcome for outcome in Outcome if outcome.spec.contestable)
-"""Decisions that the person may contest once more; of the others there is nothing left to contest."""
+"""Decisions that the person may contest once more; the others leave nothing to contest."""
 
 REMOVED = frozenset(outcome for outcome in Outcome if outcome.spec.effect.reverses)
 """Decisions after which no record of the act is left to add a statement to."""
 
 
 def is_worse(outcome: Outcome, than: Outcome) -> bool:
-    """Whether `outcome` leaves the person worse off. Who contests a decision again never gets a worse one for it."""
+    """True if `outcome` leaves the person worse off than `than`. A decision after a reopening is never worse."""
     return outcome.spec.burden > than.spec.burden

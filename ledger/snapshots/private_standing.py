@@ -128,13 +128,14 @@ def to_packed(
     tag: bytes,
     as_of: datetime,
 ) -> list[bytes]:
-    """Return the packed entries of `tag` (32 bytes): `events` as `told_events` chose them, in the same order.
+    """Return the packed entries of `tag` (32 bytes): `events` as `listed_events` selected them, in the same
+    order.
 
     Each is packed as `sealed.pack_event` does it, in one step, because a build seals millions.
 
     Only one bit of the recorded expiry is sealed. A client computes the policy's expiry itself, and the recorded one
-    counts only if it is earlier. A snapshot is valid for 24 hours at most, so it meets at most one midnight, that of
-    the day after `as_of`. An earlier expiry has passed already, and a later one is after `not_after`; so the bit says
+    counts only if it is earlier. A snapshot is valid for 24 hours at most, so at most one midnight is within its life,
+    that of the day after `as_of`. An earlier expiry has passed, and a later one is after `not_after`; so the bit says
     whether the recorded expiry is that midnight while the policy alone would give a later one.
     """
     tomorrow, with_severity = _moment(as_of)[0] + 1, sealed_format(policy) == FORMAT_2

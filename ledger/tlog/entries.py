@@ -160,7 +160,7 @@ class Leaf:
 
 
 def commitment(salt: bytes, body: bytes) -> bytes:
-    """Return Return HMAC-SHA256 of the canonical `body` under the 32-byte `salt`: 32 bytes. Raises InvalidEncoding."""
+    """Return HMAC-SHA256 of the canonical `body` under the 32-byte `salt`: 32 bytes. Raises InvalidEncoding."""
     if len(salt) != SALT_BYTES:
         raise InvalidEncoding(f"An entry's salt must have {SALT_BYTES} bytes.")
     return hmac.digest(salt, body, hashlib.sha256)
@@ -271,11 +271,11 @@ def report_entry(
     signature: bytes,
     held_for: str | None = None,
 ) -> bytes:
-    """Canonical bytes of a report's entry: the canonical bytes of the signed `body`, its 64-byte Ed25519
-    `signature`, and what the ledger adds. The act it joined is left out: the reporter may read its own entry, and an
-    act shared with other reports would show that another platform reported. `held_for` is the id of the case that
-    holds the report until a `release`; the entry of an ordinary report has no such member. Raises InvalidEncoding,
-    InvalidCanonicalForm."""
+    """Return the canonical bytes of a report's entry: the canonical bytes of the signed `body`, its 64-byte Ed25519
+    `signature`, and the members that the ledger adds. The act it joined is left out: the reporter may read its own
+    entry, and an act shared with other reports would show that another platform reported. `held_for` is the id of the
+    case that holds the report until a `release`; the entry of an ordinary report has no such member. Raises
+    InvalidEncoding, InvalidCanonicalForm."""
     if len(signature) != 64:
         raise InvalidEncoding("An Ed25519 signature must have 64 bytes.")
     members = {

@@ -22,9 +22,9 @@ from ledger.protocol.public_ids import decode_id, encode_id
 from ledger.protocol.tags import tag
 from ledger.server.appeals import attachments, consumer, staff_actions
 from ledger.server.appeals.attachments import check_file, written_file
+from ledger.server.appeals.case_service import changing, load_case
 from ledger.server.appeals.participants import Participant, Party, add_file
 from ledger.server.appeals.sessions import SessionRow
-from ledger.server.appeals.transaction import changing, load_case
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.appeals import AppealCase, CaseAttachment
 from ledger.server.db.tables.ledger import Listing
@@ -146,14 +146,14 @@ def attach(api: Api, case: str, data: bytes = b"hello", name: str = "a.txt", par
     """A file that a party handed in through the service, which judges it; its public id."""
     row = case_row(api, case)
     if party is Party.REPORTER:
-        speaker = Participant(party, row.platform, row.control_group)
+        participant = Participant(party, row.platform, row.control_group)
     else:
         with reading(api.rt.engine) as connection:
             tags = connection.scalars(select(Listing.tag).where(Listing.report_id == row.report_id))
-            speaker = Participant(party, tags=frozenset(tags))
+            participant = Participant(party, tags=frozenset(tags))
     checked = check_file(data, name, api.settings)
     with written_file(api.settings, data, secrets.token_bytes) as draft, changing(api.rt.context) as batch:
-        kept, _ = add_file(batch, api.settings, load_case(batch, row.id), speaker, checked, draft)
+        kept, _ = add_file(batch, api.settings, load_case(batch, row.id), participant, checked, draft)
     return encode_id("at", kept.id, api.settings.service)
 
 

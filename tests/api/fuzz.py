@@ -87,8 +87,8 @@ def _cookies(client: httpx2.Client) -> str:
 
 
 def fuzz(visitors: Visitors, examples: int, *, derandomize: bool = True) -> Counter[int]:
-    """Send `examples` requests and count the statuses. Raises AssertionError for a bad answer: a 500, an empty
-    one, or a failure that is neither a problem document nor a page."""
+    """Send `examples` requests and count the statuses. Raises AssertionError for an answer that is none: a 500, an
+    empty one, or a failure that is neither a problem document nor a page."""
     counts: Counter[int] = Counter()
 
     @settings(

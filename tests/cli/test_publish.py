@@ -31,10 +31,10 @@ SNAPSHOTTER = "ledger.server.snapshots.snapshotter"
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A ledger of which the commands' environment speaks."""
-    made = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
-    for name, value in server_environment(made).items():
+    created = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
+    for name, value in server_environment(created).items():
         monkeypatch.setenv(name, value)
-    return made
+    return created
 
 
 def run(*arguments: str) -> Result:

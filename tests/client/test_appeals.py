@@ -28,7 +28,7 @@ from ledger.errors import (
 from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
 from ledger.server.appeals import staff_actions
-from ledger.server.records.transaction import Context
+from ledger.server.context import Context
 from tests.faulty import free_port
 from tests.kit import Connect, person, report_arguments
 from tests.support import CONSENT

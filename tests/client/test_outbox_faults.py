@@ -41,7 +41,7 @@ from ledger.errors import (
 from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
 from ledger.server.appeals import staff_actions
-from ledger.server.records.transaction import Context
+from ledger.server.context import Context
 from tests.client.report_server import START, report_of
 from tests.client.test_outbox import first_file
 from tests.faulty import PROMPT_SECONDS, answering, free_port, proxy

@@ -53,9 +53,9 @@ def inspection(data: bytes = CLAIM, captured: bool = False, trust: str = "listed
     """The receipt of an inspection that found China's label, or a camera's word by a signer of this trust."""
     if captured:
         camera = {"signer": "Camera Works", "source_type": "digitalCapture", "trust": trust}
-        found = finding(FindingCode.C2PA_CAPTURED, "jpeg:C2PA", **camera)
+        label = finding(FindingCode.C2PA_CAPTURED, "jpeg:C2PA", **camera)
     else:
-        found = finding(
+        label = finding(
             FindingCode.AIGC_GENERATED,
             "png:iTXt xmp",
             label="1",
@@ -64,7 +64,7 @@ def inspection(data: bytes = CLAIM, captured: bool = False, trust: str = "listed
             produce_id=PRODUCE_ID,
             value="a free text that names Wang Xiaoming",
         )
-    return Receipt("refund-ledger/0.1.0 inspect/2", digest(data), len(data), "image/png", 64, 48, (found,), ())
+    return Receipt("refund-ledger/0.1.0 inspect/2", digest(data), len(data), "image/png", 64, 48, (label,), ())
 
 
 def evidence_json(receipt: Receipt | None, data: bytes = CLAIM) -> list[dict[str, Any]]:
@@ -177,9 +177,9 @@ def disputed(number: int = 2, **changes: Any) -> Source:
     return source(number, status="disputed", appeal=appeal, timeline=timeline, **changes)
 
 
-def receipts(*made: Receipt) -> Receipts:
+def receipts(*full: Receipt) -> Receipts:
     """Full receipts, as `read_receipts` gives them."""
-    return {one.sha256: one.to_json() for one in made}
+    return {item.sha256: item.to_json() for item in full}
 
 
 def referred(audience: Audience, *sources: Source, profile: str = "CN", **changes: Any) -> Referral:

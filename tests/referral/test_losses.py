@@ -24,10 +24,10 @@ REPORTS = st.lists(st.tuples(st.sampled_from(sorted(REFERABLE)), MONEY), max_siz
 
 @given(REPORTS)
 def test_every_report_is_in_one_currency_and_one_column(reports: list[tuple[Status, Money]]) -> None:
-    found = losses(reports)
-    assert [loss.currency for loss in found] == sorted({money.currency for _, money in reports})
-    assert sum(loss.reports_count + loss.contested_count for loss in found) == len(reports)
-    for loss in found:
+    sums = losses(reports)
+    assert [loss.currency for loss in sums] == sorted({money.currency for _, money in reports})
+    assert sum(loss.reports_count + loss.contested_count for loss in sums) == len(reports)
+    for loss in sums:
         stands = [m for status, m in reports if status not in CONTESTED and m.currency == loss.currency]
         columns = loss.suffered_minor + loss.recovered_minor + loss.refused_minor
         assert columns == sum(money.amount_minor for money in stands)
@@ -36,15 +36,15 @@ def test_every_report_is_in_one_currency_and_one_column(reports: list[tuple[Stat
 
 @given(REPORTS, st.tuples(st.sampled_from(sorted(REFERABLE)), MONEY))
 def test_one_more_report_adds_to_the_loss_only_what_was_paid_and_stands(
-    reports: list[tuple[Status, Money]], one: tuple[Status, Money]
+    reports: list[tuple[Status, Money]], more: tuple[Status, Money]
 ) -> None:
-    status, money = one
+    status, money = more
 
-    def loss_minor(found: list[tuple[Status, Money]]) -> int:
-        return sum(loss.loss_minor for loss in losses(found) if loss.currency == money.currency)
+    def loss_minor(reported: list[tuple[Status, Money]]) -> int:
+        return sum(loss.loss_minor for loss in losses(reported) if loss.currency == money.currency)
 
     lost = status not in CONTESTED and money.outcome is Outcome.REFUND_SUFFERED and money.restituted_at is None
-    assert loss_minor([*reports, one]) - loss_minor(reports) == (money.amount_minor if lost else 0)
+    assert loss_minor([*reports, more]) - loss_minor(reports) == (money.amount_minor if lost else 0)
 
 
 @given(REPORTS, st.randoms())

@@ -29,7 +29,7 @@ def do(
 
 
 def case_in(state: CaseState, **changes: object) -> Case:
-    """A plausible case in `state`, held by Anna where somebody holds it."""
+    """Return a plausible case in `state`, with Anna as its reviewer if it has one."""
     base = Case(state, 1, Profile.CN, 3, "acme-group", due_at=NOW + timedelta(days=20))
     if state in IN_HAND:
         base = replace(base, reviewer_id=ANNA.id, handlers=frozenset({(1, ANNA.id)}))

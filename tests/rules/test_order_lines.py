@@ -24,9 +24,9 @@ from ledger.rules.order_lines import (
     Contested,
     Decided,
     Ended,
-    Happened,
     Held,
     Line,
+    LineEvent,
     Opened,
     Permitted,
     Recorded,
@@ -52,11 +52,11 @@ FIRST = Recorded(REPORT, NOW - timedelta(days=3), TODAY + 300)
 OPEN = (FIRST, Opened(REPORT, CASE))
 
 
-def decided(outcome: Outcome) -> tuple[Happened, ...]:
+def decided(outcome: Outcome) -> tuple[LineEvent, ...]:
     return (*OPEN, Decided(REPORT, CASE, outcome, NOW - timedelta(days=1)))
 
 
-STATES: dict[str, tuple[Happened, ...]] = {
+STATES: dict[str, tuple[LineEvent, ...]] = {
     "nothing": (),
     "reported": (FIRST,),
     "open": OPEN,
@@ -126,19 +126,19 @@ def act_on(line: Line, act: Act, **more: object) -> Verdict:
 
 @pytest.mark.parametrize(("state", "act"), list(product(STATES, ACTS)))
 def test_every_state_and_act(state: str, act: Act) -> None:
-    wanted = TABLE[state][ACTS.index(act)]
-    found = act_on(replay(STATES[state]), act)
-    if isinstance(wanted, str):
-        assert isinstance(found, Refused)
-        assert found.error.code == wanted
-        if wanted in (DECIDED, DISPUTED):
-            assert found.case_id == CASE
-        if wanted == REPORTED:
-            assert found.report_id == REPORT
+    expected = TABLE[state][ACTS.index(act)]
+    answer = act_on(replay(STATES[state]), act)
+    if isinstance(expected, str):
+        assert isinstance(answer, Refused)
+        assert answer.error.code == expected
+        if expected in (DECIDED, DISPUTED):
+            assert answer.case_id == CASE
+        if expected == REPORTED:
+            assert answer.report_id == REPORT
     else:
-        if "expired" in state and isinstance(found, Permitted) and found.bound.earlier:
-            wanted = Permitted(replace(found.bound, expires_day=TODAY))
-        assert found == wanted
+        if "expired" in state and isinstance(answer, Permitted) and answer.bound.earlier:
+            expected = Permitted(replace(answer.bound, expires_day=TODAY))
+        assert answer == expected
 
 
 def test_the_table_is_complete() -> None:
@@ -151,9 +151,9 @@ def test_a_duplicate_costs_nothing_but_closes() -> None:
 
 
 def test_a_repaid_report_is_not_repaid_again() -> None:
-    found = act_on(replay((FIRST, Repaid(REPORT, NOW))), Act.RESTITUTE)
-    assert isinstance(found, Refused)
-    assert found.error.code == "already_restituted"
+    answer = act_on(replay((FIRST, Repaid(REPORT, NOW))), Act.RESTITUTE)
+    assert isinstance(answer, Refused)
+    assert answer.error.code == "already_restituted"
 
 
 def test_a_case_is_opened_again_once_in_time_and_for_new_evidence() -> None:
@@ -166,7 +166,7 @@ def test_a_case_is_opened_again_once_in_time_and_for_new_evidence() -> None:
         act_on(replay((replace(FIRST, expires_day=TODAY), *unconfirmed[1:])), Act.ASK_REOPENING),
         act_on(replay((*unconfirmed, Withdrawn(REPORT))), Act.ASK_REOPENING),
     ]
-    assert [type(one) for one in refused] == [Refused] * 5
+    assert [type(item) for item in refused] == [Refused] * 5
     just = replace(old, at=NOW - timedelta(days=REOPENING_DAYS) + timedelta(seconds=1))
     assert isinstance(act_on(replay((*OPEN, just)), Act.ASK_REOPENING), Permitted)
 
@@ -216,7 +216,7 @@ events = st.lists(
 @given(steps=events)
 def test_what_is_permitted_on_one_line_never_undoes_anything(steps: list[tuple[str, int, bool]]) -> None:
     """The acts are played as they are judged, with the dates and notices that suit the liar best."""
-    history: list[Happened] = []
+    history: list[LineEvent] = []
     moment, reports = NOW, 0
     least_expiry: int | None = None
     repaid = closed = False

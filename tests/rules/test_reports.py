@@ -100,9 +100,9 @@ def test_a_body_is_read() -> None:
 
 def test_the_example_in_the_docs_is_a_report() -> None:
     text = (DOCS / "reports.md").read_text(encoding="utf-8")
-    found = re.search(r"## The signed body\n.*?```json\n(.*?)```", text, re.DOTALL)
-    assert found
-    read = parse_body(json.loads(found[1]))
+    example = re.search(r"## The signed body\n.*?```json\n(.*?)```", text, re.DOTALL)
+    assert example
+    read = parse_body(json.loads(example[1]))
     check_intake(read, Profile.CN, POLICY, datetime(2026, 11, 9, tzinfo=UTC))
 
 
@@ -256,7 +256,7 @@ def test_intake_derives_hours_and_days() -> None:
     result = intake()
     assert from_day(result.act_day) == datetime(2026, 11, 13, tzinfo=UTC)
     assert from_day(result.expires_day) == datetime(2027, 2, 11, tzinfo=UTC)
-    # Told 4 days ago: 72 hours later, rounded up, is midnight today, so recording comes last.
+    # Informed 4 days ago: 72 hours later, rounded up, is midnight today, so recording comes last.
     assert from_hour(result.effective_hour) == datetime(2026, 11, 23, 12, tzinfo=UTC)
     assert result.severity == 1
 

@@ -29,13 +29,7 @@ from ledger.rules.policy.values import Policy, parse_policy
 from ledger.rules.reasons import CONDUCT_REASON, MAX_REASONS, Reason
 from ledger.rules.standing import CLEAN, Event, Standing, Tier, corroboration_of, fold, merge, visible_events
 from ledger.snapshots.fuse_filter import FuseFilter, build
-from ledger.snapshots.private_standing import (
-    PrivateStanding,
-    listed_events,
-    sealed_format,
-    standing_of,
-    to_packed,
-)
+from ledger.snapshots.private_standing import PrivateStanding, listed_events, sealed_format, standing_of, to_packed
 from ledger.snapshots.sealed import (
     EVENTS_PER_ENTRY,
     FORMAT_2,

@@ -1,5 +1,5 @@
-"""What reviewers and supervisors do in a case: one form each. The rules are those of the service, whatever a page
-offered; here a refused action comes back as the case's page with what was typed."""
+"""Actions of reviewers and supervisors in a case: one form each. The service checks all rules, whatever a page offered;
+a refused action returns to the case page with the entered text."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ router = console_router()
 def _done(
     request: Request, case: str, member: StaffMember, form: Mapping[str, str], name: str, act: Callable[[], object]
 ) -> Response:
-    """Do it and go back to the case, or show the case with what was typed and why not.
+    """Run the action and return to the case, or show the case with the entered text and the reason for the refusal.
 
-    Raises NotFound, ConflictOfInterest, LogFrozen, DatabaseUnavailable: those have pages of their own.
+    Raises NotFound, ConflictOfInterest, LogFrozen, DatabaseUnavailable, which have pages of their own.
     """
     check_open(runtime(request).context, case, as_staff(member))
     try:
@@ -53,7 +53,7 @@ def post_take(request: Request, form: Written, case: str, staff: Acting) -> Resp
 
 @router.post("/cases/{case}/assign")
 def post_assign(request: Request, form: Written, case: str, staff: Acting) -> Response:
-    """A supervisor gives the case to somebody."""
+    """Assign the case to a reviewer or supervisor, as a supervisor."""
     context = runtime(request).context
 
     def act() -> None:
@@ -65,7 +65,7 @@ def post_assign(request: Request, form: Written, case: str, staff: Acting) -> Re
 
 @router.post("/cases/{case}/skip")
 def post_skip(request: Request, form: Written, case: str, staff: Acting) -> Response:
-    """Pass a waiting case over."""
+    """Pass over a waiting case."""
     return _done(
         request, case, staff, form, "skip", lambda: queue.skip(runtime(request).context, case, as_staff(staff))
     )  # fmt: skip
@@ -73,7 +73,7 @@ def post_skip(request: Request, form: Written, case: str, staff: Acting) -> Resp
 
 @router.post("/cases/{case}/hand-back")
 def post_hand_back(request: Request, form: Written, case: str, staff: Acting) -> Response:
-    """Back into the queue, with a note if there is one."""
+    """Put the case back into the queue, with a note if there is one."""
     context, note = runtime(request).context, form.get("hand_back", "").strip() or None
     return _done(
         request, case, staff, form, "hand_back",
@@ -83,37 +83,37 @@ def post_hand_back(request: Request, form: Written, case: str, staff: Acting) ->
 
 @router.post("/cases/{case}/note")
 def post_note(request: Request, form: Written, case: str, staff: Acting) -> Response:
-    """An internal note."""
+    """Add an internal note."""
     return _written(request, case, staff, form, "note", staff_actions.note)
 
 
 @router.post("/cases/{case}/ask-reporter")
 def post_ask_reporter(request: Request, form: Written, case: str, staff: Acting) -> Response:
-    """A question to the platform that made the report."""
+    """Ask the platform that made the report a question."""
     return _written(request, case, staff, form, "ask_reporter", staff_actions.ask_reporter)
 
 
 @router.post("/cases/{case}/ask-subject")
 def post_ask_subject(request: Request, form: Written, case: str, staff: Acting) -> Response:
-    """A question to the person."""
+    """Ask the person a question."""
     return _written(request, case, staff, form, "ask_subject", staff_actions.ask_subject)
 
 
 @router.post("/cases/{case}/extend")
 def post_extend(request: Request, form: Written, case: str, staff: Acting) -> Response:
-    """The statute's extension."""
+    """Use the statute's extension."""
     return _written(request, case, staff, form, "extend", staff_actions.extend)
 
 
 @router.post("/cases/{case}/decline")
 def post_decline(request: Request, form: Written, case: str, staff: Acting) -> Response:
-    """No second signature."""
+    """Refuse the second signature."""
     return _written(request, case, staff, form, "decline", staff_actions.decline)
 
 
 @router.post("/cases/{case}/sign")
 def post_sign(request: Request, form: Written, case: str, staff: Acting) -> Response:
-    """The second signature; the box that confirms it must be ticked."""
+    """Give the second signature; the box that confirms it must be ticked."""
     context = runtime(request).context
 
     def act() -> None:
@@ -126,7 +126,7 @@ def post_sign(request: Request, form: Written, case: str, staff: Acting) -> Resp
 
 @router.post("/cases/{case}/decide")
 def post_decide(request: Request, form: Written, case: str, staff: Acting) -> Response:
-    """Decide, or propose what takes two people. Without `confirmed` the letter is shown first."""
+    """Decide, or propose a decision that needs two people. Without `confirmed` the letter is shown first."""
     context = runtime(request).context
     if form.get("confirmed") != "yes":
         return show_preview(request, case, staff, form)
@@ -146,7 +146,7 @@ def post_decide(request: Request, form: Written, case: str, staff: Acting) -> Re
 def _written(
     request: Request, case: str, staff: StaffMember, form: Mapping[str, str], name: str, act: Callable[..., object]
 ) -> Response:
-    """An action that is a text; the field is called like it."""
+    """Run an action that is a text; its field has the same name."""
     context = runtime(request).context
     return _done(
         request, case, staff, form, name,
@@ -155,12 +155,12 @@ def _written(
 
 
 def _colleague(request: Request, staff_id: str) -> Staff:
-    """Raises DecisionInvalid for somebody who does not work here (any more)."""
+    """Return the member of staff of this id. Raises DecisionInvalid if there is no such active account."""
     known = staff_id.isascii() and staff_id.isdigit() and len(staff_id) < 19
-    found = working_staff(runtime(request).engine, int(staff_id)) if known else None
-    if found is None:
+    account = working_staff(runtime(request).engine, int(staff_id)) if known else None
+    if account is None:
         raise DecisionInvalid("Choose somebody to give the case to.")
-    return as_staff(found)
+    return as_staff(account)
 
 
 STEPS = frozenset(route.path.rpartition("/")[2] for route in router.routes if isinstance(route, APIRoute))
@@ -168,7 +168,8 @@ STEPS = frozenset(route.path.rpartition("/")[2] for route in router.routes if is
 
 @router.get("/cases/{case}/{step}")
 def get_step(case: str, step: str, staff: Reading) -> Response:
-    """The address of a form, opened as a page: its answer was shown there, and then another language was chosen."""
+    """Return to the case from the address of a form, which is opened when another language is chosen after a
+    refusal."""
     if step not in STEPS | {"preview", "edit", "inspect"}:
         raise NotFound("There is no such page.")
     return redirect(f"/console/cases/{case}")

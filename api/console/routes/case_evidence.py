@@ -1,4 +1,4 @@
-"""Looking into the files of a case: the inspection that a report carries, made again."""
+"""Inspect files of a case again, as a report carries the inspection."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ router = console_router()
 
 @router.post("/cases/{case}/inspect")
 def post_inspect(request: Request, form: Written, case: str, staff: Reading) -> Response:
-    """The case, with what a file of it says of itself now. Whoever may read the file may have it inspected. What was
-    being written in the page's other forms comes along and stands there again."""
+    """Show the case with a new inspection of one of its files. Staff who may read the file may have it inspected. Text
+    in the page's other forms is kept."""
     rt = runtime(request)
     try:
         look = inspect_again(rt.context, rt.settings, case, form.get("file", ""), as_staff(staff))
@@ -32,7 +32,7 @@ def post_inspect(request: Request, form: Written, case: str, staff: Reading) -> 
 
 @router.get("/cases/{case}/match")
 def get_match(request: Request, case: str, staff: Reading) -> Response:
-    """A picture of how `file` was made from the merchant's photo with the SHA-256 `listing`, drawn when asked for."""
+    """Send a picture of how `file` was made from the merchant's photo with the SHA-256 `listing`, drawn on request."""
     rt, query = runtime(request), request.query_params
     drawn = match_picture(
         rt.context, rt.settings, case, query.get("file", ""), query.get("listing", ""), as_staff(staff)

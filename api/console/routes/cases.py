@@ -26,13 +26,13 @@ router = console_router()
 
 @router.get("/cases/{case}")
 def get_case(request: Request, case: str, staff: Reading) -> Response:
-    """The case and all around it."""
+    """Show the case."""
     return case_page(request, case, staff)
 
 
 @router.get("/cases/{case}/files/{file}")
 def get_file(request: Request, case: str, file: str, staff: Reading) -> Response:
-    """A file of the case. Pictures are shown, all else is downloaded; nothing in it runs."""
+    """Send a file of the case. Pictures are shown, other files are downloaded; nothing in them runs."""
     rt = runtime(request)
     row = attachment(rt.context, case, file, as_staff(staff))
     data = attachments.read(rt.settings, row.file)
@@ -41,18 +41,18 @@ def get_file(request: Request, case: str, file: str, staff: Reading) -> Response
 
 @router.get("/cases/{case}/letter")
 def get_letter(request: Request, case: str, staff: Reading) -> Response:
-    """A letter of the case, for reading and for print: `kind` (by default the newest one) in `locale`, of `round` (by
-    default the newest that has one)."""
+    """Show a letter of the case, to read or print: `kind` (default: the newest one) in `locale`, of `round` (default:
+    the newest that has one)."""
     context = runtime(request).context
     of_round = request.query_params.get("round", "")
     number = int(of_round) if of_round in ("1", "2") else None
-    asked = request.query_params.get("kind", "")[:20] or None
-    with opened_case(context, case, as_staff(staff), "letter_read", asked) as (connection, row):
+    requested = request.query_params.get("kind", "")[:20] or None
+    with opened_case(context, case, as_staff(staff), "letter_read", requested) as (connection, row):
         locale = locale_of(request.query_params.get("locale", ""), row.locale)
         kinds = list(dict.fromkeys(kind.value for _, kind in all_letters(connection, row)))
         if row.state == CaseState.AWAITING_SIGNOFF:
             kinds.append("proposed")
-        kind = asked or kinds[-1]
+        kind = requested or kinds[-1]
         if kind == "proposed":
             letter = proposal_letter(connection, context, row, locale)
         else:
@@ -72,24 +72,25 @@ def get_letter(request: Request, case: str, staff: Reading) -> Response:
 
 @router.post("/cases/{case}/preview")
 def post_preview(request: Request, form: Written, case: str, staff: Acting) -> Response:
-    """The letter that this decision would send, with what was typed; from here it is made, or edited again."""
+    """Show the letter that this decision would send, with the entered values; the decision is made or edited from
+    there."""
     return show_preview(request, case, staff, form)
 
 
 @router.post("/cases/{case}/edit")
 def post_edit(request: Request, form: Written, case: str, staff: Acting) -> Response:
-    """Back from the preview, with what was typed."""
+    """Return from the preview, with the entered values."""
     return case_page(request, case, staff, typed=form)
 
 
 def show_preview(request: Request, case: str, staff: StaffMember, form: Mapping[str, str]) -> Response:
-    """The second page of a decision: nothing is decided without it."""
+    """Show the second page of a decision, without which no decision is made."""
     context = runtime(request).context
     try:
         seen, draft = seen_of(form), draft_of(form)
         with opened_case(context, case, as_staff(staff), "decision_preview") as (connection, row):
             locale = locale_of(form.get("locale", ""), row.locale)
-            letter, two = preview(connection, context, row, as_staff(staff), draft, locale)
+            letter, two_people = preview(connection, context, row, as_staff(staff), draft, locale)
     except REFUSED_HERE as error:
         return case_page(request, case, staff, typed=form, error=error)
     return render(
@@ -100,7 +101,7 @@ def show_preview(request: Request, case: str, staff: StaffMember, form: Mapping[
         seen=seen,
         draft=draft,
         letter=letter,
-        two=two,
+        two=two_people,
         choices=CHOICES,
         case_locale=row.locale,
     )

@@ -19,7 +19,7 @@ from ledger.errors import InvalidRequest, LedgerError
 from ledger.i18n import texts
 from ledger.rules.case_machine import Staff
 from ledger.server.appeals import staff_actions
-from ledger.server.records.transaction import Context
+from ledger.server.context import Context
 from ledger.server.reports import held as service
 from ledger.server.staff.accounts import StaffMember, as_staff
 

@@ -1,4 +1,4 @@
-"""Contesting a report, and everything the person does in the case that follows."""
+"""Pages of a person's case: contest a report, read the case, and act in it."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from ledger.server.runtime import Runtime
 router = me_router()
 
 MEDIA_TYPES = "image/jpeg,image/png,image/webp,application/pdf,video/mp4,text/plain"
-_GROUNDS = [one.value for one in Grounds]
+_GROUNDS = [grounds.value for grounds in Grounds]
 
 
 @router.get("/appeal")
 def get_appeal(request: Request, session: Reading) -> Response:
-    """The form. `grounds` chooses beforehand, for "this is not me"."""
+    """Show the form. `grounds` preselects a choice, for "this is not me"."""
     report = find_report(runtime(request), session, request.query_params.get("report", ""))
     if not report["appealable"] and report["case"] is not None:
         return redirect(case_path(report["case"]["id"]))
-    wanted = request.query_params.get("grounds", "")
-    return _appeal_form(request, session, report, wanted if wanted in _GROUNDS else "", "")
+    grounds = request.query_params.get("grounds", "")
+    return _appeal_form(request, session, report, grounds if grounds in _GROUNDS else "", "")
 
 
 @router.post("/appeal")
 def post_appeal(request: Request, sent: Sending) -> Response:
-    """File it. Sent twice, it leads to the case that the first one opened."""
+    """File the appeal. If the form is sent twice, the second one leads to the case that the first one opened."""
     rt, report_id = runtime(request), sent.field("report")
     grounds, text = sent.field("grounds"), sent.field("text")
     report = find_report(rt, sent.session, report_id)
@@ -82,14 +82,14 @@ def _appeal_form(
 
 @router.get("/cases/{case_id}/filed")
 def get_filed(request: Request, session: Reading, case_id: str) -> Response:
-    """That the appeal has arrived, its number and its date."""
+    """Show that the appeal was received, its number and its date."""
     case = consumer.own_case(runtime(request).context, session, case_id)
     return page(request, "filed.html", session, case=case, profile=case["profile"])
 
 
 @router.get("/cases/{case_id}")
 def get_case(request: Request, session: Reading, case_id: str) -> Response:
-    """The whole case."""
+    """Show the whole case."""
     return case_page(request, session, case_id)
 
 
@@ -102,7 +102,7 @@ def case_page(
     text: str = "",
     error: LedgerError | None = None,
 ) -> Response:
-    """The case; after a form that was refused, with what is wrong and what was written in `field`. Raises NotFound."""
+    """Return the page of a case; after a refused form with the error and the text of `field`. Raises NotFound."""
     rt, locale = runtime(request), locale_of(request)
     case = consumer.own_case(rt.context, session, case_id)
     letter = None
@@ -127,17 +127,18 @@ def case_page(
 
 @router.post("/cases/{case_id}/messages")
 def post_message(request: Request, sent: Sending, case_id: str) -> Response:
-    """An answer to the question that waits, or an addition."""
-    return _said(request, sent, case_id, "text", consumer.add_message)
+    """Answer the open question, or add a message."""
+    return _text_action(request, sent, case_id, "text", consumer.add_message)
 
 
 @router.post("/cases/{case_id}/reopen")
 def post_reopen(request: Request, sent: Sending, case_id: str) -> Response:
     """Contest the decision once more."""
-    return _said(request, sent, case_id, "again", consumer.reopen)
+    return _text_action(request, sent, case_id, "again", consumer.reopen)
 
 
-def _said(request: Request, sent: Sending, case_id: str, field: str, act: Callable[..., CaseRow]) -> Response:
+def _text_action(request: Request, sent: Sending, case_id: str, field: str, act: Callable[..., CaseRow]) -> Response:
+    """Run an action that is a text, and return to the timeline."""
     rt: Runtime = runtime(request)
     try:
         act(rt.context, sent.session, case_id, sent.field("text"))
@@ -148,7 +149,7 @@ def _said(request: Request, sent: Sending, case_id: str, field: str, act: Callab
 
 @router.post("/cases/{case_id}/withdraw")
 def post_withdraw(request: Request, sent: Sending, case_id: str) -> Response:
-    """Take the appeal back."""
+    """Withdraw the appeal."""
     rt = runtime(request)
     try:
         consumer.withdraw(rt.context, sent.session, case_id)
@@ -170,7 +171,7 @@ def post_agree(request: Request, sent: Sending, case_id: str) -> Response:
 
 @router.post("/cases/{case_id}/files")
 async def post_file(request: Request, session: Reading, case_id: str) -> Response:
-    """Add a file. The form is read only now, after the session was found: nobody else's bytes reach the disk."""
+    """Add a file. The form is read only after the session was checked: no stranger can write to the disk."""
     rt = runtime(request)
     async with request.form(max_files=1, max_fields=1) as form:
         sent = form.get("file")
@@ -192,15 +193,15 @@ async def post_file(request: Request, session: Reading, case_id: str) -> Respons
 
 @router.get("/cases/{case_id}/files/{file_id}")
 def get_file(request: Request, session: Reading, case_id: str, file_id: str) -> Response:
-    """A file of the case."""
+    """Send a file of the case."""
     rt = runtime(request)
-    found, data = consumer.own_file(rt.context, rt.settings, session, case_id, file_id)
-    return file_response(data, found.media_type, found.name)
+    file, data = consumer.own_file(rt.context, rt.settings, session, case_id, file_id)
+    return file_response(data, file.media_type, file.name)
 
 
 @router.get("/cases/{case_id}/letters/{kind}")
 def get_letter(request: Request, session: Reading, case_id: str, kind: str) -> Response:
-    """A letter, to be read, printed or kept: of the newest round that has one, or of `round`."""
+    """Show a letter, to read, print or keep: of the newest round that has one, or of `round`."""
     of_round = request.query_params.get("round", "")
     number = int(of_round) if of_round in ("1", "2") else None
     letter = consumer.own_letter(runtime(request).context, session, case_id, kind, locale_of(request), number)
@@ -210,5 +211,5 @@ def get_letter(request: Request, session: Reading, case_id: str, kind: str) -> R
 
 
 def case_path(case_id: str) -> str:
-    """Where a case is."""
+    """Return the address of a case."""
     return f"{PATH}/cases/{case_id}"

@@ -1,4 +1,4 @@
-"""Opening one's record, reading it, taking it along, and saying something about a report."""
+"""Open one's record, read it, download it, and add a statement to a report."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _CODE = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
 @router.get("")
 def get_record(request: Request) -> Response:
-    """The record, or without a session how to open it."""
+    """Show the record, or without a session how to open it."""
     session = open_session(request)
     if session is None:
         return page(request, "open.html", ended=cookie_token(request) is not None, refused=False, text="")
@@ -40,15 +40,15 @@ def get_record(request: Request) -> Response:
 
 @router.get("/open")
 async def get_open(request: Request) -> Response:
-    """How to open a record, also where another one is open: a new link has arrived."""
+    """Show how to open a record, also while another one is open: a new link has arrived."""
     return page(request, "open.html", ended=False, refused=False, text="")
 
 
 @router.post("/open")
 def post_open(request: Request, form: Form) -> Response:
-    """Change the link's code for a session. The person may paste the code or the whole link.
+    """Exchange the link's code for a session. The person may paste the code or the whole link.
 
-    Whatever session the browser already has is ended: nobody can bring their own token here and have it opened.
+    An earlier session of the browser is ended: an attacker cannot have their own link opened in it.
     """
     rt, now = runtime(request), runtime(request).now()
     code = form.get("code", "").strip().rpartition("#")[2]
@@ -76,19 +76,19 @@ def post_end(request: Request) -> Response:
 
 @router.get("/ended")
 async def get_ended(request: Request) -> Response:
-    """What is left to do after a session."""
+    """Show what to do after a session."""
     return page(request, "ended.html")
 
 
 @router.get("/download")
 def get_download(request: Request, session: Reading) -> Response:
-    """The whole record as a document."""
+    """Send the whole record as a document."""
     return export_response(runtime(request), session, locale_of(request))
 
 
 @router.get("/statement")
 def get_statement(request: Request, session: Reading) -> Response:
-    """The form for one's own words beside a report."""
+    """Show the form for a statement on a report."""
     report = find_report(runtime(request), session, request.query_params.get("report", ""))
     text = report["statement"]["text"] if report["statement"] else ""
     return page(request, "statement.html", session, report=report, text=text)
@@ -96,7 +96,7 @@ def get_statement(request: Request, session: Reading) -> Response:
 
 @router.post("/statement")
 def post_statement(request: Request, sent: Sending) -> Response:
-    """Keep them."""
+    """Store the statement."""
     rt, report_id, text = runtime(request), sent.field("report"), sent.field("text")
     try:
         consumer.add_statement(rt.context, sent.session, report_id, text, locale_of(request))
@@ -108,7 +108,7 @@ def post_statement(request: Request, sent: Sending) -> Response:
 
 
 def find_report(rt: Runtime, session: SessionRow, public: str) -> dict[str, Any]:
-    """A report of the person's record. Raises NotFound."""
+    """Return a report of the person's record. Raises NotFound."""
     record = own_record(rt.context, rt.members.weights(), session)
     for report in record["reports"]:
         if report["id"] == public:

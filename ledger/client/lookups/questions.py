@@ -27,7 +27,7 @@ process has answered; ten times as long leaves room for a process that was held 
 
 
 class Watermark:
-    """How much of its log the ledger must have seen in every answer from now on: the number that it answered
+    """The number of log entries that every answer from now on must have seen: the number that it answered
     `SETTLE_SECONDS` ago or earlier. Thread-safe.
 
     Two answers within that time may come from two server processes, of which the second one is behind; that is no
@@ -41,7 +41,7 @@ class Watermark:
         self._candidate: tuple[int, float] | None = None
 
     def floor(self) -> int:
-        """Entries of the log that the answer to a question asked now has seen at least."""
+        """Return the least number of log entries that the answer to a question sent now must have seen."""
         with self._lock:
             now = self._monotonic()
             if self._candidate is not None and now - self._candidate[1] >= SETTLE_SECONDS:
@@ -50,7 +50,7 @@ class Watermark:
             return self._floor
 
     def saw(self, size: int) -> None:
-        """Note that an answer has seen `size` entries."""
+        """Record that an answer has seen `size` entries."""
         with self._lock:
             self._newest = max(self._newest, size)
             if self._candidate is None and self._newest > self._floor:
@@ -99,7 +99,7 @@ class _BatchAnswer(Model, frozen=True):
 
 
 class Questioner:
-    """Makes questions of one platform, and checks what is answered."""
+    """Makes the questions of one platform, and checks their answers."""
 
     def __init__(
         self,
@@ -146,7 +146,8 @@ class Questioner:
         """Return the outcomes in the answer `value` to a batch, one each, in order: the Lookup, or the error that
         refused it.
 
-        Raises what `answer` does; one that belongs to another question discredits the whole batch.
+        Raises what `answer` does, AnswerMismatch for the whole batch if one outcome belongs to another question, and
+        UnexpectedAnswer for another number of outcomes.
         """
         results = decode(value, _BatchAnswer).results
         if len(results) != len(questions):

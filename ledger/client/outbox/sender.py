@@ -117,8 +117,8 @@ def or_raise(delivery: Delivery[T]) -> Delivery[T]:
 
 
 class OutboxSender:
-    """Sends through the outbox. `budget_seconds` bounds all attempts of one request, `attempt_seconds` each of them;
-    `mac` gives keyed digests for the notes of what was delivered."""
+    """Sends items of the outbox. `budget_seconds` bounds all attempts of one request, `attempt_seconds` each of them;
+    `mac` returns keyed digests for the notes of delivered reports."""
 
     def __init__(
         self,
@@ -137,17 +137,18 @@ class OutboxSender:
         self._mac = mac
 
     def report(self, key: str, payload: Mapping[str, Any], *, repeatable: bool = False) -> Delivery[AcceptedReport]:
-        """Send one report under idempotency key `key`. A `repeatable` one may be sent again under its key after it was
-        delivered: then it gets the same answer, and another report under that key IdempotencyMismatch."""
+        """Send one report under idempotency key `key`, and return the outcome. Raises ConfigurationError. A
+        `repeatable` one may be sent again under its key after it was delivered: then it gets the same answer, and
+        another report under that key IdempotencyMismatch."""
         return self._deliver(New(key, "report", REPORTS_PATH, encode(payload), repeatable))
 
     def change(self, operation: Operation, path: str, key: str, payload: Mapping[str, Any]) -> Delivery[ReportView]:
-        """Send a withdrawal or restitution."""
+        """Send a withdrawal or restitution, and return the outcome. Raises ConfigurationError."""
         return self._deliver(New(key, operation, path, encode(payload)))
 
     def reports(self, payloads: Sequence[tuple[str, Mapping[str, Any], bool]]) -> list[Delivery[AcceptedReport]]:
-        """Send many (idempotency key, report, repeatable) in batches; one result each, in order. For a key that waits
-        already, the stored item is sent."""
+        """Send many (idempotency key, report, repeatable) in batches; return one result each, in order. For a key that
+        waits already, the stored item is sent. Raises ConfigurationError."""
         now = self._now()
         news = [New(key, "report", REPORTS_PATH, encode(payload), repeats) for key, payload, repeats in payloads]
         notes = self._outbox.add(news, now)
@@ -216,8 +217,8 @@ class OutboxSender:
     # --- many -----------------------------------------------------------------------------------------------------
 
     def _send_all(self, items: Sequence[Item], *, flushing: bool = False) -> dict[str, Delivery[Any]]:
-        """Send items in this order, reports in batches; a result for each key. A flush counts its attempts; those of
-        new items were counted when they were stored."""
+        """Send items in this order, reports in batches; return a result for each key. A flush counts its attempts;
+        those of new items were counted when they were stored."""
         results: dict[str, Delivery[Any]] = {}
         queue = deque(items)
         size = 1 if items and items[0].attempts >= PATIENCE else BATCH_ITEMS
@@ -244,9 +245,9 @@ class OutboxSender:
         return results
 
     def _send_chunk(self, chunk: Sequence[Item], results: dict[str, Delivery[Any]]) -> LedgerError | None:
-        """Send one change or some reports, and put the outcome of each into `results`. The error, if it was one item
-        that was sent alone. Raises what the ledger said of a batch as a whole, and the outage that kept it from being
-        asked about old items; then some have no result."""
+        """Send one change or some reports, and put the outcome of each into `results`. Return the error of an item that
+        was sent alone. Raises the ledger's error for a batch as a whole, and the outage in which old items could not be
+        asked about; then some have no result."""
         fresh: list[Item] = []
         for item in chunk:
             try:
@@ -293,8 +294,8 @@ class OutboxSender:
     # --- what an answer means ---------------------------------------------------------------------------------------
 
     def _delivered(self, taken: Sequence[tuple[Item, Delivery[Any]]]) -> list[Delivery[Any]]:
-        """Forget delivered items, but for the notes of those that may be repeated. With a withdrawn report go the
-        refused items about it and its order: they hold the person's elements."""
+        """Delete delivered items, and keep the notes of those that may be repeated. With a withdrawn report, the
+        refused items about it and its order are deleted too: they hold the person's elements."""
         notes = [
             note_of(item, done.report, self._mac)
             for item, done in taken

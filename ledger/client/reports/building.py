@@ -132,8 +132,8 @@ def arguments_from_json(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_fields(arguments: Mapping[str, Any]) -> None:
-    """Raises InvalidReport when a required argument of a report is missing or there is an unknown one, with the known
-    name that it is most like."""
+    """Check that a report has all required arguments and no unknown one. Raises InvalidReport, with the known name most
+    similar to an unknown one."""
     missing, unknown = sorted(_REQUIRED - arguments.keys()), sorted(map(str, arguments.keys() - _REQUIRED - _OPTIONAL))
     if not (missing or unknown):
         return

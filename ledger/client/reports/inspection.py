@@ -1,4 +1,4 @@
-"""Inspecting evidence on the platform's own machine. The extra `evidence` is loaded at the first call, not before."""
+"""Inspection of evidence on the platform's own machine. The extra `evidence` is loaded at the first call."""
 
 from __future__ import annotations
 

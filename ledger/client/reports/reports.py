@@ -57,6 +57,10 @@ class Reports:
     """`ledger.reports`: make, send, read and correct reports of confirmed fraud, and prove that the log holds them.
 
     Reports, withdrawals and restitutions are sent through the outbox (`ledger.outbox`).
+
+    Each method raises InvalidRequest for an unfit argument, Unauthenticated or Forbidden (and their leaves) where the
+    platform has no access, UnexpectedAnswer or AnswerMismatch for a wrong answer, Unavailable in an outage, and what
+    `RefundLedger.connect` raises; its docstring names the other errors.
     """
 
     def __init__(self, session: Session) -> None:
@@ -305,7 +309,7 @@ class Reports:
         return payload
 
     def _note_stale(self, deliveries: Sequence[ReportResult]) -> None:
-        """After a report was refused for its key epoch, ask for the epochs before anything is blinded again."""
+        """Have the key epochs read again after a report was refused for its epoch."""
         if any(isinstance(delivery.error, StaleEpoch) for delivery in deliveries):
             self._session.check_service_again()
 

@@ -1,4 +1,4 @@
-"""Tables of customers: which columns hold identifiers, which are copied, and that nothing else goes out.
+"""Tables of customers: which columns hold identifiers, which are copied, and that no other column is written.
 
 Columns are found by their headers, compared by `tables.normal_name`, or by `TableFormat.columns`. Everything is checked
 before the first row is used: the form of the table, and that no copied column holds identifiers (`column_guard`).
@@ -141,8 +141,8 @@ def kinds_of(table: Table, form: TableFormat, names: Collection[str] = KINDS) ->
 
 
 def _no_kind(table: Table, names: Collection[str]) -> str:
-    """What to do about a header without any known name. Its own names are not repeated, unless they are common headers:
-    without a header the first line is a customer's."""
+    """Return the advice for a header without any known name. Its own names are not repeated, unless they are common
+    headers: without a header the first line is a customer's."""
     text = f"The first line must name the columns, at least one of: {', '.join(names)}."
     hints = [(name, KNOWN_HEADERS[normal_name(name)]) for name in table.names if normal_name(name) in KNOWN_HEADERS]
     options = " ".join([f"--column {kind}={name}" for name, kind in hints if kind in names])

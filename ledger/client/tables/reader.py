@@ -172,7 +172,7 @@ def _try_decoding(decoder: codecs.IncrementalDecoder, data: bytes, final: bool) 
 
 
 def _good_beginning(decoder: codecs.IncrementalDecoder, data: bytes) -> str:
-    """What can be decoded of `data` before the first byte that cannot."""
+    """Return the part of `data` before the first byte that cannot be decoded."""
     good = []
     for place in range(len(data)):
         text = _try_decoding(decoder, data[place : place + 1], False)

@@ -163,7 +163,7 @@ def _content_key(ledger: RefundLedger, item: ReportItem, region: str | None) -> 
 
 def with_keys(ledger: RefundLedger, items: Sequence[ReportItem], region: str | None = None) -> list[ReportItem]:
     """Return items with an idempotency key each: their own, or one derived from what they say. A key that an earlier
-    item has already refuses the later one."""
+    item has already refuses the later one: its error is InvalidRequest."""
     keyed: list[ReportItem] = []
     first: dict[object, int] = {}
     for item in items:

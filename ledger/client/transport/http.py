@@ -121,8 +121,8 @@ class Answer:
             raise UnexpectedAnswer("The ledger's answer is not JSON.") from error
 
     def read(self, parse: Callable[[Any], T]) -> T:
-        """What `parse` makes of the JSON body. When it finds another question's answer, the connection is dropped too.
-        Raises UnexpectedAnswer and what `parse` raises."""
+        """Return what `parse` makes of the JSON body. If it raises AnswerMismatch, the connection is closed too. Raises
+        UnexpectedAnswer and what `parse` raises."""
         try:
             return parse(self.json())
         except AnswerMismatch:
@@ -138,11 +138,11 @@ class Deadline:
         self._end = monotonic() + seconds
 
     def left(self) -> float:
-        """Seconds left; 0 when it is over."""
+        """Return the seconds left; 0 when it is over."""
         return max(0.0, self._end - self._monotonic())
 
     def check(self) -> None:
-        """Raises Unavailable when it is over."""
+        """Check that time is left. Raises Unavailable."""
         if self.left() <= 0:
             raise Unavailable("The ledger did not answer in time.", reason="timeout")
 
@@ -154,8 +154,8 @@ class _Pools:
     http: httpx2.Client
     threads: ThreadPoolExecutor
     proxied: bool
-    apart: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(MAX_CONNECTIONS))
-    """Room for threads of `Transport.apart`."""
+    own_threads: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(MAX_CONNECTIONS))
+    """Room for threads of `Transport.in_own_thread`."""
 
     def close(self) -> None:
         self.threads.shutdown(wait=False, cancel_futures=True)
@@ -163,8 +163,8 @@ class _Pools:
 
 
 class Transport(ForkAware):
-    """Sends requests to one service. Thread-safe. `authorization` makes the bearer token; `refused` says what to do
-    when the ledger refuses one. `options` is about connections.
+    """Sends requests to one service. Thread-safe. `authorization` makes the bearer token; `refused` decides whether to
+    retry when the ledger refuses one. `options` is about connections.
 
     `https` is demanded except on this machine: tags and elements must not travel in clear. A child process made by
     `fork()` gets connections and threads of its own at its first request; those of the parent stay as they are.
@@ -208,8 +208,8 @@ class Transport(ForkAware):
             pools.close()
 
     def open(self) -> None:
-        """Prepare what the first request of a process needs; it is done then, if not before.
-        Raises Unavailable when this is closed."""
+        """Prepare connections and threads, which the first request of a process does otherwise. Raises Unavailable when
+        the client is closed."""
         self._opened()
 
     def after_fork_in_child(self) -> None:
@@ -269,7 +269,7 @@ class Transport(ForkAware):
         return self._authorized(attempt)
 
     def download(self, path: str, size: int, write: Callable[[bytes], object], deadline: Deadline) -> None:
-        """GET `path` in one attempt and give its `size` bytes to `write` part by part, as they come.
+        """GET `path` in one attempt and pass its `size` bytes to `write` part by part.
 
         Raises WrongLength as soon as it is clear that there are more or fewer bytes, and what `send` raises. A part of
         the body may have been written by then.
@@ -299,16 +299,16 @@ class Transport(ForkAware):
         try:
             return attempt()
         except _TokenRefused as refusal:
-            error = self._told(refusal, again=False)
+            error = self._token_error(refusal, again=False)
         if error is not None:
             raise error
         try:
             return attempt()
         except _TokenRefused as refusal:
-            error = self._told(refusal, again=True) or refusal.error
+            error = self._token_error(refusal, again=True) or refusal.error
         raise error
 
-    def _told(self, refusal: _TokenRefused, again: bool) -> LedgerError | None:
+    def _token_error(self, refusal: _TokenRefused, again: bool) -> LedgerError | None:
         if self._refused is None:
             return refusal.error
         return self._refused(refusal.error, refusal.token, refusal.answered_at, again)
@@ -377,11 +377,12 @@ class Transport(ForkAware):
             future.cancel()
             raise Unavailable("The ledger did not answer in time.", reason="timeout") from error
 
-    def apart(self, seconds: float, work: Callable[[Deadline], T]) -> T:
-        """As `within`, in a thread of its own that ends with the work: for what may go on for long after the time is
-        over, and for what a process does before it forks. At most `MAX_CONNECTIONS` at once; others wait."""
+    def in_own_thread(self, seconds: float, work: Callable[[Deadline], T]) -> T:
+        """As `within`, in a thread of its own that ends with the work: for work that may continue long after its time
+        is over, and for work before a fork. At most `MAX_CONNECTIONS` at once; others wait. Raises Unavailable when the
+        time is over or no thread can be started, and what `work` raises."""
         deadline = Deadline(seconds)
-        room = self._opened().apart
+        room = self._opened().own_threads
         if not room.acquire(timeout=deadline.left()):
             raise Unavailable("Too many calls wait for the ledger.", reason="timeout")
         outcome: Future[T] = Future()
@@ -409,7 +410,7 @@ class Transport(ForkAware):
         return outcome.result()
 
     def pause(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for this number of seconds."""
         self._sleep(seconds)
 
     def background(self, work: Callable[[], T]) -> Future[T] | None:
@@ -438,7 +439,8 @@ class Transport(ForkAware):
         raise AssertionError("the pauses never end")
 
     def _pauses(self) -> Iterator[float]:
-        """Full jitter between half and the whole of a doubling pause: many clients must not come back at once."""
+        """Yield pauses with jitter, between half and the whole of a doubling pause: many clients must not retry at the
+        same time."""
         longest = RETRY_FIRST_SECONDS
         while True:
             yield longest * (0.5 + 0.5 * self._jitter())
@@ -458,7 +460,7 @@ def _retry_after(error: LedgerError) -> float:
 
 
 def _differs(asked: Mapping[str, str], answered: Mapping[str, str]) -> str | None:
-    """What the headers of an answer repeat of another request than the one `asked`; None if nothing.
+    """Return the name of the header that shows another request than the one `asked`; None if none does.
 
     A gateway may leave them out, replace a request's id by its own, or add that.
     """

@@ -1,8 +1,8 @@
-"""Verify a served log: every byte of it, against the log's key and against what was seen of it before.
+"""Verification of a served log: every byte of it, against the log's key and the checkpoints seen before.
 
-`verify_log` believes nothing but the pinned key. It recomputes the whole tree from the entries, compares every
-tile and the signed root with it, and derives from the same entries the root at each size that an older
-checkpoint or a receipt names; proofs offered by the server are never used.
+`verify_log` trusts the pinned key alone. It recomputes the whole tree from the entries, compares every tile and the
+signed root with it, and derives from the same entries the root at each size that an older checkpoint or a receipt
+names; proofs offered by the server are never used.
 
 `fetch(path)` returns the bytes at `path` below the log's prefix ("checkpoint", "tile/0/000.p/5") and raises
 NotFound when there is nothing; it should bound what it reads (MAX_RESOURCE_BYTES). Whatever else it raises passes
@@ -59,7 +59,7 @@ MAX_RESOURCE_BYTES = TILE_WIDTH * (2 + MAX_ENTRY_BYTES)
 
 @dataclass(frozen=True, slots=True)
 class LogReport:
-    """What `verify_log` found true of the log up to `checkpoint`.
+    """The facts that `verify_log` has verified of the log up to `checkpoint`.
 
     Keep `note`, the signed text, and give it as `last_seen` the next time. `events_count` entries of the
     `entries_count` are commitments, the rest is governance. `last_seen_size` is the size of the earlier

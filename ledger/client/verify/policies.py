@@ -14,15 +14,15 @@ from ledger.tlog.entries import GovernanceType, Leaf
 
 
 class PolicyAudit:
-    """Sees the leaves of a log in their order. Governance entries of other sorts, and events, are passed over."""
+    """Checks the leaves of a log in their order. Governance entries of other sorts, and events, are passed over."""
 
     def __init__(self) -> None:
         self._published: list[PublishedPolicy] = []
 
     def see(self, leaf: Leaf) -> None:
-        """The next leaf. Raises InvalidLeaf for a policy that is not the next version, is in effect too soon or not
-        after the one before, or was not published in the hour of its entry; and for a snapshot of another policy than
-        the one in effect until its end."""
+        """Check the next leaf. Raises InvalidLeaf for a policy that is not the next version, is in effect too soon or
+        not after the one before, or was not published in the hour of its entry; and for a snapshot of another policy
+        than the one in effect until its end."""
         if leaf.type not in (GovernanceType.POLICY, GovernanceType.SNAPSHOT):
             return
         try:

@@ -1,4 +1,4 @@
-"""Receipts: fetched, verified against the pinned log key, and held against the last checkpoint seen."""
+"""Receipts: fetched, verified against the pinned log key, and compared with the last checkpoint seen."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def fetch_receipt(
     attempt_seconds: float,
     sleep: Callable[[float], None] = time.sleep,
 ) -> str:
-    """Return the text of a receipt, waiting up to `seconds` for a checkpoint to cover it. Raises ReceiptPending."""
+    """Return the text of a receipt, waiting up to `seconds` for a checkpoint to cover it.
+
+    Raises ReceiptPending, NotFound, InvalidReceipt (no text), Unavailable."""
     deadline = Deadline(seconds)
     while True:
         answer = transport.retrying(
@@ -87,8 +89,8 @@ def check_receipt(
 
 @dataclass(frozen=True, slots=True)
 class OfflineReceipt:
-    """What a receipt proves without a network. `entry` is None where the receipt is sealed: then the log holds an event
-    at `index`, and what it says stays unknown."""
+    """The facts that a receipt proves without a network. `entry` is None where the receipt is sealed: then the log
+    holds an event at `index`, and its content stays unknown."""
 
     index: int
     hour: str
@@ -144,6 +146,6 @@ def log_fetcher(transport: Transport, attempt_seconds: float) -> Callable[[str],
 def accept_receipt(
     verified: VerifiedReceipt, seen: SeenCheckpoint, transport: Transport, attempt_seconds: float
 ) -> None:
-    """Hold the receipt's checkpoint against the last one seen. Raises Equivocation and what a fetch raises."""
+    """Check that the receipt's checkpoint continues the last one seen. Raises Equivocation and what a fetch raises."""
     note = verified.text.partition("\n\n")[2]
     seen.accept(note, log_fetcher(transport, attempt_seconds))

@@ -1,4 +1,5 @@
-"""PNG chunks (W3C PNG third edition): texts, eXIf, caBX, up to IEND. Checksums are told, not enforced."""
+"""PNG chunks (W3C PNG third edition): texts, eXIf, caBX, up to IEND. A wrong checksum is noted and does not end the
+reading."""
 
 from __future__ import annotations
 
@@ -126,7 +127,7 @@ def _text(kind: bytes, content: bytes, where: str, parsed: ParsedFile) -> None:
 
 
 def _raw_profile(name: str, text: bytes, where: str, parsed: ParsedFile) -> None:
-    """ImageMagick's way to keep EXIF and XMP in a PNG: name, length and hexadecimal digits on lines of their own."""
+    """Add EXIF or XMP in ImageMagick's form: name, length and hexadecimal digits on lines of their own."""
     if name not in ("exif", "app1", "xmp"):
         return
     lines = text.lstrip(b"\n").split(b"\n", 2)

@@ -31,31 +31,32 @@ class Answer:
 
 
 def ask(
-    data: bytes, found: ParsedFile, seconds: float = C2PA_SECONDS, trust_folder: Path = SHIPPED_FOLDER
+    data: bytes, parsed: ParsedFile, seconds: float = C2PA_SECONDS, trust_folder: Path = SHIPPED_FOLDER
 ) -> Answer | None:
-    """The manifest store of a file in which a reader saw one, checked against the trust lists of a folder; None with a
-    note if it cannot be read."""
-    with asked(data, found, seconds, trust_folder) as answer:
+    """Return the manifest store of a file in which a reader saw one, checked against the trust lists of a folder; None
+    with a note if it cannot be read."""
+    with asked(data, parsed, seconds, trust_folder) as answer:
         return answer()
 
 
 @contextmanager
 def asked(
-    data: bytes, found: ParsedFile, seconds: float = C2PA_SECONDS, trust_folder: Path = SHIPPED_FOLDER
+    data: bytes, parsed: ParsedFile, seconds: float = C2PA_SECONDS, trust_folder: Path = SHIPPED_FOLDER
 ) -> Iterator[Callable[[], Answer | None]]:
-    """`ask`, begun: the process reads while the caller does something else, and the function waits for what it says."""
-    places = found.of(BlockType.C2PA)
+    """Start `ask` within the context: the process reads while the caller does something else, and the yielded function
+    waits for its answer."""
+    places = parsed.of(BlockType.C2PA)
     if not places:
         yield lambda: None
         return
     where = places[0].where
-    if found.manifest_bytes > MAX_MANIFEST_BYTES:
-        found.note(NoteCode.C2PA_NOT_READ, where, f"{found.manifest_bytes} bytes")
+    if parsed.manifest_bytes > MAX_MANIFEST_BYTES:
+        parsed.note(NoteCode.C2PA_NOT_READ, where, f"{parsed.manifest_bytes} bytes")
         yield lambda: None
         return
     with ThreadPoolExecutor(1) as pool:
-        said = pool.submit(_run, found.media_type.encode() + b"\n" + data, seconds, trust_folder)
-        yield lambda: _answer(said, found, where)
+        said = pool.submit(_run, parsed.media_type.encode() + b"\n" + data, seconds, trust_folder)
+        yield lambda: _answer(said, parsed, where)
 
 
 def _run(given: bytes, seconds: float, trust_folder: Path) -> bytes:
@@ -64,17 +65,17 @@ def _run(given: bytes, seconds: float, trust_folder: Path) -> bytes:
     return subprocess.run(command, input=given, capture_output=True, timeout=seconds, check=False).stdout
 
 
-def _answer(said: Future[bytes], found: ParsedFile, where: str) -> Answer | None:
+def _answer(said: Future[bytes], parsed: ParsedFile, where: str) -> Answer | None:
     try:
-        return _read(said.result(), found, where)
+        return _read(said.result(), parsed, where)
     except subprocess.TimeoutExpired:
-        found.note(NoteCode.C2PA_NOT_READ, where, "out of time")
+        parsed.note(NoteCode.C2PA_NOT_READ, where, "out of time")
     except OSError:
-        found.note(NoteCode.C2PA_NOT_READ, where, "no process")
+        parsed.note(NoteCode.C2PA_NOT_READ, where, "no process")
     return None
 
 
-def _read(out: bytes, found: ParsedFile, where: str) -> Answer | None:
+def _read(out: bytes, parsed: ParsedFile, where: str) -> Answer | None:
     answer: Any = None
     if len(out) <= MAX_MANIFEST_JSON_BYTES:
         try:
@@ -82,11 +83,11 @@ def _read(out: bytes, found: ParsedFile, where: str) -> Answer | None:
         except (ValueError, RecursionError):
             answer = None
     if not isinstance(answer, dict):
-        found.note(NoteCode.C2PA_NOT_READ, where, "the reader stopped")
+        parsed.note(NoteCode.C2PA_NOT_READ, where, "the reader stopped")
         return None
     store = answer.get("store")
     if not isinstance(store, dict):
-        found.note(NoteCode.C2PA_UNREADABLE, where, str(answer.get("error", "")).partition("\n")[0])
+        parsed.note(NoteCode.C2PA_UNREADABLE, where, str(answer.get("error", "")).partition("\n")[0])
         return None
     signatures = answer.get("signatures")
     return Answer(store, where, str(answer.get("sdk", "")), signatures if isinstance(signatures, dict) else {})

@@ -305,7 +305,7 @@ def _clocks(table: dict[str, object], strict: bool) -> Mapping[str, AppealClock]
         except PolicyInvalid:
             if strict or name in set(Profile):
                 raise
-            # A later ledger's profile, with a clock of a kind that this version does not count.
+            # A later ledger's profile, with a clock of a type that this version cannot count.
     return MappingProxyType(clocks)
 
 

@@ -30,10 +30,10 @@ from ledger.rules.reports import Status
 from ledger.rules.standing import FULL_WEIGHT
 from ledger.server.appeals import attachments
 from ledger.server.appeals.attachments import AttachmentRow
-from ledger.server.appeals.case_service import with_handlers
+from ledger.server.appeals.case_service import case_number, with_handlers
 from ledger.server.appeals.letters import all_letters
 from ledger.server.appeals.queue import check_sight
-from ledger.server.appeals.transaction import case_number
+from ledger.server.context import Context
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.appeals import AppealCase, CaseEntry, CaseEvent, CaseOutcome
 from ledger.server.db.tables.ledger import Report, ReportLink
@@ -43,7 +43,6 @@ from ledger.server.records import case_queries, former_label_queries, order_line
 from ledger.server.records import queries as report_queries
 from ledger.server.records.case_queries import CaseRow, EventRow, StatementRow
 from ledger.server.records.queries import ReportRow
-from ledger.server.records.transaction import Context
 from ledger.server.records.views import report_status
 from ledger.server.staff import audit
 from ledger.server.staff import queries as staff_queries
@@ -51,13 +50,13 @@ from ledger.server.texts.letters import LetterKind
 from ledger.tlog.merkle import TILE_WIDTH, leaf_hash, tile_path
 
 _STATEMENTS = (Action.OPEN, Action.ADOPT)
-"""What comes with the person's statement: the newest one is what the case is about."""
+"""Actions that carry the person's statement; the newest one is what the case is about."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvidenceItem:
-    """A reported item of evidence, and the files that were handed in for it. `matching` is a file of the reporter's
-    that has its SHA-256, also one that was handed in for another item; `support` is what findings say of it."""
+    """A reported item of evidence, and the files that were handed in for it. `matching` is a file of the reporter with
+    its SHA-256, even if it was handed in for another item. `support` is how far inspection findings support it."""
 
     evidence: Evidence
     state: FileState
@@ -68,7 +67,7 @@ class EvidenceItem:
 
 @dataclass(frozen=True, slots=True)
 class TimelineEntry:
-    """A line of the timeline; `staff` is the name of who acted."""
+    """A line of the timeline; `staff` is the name of the member of staff who acted."""
 
     event: EventRow
     staff: str | None
@@ -76,8 +75,8 @@ class TimelineEntry:
 
 @dataclass(frozen=True, slots=True)
 class LogReceipt:
-    """An entry of the log about this case. `covered` says whether the newest checkpoint covers it, `tile` is the path
-    of the tile that holds its hash (None while no checkpoint covers it)."""
+    """An entry of the log about this case. `covered`: the newest checkpoint covers it. `tile` is the path of the tile
+    with its hash, None while no checkpoint covers it."""
 
     what: str
     outcome: str | None
@@ -89,9 +88,8 @@ class LogReceipt:
 
 @dataclass(frozen=True, slots=True)
 class RelatedReport:
-    """Another case about this report (`how` is same_report), or another report that has to do with it: same_act,
-    rests_on, carries or filed_together. `platform` is None for staff who belong to a control group: they learn nothing
-    about other members here."""
+    """Another case about this report (`how` is same_report), or a related report: same_act, rests_on, carries or
+    filed_together. `platform` is None for staff of a control group, who must not see data about other members here."""
 
     how: str
     report: str
@@ -104,7 +102,7 @@ class RelatedReport:
 
 @dataclass(frozen=True, slots=True)
 class PolicyText:
-    """What the policy says of this case's conduct and clock."""
+    """The policy's values for this case's conduct and clock."""
 
     version: int
     severity: int
@@ -115,7 +113,7 @@ class PolicyText:
 
 @dataclass(frozen=True, slots=True)
 class ReportProvenance:
-    """What the signed report says of how it came about; `notice_ref` is where its platform finds the notice."""
+    """How the report came about, as its signed body says; `notice_ref` is the platform's reference of the notice."""
 
     decided_by: str
     notice_ref: str
@@ -123,18 +121,21 @@ class ReportProvenance:
 
 @dataclass(frozen=True, slots=True)
 class CaseFile:
-    """See the module. `checks` is the minimum of the conduct in force and `minimum` how far it is met; `said` is None
-    and `items` are empty once the report's body is erased. `expires_at` is when the report goes if it stays, `may` what
-    the reader may do now, `seen` the newest event, `colleagues` (id, name) whom a supervisor may give the case to,
-    `slots` the kinds of the identifiers that the report is listed under, `new_files` the evidence for which the case
-    was opened again for its reporter."""
+    """Everything on the case page.
+
+    `checks` is the minimum of the current conduct, and `minimum` how far it is met. `provenance` is None and `items`
+    are empty once the report's body is erased. `expires_at` is when the report expires if it stays. `may` are the
+    actions that the reader may take now, `seen` is the newest event, `colleagues` are the (id, name) to whom a
+    supervisor may assign the case. `slots` are the kinds of the identifiers that the report is listed under.
+    `new_files` are the evidence for which the case was opened again for its reporter.
+    """
 
     row: CaseRow
     case: str
     report_id: str
     report: ReportRow
     status: Status
-    said: ReportProvenance | None
+    provenance: ReportProvenance | None
     expires_at: datetime
     items: tuple[EvidenceItem, ...]
     checks: tuple[Alternative, ...]
@@ -149,7 +150,7 @@ class CaseFile:
     receipts: tuple[LogReceipt, ...]
     checkpoint_size: int
     reporter: ReporterRecord
-    linked: tuple[RelatedReport, ...]
+    related: tuple[RelatedReport, ...]
     policy: PolicyText
     reviewer: str | None
     proposer: str | None
@@ -161,13 +162,16 @@ class CaseFile:
 
     @property
     def notes(self) -> tuple[TimelineEntry, ...]:
-        """Internal notes, oldest first."""
-        return tuple(one for one in self.timeline if one.event.action == Action.NOTE)
+        """The internal notes, oldest first."""
+        return tuple(line for line in self.timeline if line.event.action == Action.NOTE)
 
 
 def case_file(context: Context, case: str, staff: Staff, again: Mapping[bytes, Again] | None = None) -> CaseFile:
-    """The case for this member of staff, with what inspections that they had made (by the SHA-256 of the file) say of
-    the reported items. Raises NotFound, RoleMissing, ConflictOfInterest (which is audited too)."""
+    """Return the case for this member of staff. `again` are inspections that they requested, by the SHA-256 of the
+    file.
+
+    Raises NotFound, RoleMissing, ConflictOfInterest (the last two are audited), DatabaseUnavailable.
+    """
     with opened_case(context, case, staff, "case_read") as (connection, row):
         return _read_case(connection, context, row, staff, again or {})
 
@@ -176,9 +180,10 @@ def case_file(context: Context, case: str, staff: Staff, again: Mapping[bytes, A
 def opened_case(
     context: Context, case: str, staff: Staff, action: str, detail: str | None = None
 ) -> Iterator[tuple[Connection, CaseRow]]:
-    """A transaction in which the case may be shown to `staff`, audited as `action`; everything in it is of one moment.
+    """Open a transaction in which the case may be shown to `staff`, audited as `action`; all reads in it are of one
+    moment.
 
-    Raises what `check_open` raises.
+    Raises the errors of `check_open`, and DatabaseUnavailable.
     """
     check_open(context, case, staff)
     engine = context.engine
@@ -191,7 +196,7 @@ def opened_case(
 
 
 def check_open(context: Context, case: str, staff: Staff) -> None:
-    """Whether `staff` may see the case, before anything that they sent is looked at.
+    """Check that `staff` may see the case, before any input of theirs is read.
 
     Raises NotFound, RoleMissing, ConflictOfInterest; the last two are audited.
     """
@@ -209,6 +214,7 @@ def check_open(context: Context, case: str, staff: Staff) -> None:
 
 
 def _existing(connection: Connection, context: Context, case: str) -> CaseRow:
+    """Return the case. Raises NotFound."""
     row = case_queries.case(connection, case_number(context, case))
     if row is None:
         raise NotFound("There is no such case.")
@@ -216,17 +222,18 @@ def _existing(connection: Connection, context: Context, case: str) -> CaseRow:
 
 
 def attachment(context: Context, case: str, public: str, staff: Staff) -> AttachmentRow:
-    """A file of this very case. Raises NotFound, RoleMissing, ConflictOfInterest."""
+    """Return a file of this case; the read is audited. Raises NotFound, RoleMissing, ConflictOfInterest."""
     with opened_case(context, case, staff, "file_read", public) as (connection, row):
-        for one in attachments.files_of_case(connection, row.id):
-            if encode_id("at", one.id, context.service) == public:
-                return one
+        for file in attachments.files_of_case(connection, row.id):
+            if encode_id("at", file.id, context.service) == public:
+                return file
         raise NotFound("This case has no such file.")
 
 
 def _read_case(
     connection: Connection, context: Context, row: CaseRow, staff: Staff, again: Mapping[bytes, Again]
 ) -> CaseFile:
+    """Return the case file, read in this transaction. Raises NotFound if the report was erased."""
     now, policy, service = context.now(), context.policy, context.service
     report = report_queries.reports_by_id(connection, [row.report_id]).get(row.report_id)
     if report is None:
@@ -238,8 +245,10 @@ def _read_case(
     hold = order_line_queries.held_reports(connection, [report.id]).get(report.id)
     waits = hold is not None and hold.waits
     row = with_handlers(connection, row)
-    people = [one.staff_id for one in events if one.staff_id is not None]
-    names = staff_queries.names_of(connection, [*people, *(one for one in (row.reviewer_id, row.proposer_id) if one)])
+    people = [event.staff_id for event in events if event.staff_id is not None]
+    names = staff_queries.names_of(
+        connection, [*people, *(member for member in (row.reviewer_id, row.proposer_id) if member)]
+    )
     opened = log_queries.read_body(connection, row.report_id)
     body = None if opened is None else json.loads(opened[2])["body"]
     items = () if body is None else _items(body["evidence"], files, again)
@@ -247,7 +256,7 @@ def _read_case(
     may = offered(row, staff, policy)
     former = bool(former_label_queries.among(connection, [report.id]))
     reading = Reading.FORMER if former else Reading.RECORDED
-    checks = checklist(conduct, [one.evidence for one in items], [one.state for one in items], again, reading)
+    checks = checklist(conduct, [item.evidence for item in items], [item.state for item in items], again, reading)
     receipts, size = _log_receipts(connection, row)
     return CaseFile(
         row=row,
@@ -255,22 +264,24 @@ def _read_case(
         report_id=encode_id("rp", row.report_id, service),
         report=report,
         status=report_status(report, reversal, policy, now, disputed=flags[0], unconfirmed=flags[1], held=waits),
-        said=None if body is None else ReportProvenance(str(body["decided_by"]), str(body["notice_ref"])),
+        provenance=None if body is None else ReportProvenance(str(body["decided_by"]), str(body["notice_ref"])),
         expires_at=from_day(policy.expiry_day(conduct, day_floor(report.act_ended_at), report.expires_day)),
         items=items,
         checks=checks,
         minimum=best_state(checks),
         former_label=former,
-        statement=next((one.text or "" for one in reversed(events) if one.action in _STATEMENTS), ""),
+        statement=next((event.text or "" for event in reversed(events) if event.action in _STATEMENTS), ""),
         letters=tuple(all_letters(connection, row)),
         own_statement=case_queries.statements(connection, [report.id]).get(report.id),
-        person_files=tuple(one for one in files if one.party == Actor.SUBJECT),
-        new_files=tuple(one for one in files if one.party == Actor.REPORTER and one.evidence_index is None),
-        timeline=tuple(TimelineEntry(one, None if one.staff_id is None else names.get(one.staff_id)) for one in events),
+        person_files=tuple(file for file in files if file.party == Actor.SUBJECT),
+        new_files=tuple(file for file in files if file.party == Actor.REPORTER and file.evidence_index is None),
+        timeline=tuple(
+            TimelineEntry(event, None if event.staff_id is None else names.get(event.staff_id)) for event in events
+        ),
         receipts=receipts,
         checkpoint_size=size,
         reporter=reporter_record(connection, policy, row.platform, row.control_group, now),
-        linked=tuple(_related_reports(connection, service, row, report, staff)),
+        related=tuple(_related_reports(connection, service, row, report, staff)),
         policy=PolicyText(
             version=policy.version,
             severity=row.severity,
@@ -291,39 +302,40 @@ def _read_case(
 def _items(
     reported: Sequence[dict[str, Any]], files: Sequence[AttachmentRow], again: Mapping[bytes, Again]
 ) -> tuple[EvidenceItem, ...]:
-    """The reported evidence, each item with its files. A digest is compared again here: the page must not rest on what
-    was true when the file came in. The same bytes serve every item that names them, whichever they came for."""
+    """Return the reported evidence, each item with its files. Digests are compared again here, so the page does not
+    rest on checks made when a file came in. A file serves every item that names its digest."""
     evidence = parse_evidence(reported)
-    handed_in = [one for one in files if one.party == Actor.REPORTER]
-    by_digest = {bytes(one.sha256): one for one in reversed(handed_in)}
-    found = []
+    handed_in = [file for file in files if file.party == Actor.REPORTER]
+    by_digest = {bytes(file.sha256): file for file in reversed(handed_in)}
+    items = []
     for place, (item, support) in enumerate(zip(evidence, corroborations(evidence, again), strict=True)):
-        mine = tuple(one for one in handed_in if one.evidence_index == place)
+        own_files = tuple(file for file in handed_in if file.evidence_index == place)
         matching = by_digest.get(item.sha256)
-        state = FileState.DIFFERS if mine else FileState.NOT_HANDED_IN
-        found.append(EvidenceItem(item, FileState.MATCHES if matching else state, mine, matching, support))
-    return tuple(found)
+        state = FileState.DIFFERS if own_files else FileState.NOT_HANDED_IN
+        items.append(EvidenceItem(item, FileState.MATCHES if matching else state, own_files, matching, support))
+    return tuple(items)
 
 
 def _log_receipts(connection: Connection, row: CaseRow) -> tuple[tuple[LogReceipt, ...], int]:
+    """Return the log entries about the case, and the size of the newest checkpoint."""
     checkpoint = log_queries.latest_checkpoint(connection)
     size = 0 if checkpoint is None else checkpoint.size
-    wanted: list[tuple[str, str | None, int]] = [("report", None, row.report_id)]
-    wanted += [(one.type, one.outcome, one.entry_index) for one in _entries_about(connection, row.report_id)]
-    found = []
-    for what, outcome, index in wanted:
+    entries: list[tuple[str, str | None, int]] = [("report", None, row.report_id)]
+    entries += [(entry.type, entry.outcome, entry.entry_index) for entry in _entries_about(connection, row.report_id)]
+    receipts = []
+    for what, outcome, index in entries:
         leaf = log_queries.read_leaf(connection, index)
         if leaf is None:
             continue
         covered = index < size
-        found.append(
+        receipts.append(
             LogReceipt(what, outcome, index, leaf_hash(leaf), covered, _tile(index, size) if covered else None)
         )
-    return tuple(found), size
+    return tuple(receipts), size
 
 
 def _tile(index: int, size: int) -> str:
-    """The tile of level 0 that holds the hash of entry `index`, as wide as the checkpoint makes it."""
+    """Return the path of the level 0 tile with the hash of entry `index`, as wide as the checkpoint makes it."""
     number = index // TILE_WIDTH
     width = min(size - number * TILE_WIDTH, TILE_WIDTH)
     return f"/log/{tile_path(0, number, width)}"
@@ -332,14 +344,14 @@ def _tile(index: int, size: int) -> str:
 def _related_reports(
     connection: Connection, service: str, row: CaseRow, report: ReportRow, staff: Staff
 ) -> Iterator[RelatedReport]:
-    """Reports of the same act, of an `account_farm` and what it rests on, and those contested in the same appeal; not
-    those of the reader's own group."""
+    """Yield the other cases about the report, reports of the same act, those linked as `account_farm`, and those
+    contested in the same appeal; without reports of the reader's own group."""
     tags = report_queries.tags_of(connection, [report.id]).get(report.id, set())
     met = case_queries.reports_of_tags(connection, tags).keys() if tags else set()
     how = dict.fromkeys(_reports_of_act(connection, report.act_id, met), "same_act")
     how.update(_linked_reports(connection, report.id))
-    for one in case_queries.group_cases(connection, row.group_id):
-        how.setdefault(one.report_id, "filed_together")
+    for filed in case_queries.group_cases(connection, row.group_id):
+        how.setdefault(filed.report_id, "filed_together")
     how.pop(report.id, None)
     for beside in case_queries.all_cases_of_reports(connection, [report.id])[report.id]:
         if beside.id != row.id:
@@ -370,27 +382,30 @@ def _related_reports(
 
 
 def _colleagues(connection: Connection, case: CaseRow) -> tuple[tuple[int, str], ...]:
-    """Who may be given the case."""
-    found = []
-    for one in staff_queries.read_all(connection):
-        person = Staff(one.id, one.role, one.control_group)
-        if one.disabled_at is not None or one.id == case.reviewer_id:
+    """Return the (id, name) of staff to whom the case may be assigned."""
+    colleagues = []
+    for account in staff_queries.read_all(connection):
+        person = Staff(account.id, account.role, account.control_group)
+        if account.disabled_at is not None or account.id == case.reviewer_id:
             continue
         try:
             check_staff(case, Action.ASSIGN, Staff(0, "supervisor"), person)
         except LedgerError:
             continue
-        found.append((one.id, one.name))
-    return tuple(found)
+        colleagues.append((account.id, account.name))
+    return tuple(colleagues)
+
+
+# --- queries ---------------------------------------------------------------------------------------------------------
 
 
 MAX_ANSWERS = 2000
-"""Events from which a median of response times is taken at most, the newest."""
+"""The most events used for the median response time, the newest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class EntryRow:
-    """A log entry that an appeal made about its report."""
+    """A log entry about a report, made by its appeal."""
 
     entry_index: int
     type: str
@@ -399,7 +414,7 @@ class EntryRow:
 
 
 def _entries_about(connection: Connection, report_id: int) -> list[EntryRow]:
-    """The log's entries about the report that its appeal made, in order."""
+    """Return the log entries that appeals made about the report, in order."""
     rows = connection.execute(
         select(CaseEntry.entry_index, CaseEntry.type, CaseEntry.outcome, CaseEntry.recorded_at)
         .where(CaseEntry.report_id == report_id)
@@ -409,20 +424,20 @@ def _entries_about(connection: Connection, report_id: int) -> list[EntryRow]:
 
 
 def _count_live_reports(connection: Connection, platform: str) -> int:
-    """How many live reports the platform has."""
+    """Return the number of live reports of the platform."""
     statement = select(func.count()).select_from(Report).where(Report.platform == platform, Report.live)
     return connection.execute(statement).scalar_one()
 
 
 def _count_contested(connection: Connection, platform: str, since: datetime) -> int:
-    """How many of the platform's reports were contested after `since`."""
-    mine = (AppealCase.platform == platform, AppealCase.opened_at > since)
-    statement = select(func.count(AppealCase.report_id.distinct())).where(*mine)
+    """Return the number of the platform's reports that were contested after `since`."""
+    of_platform = (AppealCase.platform == platform, AppealCase.opened_at > since)
+    statement = select(func.count(AppealCase.report_id.distinct())).where(*of_platform)
     return connection.execute(statement).scalar_one()
 
 
 def _count_outcomes(connection: Connection, platform: str, control_group: str, since: datetime) -> dict[str, int]:
-    """{upheld, amended, overturned, nothing: how many} of the platform's reports, decided after `since`."""
+    """Return {upheld, amended, overturned, nothing: number} of the platform's reports, decided after `since`."""
     rows = connection.execute(
         select(CaseOutcome.counts_as, func.count())
         .where(
@@ -436,38 +451,39 @@ def _count_outcomes(connection: Connection, platform: str, control_group: str, s
 
 
 def _count_unconfirmed(connection: Connection, platform: str, since: datetime) -> int:
-    """How many of the platform's reports were decided `unconfirmed` after `since`."""
-    mine = (
+    """Return the number of the platform's reports that were decided `unconfirmed` after `since`."""
+    of_platform = (
         AppealCase.platform == platform,
         AppealCase.outcome == Outcome.UNCONFIRMED.value,
         AppealCase.decided_at > since,
     )
-    statement = select(func.count(AppealCase.report_id.distinct())).where(*mine)
+    statement = select(func.count(AppealCase.report_id.distinct())).where(*of_platform)
     return connection.execute(statement).scalar_one()
 
 
 def _questions_and_answers(connection: Connection, platform: str, since: datetime) -> list[tuple[int, str, datetime]]:
-    """(case id, action, time) of questions to the platform and its answers after `since`, in order within a case."""
-    told = (Action.ASK_REPORTER.value, Action.REPORTER_ANSWERED.value)
+    """Return (case id, action, time) of questions to the platform and its answers after `since`, in order within a
+    case."""
+    actions = (Action.ASK_REPORTER.value, Action.REPORTER_ANSWERED.value)
     rows = connection.execute(
         select(CaseEvent.case_id, CaseEvent.action, CaseEvent.at, CaseEvent.id)
         .join(AppealCase, AppealCase.id == CaseEvent.case_id)
-        .where(AppealCase.platform == platform, CaseEvent.action.in_(told), CaseEvent.at > since)
+        .where(AppealCase.platform == platform, CaseEvent.action.in_(actions), CaseEvent.at > since)
         .order_by(CaseEvent.id.desc())
         .limit(MAX_ANSWERS)
     )
-    found = sorted((case_id, number, action, at) for case_id, action, at, number in rows)
-    return [(case_id, action, at) for case_id, _, action, at in found]
+    events = sorted((case_id, number, action, at) for case_id, action, at, number in rows)
+    return [(case_id, action, at) for case_id, _, action, at in events]
 
 
 def _reports_of_act(connection: Connection, act_id: int, among: Iterable[int]) -> list[int]:
-    """Which of the reports `among` are about this act."""
+    """Return those of the reports `among` that are about this act."""
     statement = select(Report.id).where(Report.id.in_(sorted(set(among))), Report.act_id == act_id)
     return list(connection.scalars(statement))
 
 
 def _linked_reports(connection: Connection, report_id: int) -> dict[int, str]:
-    """Reports that this one rests on (`rests_on`) or that rest on it (`carries`), by id."""
+    """Return the reports that this one rests on (`rests_on`) or that rest on it (`carries`), by id."""
     rows = connection.execute(
         select(ReportLink.report_id, ReportLink.linked_id).where(
             or_(ReportLink.report_id == report_id, ReportLink.linked_id == report_id)
@@ -479,10 +495,14 @@ def _linked_reports(connection: Connection, report_id: int) -> dict[int, str]:
     }
 
 
+# --- record of the reporter ------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True)
 class ReporterRecord:
-    """Numbers of one platform; all but `live` are of the last `months` months. `weight` is its group's, in
-    fortieths; `response` the median time to an answer, None without one."""
+    """Figures of one platform. They show how careful the platform is, not what happened in this case; the page says so.
+    All but `live` are of the last `months` months. `weight` is its group's, in fortieths; `response` is the median time
+    to an answer, None without one."""
 
     platform: str
     months: int
@@ -499,17 +519,17 @@ class ReporterRecord:
 def reporter_record(
     connection: Connection, policy: Policy, platform: str, control_group: str, now: datetime
 ) -> ReporterRecord:
-    """The platform's record as of `now`."""
+    """Return the platform's record as of `now`."""
     since = window_start(now, policy.weights.window_months)
-    fared = _count_outcomes(connection, platform, control_group, since)
+    outcomes = _count_outcomes(connection, platform, control_group, since)
     return ReporterRecord(
         platform=platform,
         months=policy.weights.window_months,
         live=_count_live_reports(connection, platform),
         contested=_count_contested(connection, platform, since),
-        upheld=fared.get("upheld", 0),
-        amended=fared.get("amended", 0),
-        overturned=fared.get("overturned", 0),
+        upheld=outcomes.get("upheld", 0),
+        amended=outcomes.get("amended", 0),
+        overturned=outcomes.get("overturned", 0),
         unconfirmed=_count_unconfirmed(connection, platform, since),
         weight=without_suspensions(connection, policy, now).get(control_group, FULL_WEIGHT),
         response=response_time(_questions_and_answers(connection, platform, since)),
@@ -517,13 +537,13 @@ def reporter_record(
 
 
 def response_time(events: Iterable[tuple[int, str, datetime]]) -> timedelta | None:
-    """The median time from a question to its answer, of (case id, action, time) in order within each case. Questions
-    without an answer do not count here: their silence is counted among the overturned."""
+    """Return the median time from a question to its answer, from (case id, action, time) in order within each case.
+    Questions without an answer are left out: they count as overturned reports."""
     waits: list[timedelta] = []
-    asked: dict[int, datetime] = {}
+    asked_at: dict[int, datetime] = {}
     for case_id, action, at in events:
         if action == Action.ASK_REPORTER:
-            asked[case_id] = at
-        elif case_id in asked:
-            waits.append(at - asked.pop(case_id))
+            asked_at[case_id] = at
+        elif case_id in asked_at:
+            waits.append(at - asked_at.pop(case_id))
     return timedelta(seconds=median(wait.total_seconds() for wait in waits)) if waits else None

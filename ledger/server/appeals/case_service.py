@@ -1,23 +1,25 @@
-"""Change a case: `apply_action` asks the rules, then writes the log entry, the report's marks, the timeline and the
-notices that follow.
+"""Change cases: open the transaction that holds the log's head (`changing`), apply an action (`apply_action`), and
+apply the actions that time causes (`run_clocks`).
 
-All functions work in the caller's transaction, which holds the log's head (`server.records.transaction`).
+`apply_action` is the only function that changes a case. It asks the rules, then writes the log entry, the report's
+marks, the timeline and the notices in the caller's transaction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
-from ledger.errors import ActionRefused, AlreadyReversed, DecisionInvalid
+from ledger.errors import ActionRefused, AlreadyReversed, DecisionInvalid, InvalidRequest, NotFound
 from ledger.protocol.encoding import day_floor, from_day, hour_floor
-from ledger.protocol.public_ids import encode_id
+from ledger.protocol.public_ids import decode_id, encode_id
 from ledger.rules.appeals import EFFECTS, OPEN_STATES, Action, Actor, CaseState, Outcome
-from ledger.rules.case_machine import Staff, advance
+from ledger.rules.case_machine import Staff, advance, due_actions
 from ledger.rules.conduct import Conduct
 from ledger.rules.order_lines import check_conceded
 from ledger.rules.policy.values import Policy, Profile
@@ -25,6 +27,10 @@ from ledger.rules.rounds import next_to_suspend, report_marks
 from ledger.rules.rounds import suspends as may_suspend
 from ledger.rules.webhooks import Recipient, WebhookType
 from ledger.server.appeals.weights import count_outcome
+from ledger.server.context import Context
+from ledger.server.db.due_rows import work_off
+from ledger.server.db.engine import reading, writing
+from ledger.server.log.writer import open_head
 from ledger.server.records import appeal_effects, case_queries, order_line_queries
 from ledger.server.records.case_queries import CaseRow, RoundRow
 from ledger.server.records.queries import ReportRow, ReversalRow
@@ -470,3 +476,105 @@ def zone_of(policy: Policy, profile: str) -> tzinfo:
 def zones(policy: Policy) -> Mapping[Profile, tzinfo]:
     """Return the time zone of every profile."""
     return {profile: zone_of(policy, profile) for profile in Profile}
+
+
+# --- transaction and ids ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def changing(context: Context) -> Iterator[EntryBatch]:
+    """Open one transaction; it commits on success and leaves nothing otherwise. Raises LogFrozen,
+    DatabaseUnavailable."""
+    with writing(context.engine) as connection:
+        head, now = open_head(connection, context.now())
+        batch = EntryBatch(context, connection, head, now, report_gone)
+        yield batch
+        batch.finish()
+
+
+def load_case(batch: EntryBatch, case_id: int) -> CaseRow:
+    """Return the case, with its report and the reports that rest on it loaded. Raises NotFound."""
+    row = case_queries.case(batch.connection, case_id)
+    if row is None:
+        raise NotFound("There is no such case.")
+    batch.load_reports([row.report_id], [row.report_id])
+    return row
+
+
+def case_number(context: Context, public: str) -> int:
+    """Return the number of a public case id. Raises NotFound for a malformed one."""
+    try:
+        return decode_id("ap", public, context.service)
+    except InvalidRequest as error:
+        raise NotFound("There is no such case.") from error
+
+
+def report_number(context: Context, public: str) -> int:
+    """Return the number of a public report id. Raises NotFound for a malformed one."""
+    try:
+        return decode_id("rp", public, context.service)
+    except InvalidRequest as error:
+        raise NotFound("There is no such report.") from error
+
+
+def report_numbers(context: Context, public: Sequence[str]) -> list[int]:
+    """Return the numbers of public report ids. A malformed id gets a negative number of its own, under which nothing is
+    stored: it is looked up and answered like every other unknown id."""
+    unknown: dict[str, int] = {}
+    numbers = []
+    for report in public:
+        try:
+            numbers.append(decode_id("rp", report, context.service))
+        except InvalidRequest:
+            numbers.append(unknown.setdefault(report, -1 - len(unknown)))
+    return numbers
+
+
+# --- what time causes -------------------------------------------------------------------------------------------------
+
+
+MAX_CASES = 100
+"""Cases per query. Each is processed in a transaction of its own, so the log is never locked for long."""
+
+
+def run_clocks(context: Context, stopped: Callable[[], bool] = lambda: False) -> int:
+    """Apply all due actions, oldest deadline first; return the number of cases that changed. `stopped` ends it early.
+
+    A failing case does not stop the others: its error is logged (`appeal_clock_failed` with the case's id), and the
+    first error is raised at the end. Raises LogFrozen, DatabaseUnavailable.
+    """
+    now = context.now()
+
+    def due(last: CaseRow | None) -> list[CaseRow]:
+        after = None if last is None else (last.due_at, last.id)
+        with reading(context.engine) as connection:
+            return case_queries.due_cases(connection, now, day_floor(now), MAX_CASES, after)
+
+    def work(rows: Sequence[CaseRow]) -> int:
+        (row,) = rows
+        with changing(context) as batch:
+            return int(_apply_due_actions(batch, load_case(batch, row.id)))
+
+    return work_off(
+        due,
+        work,
+        event="appeal_clock_failed",
+        name=lambda row: encode_id("ap", row.id, context.service),
+        stopped=stopped,
+    )
+
+
+def _apply_due_actions(batch: EntryBatch, row: CaseRow) -> bool:
+    """Apply the due actions to one case, and close it if its report has expired; return True if it changed."""
+    before = row
+    for action in due_actions(row, batch.now):
+        row = apply_action(batch, row, Move(action, Actor.CLOCK))
+    report = batch.reports.get(row.report_id)
+    expired = report is None or batch.policy.expiry_day(
+        row.current_conduct, day_floor(report.act_ended_at), report.expires_day
+    ) <= day_floor(batch.now)
+    if expired and row.is_open:
+        row = apply_action(batch, row, Move(Action.REPORT_GONE, Actor.LEDGER))
+        # Reports that rest on an expired report stay, and lose the marks of a case that ended with it.
+        appeal_effects.pass_marks_on(batch.connection, row.report_id, disputed=False, unconfirmed=False)
+    return row is not before

@@ -16,18 +16,18 @@ from ledger.i18n import LOCALES
 from ledger.protocol.public_ids import decode_id
 from ledger.server.appeals import attachments, filing, participants
 from ledger.server.appeals.attachments import AttachmentRow, written_file
+from ledger.server.appeals.case_service import case_number, changing, load_case, report_number, report_numbers
 from ledger.server.appeals.consumer_record import subject_case_view
 from ledger.server.appeals.filing import checked_filing, clean_text
 from ledger.server.appeals.letters import letter_of
 from ledger.server.appeals.participants import Participant, Party
 from ledger.server.appeals.sessions import SessionRow
-from ledger.server.appeals.transaction import case_number, changing, load_case, report_number, report_numbers
 from ledger.server.appeals.views import attachment_view
+from ledger.server.context import Context
 from ledger.server.db.engine import reading, snapshot_reading
 from ledger.server.records import appeal_effects, case_queries
 from ledger.server.records import queries as report_queries
 from ledger.server.records.case_queries import CaseRow, StatementRow
-from ledger.server.records.transaction import Context
 from ledger.server.settings import Settings
 from ledger.server.texts.letters import Letter
 from ledger.tlog.entries import EventType, statement_entry

@@ -2,7 +2,7 @@
 under the identifiers of their session with all cases, who looked them up, and who found a picture of a report again.
 
 The platform that opened the session is named where it reported or looked up; all other platforms are None: no platform
-may learn through a customer who else reported, and the law requires no more.
+may learn through a customer who else reported, and the law does not require it.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from ledger.server.appeals.participants import Party, can_be_reopened
 from ledger.server.appeals.record_texts import meanings
 from ledger.server.appeals.sessions import SessionRow
 from ledger.server.appeals.views import case_view
+from ledger.server.context import Context
 from ledger.server.db.engine import snapshot_reading
 from ledger.server.lookups import queries as lookup_queries
 from ledger.server.lookups.disclosures import shown_lookups
@@ -42,12 +43,12 @@ from ledger.server.records import case_queries, former_label_queries, order_line
 from ledger.server.records import queries as report_queries
 from ledger.server.records.case_queries import CaseRow, StatementRow
 from ledger.server.records.queries import ReportRow, ReversalRow
-from ledger.server.records.transaction import Context
 from ledger.server.records.views import report_status
 
 
 def own_record(context: Context, weights: Mapping[str, int], session: SessionRow) -> dict[str, Any]:
-    """{as_of, opened_by, standing, reports, lookups, picture_searches}: everything, for the page and the export alike.
+    """Return {as_of, opened_by, standing, reports, lookups, picture_searches}: everything about the person, for the
+    page and for the export.
 
     Raises DatabaseUnavailable.
     """
@@ -68,13 +69,13 @@ def own_record(context: Context, weights: Mapping[str, int], session: SessionRow
         searches = picture_queries.searches_of(connection, matched)
         kinds = {tag: kind for kind, tag in session.subjects}
         former = former_label_queries.among(connection, matched)
-        shown = []
-        for row in sorted(reports.values(), key=lambda one: one.id, reverse=True):
+        views_of_reports = []
+        for row in sorted(reports.values(), key=lambda report: report.id, reverse=True):
             mine = cases.get(row.id, [])
             views = {case.id: subject_case_view(connection, case, mine, row, context) for case in mine}
             waits = (hold := held.get(row.id)) is not None and hold.waits
-            one = _report(row, reversals.get(row.id), mine, flags.get(row.id, (False, False)), context, held=waits)
-            one |= {
+            shown = _report(row, reversals.get(row.id), mine, flags.get(row.id, (False, False)), context, held=waits)
+            shown |= {
                 "replaces": _public(row.replaces, context),
                 "replaced_by": _public(replaced.get(row.id), context),
                 "held_until": format_time(hold.void_at) if hold is not None and waits and row.live else None,
@@ -87,7 +88,7 @@ def own_record(context: Context, weights: Mapping[str, int], session: SessionRow
                 "case": views[principal_case(mine).id] if mine else None,
                 "cases": list(views.values()),
             }
-            shown.append(one)
+            views_of_reports.append(shown)
     events = [
         listing_event(row, Kind(kind))
         for kind, tag in session.subjects
@@ -100,11 +101,11 @@ def own_record(context: Context, weights: Mapping[str, int], session: SessionRow
         "standing": {
             **_standing(events, weights, policy, now),
             "next_policies": [
-                {"version": one.version, "in_effect_at": format_time(one.in_effect_at)}
-                for one in context.policies.timeline.announced(now)
+                {"version": version.version, "in_effect_at": format_time(version.in_effect_at)}
+                for version in context.policies.timeline.announced(now)
             ],
         },
-        "reports": shown,
+        "reports": views_of_reports,
         "lookups": seen,
         "picture_searches": [
             {
@@ -163,7 +164,10 @@ def _standing(events: Iterable[Event], weights: Mapping[str, int], policy: Polic
         "disputed": standing.disputed,
         "protected": standing.protected,
         "reasons": [
-            {"code": reason.value, **{one.member: reason_text(reason, one.code) for one in LANGUAGES.values()}}
+            {
+                "code": reason.value,
+                **{language.member: reason_text(reason, language.code) for language in LANGUAGES.values()},
+            }
             for reason in standing.reasons
         ],
         "policy": policy.version,
@@ -175,12 +179,14 @@ def _public(report_id: int | None, context: Context) -> str | None:
 
 
 def _named(platform: str, session: SessionRow) -> str | None:
+    """Return the platform's name if it opened the session, else None."""
     return platform if platform == session.platform else None
 
 
 def _evidence(connection: Connection, report_id: int) -> dict[str, Any]:
-    """Types of the evidence in the order of the report, where its original files came from, and what inspections found
-    in it, each code once, with the weakest trust in a signer that it rests on; none once the body is erased."""
+    """Return the types of the evidence in the order of the report, the origins of its original files, and the findings
+    of inspections, each code once, with the weakest trust in a signer that it rests on. All are empty once the body is
+    erased."""
     items = reported_evidence(connection, report_id)
     trusts: dict[str, list[str | None]] = {}
     for item in items:
@@ -192,24 +198,24 @@ def _evidence(connection: Connection, report_id: int) -> dict[str, Any]:
         "origins": [_origin(item) for item in items if item["type"] == EvidenceType.ORIGINAL_FILE],
         "confirmations": [_confirmation(item["confirmation"]) for item in items if "confirmation" in item],
         "findings": sorted(trusts),
-        "trust": {code: _weakest(told) for code, told in sorted(trusts.items()) if code in SIGNED},
+        "trust": {code: _weakest(values) for code, values in sorted(trusts.items()) if code in SIGNED},
     }
 
 
 def _origin(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Where an original file came from; a source of None where its report was made before that was asked."""
+    """Return where an original file came from. The source is None in reports made before it was recorded."""
     origin = item.get("origin", {})
     return {"source": origin.get("source"), "received_at": origin.get("received_at")}
 
 
-def _confirmation(told: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: told[name] for name in ("issuer", "answered_at", "verdict")}
+def _confirmation(answer: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: answer[name] for name in ("issuer", "answered_at", "verdict")}
 
 
-def _weakest(told: Iterable[str | None]) -> str | None:
-    found = [None if one is None else Trust(one) for one in told]
-    trust = None if None in found else weakest(one for one in found if one is not None)
-    return None if trust is None else trust.value
+def _weakest(trusts: Iterable[str | None]) -> str | None:
+    known = [None if trust is None else Trust(trust) for trust in trusts]
+    lowest = None if None in known else weakest(trust for trust in known if trust is not None)
+    return None if lowest is None else lowest.value
 
 
 def _statement(row: StatementRow | None) -> dict[str, Any] | None:
@@ -219,7 +225,7 @@ def _statement(row: StatementRow | None) -> dict[str, Any] | None:
 
 
 def _appealable(report: ReportRow, cases: Sequence[CaseRow], context: Context) -> bool:
-    """Whether the person's own appeal against the report is open to them."""
+    """True if the person can file their own appeal against the report."""
     conduct = Conduct(case_queries.conduct_in_force(cases) or report.conduct)
     expires_day = context.policy.expiry_day(conduct, day_floor(report.act_ended_at), report.expires_day)
     unused = blocking([case.as_round for case in cases], None) is None
@@ -227,8 +233,8 @@ def _appealable(report: ReportRow, cases: Sequence[CaseRow], context: Context) -
 
 
 def principal_case(cases: Sequence[CaseRow]) -> CaseRow:
-    """Of the cases about one report (at least one) the person's own one that counts, or the one that says how the
-    report stands."""
+    """Return, of the cases about one report (at least one), the person's own case that counts, or the one that decides
+    how the report stands."""
     own = [case for case in cases if case.filed_by_subject]
     return case_queries.leading(own if any(case.as_round.uses_up for case in own) else cases)
 
@@ -236,8 +242,8 @@ def principal_case(cases: Sequence[CaseRow]) -> CaseRow:
 def subject_case_view(
     connection: Connection, row: CaseRow, cases: Sequence[CaseRow], report: ReportRow | None, context: Context
 ) -> dict[str, Any]:
-    """The case as the person sees it, with what they can still do and the letters that there are. `cases` are all those
-    about its report."""
+    """Return the case as the person sees it, with the actions open to them and its letters. `cases` are all cases about
+    the report."""
     view = case_view(connection, row, Party.SUBJECT, context.service)
     reporters = row.round == row.reporter_round
     view["can_withdraw"] = row.is_open and row.withdrawals < MAX_WITHDRAWALS and not reporters
@@ -248,7 +254,8 @@ def subject_case_view(
         {"round": number, "kind": kind.value} for number, kind in all_letters(connection, row) if number < row.round
     ]
     settled = row.state in (CaseState.DECIDED, CaseState.WITHDRAWN)
-    until = [one for one in (row.reopen_until, expires_at(context.policy, report, row, None)) if one is not None]
+    limits = (row.reopen_until, expires_at(context.policy, report, row, None))
+    until = [limit for limit in limits if limit is not None]
     in_time = row.reopen_until is not None and context.now() < min(until)
     view["can_reopen"] = settled and in_time and can_be_reopened(cases, row, own=True)
     view["reopen_until"] = format_time(min(until)) if view["can_reopen"] else None
@@ -269,10 +276,11 @@ def export_record(
     locale: str,
     prefix: str = "",
 ) -> dict[str, Any]:
-    """{format, service, session, record, meanings, verify}: `own_record` and what it takes to understand and check it.
+    """Return {format, service, locale, session, record, meanings, verify}: `own_record`, the texts of its codes, and
+    how to check it against the public log.
 
-    `meanings` are in `locale`, and the log's paths begin with `prefix`, that of the service.
-    Files are named with their SHA-256 and read one by one. Raises DatabaseUnavailable.
+    `meanings` are in `locale`; the log's paths begin with `prefix`, that of the service. Files are named with their
+    SHA-256 and downloaded one by one. Raises DatabaseUnavailable.
     """
     return {
         "format": EXPORT_FORMAT,
@@ -292,15 +300,15 @@ def export_record(
 
 
 def verification(origin: str, log_key: str, locale: str, prefix: str) -> dict[str, str]:
-    """How to check the entry indexes of the record against the public log, without trusting this service."""
-    told = texts(locale).gettext
+    """Return how to check the entry indexes of the record against the public log, without trusting this service."""
+    translate = texts(locale).gettext
     return {
         "origin": origin,
         "log_key": log_key,
         "checkpoint": prefix + "/log/checkpoint",
         "tiles": prefix + "/log/tile/{level}/{path}",
         "entries": prefix + "/log/tile/entries/{path}",
-        "how": told(
+        "how": translate(
             "Each entry_index is the place of an entry in a public log that can only grow. Fetch the checkpoint, check "
             "its signature with log_key, and fetch the entries tile that holds the index (256 entries a tile): the "
             "entry there names its index, the hour in which it was recorded, and a commitment to what it says. Hashed "

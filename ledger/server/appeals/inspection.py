@@ -1,7 +1,7 @@
-"""A reviewer's own look into a file of a case: the inspection that the report carries, made again.
+"""A reviewer's own inspection of a file of a case: the inspection that the report carries, made again.
 
-Only files that the report names by their SHA-256 are looked into. Nothing is kept but a line in the audit log with the
-receipt's digest; whoever wants to see it once more has it made once more.
+Only files that the report names by their SHA-256 are inspected. Nothing is stored except a line in the audit log with
+the receipt's digest; a reviewer who needs the result again runs the inspection again.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from ledger.rules.provenance import OriginSource
 from ledger.server.appeals import attachments
 from ledger.server.appeals.attachments import AttachmentRow, reported_evidence
 from ledger.server.appeals.case_page import opened_case
+from ledger.server.context import Context
 from ledger.server.db.engine import writing
-from ledger.server.records.transaction import Context
 from ledger.server.settings import Settings
 from ledger.server.staff import audit
 
@@ -43,13 +43,13 @@ COMPARED_TYPES = frozenset({"image/jpeg", "image/png", "image/webp"})
 """Media types of attachments that are compared with the merchant's photos, and of these."""
 
 MAX_LISTINGS = 8
-"""Photos of the merchant's that a file is compared with, the first that were handed in; each takes about a second."""
+"""Photos of the merchant that a file is compared with, the first that were handed in; each takes about a second."""
 
 WAIT_SECONDS = 2.0
-"""How long somebody waits for another file to be done with before they are told to come back."""
+"""How long a request waits for another inspection to end before it is refused."""
 
 DRAWING_WAIT_SECONDS = 20.0
-"""The same for a picture of a match: a page may ask for several, and cannot say to come back."""
+"""The same for a picture of a match: a page may request several, and cannot ask the reader to retry."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -64,13 +64,13 @@ class Failure(StrEnum):
     UNFIT = "unfit"
     """The file is of a type that is not inspected, or is damaged."""
     STOPPED = "stopped"
-    """It took more time or memory than it may, or killed the process."""
+    """It took more time or memory than allowed, or crashed the process."""
 
 
 @dataclass(frozen=True, slots=True)
 class InspectionResult:
-    """An inspection that was made here: as a report would carry it, and all of its receipt that is for people.
-    `not_compared` counts photos of the merchant's that were handed in and could not be compared."""
+    """The result of an inspection made here: as a report would carry it, with the parts of its receipt that are for
+    people. `not_compared` counts handed-in photos of the merchant that could not be compared."""
 
     again: Again
     conclusion: Conclusion
@@ -82,7 +82,7 @@ class InspectionResult:
 
 @dataclass(frozen=True, slots=True)
 class InspectionAttempt:
-    """What came of looking into the file of this SHA-256: an inspection, or why there is none."""
+    """The result for the file of this SHA-256: an inspection, or the reason why there is none."""
 
     sha256: bytes
     inspected: InspectionResult | None
@@ -91,7 +91,7 @@ class InspectionAttempt:
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """A file that the report names, and the merchant's photos (`source_image`) beside it, both handed in; the control
+    """A file that the report names and the merchant's photos (`source_image`) beside it, all handed in; the control
     group that made the report; and when the platform received the file from the claimant, if the report says so."""
 
     control_group: str
@@ -101,38 +101,38 @@ class _Files:
 
 
 def inspect_again(context: Context, settings: Settings, case: str, public: str, staff: Staff) -> InspectionAttempt:
-    """Inspect a file that the reporter handed in, and compare it with the merchant's photos that came with it, in a
-    process of its own.
+    """Inspect a file that the reporter handed in, and compare it with the merchant's photos beside it, in a separate
+    process.
 
-    It is audited as `file_read`, and with the receipt's digest as `file_inspected`. One file at a time in each process:
-    raises Overloaded while another one takes longer than `WAIT_SECONDS`. Also raises NotFound, RoleMissing,
-    ConflictOfInterest, DatabaseUnavailable.
+    The read is audited as `file_read`, and with the receipt's digest as `file_inspected`. Each server process inspects
+    one file at a time. Raises Overloaded while another inspection takes longer than `WAIT_SECONDS`, NotFound,
+    RoleMissing, ConflictOfInterest, DatabaseUnavailable.
     """
     files = _reported_files(context, case, public, staff)
     with alone(WAIT_SECONDS):
-        data = [attachments.read(settings, one.file) for one in (files.file, *files.listings)]
+        data = [attachments.read(settings, stored.file) for stored in (files.file, *files.listings)]
         answer = sandbox.ask("inspect", data, received_at=files.received_at)
-    look = _read_answer(bytes(files.file.sha256), answer, len(files.listings))
-    told = b64url(look.inspected.again.inspection.receipt_sha256) if look.inspected else str(look.failure)
+    attempt = _read_answer(bytes(files.file.sha256), answer, len(files.listings))
+    outcome = b64url(attempt.inspected.again.inspection.receipt_sha256) if attempt.inspected else str(attempt.failure)
     with writing(context.engine) as connection:
-        detail = f"{public} {told}"
+        detail = f"{public} {outcome}"
         audit.record(
             connection, context.now(), staff.id, "file_inspected", "appeal", case, detail,
             about_group=files.control_group,
         )  # fmt: skip
-    return look
+    return attempt
 
 
 def match_picture(
     context: Context, settings: Settings, case: str, public: str, listing_sha256: str, staff: Staff
 ) -> bytes:
-    """A picture (PNG) of how a file that the reporter handed in was made from the merchant's photo of this SHA-256
-    (base64url). It is audited as `file_read`, and with both files as `files_compared`.
+    """Return a picture (PNG) of how a file that the reporter handed in was made from the merchant's photo of this
+    SHA-256 (base64url). It is audited as `file_read`, and with both files as `files_compared`.
 
-    Raises NotFound if it was not, or cannot be compared, and what `inspect_again` raises.
+    Raises NotFound if it was not made from that photo or cannot be compared, and the errors of `inspect_again`.
     """
     files = _reported_files(context, case, public, staff)
-    listing = next((one for one in files.listings if b64url(bytes(one.sha256)) == listing_sha256), None)
+    listing = next((photo for photo in files.listings if b64url(bytes(photo.sha256)) == listing_sha256), None)
     if listing is None:
         raise NotFound("This case has no such photo of the merchant's.")
     with writing(context.engine) as connection:
@@ -142,7 +142,7 @@ def match_picture(
             about_group=files.control_group,
         )  # fmt: skip
     with alone(DRAWING_WAIT_SECONDS):
-        data = [attachments.read(settings, one.file) for one in (files.file, listing)]
+        data = [attachments.read(settings, stored.file) for stored in (files.file, listing)]
         drawn = sandbox.ask("match", data)
     if drawn is None or not drawn.startswith(_PNG):
         raise NotFound("The file was not made from this photo, or they cannot be compared here.")
@@ -151,7 +151,7 @@ def match_picture(
 
 @contextmanager
 def alone(wait_seconds: float) -> Iterator[None]:
-    """No other file is looked into by this process meanwhile. Raises Overloaded after `wait_seconds`."""
+    """Allow one inspection at a time in this process. Raises Overloaded after `wait_seconds`."""
     if not _one_at_a_time.acquire(timeout=wait_seconds):
         raise Overloaded("Another file is being inspected. Try again in a few seconds.", retry_after_seconds=10)
     try:
@@ -161,6 +161,8 @@ def alone(wait_seconds: float) -> Iterator[None]:
 
 
 def _reported_files(context: Context, case: str, public: str, staff: Staff) -> _Files:
+    """Return the file, if the report names it, with the files to compare it with. Raises NotFound, RoleMissing,
+    ConflictOfInterest."""
     with opened_case(context, case, staff, "file_read", public) as (connection, row):
         named: dict[str, set[str]] = {}
         received: dict[str, str] = {}
@@ -170,16 +172,16 @@ def _reported_files(context: Context, case: str, public: str, staff: Staff) -> _
             if origin.get("source") == OriginSource.CLAIM_UPLOAD:
                 received[item["sha256"]] = origin["received_at"]
         files = {
-            encode_id("at", one.id, context.service): one
-            for one in attachments.files_of_case(connection, row.id)
-            if one.party == Actor.REPORTER and b64url(bytes(one.sha256)) in named
+            encode_id("at", file.id, context.service): file
+            for file in attachments.files_of_case(connection, row.id)
+            if file.party == Actor.REPORTER and b64url(bytes(file.sha256)) in named
         }
         if public not in files:
             raise NotFound("This case has no such file that the report names.")
         photos = {
-            bytes(one.sha256): one
-            for one in files.values()
-            if one.media_type in COMPARED_TYPES and EvidenceType.SOURCE_IMAGE in named[b64url(bytes(one.sha256))]
+            bytes(file.sha256): file
+            for file in files.values()
+            if file.media_type in COMPARED_TYPES and EvidenceType.SOURCE_IMAGE in named[b64url(bytes(file.sha256))]
         }
         photos.pop(bytes(files[public].sha256), None)
         compared = list(photos.values())[:MAX_LISTINGS] if files[public].media_type in COMPARED_TYPES else []
@@ -189,7 +191,7 @@ def _reported_files(context: Context, case: str, public: str, staff: Staff) -> _
 
 
 def _read_answer(sha256: bytes, answer: bytes | None, listings: int = 0) -> InspectionAttempt:
-    """What the process said. It has read a stranger's file, so that its answer is checked like a stranger's."""
+    """Return the answer of the process. It has read a stranger's file, so its answer is checked as untrusted input."""
     try:
         said = json.loads(answer or b"")
         code = said.get("error")
@@ -202,24 +204,26 @@ def _read_answer(sha256: bytes, answer: bytes | None, listings: int = 0) -> Insp
 
 
 def _inspection_result(said: dict[str, Any], receipt: dict[str, Any], sha256: bytes, listings: int) -> InspectionResult:
-    """Raises ValueError or InvalidInput for what no inspection of this file says."""
-    alone, compared = parse_inspection(said["alone"]), int(said["compared"])
+    """Return the checked result. Raises ValueError or InvalidInput for an answer that is not an inspection of this
+    file."""
+    single, compared = parse_inspection(said["alone"]), int(said["compared"])
     if receipt["file"]["sha256"] != b64url(sha256):
         raise ValueError("a receipt of another file")
     return InspectionResult(
-        again=Again(parse_inspection(said["report"]), receipt["complete"], alone if compared else None),
+        again=Again(parse_inspection(said["report"]), receipt["complete"], single if compared else None),
         conclusion=Conclusion(receipt["conclusion"]),
-        findings=tuple(_finding(one) for one in receipt["findings"]),
-        notes=tuple(Note(NoteCode(one["code"]), one["where"], one["detail"]) for one in receipt["notes"]),
+        findings=tuple(_finding(item) for item in receipt["findings"]),
+        notes=tuple(Note(NoteCode(note["code"]), note["where"], note["detail"]) for note in receipt["notes"]),
         c2pa_sdk=receipt["c2pa_sdk"],
         not_compared=max(0, listings - compared),
     )
 
 
-def _finding(one: dict[str, Any]) -> Finding:
-    facts = one["facts"]
+def _finding(item: dict[str, Any]) -> Finding:
+    """Return a checked finding. Raises ValueError."""
+    facts = item["facts"]
     for value in facts.values():
         texts = value if isinstance(value, list) else [value]
         if not all(isinstance(text, str) or type(text) is int for text in texts):
             raise ValueError("a fact is a text, a number or a list of texts")
-    return Finding(FindingCode(one["code"]), one["where"], facts)
+    return Finding(FindingCode(item["code"]), item["where"], facts)

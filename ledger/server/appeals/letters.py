@@ -17,12 +17,12 @@ from ledger.rules.appeals import OPEN_STATES, Action, CaseState, Outcome
 from ledger.rules.conduct import Conduct
 from ledger.rules.policy.values import Policy
 from ledger.server.appeals.case_service import protected_until, zone_of
+from ledger.server.context import Context
 from ledger.server.log import queries as log_queries
 from ledger.server.records import case_queries
 from ledger.server.records import queries as report_queries
 from ledger.server.records.case_queries import CaseRow, EventRow, RoundRow
 from ledger.server.records.queries import ReportRow
-from ledger.server.records.transaction import Context
 from ledger.server.texts.letters import CaseFacts, Letter, LetterKind, render
 
 

@@ -1,8 +1,9 @@
-"""What platforms do in appeals over the API: file for a customer, answer as reporter, hand in files, read the case.
+"""What platforms do in appeals over the API: file for a customer, answer as reporter, add files, read cases and
+letters, and read the statements of persons whom they looked up.
 
-A platform may be both the filer and the reporter of a case, so it says for which party it speaks. Where it is neither,
-there is no such case, whatever the id; where it only opened the session in which the person appealed by themselves, it
-reads the state and no more.
+A platform may be both the filer and the reporter of a case, so each request names its party. For a platform that is
+neither, the case does not exist. A platform that only opened the session in which the person filed by themselves reads
+only the state.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -20,20 +22,25 @@ from ledger.protocol.identifiers import Kind
 from ledger.protocol.public_ids import decode_id, encode_id
 from ledger.rules.appeals import MAX_REPORTS
 from ledger.rules.conduct import Conduct
+from ledger.rules.standing import visible_events
 from ledger.server.appeals import attachments, filing, participants
 from ledger.server.appeals.attachments import written_file
+from ledger.server.appeals.case_service import case_number, changing, load_case, report_numbers
 from ledger.server.appeals.filing import checked_filing, clean_text, count_attempt, log_attempt_outcome
 from ledger.server.appeals.letters import all_letters, letter_of
 from ledger.server.appeals.participants import Participant, Party
-from ledger.server.appeals.sessions import Link, check_epoch, open_link
-from ledger.server.appeals.transaction import case_number, changing, load_case, report_numbers
+from ledger.server.appeals.sessions import SESSION_PURPOSE, Link, check_epoch, open_link
 from ledger.server.appeals.views import attachment_view, case_state, case_view, party_of
+from ledger.server.context import Context
 from ledger.server.db.engine import reading, snapshot_reading
+from ledger.server.lookups import queries as lookup_queries
+from ledger.server.lookups.disclosures import READABLE_HOURS
+from ledger.server.lookups.queries import ListingRow, listing_event
 from ledger.server.platforms.members import Member
 from ledger.server.records import case_queries
 from ledger.server.records.case_queries import CaseRow
 from ledger.server.records.idempotency import IdempotentRequest, ResponseStore, StoredResponse, idempotent_request
-from ledger.server.records.transaction import Context, EntryBatch
+from ledger.server.records.transaction import EntryBatch
 from ledger.server.settings import Settings
 
 Subjects = Sequence[tuple[Kind, bytes]]
@@ -41,8 +48,8 @@ Subjects = Sequence[tuple[Kind, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A platform in an appeal. `for_person`: its token has the scope `appeal`, so that it may speak for its customers;
-    with `report` alone it answers for its own reports."""
+    """A platform that calls. `for_person`: its token has the scope `appeal`, so it may act for its customers; with
+    `report` alone it answers for its own reports."""
 
     member: Member
     for_person: bool
@@ -50,8 +57,8 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class AppealService:
-    """What the acts of platforms in appeals need beside the context: settings (quotas, files, the public address), and
-    the key of the MACs over idempotent requests."""
+    """The context of platforms' actions in appeals, with the settings (quotas, files, the public address) and the key
+    of the MACs over idempotent requests."""
 
     context: Context
     settings: Settings
@@ -73,10 +80,10 @@ def open_cases(
     subjects: Subjects,
     idempotency_key: str,
 ) -> StoredResponse:
-    """Contest `reports` for the customer whose (kind, tag) pairs under key `epoch` these are. All or none.
+    """Contest `reports` for the customer with these (kind, tag) pairs under key `epoch`. All cases are opened or none.
 
-    Every attempt is counted, and shown to the person if there is anything about them. Raises InvalidRequest,
-    AppealInvalid, QuotaExceeded, StaleEpoch, NotFound, CaseExists, ConflictOfInterest, IdempotencyMismatch, LogFrozen,
+    Every attempt is counted, and listed in the person's record if there is one. Raises InvalidRequest, AppealInvalid,
+    QuotaExceeded, StaleEpoch, NotFound, CaseExists, ConflictOfInterest, IdempotencyMismatch, LogFrozen,
     DatabaseUnavailable.
     """
     if (epoch is None) != (not subjects):
@@ -132,7 +139,7 @@ def _filed(rows: Sequence[CaseRow], service: str) -> dict[str, Any]:
 def open_record(
     service: AppealService, member: Member, epoch: int, subjects: Subjects, locale: str, base_url: str
 ) -> Link:
-    """A single-use link to the record of the customer with these (kind, tag) pairs.
+    """Create a single-use link to the record of the customer with these (kind, tag) pairs.
 
     Raises AppealInvalid, StaleEpoch, QuotaExceeded, DatabaseUnavailable.
     """
@@ -153,7 +160,7 @@ def open_record(
 
 
 def get_appeal(service: AppealService, caller: Caller, appeal_id: str, party: Party | None) -> dict[str, Any]:
-    """The case for `party`, by default the one that the caller is. Raises NotFound, ScopeMissing."""
+    """Return the case for `party`, by default the party that the caller is. Raises NotFound, ScopeMissing."""
     with snapshot_reading(service.context.engine) as connection:
         row = _case(case_queries.case(connection, case_number(service.context, appeal_id)))
         reads_as = _reads_as(row, caller, party)
@@ -167,7 +174,7 @@ def get_appeal(service: AppealService, caller: Caller, appeal_id: str, party: Pa
 def list_appeals(
     service: AppealService, caller: Caller, role: str | None, state: str | None, limit: int, starting_after: str | None
 ) -> dict[str, Any]:
-    """{data, has_more}: cases that came through this platform (`role` filed), that are about its reports (reported), or
+    """Return {data, has_more}: cases filed through this platform (`role` filed), cases about its reports (reported), or
     both, newest first. Raises InvalidRequest for a malformed cursor, ScopeMissing."""
     filed = role == "filed" or (role is None and caller.for_person)
     if filed:
@@ -208,22 +215,22 @@ def _summary(row: CaseRow, caller: Caller, party: Party | None, service: str) ->
 
 
 def list_letters(service: AppealService, caller: Caller, appeal_id: str) -> dict[str, Any]:
-    """{data, earlier}: the letters that there are for the person now, and those of a round before it was reopened.
-    Raises NotFound, ScopeMissing."""
+    """Return {data, earlier}: the letters of the current round, and those of earlier rounds. Raises NotFound,
+    ScopeMissing."""
     with reading(service.context.engine) as connection:
         row = _persons_case(case_queries.case(connection, case_number(service.context, appeal_id)), caller)
-        found = all_letters(connection, row)
-    items = [{"kind": kind.value, "locale": row.locale, "round": number} for number, kind in found]
+        letters = all_letters(connection, row)
+    items = [{"kind": kind.value, "locale": row.locale, "round": number} for number, kind in letters]
     return {
-        "data": [one for one in items if one["round"] == row.round],
-        "earlier": [one for one in items if one["round"] != row.round],
+        "data": [item for item in items if item["round"] == row.round],
+        "earlier": [item for item in items if item["round"] != row.round],
     }
 
 
 def get_letter(
     service: AppealService, caller: Caller, appeal_id: str, kind: str, locale: str | None, number: int | None = None
 ) -> dict[str, Any]:
-    """One of them, in the case's own language unless `locale` names one, of round `number` or the newest of its kind.
+    """Return a letter in `locale` (default: the language of the case), of round `number` or the newest of its kind.
     Raises NotFound, ScopeMissing."""
     with snapshot_reading(service.context.engine) as connection:
         row = _persons_case(case_queries.case(connection, case_number(service.context, appeal_id)), caller)
@@ -234,7 +241,7 @@ def get_letter(
 def get_attachment(
     service: AppealService, caller: Caller, appeal_id: str, attachment_id: str
 ) -> tuple[attachments.AttachmentRow, bytes]:
-    """A file of the case and its bytes, for either party. Raises NotFound."""
+    """Return a file of the case and its bytes, for either party. Raises NotFound."""
     number = case_number(service.context, appeal_id)
     try:
         place = decode_id("at", attachment_id, service.context.service)
@@ -242,12 +249,12 @@ def get_attachment(
         raise NotFound("There is no such file.") from error
     with reading(service.context.engine) as connection:
         row = _case(case_queries.case(connection, number))
-        found = attachments.file_row(connection, place)
+        file = attachments.file_row(connection, place)
     if _reads_as(row, caller, None) is None:
         raise _not_yours()
-    if found is None or found.case_id != row.id:
+    if file is None or file.case_id != row.id:
         raise NotFound("There is no such file.")
-    return found, attachments.read(service.settings, found.file)
+    return file, attachments.read(service.settings, file.file)
 
 
 # --- acting -------------------------------------------------------------------------------------------------------
@@ -256,7 +263,7 @@ def get_attachment(
 def add_message(
     service: AppealService, caller: Caller, appeal_id: str, party: Party, text: str, idempotency_key: str
 ) -> StoredResponse:
-    """Answer the question that waits for `party`, or add something. Raises NotFound, ScopeMissing, AppealInvalid,
+    """Answer the open question to `party`, or add an unrequested message. Raises NotFound, ScopeMissing, AppealInvalid,
     ActionRefused."""
     participant, cleaned = _participant(caller, party), clean_text(text)
     content = {"appeal": appeal_id, "party": party.value, "text": cleaned}
@@ -271,7 +278,7 @@ def add_message(
 
 
 def withdraw(service: AppealService, caller: Caller, appeal_id: str, idempotency_key: str) -> StoredResponse:
-    """Withdraw the appeal, as the person wishes. Raises NotFound, ConflictOfInterest, ActionRefused."""
+    """Withdraw the appeal at the person's wish. Raises NotFound, ScopeMissing, ConflictOfInterest, ActionRefused."""
     participant = _participant(caller, Party.SUBJECT)
     request = _identify(service, caller, idempotency_key, {"appeal": appeal_id}, "appeal_withdraw")
     return _in_case(
@@ -280,7 +287,7 @@ def withdraw(service: AppealService, caller: Caller, appeal_id: str, idempotency
 
 
 def reopen(service: AppealService, caller: Caller, appeal_id: str, text: str, idempotency_key: str) -> StoredResponse:
-    """Reopen a decided case, once. Raises NotFound, AppealInvalid, ActionRefused."""
+    """Reopen a decided case, once. Raises NotFound, ScopeMissing, ConflictOfInterest, AppealInvalid, ActionRefused."""
     participant, cleaned = _participant(caller, Party.SUBJECT), clean_text(text)
     request = _identify(service, caller, idempotency_key, {"appeal": appeal_id, "text": cleaned}, "appeal_reopen")
     return _in_case(
@@ -298,13 +305,8 @@ def concede(
     """As the reporter, propose a conduct of no higher severity. Raises NotFound, AppealInvalid, ConductNotInPolicy,
     ActionRefused."""
     participant = _participant(caller, Party.REPORTER)
-    request = idempotent_request(
-        service.idempotency_key,
-        caller.member,
-        idempotency_key,
-        {"appeal": appeal_id, "conduct": conduct.value},
-        "appeal_concede",
-    )
+    content = {"appeal": appeal_id, "conduct": conduct.value}
+    request = _identify(service, caller, idempotency_key, content, "appeal_concede")
     return _in_case(
         service,
         request,
@@ -327,7 +329,7 @@ def agree(service: AppealService, caller: Caller, appeal_id: str, idempotency_ke
 def ask_reopening(
     service: AppealService, caller: Caller, appeal_id: str, evidence_sha256: bytes, text: str, idempotency_key: str
 ) -> StoredResponse:
-    """As the reporter, ask that a case decided `unconfirmed` is opened again for new evidence. Raises NotFound,
+    """As the reporter, request that a case decided `unconfirmed` is opened again for new evidence. Raises NotFound,
     AppealInvalid, ActionRefused."""
     participant, cleaned = _participant(caller, Party.REPORTER), clean_text(text)
     content = {"appeal": appeal_id, "evidence_sha256": b64url(evidence_sha256), "text": cleaned}
@@ -351,12 +353,12 @@ def add_file(
     evidence_index: int | None,
     idempotency_key: str,
 ) -> StoredResponse:
-    """Hand in a file for `party`. 201, or 200 with the attachment that these bytes are already.
+    """Add a file for `party`. The status is 201, or 200 with the attachment if these bytes were added before.
 
     Raises NotFound, ScopeMissing, AppealInvalid, AttachmentRefused, ActionRefused.
     """
     participant, number = _participant(caller, party), case_number(service.context, appeal_id)
-    with reading(service.context.engine) as connection:  # before anything is written to disk for a stranger
+    with reading(service.context.engine) as connection:  # a stranger must not write to the disk
         row = _case(case_queries.case(connection, number))
     if _reads_as(row, caller, party) is None:
         raise _not_yours()
@@ -369,14 +371,14 @@ def add_file(
         "evidence_index": evidence_index,
     }
     request = _identify(service, caller, idempotency_key, content, "appeal_attachment")
-    with written_file(service.settings, data, secrets.token_bytes) as draft, changing(service.context) as batch:
+    with written_file(service.settings, data, secrets.token_bytes) as written, changing(service.context) as batch:
         responses = ResponseStore(batch, [request])
         stored = responses.recall(request)
         if stored is not None:
             return stored
         row = load_case(batch, number)
-        kept, fresh = participants.add_file(batch, service.settings, row, participant, checked, draft, evidence_index)
-        body = orjson.dumps(attachment_view(kept, batch.service)).decode()
+        file, fresh = participants.add_file(batch, service.settings, row, participant, checked, written, evidence_index)
+        body = orjson.dumps(attachment_view(file, batch.service)).decode()
         return responses.remember(request, row.report_id, 201 if fresh else 200, body)
 
 
@@ -386,13 +388,14 @@ def add_file(
 def _identify(
     service: AppealService, caller: Caller, idempotency_key: str, content: Mapping[str, Any], operation: str
 ) -> IdempotentRequest:
+    """Return the identity of a write request."""
     return idempotent_request(service.idempotency_key, caller.member, idempotency_key, content, operation)
 
 
 def _once(
     service: AppealService, request: IdempotentRequest, work: Callable[[EntryBatch], tuple[int, int, dict[str, Any]]]
 ) -> StoredResponse:
-    """What `work` answers (report to be erased with, status, body), once for each idempotency key."""
+    """Do `work` once per idempotency key; it returns (report to be erased with, status, body)."""
     with changing(service.context) as batch:
         responses = ResponseStore(batch, [request])
         stored = responses.recall(request)
@@ -430,7 +433,8 @@ def _check_scope(caller: Caller) -> None:
 
 
 def _reads_as(row: CaseRow, caller: Caller, party: Party | None) -> Party | None:
-    """For whom the caller reads this case, if `party` is what it asks to be; None if it may not."""
+    """Return the party as which the caller reads this case if it asks for `party`; None if it may not. Raises
+    ScopeMissing."""
     if party is Party.SUBJECT:
         _check_scope(caller)
     own = party_of(row, caller.member.platform)
@@ -445,11 +449,12 @@ def _opened_session(row: CaseRow, caller: Caller) -> bool:
 
 
 def _persons_case(row: CaseRow | None, caller: Caller) -> CaseRow:
-    """The case, if the caller filed it for the person: nobody else reads the person's letters."""
-    found = _case(row)
-    if _reads_as(found, caller, Party.SUBJECT) is None:
+    """Return the case if the caller filed it for the person; other platforms do not read the person's letters. Raises
+    NotFound."""
+    case = _case(row)
+    if _reads_as(case, caller, Party.SUBJECT) is None:
         raise _not_yours()
-    return found
+    return case
 
 
 def _case(row: CaseRow | None) -> CaseRow:
@@ -460,3 +465,53 @@ def _case(row: CaseRow | None) -> CaseRow:
 
 def _not_yours() -> NotFound:
     return NotFound("There is no such case.")
+
+
+# --- statements of persons -------------------------------------------------------------------------------------------
+
+
+def statements_of_lookup(
+    context: Context, member: Member, lookup_id: str, weights: Mapping[str, int]
+) -> dict[str, Any]:
+    """Return {statements}: what the person says of the reports that this lookup disclosed and that a lookup would
+    disclose now, oldest first, without the reports that they are about. `weights` are those of control groups.
+
+    Raises NotFound for the lookups of others, for those that disclosed nothing, and for old ones.
+    """
+    number, now = _lookup_number(context, lookup_id), context.now()
+    with snapshot_reading(context.engine) as connection:
+        disclosed = lookup_queries.disclosure(connection, number)
+        if disclosed is None:
+            raise _no_disclosure()
+        lookup, tags = disclosed
+        if (
+            lookup.platform != member.platform
+            or lookup.purpose == SESSION_PURPOSE
+            or now - lookup.asked_at > timedelta(hours=READABLE_HOURS)
+        ):
+            raise _no_disclosure()
+
+        def is_disclosed(row: ListingRow) -> bool:
+            visible = visible_events([listing_event(row, Kind(row.kind))], weights, context.policy, now)
+            return bool(visible.counting or visible.disputed or visible.protected)
+
+        listed = [row for rows in lookup_queries.listings(connection, tags).values() for row in rows]
+        # A report's id is its entry's index: the lookup disclosed none that came after it.
+        reports = {row.report_id for row in listed if row.report_id < lookup.as_of_index and is_disclosed(row)}
+        rows = sorted(
+            case_queries.statements(connection, reports).values(), key=lambda row: (row.made_at, row.entry_index)
+        )
+    return {
+        "statements": [{"text": row.text, "locale": row.locale, "made_at": format_time(row.made_at)} for row in rows]
+    }
+
+
+def _lookup_number(context: Context, lookup_id: str) -> int:
+    try:
+        return decode_id("lk", lookup_id, context.service)
+    except InvalidRequest as error:
+        raise _no_disclosure() from error
+
+
+def _no_disclosure() -> NotFound:
+    return NotFound("You made no lookup of this id in the last 24 hours that disclosed anything.")

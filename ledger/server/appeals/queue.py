@@ -23,12 +23,12 @@ from ledger.rules.case_machine import DECIDING_ROLES, Staff, check_group
 from ledger.rules.conduct import Conduct
 from ledger.rules.policy.values import Profile
 from ledger.server.appeals import staff_actions
-from ledger.server.appeals.transaction import case_number
+from ledger.server.appeals.case_service import case_number
+from ledger.server.context import Context
 from ledger.server.db.engine import reading, snapshot_reading, writing
 from ledger.server.db.tables.appeals import AppealCase, CaseHandler, CaseSkip
 from ledger.server.records import case_queries
 from ledger.server.records.case_queries import CASES, CaseRow
-from ledger.server.records.transaction import Context
 from ledger.server.staff import audit
 from ledger.server.staff.queries import names_of
 

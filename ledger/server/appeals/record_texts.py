@@ -22,47 +22,8 @@ from ledger.server.appeals.sessions import SESSION_PURPOSE
 from ledger.tlog.entries import WithdrawalReason
 
 
-def meanings(locale: str) -> dict[str, dict[str, str]]:
-    """What each code of the record means, by the member that holds it."""
-    told = texts(locale)
-    return {
-        "tier": {one.value: case_texts.tier_text(one, locale) for one in Tier},
-        "conduct": {one.value: case_texts.conduct_text(one, locale) for one in Conduct},
-        "status": {one.value: case_texts.status_text(one, locale) for one in Status},
-        "evidence": {one.value: case_texts.evidence_text(one, locale) for one in EvidenceType},
-        "findings": {
-            one.value: f"{finding_texts.title(one, locale)}. {finding_texts.limit(one, locale)}" for one in FindingCode
-        },
-        "trust": {one.value: told.gettext(finding_texts.TRUSTS[one]) for one in Trust}
-        | {"null": told.gettext(finding_texts.NOT_SIGNED)},
-        "source": {str(one or "null"): told.gettext(text) for one, text in ORIGINS.items()},
-        "verdict": {code: told.gettext(text) for code, text in VERDICTS.items()},
-        "former_label": {"true": told.gettext(FORMER_LABEL)},
-        "matched_kinds": {one.value: case_texts.kind_text(one, locale) for one in Kind},
-        "grounds": {one.value: case_texts.grounds_text(one, locale) for one in Grounds},
-        "state": {one.value: case_texts.state_text(one, locale) for one in CaseState},
-        "action": {one.value: case_texts.action_text(one, locale) for one in Action},
-        "by": {
-            name: case_texts.actor_text(actor, locale)
-            for name, actor in (
-                ("person", Actor.SUBJECT),
-                ("reporter", Actor.REPORTER),
-                ("reviewer", Actor.STAFF),
-                ("clock", Actor.CLOCK),
-                ("ledger", Actor.LEDGER),
-            )
-        },
-        "case_outcome": {one.value: case_texts.outcome_text(one, locale) for one in Outcome},
-        "outcome": {code: told.gettext(text) for code, text in REFUNDS.items()},
-        "purpose": {code: told.gettext(text) for code, text in PURPOSES.items()},
-        "orders": {code: told.gettext(text) for code, text in ORDERS.items()},
-        "claim": {code: told.gettext(text) for code, text in CLAIMS.items()},
-        "reported_by": {"null": told.gettext("Another member, whose name is not told")},
-    }
-
-
 def _(message: str) -> str:
-    """Marks a text for the catalogue; it is translated when it is asked for."""
+    """Return `message` itself, marked for the catalogues; it is translated when it is shown."""
     return message
 
 
@@ -110,32 +71,6 @@ FORMER_LABEL = _(
     "when it was made. For a new report it would not be enough. You may say so in an appeal."
 )
 
-
-def origin_text(source: str | None, locale: str) -> str:
-    """Where an original file of a report came from."""
-    return texts(locale).gettext(ORIGINS[source])
-
-
-def verdict_text(verdict: str, locale: str) -> str:
-    """What an issuer answered about a file."""
-    return texts(locale).gettext(VERDICTS[verdict])
-
-
-def refund_text(code: str, locale: str) -> str:
-    """How the refund ended that a report is about. Raises KeyError for a code that does not exist, as all here."""
-    return texts(locale).gettext(REFUNDS[code])
-
-
-def purpose_text(code: str, locale: str) -> str:
-    """Why somebody looked."""
-    return texts(locale).gettext(PURPOSES[code])
-
-
-def claim_text(code: str, locale: str) -> str:
-    """What the refund request said that a lookup was made for."""
-    return texts(locale).gettext(CLAIMS[code])
-
-
 WITHDRAWALS: dict[WithdrawalReason, str] = {
     WithdrawalReason.WRONG_PERSON: _("The report was about the wrong person"),
     WithdrawalReason.WRONG_FACTS: _("The report said something that was not so"),
@@ -145,17 +80,55 @@ WITHDRAWALS: dict[WithdrawalReason, str] = {
     WithdrawalReason.NOT_RELEASED: _("It was held, and not released in time"),
     WithdrawalReason.MALFORMED_SUBJECT: _("It was recorded in a form under which it could not be found"),
 }
-"""Why a report was taken back."""
+"""Why a report was withdrawn."""
 
 _NO_CODES = frozenset({"reported_by"})
-"""Members of `meanings` that explain a name and no code."""
+"""Members of `meanings` that explain a name instead of a code."""
+
+
+def meanings(locale: str) -> dict[str, dict[str, str]]:
+    """Return the text of each code of the record, by the member that holds it."""
+    catalogue = texts(locale)
+    return {
+        "tier": {tier.value: case_texts.tier_text(tier, locale) for tier in Tier},
+        "conduct": {conduct.value: case_texts.conduct_text(conduct, locale) for conduct in Conduct},
+        "status": {status.value: case_texts.status_text(status, locale) for status in Status},
+        "evidence": {type_.value: case_texts.evidence_text(type_, locale) for type_ in EvidenceType},
+        "findings": {
+            code.value: f"{finding_texts.title(code, locale)}. {finding_texts.limit(code, locale)}"
+            for code in FindingCode
+        },
+        "trust": {trust.value: catalogue.gettext(finding_texts.TRUSTS[trust]) for trust in Trust}
+        | {"null": catalogue.gettext(finding_texts.NOT_SIGNED)},
+        "source": {str(source or "null"): catalogue.gettext(text) for source, text in ORIGINS.items()},
+        "verdict": {code: catalogue.gettext(text) for code, text in VERDICTS.items()},
+        "former_label": {"true": catalogue.gettext(FORMER_LABEL)},
+        "matched_kinds": {kind.value: case_texts.kind_text(kind, locale) for kind in Kind},
+        "grounds": {grounds.value: case_texts.grounds_text(grounds, locale) for grounds in Grounds},
+        "state": {state.value: case_texts.state_text(state, locale) for state in CaseState},
+        "action": {action.value: case_texts.action_text(action, locale) for action in Action},
+        "by": {
+            name: case_texts.actor_text(actor, locale)
+            for name, actor in (
+                ("person", Actor.SUBJECT),
+                ("reporter", Actor.REPORTER),
+                ("reviewer", Actor.STAFF),
+                ("clock", Actor.CLOCK),
+                ("ledger", Actor.LEDGER),
+            )
+        },
+        "case_outcome": {outcome.value: case_texts.outcome_text(outcome, locale) for outcome in Outcome},
+        "outcome": {code: catalogue.gettext(text) for code, text in REFUNDS.items()},
+        "purpose": {code: catalogue.gettext(text) for code, text in PURPOSES.items()},
+        "orders": {code: catalogue.gettext(text) for code, text in ORDERS.items()},
+        "claim": {code: catalogue.gettext(text) for code, text in CLAIMS.items()},
+        "reported_by": {"null": catalogue.gettext("Another member, whose name is not told")},
+    }
 
 
 def texts_of(locale: str) -> dict[str, dict[str, str]]:
-    """The text of each code in `locale` (one of LOCALES), by the member of an answer that holds the code.
-
-    Raises NotFound for another locale.
-    """
+    """Return the text of each code in `locale` (one of LOCALES), by the member of an answer that holds the code. Raises
+    NotFound for another locale."""
     if locale not in LOCALES:
         raise NotFound(f"There are texts in {' and '.join(LOCALES)}.")
     return {
@@ -164,3 +137,29 @@ def texts_of(locale: str) -> dict[str, dict[str, str]]:
         **{name: codes for name, codes in meanings(locale).items() if name not in _NO_CODES},
         "reason": {code.value: texts(locale).gettext(text) for code, text in WITHDRAWALS.items()},
     }
+
+
+def origin_text(source: str | None, locale: str) -> str:
+    """Return where an original file of a report came from. Raises KeyError for an unknown code, as all functions
+    here."""
+    return texts(locale).gettext(ORIGINS[source])
+
+
+def verdict_text(verdict: str, locale: str) -> str:
+    """Return an issuer's answer about a file."""
+    return texts(locale).gettext(VERDICTS[verdict])
+
+
+def refund_text(code: str, locale: str) -> str:
+    """Return how the refund ended that a report is about."""
+    return texts(locale).gettext(REFUNDS[code])
+
+
+def purpose_text(code: str, locale: str) -> str:
+    """Return why a platform looked the person up."""
+    return texts(locale).gettext(PURPOSES[code])
+
+
+def claim_text(code: str, locale: str) -> str:
+    """Return the claim of the refund request for which a lookup was made."""
+    return texts(locale).gettext(CLAIMS[code])

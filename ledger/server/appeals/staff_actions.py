@@ -29,15 +29,18 @@ from ledger.rules.policy.values import Policy
 from ledger.server.appeals.case_service import (
     Move,
     apply_action,
+    case_number,
+    changing,
     check_named,
     expires_at,
     in_force,
+    load_case,
     with_handlers,
     zone_of,
 )
 from ledger.server.appeals.filing import clean_text
 from ledger.server.appeals.letters import facts_of
-from ledger.server.appeals.transaction import case_number, changing, load_case
+from ledger.server.context import Context
 from ledger.server.db.bulk import upsert
 from ledger.server.db.engine import writing
 from ledger.server.db.tables.appeals import CaseSkip
@@ -45,7 +48,7 @@ from ledger.server.records import case_queries, order_line_queries
 from ledger.server.records import queries as report_queries
 from ledger.server.records.case_queries import CaseRow
 from ledger.server.records.order_line_queries import RequestRow
-from ledger.server.records.transaction import Context, EntryBatch
+from ledger.server.records.transaction import EntryBatch
 from ledger.server.staff import audit
 from ledger.server.staff.audit import record
 from ledger.server.staff.enrolment import check_hands

@@ -1,7 +1,8 @@
 """A case as each party may see it.
 
-The reporter is not told through which platform the person appealed, the person's platform not who reported, and neither
-who of the staff works on it. A platform in whose session the person filed by themselves learns the state and no more.
+The reporter does not see through which platform the person appealed, the person's platform does not see who reported,
+and neither sees which staff work on the case. A platform in whose session the person filed by themselves sees only the
+state.
 """
 
 from __future__ import annotations
@@ -21,18 +22,20 @@ from ledger.server.appeals.participants import Party
 from ledger.server.records import case_queries, order_line_queries
 from ledger.server.records.case_queries import CaseRow, EventRow
 
-_SPEAKER = {"subject": "person", "reporter": "reporter", "staff": "reviewer", "clock": "clock", "ledger": "ledger"}
+_ACTOR_NAMES = {"subject": "person", "reporter": "reporter", "staff": "reviewer", "clock": "clock", "ledger": "ledger"}
 
 
 def party_of(row: CaseRow, platform: str) -> Party | None:
-    """For whom this platform reads the case: the person where it filed for them, the reporter, or neither."""
+    """Return the party as which this platform reads the case: the person where it filed for them, the reporter, or
+    None."""
     if row.filed_via == platform and not row.filed_by_subject:
         return Party.SUBJECT
     return Party.REPORTER if row.platform == platform else None
 
 
 def case_state(row: CaseRow, service: str) -> dict[str, Any]:
-    """What even a platform may know that only opened the session: that there is a case, its state and its date."""
+    """Return what a platform sees that only opened the person's session: that there is a case, its state and its due
+    date."""
     return {
         "id": encode_id("ap", row.id, service),
         "state": row.state.value,
@@ -43,12 +46,12 @@ def case_state(row: CaseRow, service: str) -> dict[str, Any]:
 
 
 def case_view(connection: Connection, row: CaseRow, party: Party, service: str) -> dict[str, Any]:
-    """The whole case for `party`."""
+    """Return the whole case for `party`."""
     events = [event for event in case_queries.events(connection, row.id) if event.action not in STAFF_ONLY]
-    group = [one for one in case_queries.group_cases(connection, row.group_id) if _same_view(row, one, party)]
+    group = [case for case in case_queries.group_cases(connection, row.group_id) if _same_view(row, case, party)]
     return {
         **case_state(row, service),
-        "group": [encode_id("ap", one.id, service) for one in group],
+        "group": [encode_id("ap", case.id, service) for case in group],
         "report": encode_id("rp", row.report_id, service),
         "party": party.value,
         "round": row.round,
@@ -70,73 +73,75 @@ def case_view(connection: Connection, row: CaseRow, party: Party, service: str) 
         "concession": _concession(connection, row),
         "reopening_request": _reopening_request(connection, row),
         "timeline": [_event(event, row, party, service) for event in events],
-        "attachments": [attachment_view(one, service) for one in attachments.files_of_case(connection, row.id)],
+        "attachments": [attachment_view(file, service) for file in attachments.files_of_case(connection, row.id)],
     }
 
 
 def _concession(connection: Connection, row: CaseRow) -> dict[str, Any] | None:
-    """What the reporter conceded in the round that runs, or was decided last."""
-    found = order_line_queries.concession(connection, row.id, row.round)
-    if found is None:
+    """Return what the reporter conceded in the current round, or in the last one decided."""
+    conceded = order_line_queries.concession(connection, row.id, row.round)
+    if conceded is None:
         return None
     return {
-        "conduct": found.conduct,
-        "conceded_at": format_time(found.conceded_at),
-        "agreed_at": None if found.agreed_at is None else format_time(found.agreed_at),
+        "conduct": conceded.conduct,
+        "conceded_at": format_time(conceded.conceded_at),
+        "agreed_at": None if conceded.agreed_at is None else format_time(conceded.agreed_at),
     }
 
 
 def _reopening_request(connection: Connection, row: CaseRow) -> dict[str, Any] | None:
-    """The reporter's request to open the case again, and what came of it."""
-    found = order_line_queries.request(connection, row.id)
-    if found is None:
+    """Return the reporter's request to open the case again, and the answer to it."""
+    request = order_line_queries.request(connection, row.id)
+    if request is None:
         return None
     return {
-        "evidence_sha256": b64url(bytes(found.evidence_sha256)),
-        "requested_at": format_time(found.requested_at),
-        "granted": found.granted,
-        "reasons": found.reasons,
-        "decided_at": None if found.decided_at is None else format_time(found.decided_at),
+        "evidence_sha256": b64url(bytes(request.evidence_sha256)),
+        "requested_at": format_time(request.requested_at),
+        "granted": request.granted,
+        "reasons": request.reasons,
+        "decided_at": None if request.decided_at is None else format_time(request.decided_at),
     }
 
 
-def attachment_view(one: AttachmentRow, service: str) -> dict[str, Any]:
-    """A file of a case, without its bytes."""
+def attachment_view(file: AttachmentRow, service: str) -> dict[str, Any]:
+    """Return a file of a case, without its bytes."""
     return {
-        "id": encode_id("at", one.id, service),
-        "party": one.party,
-        "name": one.name,
-        "media_type": one.media_type,
-        "size_bytes": one.size_bytes,
-        "sha256": b64url(bytes(one.sha256)),
-        "evidence_index": one.evidence_index,
-        "added_at": format_time(one.added_at),
+        "id": encode_id("at", file.id, service),
+        "party": file.party,
+        "name": file.name,
+        "media_type": file.media_type,
+        "size_bytes": file.size_bytes,
+        "sha256": b64url(bytes(file.sha256)),
+        "evidence_index": file.evidence_index,
+        "added_at": format_time(file.added_at),
     }
 
 
 def _same_view(row: CaseRow, other: CaseRow, party: Party) -> bool:
+    """True if `party` may see that `other` was filed together with this case."""
     return party is Party.SUBJECT or other.platform == row.platform
 
 
 def _question(row: CaseRow, events: Sequence[EventRow], party: Party) -> dict[str, Any] | None:
-    """The question that waits for this party's answer."""
+    """Return the question that awaits this party's answer."""
     awaited = {CaseState.AWAITING_REPORTER: Party.REPORTER, CaseState.AWAITING_SUBJECT: Party.SUBJECT}
     if awaited.get(row.state) is not party or row.question_due_at is None:
         return None
-    asked = [event for event in events if event.action == f"ask_{party.value}"]
+    questions = [event for event in events if event.action == f"ask_{party.value}"]
     return {
-        "text": asked[-1].text,
-        "asked_at": format_time(asked[-1].at),
+        "text": questions[-1].text,
+        "asked_at": format_time(questions[-1].at),
         "due_at": format_time(row.question_due_at),
     }
 
 
 def _event(event: EventRow, row: CaseRow, party: Party, service: str) -> dict[str, Any]:
+    """Return a line of the timeline, with its text if the party may read it."""
     readable = event.visible_to in ("all", party.value)
     return {
         "at": format_time(event.at),
         "action": event.action,
-        "by": _SPEAKER[event.actor],
+        "by": _ACTOR_NAMES[event.actor],
         "by_platform": event.platform is not None and event.actor == Party.SUBJECT if party is Party.SUBJECT else None,
         "state": event.state,
         "text": event.text if readable else None,

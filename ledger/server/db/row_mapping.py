@@ -16,16 +16,15 @@ T = TypeVar("T")
 class RowMapping(Generic[T]):
     """The mapping between the dataclass `of` and the table of `model`.
 
-    Fields without a column are not stored and must have a default. A column without a field raises TypeError, unless
-    `partial` says that rows are read in part. A field whose type is an enum (or None) is stored as the value of its
-    member.
+    Fields without a column are not stored and must have a default. A column without a field raises TypeError. A field
+    whose type is an enum (or None) is stored as the value of its member.
     """
 
-    def __init__(self, of: type[T], model: type[Base], *, partial: bool = False) -> None:
-        """Match the fields of `of` with the columns of `model`."""
+    def __init__(self, of: type[T], model: type[Base]) -> None:
+        """Match the fields of `of` with the columns of `model`. Raises TypeError."""
         table = table_of(model)
         names = [field.name for field in fields(of) if field.name in table.c]  # type: ignore[arg-type]
-        if not partial and (missing := set(table.c.keys()) - set(names)):
+        if missing := set(table.c.keys()) - set(names):
             raise TypeError(f"{of.__name__} has no field for {sorted(missing)} of {table.name}")
         hints = get_type_hints(of)
         self._of = of

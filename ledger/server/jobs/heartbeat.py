@@ -177,7 +177,7 @@ class Heartbeat:
             checkpoint_age_seconds=None if checkpoint is None else max(0.0, (now - checkpoint[1]).total_seconds()),
             publisher_age_seconds=(now - lease.renewed_at).total_seconds() if lease is not None and held else None,
             publishers_standing_by=sum(
-                one.role == "publisher" and one.state.startswith("stands by") for one in processes
+                process.role == "publisher" and process.state.startswith("stands by") for process in processes
             ),
             clock_differs_seconds=(before + (after - before) / 2 - now).total_seconds(),
             appeals_open=0 if last is None else last.appeals_open,

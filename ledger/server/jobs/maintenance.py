@@ -1,7 +1,7 @@
-"""What must happen by itself: the clocks of appeals, erasing what is due, forgetting old idempotency answers, records
+"""Background jobs: the clocks of appeals, erasing what is due, forgetting old idempotency answers, records
 of lookups and webhooks, ending a key rotation whose grace is over, counting tags by tier once a day.
 
-Each job stands in a table with its name, and is run by itself: one that fails is logged by its name
+Each job has a name and is run by itself: one that fails is logged by its name
 (`maintenance_job_failed`, or `maintenance_job_postponed` in an outage) and tried again soon, and all others run as if
 nothing had happened. The clocks that law and policy set have a thread of their own, so that no count and no erasure
 makes them wait.
@@ -21,7 +21,7 @@ from datetime import timedelta
 
 from ledger.errors import LedgerError
 from ledger.server.appeals.attachments import sweep
-from ledger.server.appeals.clock import run_clocks
+from ledger.server.appeals.case_service import run_clocks
 from ledger.server.appeals.filing import forget_counts
 from ledger.server.appeals.sessions import forget_sessions
 from ledger.server.appeals.weights import refresh_weights
@@ -50,8 +50,8 @@ STUCK_SECONDS = 3600.0
 CLOCKS_STUCK_SECONDS = 600.0
 
 FAILING_AFTER = 2
-"""After so many failures in a row, which are up to RETRY_SECONDS apart, a job counts as failing: one failure may be a
-moment's outage."""
+"""Failures in a row, up to RETRY_SECONDS apart, after which a job counts as failing: one failure may be a moment's
+outage."""
 
 _LOOK_SECONDS = 5.0
 """How often, at most, the table is looked through for a job that is due."""
@@ -242,8 +242,8 @@ class Maintenance:
     # --- jobs -----------------------------------------------------------------------------------------------------
 
     def _take_back_malformed(self) -> int:
-        self._checked_to, found = take_back_malformed(self._context, self._checked_to, self._stop.is_set)
-        return len(found)
+        self._checked_to, changed = take_back_malformed(self._context, self._checked_to, self._stop.is_set)
+        return len(changed)
 
     def _count_tiers(self) -> int:
         counts = record_daily_tiers(

@@ -7,8 +7,8 @@
 - `session.key`   32 random bytes that server-side MACs are derived from (API),
 - `log.key`       the Ed25519 seed that signs checkpoints (publisher and `keys init` only).
 
-The public halves stand in the log (`key_rotation`). A server whose OPRF key differs from the logged one would find
-nobody and call everyone clear, so it refuses to start.
+The public halves are in the log (`key_rotation`). A server whose OPRF key differs from the logged one would answer
+`clear` for every person, so it refuses to start.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class EpochKey:
 
 
 class ServerKeys:
-    """What an API process holds: the keys of all epochs that answer, re-read when an epoch changes its state.
+    """The keys of an API process: those of all epochs in use, read again when an epoch changes its state.
 
     Reading takes no lock: `update` replaces one reference.
     """
@@ -79,10 +79,10 @@ class ServerKeys:
         self.update(rows)
 
     def update(self, rows: Sequence[EpochRow]) -> bool:
-        """Take over the epochs as the database says; whether anything changed. A key file that does not belong to its
-        epoch's public key is not used. Raises ConfigurationError when no epoch is current."""
+        """Take over the epochs as the database has them; return True if anything changed. A key file that does not
+        belong to its epoch's public key is not used. Raises ConfigurationError when no epoch is current."""
         rows = tuple(rows)
-        if rows == self._rows and all(one.secret for one in self._epochs.values() if one.row.state in USED_STATES):
+        if rows == self._rows and all(key.secret for key in self._epochs.values() if key.row.state in USED_STATES):
             return False
         epochs = {row.epoch: EpochKey(row, self._secret(row)) for row in rows}
         self._current = epochs[current_of(rows).epoch]
@@ -122,7 +122,7 @@ class ServerKeys:
         return key
 
     def key_of(self, row: EpochRow) -> EpochKey:
-        """The key of an epoch as the caller's transaction reads it, which may be ahead of what `update` was told."""
+        """The key of an epoch as the caller's transaction reads it, which may be newer than what `update` has."""
         return EpochKey(row, self._secret(row))
 
     def _secret(self, row: EpochRow) -> bytes | None:
@@ -211,14 +211,14 @@ def load_oprf(settings: Settings, epoch: int = 1) -> tuple[int, str, bytes]:
     text = _read(path)
     try:
         data = json.loads(text)
-        found, holder, secret = data["epoch"], data["holder"], unb64url(data["secret"], 32)
-        if type(found) is not int or not isinstance(holder, str):
+        stored, holder, secret = data["epoch"], data["holder"], unb64url(data["secret"], 32)
+        if type(stored) is not int or not isinstance(holder, str):
             raise TypeError("epoch or holder")
     except (LedgerError, ValueError, TypeError, KeyError) as error:
         raise ConfigurationError(f"The key file {path.name} is damaged.") from error
-    if found != epoch:
+    if stored != epoch:
         raise ConfigurationError(f"The key file {path.name} holds the key of another epoch. {NOT_THE_LOGGED_KEY}")
-    return found, holder, secret
+    return stored, holder, secret
 
 
 def load_session_key(settings: Settings) -> bytes:

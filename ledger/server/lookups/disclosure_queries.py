@@ -26,7 +26,8 @@ MAX_ROWS = 12
 """Counts that a platform gets for one tag and UTC day; further lookups share one row a purpose."""
 
 SEVERAL, NO_SET = bytes(32), bytes(16)
-"""`order_ref` and `lookup_set` of such a shared row. (That both are zeros tells it: an opened record has no order.)"""
+"""`order_ref` and `lookup_set` of such a shared row. (Both are zeros: the record of an opened session has no order, but
+a set.)"""
 
 _TABLE = table_of(DisclosureCount)
 _NAMES = tuple(_TABLE.c.keys())
@@ -60,12 +61,12 @@ def lock_counts(connection: Connection) -> None:
 
 def lookups_about(connection: Connection, tags: Iterable[bytes]) -> list[Lookups]:
     """Lookups about any of `tags` (those of one session: few), each counted once. A platform's orders of one UTC day
-    are told apart up to `MAX_ORDERS`, the newest ones.
+    are listed one by one up to `MAX_ORDERS`, the newest ones.
 
     Of lookups in shared rows (`SEVERAL`) that were about several of the tags, the number is the least that it can be.
     """
-    wanted = list(dict.fromkeys(tags))
-    return _single(connection, wanted) + _counted(connection, wanted)
+    distinct = list(dict.fromkeys(tags))
+    return _single(connection, distinct) + _counted(connection, distinct)
 
 
 def _single(connection: Connection, tags: Sequence[bytes]) -> list[Lookups]:
@@ -110,26 +111,26 @@ def _single(connection: Connection, tags: Sequence[bytes]) -> list[Lookups]:
 
 def _said(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[str | None, str, bool]]:
     """(claim, tier, whether there is a consent_ref) of these lookups."""
-    found: dict[int, tuple[str | None, str, bool]] = {}
+    details: dict[int, tuple[str | None, str, bool]] = {}
     columns = select(LookupLog.id, LookupLog.claim, LookupLog.tier, LookupLog.consent_ref.is_not(None))
     for some in chunks(ids):
         rows = connection.execute(columns.where(LookupLog.id.in_(some)))
-        found.update({number: (claim, tier, bool(consent)) for number, claim, tier, consent in rows})
-    return found
+        details.update({number: (claim, tier, bool(consent)) for number, claim, tier, consent in rows})
+    return details
 
 
 def _counted(connection: Connection, tags: Sequence[bytes]) -> list[Lookups]:
     columns = [_TABLE.c[name] for name in (*_KEY[1:], "times", "first_at", "last_at", "claim", "tier", "consent_ref")]
-    found: dict[tuple[Any, ...], Lookups] = {}
+    by_key: dict[tuple[Any, ...], Lookups] = {}
     for row in connection.execute(select(*columns).where(_TABLE.c.tag.in_(tags))):
         platform, day, purpose, order_ref, lookup_set, times, first_at, last_at, claim, tier, consent_ref = row
         order, marker = bytes(order_ref), bytes(lookup_set)
         key = (platform, day, purpose, order, marker)
         own, consent = None if marker == NO_SET else order, consent_ref is not None
-        one = Lookups(platform, purpose, own, times, first_at, last_at, claim, tier, consent)
-        if key not in found or found[key].times < times:  # the same lookups, under another of the person's tags
-            found[key] = one
-    return list(found.values())
+        group = Lookups(platform, purpose, own, times, first_at, last_at, claim, tier, consent)
+        if key not in by_key or by_key[key].times < times:  # the same lookups, under another of the person's tags
+            by_key[key] = group
+    return list(by_key.values())
 
 
 # --- counting -------------------------------------------------------------------------------------------------
@@ -150,10 +151,10 @@ def single_before(
 
 def single_of(connection: Connection, ids: Iterable[int]) -> list[LookupRow]:
     """Those of the lookups `ids` that are still single, the oldest first."""
-    found: list[LookupRow] = []
+    single: list[LookupRow] = []
     for some in chunks(ids):
-        found += [LookupRow(*row) for row in connection.execute(_LOOKUP.where(LookupLog.id.in_(some)))]
-    return sorted(found, key=lambda row: (row.asked_at, row.id))
+        single += [LookupRow(*row) for row in connection.execute(_LOOKUP.where(LookupLog.id.in_(some)))]
+    return sorted(single, key=lambda row: (row.asked_at, row.id))
 
 
 def crowded_tags(connection: Connection, least: int) -> list[bytes]:
@@ -175,17 +176,17 @@ def single_beyond(connection: Connection, tag: bytes, newest: int, limit: int) -
     """Single lookups of a tag without its `newest` ones, at most `limit`."""
     numbers = select(LookupTag.lookup_id).where(LookupTag.tag == tag).order_by(LookupTag.lookup_id.desc())
     ids = list(connection.scalars(numbers.offset(newest).limit(limit)))
-    found: list[LookupRow] = []
+    single: list[LookupRow] = []
     for some in chunks(ids):
-        found += [LookupRow(*row) for row in connection.execute(_LOOKUP.where(LookupLog.id.in_(some)))]
-    return found
+        single += [LookupRow(*row) for row in connection.execute(_LOOKUP.where(LookupLog.id.in_(some)))]
+    return single
 
 
 def count_single(connection: Connection, rows: Sequence[LookupRow]) -> None:
     """Turn these single lookups into counts, under each of their tags. The caller holds `lock_counts`."""
     tags = _tags_of(connection, [row.id for row in rows])
     counts = _Counts(
-        connection, {tag for some in tags.values() for tag in some}, {day_floor(one.asked_at) for one in rows}
+        connection, {tag for some in tags.values() for tag in some}, {day_floor(row.asked_at) for row in rows}
     )
     for row in rows:
         about = sorted(tags.get(row.id, ()))
@@ -276,12 +277,12 @@ def _place(row: Mapping[str, Any]) -> tuple[bytes, str, int]:
 
 
 def _tags_of(connection: Connection, ids: Sequence[int]) -> dict[int, set[bytes]]:
-    found: dict[int, set[bytes]] = {}
+    by_lookup: dict[int, set[bytes]] = {}
     for some in chunks(ids):
         rows = connection.execute(select(LookupTag.lookup_id, LookupTag.tag).where(LookupTag.lookup_id.in_(some)))
         for number, tag in rows:
-            found.setdefault(number, set()).add(bytes(tag))
-    return found
+            by_lookup.setdefault(number, set()).add(bytes(tag))
+    return by_lookup
 
 
 # --- the end of a tag, and of a count ---------------------------------------------------------------------------
@@ -291,11 +292,11 @@ def move_counts(connection: Connection, tags: Mapping[bytes, bytes]) -> None:
     """Counts (old tag -> new tag) go on under the new tag, together with what is counted there."""
     lock_counts(connection)
     for some in chunks(tags):
-        found = [dict(row) for row in connection.execute(select(_TABLE).where(_TABLE.c.tag.in_(some))).mappings()]
-        if not found:
+        counted = [dict(row) for row in connection.execute(select(_TABLE).where(_TABLE.c.tag.in_(some))).mappings()]
+        if not counted:
             continue
-        counts = _Counts(connection, [tags[bytes(row["tag"])] for row in found], {row["day"] for row in found})
-        for row in found:
+        counts = _Counts(connection, [tags[bytes(row["tag"])] for row in counted], {row["day"] for row in counted})
+        for row in counted:
             own = {name: bytes(row[name]) for name in ("order_ref", "lookup_set")}
             counts.add({**row, **own, "tag": tags[bytes(row["tag"])]})
         counts.write()

@@ -166,7 +166,7 @@ def read_view(connection: Connection, tags: Sequence[bytes], hour: int) -> Looku
     statement = _view_statement(connection.dialect.name)
     by_tag: dict[bytes, list[ListingRow]] = {}
     heads: list[tuple[int, str]] = []
-    for some in list(chunks(tags)) or [[]]:
+    for some in chunks(tags) or [[]]:
         rows = connection.execute(statement, {"tags": some, "hour": hour}).all()
         heads += [(row[0], row[1] or "") for row in rows[:1]]
         for row in rows:

@@ -220,9 +220,9 @@ class LookupService:
         return waiter.future
 
     def clean(self, member: Member, request: LookupRequest, size: int, now: datetime) -> bytes | None:
-        """The answer at `now` to `request` about a person of whom the first `size` entries tell nothing, counted; None
-        where it would have to wait for the database, and while closing. The caller vouches for `size` (see
-        `ledger.server.lookups.clear_cache`)."""
+        """Return the answer at `now` to `request` about a person of whom the first `size` entries disclose nothing, and
+        count it; None if it would have to wait for the database, and while closing. `size` comes from
+        `ledger.server.lookups.clear_cache`."""
         taken = None if self._closing else self._ids.take()
         if taken is None:
             return None
@@ -236,7 +236,7 @@ class LookupService:
     def reread_epochs(self) -> None:
         """Take over the key epochs as they are now, unless this process did so a moment ago (EPOCHS_REREAD_MS).
         Raises DatabaseUnavailable."""
-        with self._epochs_lock:  # who waits here gets what the one before has read
+        with self._epochs_lock:  # a thread that waits here uses what the one before it has read
             started = time.monotonic()
             if started - self._epochs_read_at < EPOCHS_REREAD_MS / 1000:
                 return
@@ -245,12 +245,12 @@ class LookupService:
             self._epochs_read_at = started
 
     def alive(self) -> bool:
-        """Whether lookups are being answered."""
+        """True if lookups are answered."""
         return self._batcher.alive()
 
     @property
     def batcher(self) -> Batcher[QueuedLookup, bytes]:
-        """What the lookups wait in."""
+        """The queue of lookups that wait for the database."""
         return self._batcher
 
     def close(self, timeout_seconds: float | None = None) -> None:
@@ -262,14 +262,14 @@ class LookupService:
         for worker in self.workers:
             worker.close(timeout_seconds)
 
-    def _answer_all(self, asked: Sequence[QueuedLookup]) -> list[bytes | LedgerError]:
+    def _answer_all(self, lookups_waiting: Sequence[QueuedLookup]) -> list[bytes | LedgerError]:
         now = self._now()
-        tags, hour = [tag for one in asked for _, tag in one.request.subjects], hour_floor(now)
+        tags, hour = [tag for queued in lookups_waiting for _, tag in queued.request.subjects], hour_floor(now)
         with reading_first(self._by_statement, lambda connection: read_view(connection, tags, hour)) as (
             connection,
             view,
         ):
-            outcomes, lookups, looked_up, counts = self._answers_from(view, asked, now)
+            outcomes, lookups, looked_up, counts = self._answers_from(view, lookups_waiting, now)
             if lookups:
                 with transaction(connection, writes=True):
                     store.log_disclosures(connection, lookups, looked_up)
@@ -309,7 +309,7 @@ class LookupService:
     def _fold(
         self,
         request: LookupRequest,
-        found: Mapping[bytes, Sequence[ListingRow]],
+        listings: Mapping[bytes, Sequence[ListingRow]],
         weights: Mapping[str, int],
         policy: Policy,
         now: datetime,
@@ -317,7 +317,7 @@ class LookupService:
         events = [
             listing_event(row, kind)
             for kind, tag in request.subjects
-            for row in found.get(tag, ())
+            for row in listings.get(tag, ())
             if row.kind == kind  # the tag binds its kind; a row under another one was never this identifier
         ]
         return fold(merge(events), weights, policy, now)
@@ -347,7 +347,7 @@ class LookupService:
 
 
 def discloses(standing: Standing) -> bool:
-    """Whether an answer tells of an event: counting, disputed or protective."""
+    """True if an answer discloses an event: counting, disputed or protective."""
     return bool(standing.events or standing.disputed or standing.protected)
 
 

@@ -1,4 +1,4 @@
-"""Blinded evaluation within budgets: it is the oracle that somebody enumerating identifiers would need."""
+"""Blinded evaluation within budgets: enumerating identifiers would need it as an oracle."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def evaluate(oprf: Oprf, member: Member, epoch: int, blinded: Sequence[bytes]) -
     """Multiply 1 to 1000 blinded elements (32 bytes each) by this holder's key, with one proof.
 
     The budget is deducted and committed before anything is evaluated, so neither a crash nor a second process gives an
-    answer that was not counted. A malformed point is refused before that and costs nothing: it tells nobody anything.
+    answer that was not counted. A malformed point is refused before that and costs nothing: it discloses nothing.
     Raises StaleEpoch, BatchSizeInvalid, InvalidPoint, IdentityPoint, QuotaExceeded, Unavailable.
     """
     secret = oprf.keys.evaluating(epoch).need_secret()
@@ -99,8 +99,8 @@ def deduct(oprf: Oprf, member: Member, elements: int, now: datetime) -> None:
 
 
 def grant(engine: Engine, *, platform: str, elements: int, reason: str, days: int, now: datetime) -> None:
-    """Let a platform have `elements` evaluated beyond its daily quota within `days`: for the first tagging of its
-    users. Kept with its reason, and logged. Raises InvalidRequest, NotFound, DatabaseUnavailable."""
+    """Grant a platform `elements` beyond its daily quota within `days`, for the first tagging of its users. The grant
+    is stored with its reason, and logged. Raises InvalidRequest, NotFound, DatabaseUnavailable."""
     if not 1 <= elements <= MAX_GRANT_ELEMENTS:
         raise InvalidRequest(f"A grant is 1 to {MAX_GRANT_ELEMENTS:,} elements.")
     if not 1 <= days <= MAX_GRANT_DAYS:
@@ -122,9 +122,10 @@ def grant(engine: Engine, *, platform: str, elements: int, reason: str, days: in
 
 
 def budget(settings: Settings, engine: Engine, platform: str, now: datetime) -> dict[str, Any]:
-    """What a platform has used of its quota on the UTC day of `now`, and all its grants. Raises NotFound."""
+    """Return what a platform has used of its quota on the UTC day of `now`, and all its grants. Raises NotFound,
+    DatabaseUnavailable."""
     with reading(engine) as connection:
-        row = {one.name: one for one in read_platforms(connection)}.get(platform)
+        row = {row.name: row for row in read_platforms(connection)}.get(platform)
         if row is None:
             raise NotFound("There is no platform of this name.")
         used = store.read_oprf_use(connection, platform, day_floor(now))
@@ -136,12 +137,12 @@ def budget(settings: Settings, engine: Engine, platform: str, now: datetime) -> 
         "used_today": used,
         "grants": [
             {
-                "elements": one.elements,
-                "used": one.used,
-                "reason": one.reason,
-                "granted_at": format_time(one.granted_at),
-                "expires_at": format_time(one.expires_at),
+                "elements": row.elements,
+                "used": row.used,
+                "reason": row.reason,
+                "granted_at": format_time(row.granted_at),
+                "expires_at": format_time(row.expires_at),
             }
-            for one in grants
+            for row in grants
         ],
     }

@@ -2,8 +2,8 @@
 
 Each process keeps the hashes in memory, indexed (`ledger.rules.hash_index`), and reads what is new at the start of
 every search; ids grow with the log, so nothing that was committed before is missed. The index only proposes. What a hit
-means is read from the database in the same search: what a lookup would not count does not count here, and what the
-operator knows to be benign, or looks as if anybody had it, is told as `common`
+means is read from the database in the same search: a report that a lookup would not count does not count here, and a
+picture that the operator lists as benign, or that many unconnected reports have, is answered as `common`
 (docs/decisions/0011-reused-pictures.md).
 """
 
@@ -78,8 +78,8 @@ class PictureIndex:
             return [self._near(pdq) for pdq in hashes]
 
     def refresh(self) -> bool:
-        """Read what is new, or everything if hashes are held that the database has no more; whether that was so. What
-        was erased is never answered; this is so that it is not kept either."""
+        """Read what is new, or everything if this process holds hashes that the database does not have any longer;
+        return True in that case. Erased hashes are never answered; this deletes them from memory too."""
         with reading(self._engine) as connection:
             with self._lock:
                 _fill(connection, self._index)
@@ -95,12 +95,12 @@ class PictureIndex:
         benign = distances(self._benign, pdq)
         if np.any(benign <= MAX_DISTANCE):
             return Near([], True)
-        found: NDArray[np.int64] = self._index.near(pdq)
+        ids: NDArray[np.int64] = self._index.near(pdq)
         # Whatever is within the distance of both is between them: most benign pictures are too far away to matter.
         for place in np.flatnonzero(benign <= 2 * MAX_DISTANCE).tolist():
             between = self._index.near(self._benign[place * HASH_BYTES : (place + 1) * HASH_BYTES])
-            found = np.setdiff1d(found, between, assume_unique=True)
-        reports = dict.fromkeys(store.report_of(one) for one in found[::-1].tolist())
+            ids = np.setdiff1d(ids, between, assume_unique=True)
+        reports = dict.fromkeys(store.report_of(picture) for picture in ids[::-1].tolist())
         return Near(list(reports)[: MAX_MATCHES + 1])
 
 
@@ -123,9 +123,9 @@ class PictureSearch:
 
 
 def search(pictures: PictureSearch, member: Member, hashes: Sequence[bytes], order_ref: bytes) -> bytes:
-    """The JSON answer for 1 to `MAX_SEARCHED` hashes, `ANSWER_BYTES` long: one result each, in order.
+    """Return the JSON answer for 1 to `MAX_SEARCHED` hashes, `ANSWER_BYTES` long: one result each, in order.
 
-    The quota is counted first, and a search that met somebody is on record before it is answered.
+    The quota is counted first, and a search that met a report of others is recorded before it is answered.
     Raises PictureUnfit, QuotaExceeded, DatabaseUnavailable.
     """
     if not 1 <= len(hashes) <= MAX_SEARCHED:
@@ -137,8 +137,8 @@ def search(pictures: PictureSearch, member: Member, hashes: Sequence[bytes], ord
 
 def search_own(pictures: PictureSearch, member: Member, report_id: str) -> bytes:
     """As `search`, for the pictures of a report of this platform; as many results as it has searchable ones. Its act is
-    left out, whoever reported it too: the same refund is no reuse, and nobody learns that another member reported it.
-    Raises NotFound."""
+    left out, with the reports of others that joined it: the same refund is no reuse, and the answer does not disclose
+    that another member reported it. Raises NotFound."""
     number = own_number(pictures.context, report_id)
     with reading(pictures.context.engine) as connection:
         row = own_report(connection, member, number)
@@ -147,7 +147,7 @@ def search_own(pictures: PictureSearch, member: Member, report_id: str) -> bytes
 
 
 def reuse(pictures: PictureSearch, report_id: int) -> dict[bytes, dict[str, Any]]:
-    """For a reviewer: what a search for each picture of a report, by its hash, would say now to somebody of no control
+    """Return for a reviewer, by hash, the result of a search for each picture of a report by a reader of no control
     group, the report's act left out. Neither counted nor logged here; reading a case is."""
     with reading(pictures.context.engine) as connection:
         row = reports_by_id(connection, [report_id]).get(report_id)
@@ -191,16 +191,17 @@ def _results(
     control_group: str | None,
     leave_out: int | None,
 ) -> tuple[list[dict[str, Any]], set[int]]:
-    """(one result for each hash, the reports of others that are told in any of them); `leave_out` is an act."""
-    found = pictures.index.near(connection, hashes)
-    rows = store.hits(connection, {report for one in found for report in one.reports[:MAX_MATCHES]})
+    """(one result for each hash, the reports of others that any of them counts); `leave_out` is an act."""
+    near = pictures.index.near(connection, hashes)
+    rows = store.hits(connection, {report for picture in near for report in picture.reports[:MAX_MATCHES]})
     counting = _counting(pictures, rows.values())
     results: list[dict[str, Any]] = []
     met: set[int] = set()
-    for one in found:
-        alike = [row for report in one.reports[:MAX_MATCHES] if (row := rows.get(report)) and row.act_id != leave_out]
+    for picture in near:
+        matches = [row for report in picture.reports[:MAX_MATCHES] if (row := rows.get(report))]
+        alike = [row for row in matches if row.act_id != leave_out]
         counted = [row for row in alike if row.report_id in counting]
-        if one.benign or _is_common(connection, counted):
+        if picture.benign or _is_common(connection, counted):
             results.append({"reports": 0, "platforms": 0, "own_reports": 0, "more": False, "common": True})
             continue
         own_acts = {row.act_id for row in alike if row.control_group == control_group}
@@ -211,7 +212,7 @@ def _results(
                 "reports": len({row.act_id for row in others}),
                 "platforms": len({row.control_group for row in others}),
                 "own_reports": len({row.act_id for row in counted if row.control_group == control_group}),
-                "more": len(one.reports) > MAX_MATCHES,
+                "more": len(picture.reports) > MAX_MATCHES,
                 "common": False,
             }
         )
@@ -245,7 +246,7 @@ def _is_common(connection: Connection, counted: Sequence[HitRow]) -> bool:
     if not may_be_common(uses):
         return False
     tags = store.tags_of(connection, [row.report_id for row in counted])
-    return is_common([replace(one, tags=tags.get(row.report_id, ())) for one, row in zip(uses, counted, strict=True)])
+    return is_common([replace(use, tags=tags.get(row.report_id, ())) for use, row in zip(uses, counted, strict=True)])
 
 
 def _padded(answer: dict[str, Any]) -> bytes:

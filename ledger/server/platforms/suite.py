@@ -33,7 +33,7 @@ def suite(settings: Settings, keys: ServerKeys, timeline: PolicyTimeline, now: d
         "policy": policy.version,
         "policy_sha256": b64url(policy.sha256),
         "next_policies": [
-            {"version": one.version, "sha256": b64url(one.sha256), "in_effect_at": format_time(one.in_effect_at)}
-            for one in timeline.announced(now)
+            {"version": entry.version, "sha256": b64url(entry.sha256), "in_effect_at": format_time(entry.in_effect_at)}
+            for entry in timeline.announced(now)
         ],
     }

@@ -2,12 +2,13 @@
 
 A caller hands in an item and gets a Future. The thread takes everything that waits (up to a limit), hands it to
 `process` in one call, and settles the futures. `process` returns one outcome an item: a value, or an exception
-that belongs to that item alone. If `process` itself raises, nothing of the batch was done: an outage is told to all;
-any other failure is found by running the items one by one, so that the others still succeed.
+that belongs to that item alone. If `process` itself raises, nothing of the batch was done: an outage is the outcome of
+all items; after any other failure the items are run one by one, so that the others still succeed.
 
 No item waits for ever. A second thread looks at what waits: an item that is older than `answer_seconds` gets
 Unavailable, whether it is still in the queue or in a call of `process` that hangs. While such a call hangs, new items
-are refused at once. What became of an item that was given up in `process` only the caller's idempotency key can tell.
+are refused at once. Whether an item that was given up in `process` was
+carried out is known by the caller's idempotency key only.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Outcome = TypeVar("Outcome")
 Told = TypeVar("Told", contravariant=True)
 
 ANSWER_SECONDS = 30.0
-"""How long an item waits for its outcome before it is told that there is none."""
+"""How long an item waits for its outcome before it gets Unavailable."""
 
 STUCK_SECONDS = 5.0
 """A call of `process` that takes longer than this is shown as stuck."""
@@ -52,7 +53,8 @@ class Waiter(Protocol[Told]):
 
 
 class Batcher(Generic[Item, Outcome]):
-    """See the module. `max_batch` items a call, `linger_ms` of waiting for company, `queue_limit` items waiting."""
+    """Runs `process` on waiting items (see the module docstring). `max_batch` items a call, `linger_ms` of waiting for
+    company, `queue_limit` items waiting."""
 
     def __init__(
         self,
@@ -88,7 +90,9 @@ class Batcher(Generic[Item, Outcome]):
 
     def submit(self, item: Item) -> Future[Outcome]:
         """Queue `item`. Raises Overloaded when too many wait, Unavailable while closing or when the work hangs."""
-        return self.submit_many([item])[0]
+        future: Future[Outcome] = Future()
+        self.put([(item, future)])
+        return future
 
     def submit_many(self, items: Sequence[Item]) -> list[Future[Outcome]]:
         """Queue `items` together, all or none, in order. Raises as `submit` does."""

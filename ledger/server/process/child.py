@@ -1,7 +1,7 @@
 """What the processes beside the API have in common: signals, the parent they end with, how they say they cannot run.
 
-`refund-ledger serve` starts them with `--with-parent <its process id>`. The id is handed over because whoever asks the
-system for its parent may be too late: the parent could be gone already, and another process be named in its place.
+`refund-ledger serve` starts them with `--with-parent <its process id>`. The id is passed because a process that asks
+the system for its parent may be too late: the parent may have exited, and the system names another process instead.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WITH_PARENT = "--with-parent"
 
 
 def orphaned(parent: int | None) -> bool:
-    """Whether the process that started this one is gone, however it ended; `parent` is its id, None: nobody's child."""
+    """True if the parent process has exited. `parent` is its pid, None if this process has no supervisor."""
     return parent is not None and os.getppid() != parent
 
 

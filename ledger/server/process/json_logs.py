@@ -50,10 +50,10 @@ def extras(record: logging.LogRecord) -> dict[str, Any]:
     """The fields that the ledger's own code gave to a log call: figures and texts of at most MAX_MESSAGE_CHARS."""
     if record.name.partition(".")[0] not in ("ledger", "api"):
         return {}
-    found = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+    extra = {name: value for name, value in vars(record).items() if name not in _STANDARD}
     return {
         name: value[:MAX_MESSAGE_CHARS] if isinstance(value, str) else value
-        for name, value in found.items()
+        for name, value in extra.items()
         if value is None or isinstance(value, str | int | float)
     }
 

@@ -1,4 +1,4 @@
-"""What appeals change of a report's listings, and of a report. The caller holds the log's head."""
+"""Changes that appeals make to a report and its listings. The caller holds the log's head."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from ledger.server.db.tables.orders import ReportMark
 
 def set_marks(connection: Connection, report_id: int, *, disputed: bool, unconfirmed: bool) -> None:
     """Mark the report's listings, under all key epochs, and those of the live `account_farm` reports that rest on it: a
-    report is worth no more than what it rests on."""
+    report counts at most as much as the one it rests on."""
     _mark(connection, report_id, report_id, disputed, unconfirmed)
 
 
 def given_marks(connection: Connection, report_id: int) -> tuple[bool, bool]:
-    """(disputed, unconfirmed) that an `account_farm` report has by what it rests on, and by its own appeal."""
+    """Return the marks (disputed, unconfirmed) of an `account_farm` report from the reports it rests on and from its
+    own appeal."""
     rows = connection.execute(
         select(ReportMark.disputed, ReportMark.unconfirmed).where(ReportMark.report_id == report_id)
     ).all()
@@ -26,7 +27,7 @@ def given_marks(connection: Connection, report_id: int) -> tuple[bool, bool]:
 
 
 def pass_marks_on(connection: Connection, report_id: int, *, disputed: bool, unconfirmed: bool) -> None:
-    """Mark the listings of the live `account_farm` reports that rest on this one, and not its own."""
+    """Mark the listings of the live `account_farm` reports that rest on this one, but not its own."""
     above = (
         select(ReportLink.report_id)
         .join(Report, Report.id == ReportLink.report_id)
@@ -38,7 +39,7 @@ def pass_marks_on(connection: Connection, report_id: int, *, disputed: bool, unc
 
 
 def _mark(connection: Connection, report_id: int, source_id: int, disputed: bool, unconfirmed: bool) -> None:
-    """The report has these marks from `source_id`; its listings carry every mark that any source gives."""
+    """Store the marks that the report has from `source_id`; its listings carry the marks of all sources."""
     rests = connection.scalars(select(ReportLink.linked_id).where(ReportLink.report_id == report_id).limit(1)).first()
     if rests is not None:
         marks = {"disputed": disputed, "unconfirmed": unconfirmed}
@@ -52,12 +53,12 @@ def _mark(connection: Connection, report_id: int, source_id: int, disputed: bool
 
 
 def set_statement_mark(connection: Connection, report_ids: Iterable[int]) -> None:
-    """The person's own statement goes with these reports."""
+    """Mark the listings of these reports as having a statement of the person."""
     connection.execute(update(Listing).where(Listing.report_id.in_(list(report_ids))).values(has_statement=True))
 
 
 def amend(connection: Connection, report_id: int, conduct: str, expires_day: int) -> None:
-    """The report is shown as `conduct`, until `expires_day` (days since the Unix epoch), never longer than before."""
+    """Show the report as `conduct` until `expires_day` (days since the Unix epoch), never longer than before."""
     connection.execute(
         update(Listing).where(Listing.report_id == report_id).values(conduct=conduct, expires_day=expires_day)
     )
@@ -65,7 +66,7 @@ def amend(connection: Connection, report_id: int, conduct: str, expires_day: int
 
 
 def protect(connection: Connection, report_id: int, *, conduct: str, day: int, hour: int, expires_day: int) -> None:
-    """From now on the listings protect the person: nothing of the old report is left in them."""
+    """Turn the listings into a protective note; nothing of the old report is left in them."""
     connection.execute(
         update(Listing)
         .where(Listing.report_id == report_id)
@@ -85,6 +86,6 @@ def protect(connection: Connection, report_id: int, *, conduct: str, day: int, h
 
 
 def unlink(connection: Connection, report_id: int, slots: Sequence[int]) -> None:
-    """Detach subjects: elements, salts and listings go, under all key epochs."""
+    """Detach subjects: delete their elements, salts and listings under all key epochs."""
     for model in (Listing, Subject):
         connection.execute(delete(model).where(model.report_id == report_id, model.slot.in_(list(slots))))

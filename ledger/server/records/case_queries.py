@@ -1,4 +1,4 @@
-"""Queries on appeals: cases and what belongs to them. All changes are made under the log's head lock."""
+"""Cases and the rows that belong to them. All changes are made under the log's head lock."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class RoundRow:
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
-    """One thing that happened in a case; see `CaseEvent`."""
+    """An event of a case; see `CaseEvent`."""
 
     id: int
     case_id: int
@@ -130,30 +130,30 @@ _SETTLED = [CaseState.DECIDED.value, CaseState.WITHDRAWN.value]
 
 
 def case(connection: Connection, case_id: int) -> CaseRow | None:
-    """The case of this id."""
+    """Return the case of this id, None if there is none."""
     row = connection.execute(_CASE.where(AppealCase.id == case_id)).one_or_none()
     return None if row is None else CASES.load(row)
 
 
 def all_cases_of_reports(connection: Connection, report_ids: Iterable[int]) -> dict[int, list[CaseRow]]:
-    """All cases by report id, oldest first; a report without one has no member."""
-    found: dict[int, list[CaseRow]] = {}
-    for some in chunks(report_ids):
-        for row in connection.execute(_CASE.where(AppealCase.report_id.in_(some)).order_by(AppealCase.id)):
-            one = CASES.load(row)
-            found.setdefault(one.report_id, []).append(one)
-    return found
+    """Return all cases by report id, oldest first; a report without one has no member."""
+    cases: dict[int, list[CaseRow]] = {}
+    for chunk in chunks(report_ids):
+        for row in connection.execute(_CASE.where(AppealCase.report_id.in_(chunk)).order_by(AppealCase.id)):
+            case = CASES.load(row)
+            cases.setdefault(case.report_id, []).append(case)
+    return cases
 
 
 def cases_of_reports(connection: Connection, report_ids: Iterable[int]) -> dict[int, CaseRow]:
-    """The case that matters most now (`leading`) by report id."""
-    found = all_cases_of_reports(connection, report_ids)
-    return {report_id: leading(rows) for report_id, rows in found.items()}
+    """Return the leading case (`leading`) by report id."""
+    cases = all_cases_of_reports(connection, report_ids)
+    return {report_id: leading(rows) for report_id, rows in cases.items()}
 
 
 def leading(rows: Sequence[CaseRow]) -> CaseRow:
-    """Of the cases of one report (at least one) the one that says how it stands: an open one that suspends it, another
-    open one, the one that was decided last, or the newest."""
+    """Return, of the cases of one report (at least one), the one that determines its state: an open one that suspends
+    it, another open one, the one that was decided last, or the newest."""
 
     def order(row: CaseRow) -> tuple[bool, bool, bool, datetime, int]:
         decided = row.outcome is not None
@@ -163,28 +163,28 @@ def leading(rows: Sequence[CaseRow]) -> CaseRow:
 
 
 def conduct_in_force(rows: Sequence[CaseRow]) -> str | None:
-    """The conduct that the cases of one report left it with; None without a case. Open cases always know it: a decision
-    is noted in those beside it."""
+    """Return the conduct of a report after the decisions of its cases; None without a case. Open cases always have it:
+    a decision is stored in the open cases beside it."""
     if not rows:
         return None
     return max(rows, key=lambda row: (row.is_open, row.decided_at or row.opened_at, row.id)).current_conduct
 
 
 def decision_in_force(connection: Connection, report_id: int) -> str | None:
-    """The newest decision on the merits about the report, in whichever of its cases; None while there is none."""
-    decided = (CaseEntry.report_id == report_id, CaseEntry.outcome.in_([one.value for one in Outcome]))
+    """Return the newest decision on the merits about the report, in any of its cases; None while there is none."""
+    decided = (CaseEntry.report_id == report_id, CaseEntry.outcome.in_([outcome.value for outcome in Outcome]))
     statement = select(CaseEntry.outcome).where(*decided).order_by(CaseEntry.entry_index.desc()).limit(1)
     return connection.execute(statement).scalar_one_or_none()
 
 
 def listed_conduct(connection: Connection, report_id: int) -> str | None:
-    """The conduct under which the report is listed; None while it is not."""
+    """Return the conduct under which the report is listed; None while it is not."""
     statement = select(Listing.conduct).where(Listing.report_id == report_id).limit(1)
     return connection.execute(statement).scalar_one_or_none()
 
 
 def group_cases(connection: Connection, group_id: int) -> list[CaseRow]:
-    """Cases filed together, oldest first."""
+    """Return cases filed together, oldest first."""
     rows = connection.execute(_CASE.where(AppealCase.group_id == group_id).order_by(AppealCase.id))
     return [CASES.load(row) for row in rows]
 
@@ -199,11 +199,11 @@ def cases_page(
     limit: int,
     before_id: int | None,
 ) -> list[CaseRow]:
-    """At most `limit` cases before `before_id`, newest first: those filed through `platform` (`filed`, by itself or by
-    persons in its sessions), those against its reports (`reported`), or both."""
-    found: dict[int, CaseRow] = {}
-    for wanted, column in ((filed, AppealCase.filed_via), (reported, AppealCase.platform)):
-        if not wanted:
+    """Return at most `limit` cases before `before_id`, newest first: those filed through `platform` (`filed`, by itself
+    or by persons in its sessions), those against its reports (`reported`), or both."""
+    cases: dict[int, CaseRow] = {}
+    for included, column in ((filed, AppealCase.filed_via), (reported, AppealCase.platform)):
+        if not included:
             continue
         statement = _CASE.where(column == platform)  # one index each: an OR of the two would read and sort all
         if state is not None:
@@ -211,15 +211,15 @@ def cases_page(
         if before_id is not None:
             statement = statement.where(AppealCase.id < before_id)
         rows = connection.execute(statement.order_by(AppealCase.id.desc()).limit(limit))
-        found |= {row.id: CASES.load(row) for row in rows}
-    return sorted(found.values(), key=lambda row: row.id, reverse=True)[:limit]
+        cases |= {row.id: CASES.load(row) for row in rows}
+    return sorted(cases.values(), key=lambda row: row.id, reverse=True)[:limit]
 
 
 def due_cases(
     connection: Connection, now: datetime, today: int, limit: int, after: tuple[datetime, int] | None = None
 ) -> list[CaseRow]:
-    """Cases to which time may do something at `now`: a clock has run out, or (today, in days since the Unix epoch) the
-    report has expired. Oldest deadline first, at most `limit` beyond `after`, a case's (due_at, id)."""
+    """Return cases with a due action at `now`: a clock has run out, or (`today`, in days since the Unix epoch) the
+    report has expired. Oldest deadline first, at most `limit` after `after`, a case's (due_at, id)."""
     waiting = [CaseState.AWAITING_REPORTER.value, CaseState.AWAITING_SUBJECT.value]
     there = select(Listing.report_id).where(Listing.report_id == AppealCase.report_id, Listing.expires_day > today)
     held = (  # a held report has no listings, and its case is not due for that
@@ -251,44 +251,44 @@ def due_cases(
 
 
 def open_counts(connection: Connection) -> tuple[int, int]:
-    """Open cases: (in time, overdue)."""
+    """Return the numbers of open cases: (in time, overdue)."""
     rows = connection.execute(
         select(AppealCase.overdue, func.count()).where(AppealCase.state.in_(_OPEN)).group_by(AppealCase.overdue)
     )
-    found = {bool(overdue): number for overdue, number in rows}
-    return found.get(False, 0), found.get(True, 0)
+    counts = {bool(overdue): number for overdue, number in rows}
+    return counts.get(False, 0), counts.get(True, 0)
 
 
 def insert_case(connection: Connection, row: CaseRow) -> None:
-    """A new case."""
+    """Insert a case."""
     connection.execute(insert(AppealCase).values(**CASES.values(row)))
 
 
 def save_case(connection: Connection, row: CaseRow) -> None:
-    """The case as it is now."""
+    """Update a case."""
     values = CASES.values(row, without=["id"])
     connection.execute(update(AppealCase).where(AppealCase.id == row.id).values(**values))
 
 
 def add_round(connection: Connection, row: RoundRow) -> None:
-    """Keep a decided round of a case that is reopened."""
+    """Insert the decided round of a case that is reopened."""
     connection.execute(insert(CaseRound).values(**_ROUNDS.values(row)))
 
 
 def rounds(connection: Connection, case_id: int) -> list[RoundRow]:
-    """The decided rounds before the present one, oldest first."""
+    """Return the decided rounds before the current one, oldest first."""
     rows = connection.execute(select(*_ROUNDS.columns).where(CaseRound.case_id == case_id).order_by(CaseRound.round))
     return [_ROUNDS.load(row) for row in rows]
 
 
 def handlers(connection: Connection, case_id: int) -> frozenset[tuple[int, int]]:
-    """(round, staff id) of everybody who worked on the case."""
+    """Return (round, staff id) of all staff who worked on the case."""
     rows = connection.execute(select(CaseHandler.round, CaseHandler.staff_id).where(CaseHandler.case_id == case_id))
     return frozenset((number, staff_id) for number, staff_id in rows)
 
 
 def add_handlers(connection: Connection, case_id: int, added: Iterable[tuple[int, int]]) -> None:
-    """Remember (round, staff id)."""
+    """Insert (round, staff id) of staff who worked on the case."""
     insert_rows(
         connection,
         CaseHandler,
@@ -297,12 +297,12 @@ def add_handlers(connection: Connection, case_id: int, added: Iterable[tuple[int
 
 
 def add_event(connection: Connection, **values: Any) -> None:
-    """One more thing that happened; `values` are those of `EventRow` but the id."""
+    """Insert an event; `values` are those of `EventRow` without the id."""
     connection.execute(insert(CaseEvent).values(**values))
 
 
 def events(connection: Connection, case_id: int) -> list[EventRow]:
-    """The timeline, oldest first."""
+    """Return the timeline, oldest first."""
     return [
         _EVENTS.load(row)
         for row in connection.execute(
@@ -312,18 +312,18 @@ def events(connection: Connection, case_id: int) -> list[EventRow]:
 
 
 def newest_event(connection: Connection, case_id: int) -> int:
-    """The id of the newest event of the case; 0 while there is none."""
+    """Return the id of the newest event of the case; 0 while there is none."""
     return connection.execute(select(func.max(CaseEvent.id)).where(CaseEvent.case_id == case_id)).scalar_one() or 0
 
 
 def additions(connection: Connection, case_id: int, actor: str) -> int:
-    """How often `actor` added to the case without having been asked."""
-    mine = (CaseEvent.case_id == case_id, CaseEvent.actor == actor, CaseEvent.action == Action.ADD.value)
-    return connection.execute(select(func.count()).select_from(CaseEvent).where(*mine)).scalar_one()
+    """Return the number of unrequested additions by `actor`."""
+    of_actor = (CaseEvent.case_id == case_id, CaseEvent.actor == actor, CaseEvent.action == Action.ADD.value)
+    return connection.execute(select(func.count()).select_from(CaseEvent).where(*of_actor)).scalar_one()
 
 
 def add_entries(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Log entries that an appeal made."""
+    """Insert log entries that an appeal made."""
     insert_rows(connection, CaseEntry, rows)
 
 
@@ -331,7 +331,7 @@ def add_entries(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> No
 
 
 def copy_tags(connection: Connection, report_id: int) -> None:
-    """Remember the tags under which the report is listed now, for the person to find the case by."""
+    """Store the tags under which the report is listed now, so that the person finds the case later."""
     rows = connection.execute(
         select(Listing.tag, Listing.slot, Listing.epoch).where(Listing.report_id == report_id)
     ).all()
@@ -344,17 +344,17 @@ def copy_tags(connection: Connection, report_id: int) -> None:
 
 
 def reports_of_tags(connection: Connection, tags: Iterable[bytes]) -> dict[int, set[bytes]]:
-    """Reports that are listed under any of `tags`, or were when they were appealed, with those tags."""
-    found: dict[int, set[bytes]] = {}
-    for some in chunks(tags):
+    """Return the reports that are listed under any of `tags`, or were when they were appealed, with those tags."""
+    reports: dict[int, set[bytes]] = {}
+    for chunk in chunks(tags):
         for model in (Listing, CaseTag):
-            for report_id, tag in connection.execute(select(model.report_id, model.tag).where(model.tag.in_(some))):
-                found.setdefault(report_id, set()).add(bytes(tag))
-    return found
+            for report_id, tag in connection.execute(select(model.report_id, model.tag).where(model.tag.in_(chunk))):
+                reports.setdefault(report_id, set()).add(bytes(tag))
+    return reports
 
 
 def listed_slots(connection: Connection, report_id: int) -> dict[int, str]:
-    """Kind by slot of the subjects that the report has, without those that were detached."""
+    """Return the kind by slot of the report's subjects, without detached ones."""
     rows = connection.execute(select(Subject.slot, Subject.kind).where(Subject.report_id == report_id).distinct())
     return {slot: kind for slot, kind in rows}  # noqa: C416
 
@@ -363,16 +363,16 @@ def listed_slots(connection: Connection, report_id: int) -> dict[int, str]:
 
 
 def statements(connection: Connection, report_ids: Iterable[int]) -> dict[int, StatementRow]:
-    """Statements by report id."""
-    found: dict[int, StatementRow] = {}
-    for some in chunks(report_ids):
-        for row in connection.execute(select(*_STATEMENTS.columns).where(Statement.report_id.in_(some))):
-            found[row[0]] = _STATEMENTS.load(row)
-    return found
+    """Return the statements by report id."""
+    by_report: dict[int, StatementRow] = {}
+    for chunk in chunks(report_ids):
+        for row in connection.execute(select(*_STATEMENTS.columns).where(Statement.report_id.in_(chunk))):
+            by_report[row[0]] = _STATEMENTS.load(row)
+    return by_report
 
 
 def put_statement(connection: Connection, row: StatementRow) -> None:
-    """The person's statement, in the place of an earlier one."""
+    """Store the person's statement in the place of an earlier one."""
     values = _STATEMENTS.values(row)
     statement = upsert(connection, Statement).values(**values)
     connection.execute(
@@ -388,8 +388,8 @@ def put_statement(connection: Connection, row: StatementRow) -> None:
 def put_outcome(
     connection: Connection, report_id: int, platform: str, control_group: str, counts_as: str, decided_at: datetime
 ) -> None:
-    """How the report fared, in the place of an earlier decision. What stood at the UTC midnight before `decided_at` is
-    kept beside it: weights that are taken once a day rest on that until the next midnight."""
+    """Store how a decision on the report counts, in the place of an earlier decision. The state at the UTC midnight
+    before `decided_at` is kept beside it: weights that are set once a day use that until the next midnight."""
     values = {
         "report_id": report_id,
         "platform": platform,
@@ -415,15 +415,15 @@ def put_outcome(
 
 
 def has_outcomes(connection: Connection, before: datetime) -> bool:
-    """Whether there are outcomes that `forget_outcomes` would delete."""
+    """True if there are outcomes that `forget_outcomes` would delete."""
     return connection.scalar(select(CaseOutcome.report_id).where(CaseOutcome.decided_at <= before).limit(1)) is not None
 
 
 def forget_outcomes(connection: Connection, before: datetime) -> None:
-    """Delete outcomes that no weight looks back to any more."""
+    """Delete outcomes that no weight uses any longer."""
     connection.execute(delete(CaseOutcome).where(CaseOutcome.decided_at <= before))
 
 
 def set_weight(connection: Connection, group: str, twentieths: int) -> None:
-    """Change a control group's weight."""
+    """Update a control group's weight."""
     connection.execute(update(ControlGroup).where(ControlGroup.name == group).values(weight_twentieths=twentieths))

@@ -35,13 +35,13 @@ def former_labels(engine: Engine, service: str, platform: str, staff: StaffMembe
         if staff.role not in READER_ROLES or staff.control_group is not None:
             return FormerLabels(number, None)
         ids = store.page(connection, platform, limit=MAX_LISTED)
-    return FormerLabels(number, tuple(encode_id("rp", one, service) for one in ids))
+    return FormerLabels(number, tuple(encode_id("rp", report_id, service) for report_id in ids))
 
 
 def all_former_labels(engine: Engine, service: str) -> dict[str, list[str]]:
     """The same of every platform that has some, by its name, for the operator. Raises DatabaseUnavailable."""
     with reading(engine) as connection:
         return {
-            platform: [encode_id("rp", one, service) for one in store.page(connection, platform, limit=number)]
-            for platform, number in sorted(store.counts(connection).items())
+            platform: [encode_id("rp", number, service) for number in store.page(connection, platform, limit=count)]
+            for platform, count in sorted(store.counts(connection).items())
         }

@@ -50,11 +50,11 @@ def malformed_reports(connection: Connection, after: int, last: int) -> list[int
 
 def names(connection: Connection, ids: Iterable[int]) -> list[ReportName]:
     """The reports `ids` with their platforms, by id."""
-    found: list[ReportName] = []
+    reports: list[ReportName] = []
     for some in chunks(ids):
         rows = connection.execute(select(Report.id, Report.platform, Report.recorded_at).where(Report.id.in_(some)))
-        found.extend(ReportName(*row) for row in rows)
-    return sorted(found)
+        reports.extend(ReportName(*row) for row in rows)
+    return sorted(reports)
 
 
 def taken_back(connection: Connection, reason: str) -> list[ReportName]:
@@ -70,17 +70,18 @@ def taken_back(connection: Connection, reason: str) -> list[ReportName]:
 
 def subjects_of(connection: Connection, ids: Iterable[int]) -> list[SubjectRow]:
     """All subjects of the reports `ids`, under all epochs, in order."""
-    found: list[SubjectRow] = []
+    subjects: list[SubjectRow] = []
     columns = (Subject.report_id, Subject.slot, Subject.epoch, Subject.kind, Subject.element)
     for some in chunks(ids):
-        found.extend(
+        subjects.extend(
             cast("Sequence[SubjectRow]", connection.execute(select(*columns).where(Subject.report_id.in_(some))).all())
         )
-    return sorted(found)
+    return sorted(subjects)
 
 
 def add_tags(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Let persons find reports {tag, report_id, slot, epoch} in their record although these are listed no more."""
+    """Let persons find reports {tag, report_id, slot, epoch} in their record although these are not listed any
+    longer."""
     if rows:
         connection.execute(upsert(connection, CaseTag).on_conflict_do_nothing(), list(rows))
 

@@ -1,4 +1,5 @@
-"""What a platform may do with its endpoints and deliveries. Those of others are NotFound, as if they did not exist."""
+"""What a platform can do with its endpoints and deliveries. Those of others raise NotFound, as if they did not
+exist."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ MAX_ENDPOINTS = 5
 """Endpoints of one platform."""
 
 OVERLAP_HOURS = 24
-"""How long the secret before signs too after a rotation."""
+"""How long the previous secret stays valid after a rotation."""
 
 SECRET_BYTES = 32
 
@@ -55,7 +56,7 @@ class Webhooks:
 def create(
     webhooks: Webhooks, member: Member, url: str, events: Iterable[str], *, resolve: Resolve = resolve
 ) -> dict[str, Any]:
-    """Register an endpoint; the view of it with its `secret`, which is never shown again.
+    """Register an endpoint and return its view with its `secret`, which is never shown again.
 
     Raises WebhookInvalid: the URL or its host's addresses are not allowed, an event is unknown, or there are
     `MAX_ENDPOINTS` already.
@@ -89,25 +90,26 @@ def create(
 
 
 def list_all(webhooks: Webhooks, member: Member) -> dict[str, Any]:
-    """{data}: the platform's endpoints, oldest first. There are few, so this is no page."""
+    """Return {data}: the platform's endpoints, oldest first. There are few, so they are on one page."""
     with reading(webhooks.context.engine) as connection:
         return {"data": [_view(webhooks, row) for row in store.read_endpoints(connection, member.platform)]}
 
 
 def get(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, Any]:
-    """One endpoint. Raises NotFound."""
+    """Return one endpoint. Raises NotFound."""
     with reading(webhooks.context.engine) as connection:
         return _view(webhooks, _read(webhooks, connection, member, endpoint))
 
 
 def delete(webhooks: Webhooks, member: Member, endpoint: str) -> None:
-    """The endpoint goes with all its deliveries; what is in the air right now may still arrive. Raises NotFound."""
+    """Delete the endpoint with all its deliveries; one that is being sent may still arrive. Raises NotFound."""
     with writing(webhooks.context.engine) as connection:
         store.delete_endpoint(connection, _lock(webhooks, connection, member, endpoint).id)
 
 
 def rotate(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, Any]:
-    """A new secret, shown once. The one before signs too for `OVERLAP_HOURS`; one before that no more at once.
+    """Make a new secret and return the endpoint with it; it is shown once. The previous secret stays valid for
+    `OVERLAP_HOURS`; any older one is revoked immediately.
 
     Raises NotFound.
     """
@@ -123,7 +125,8 @@ def rotate(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, Any]:
 
 
 def enable(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, Any]:
-    """Make a disabled endpoint active again. What was cancelled stays so; it can be replayed. Raises NotFound."""
+    """Make a disabled endpoint active again. Cancelled deliveries stay cancelled; they can be replayed. Raises
+    NotFound."""
     with writing(webhooks.context.engine) as connection:
         row = _lock(webhooks, connection, member, endpoint)
         store.set_status(connection, row.id, store.ACTIVE, None)
@@ -131,7 +134,7 @@ def enable(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, Any]:
 
 
 def send_test(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, Any]:
-    """Send a `webhook.test`; its delivery. While one waits, that one is answered: asking often sends nothing more.
+    """Send a `webhook.test` and return its delivery. While one waits, that one is returned and no other is sent.
 
     Raises NotFound, WebhookInvalid for a disabled endpoint.
     """
@@ -158,16 +161,17 @@ def send_test(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, An
 def deliveries(
     webhooks: Webhooks, member: Member, endpoint: str, limit: int, starting_after: str | None
 ) -> dict[str, Any]:
-    """{data, has_more}: deliveries of the last 30 days, newest messages first. Raises NotFound, InvalidRequest."""
+    """Return {data, has_more}: deliveries of the last 30 days, newest messages first. Raises NotFound,
+    InvalidRequest."""
     before_id = None if starting_after is None else decode_id("wm", starting_after, webhooks.context.service)
     with reading(webhooks.context.engine) as connection:
         row = _read(webhooks, connection, member, endpoint)
         rows = store.page(connection, row.id, limit=limit + 1, before_id=before_id)
-    return {"data": [_delivery(webhooks, one) for one in rows[:limit]], "has_more": len(rows) > limit}
+    return {"data": [_delivery(webhooks, delivery) for delivery in rows[:limit]], "has_more": len(rows) > limit}
 
 
 def replay(webhooks: Webhooks, member: Member, endpoint: str, message: str) -> dict[str, Any]:
-    """Send a message again now, whatever became of it, under the same id; its delivery.
+    """Send a message again now, whatever the state of its delivery, under the same id; return its delivery.
 
     Raises NotFound, WebhookInvalid for a disabled endpoint.
     """

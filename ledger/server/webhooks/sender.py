@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Engine
 
 from ledger.errors import LedgerError
 from ledger.protocol.public_ids import encode_id
-from ledger.rules.webhooks import LADDER, DeliveryState, next_wait, signature_header
+from ledger.rules.webhooks import RETRY_SCHEDULE, DeliveryState, next_wait, signature_header
 from ledger.server.db.engine import reading, writing
 from ledger.server.keys.sealing import unseal
 from ledger.server.process.supervision import Worker
@@ -66,7 +66,7 @@ class Sender:
         sealing_key: bytes,
         now: Callable[[], datetime],
         *,
-        ladder: Sequence[timedelta] = LADDER,
+        ladder: Sequence[timedelta] = RETRY_SCHEDULE,
         jitter: Callable[[], float] = random.random,
         timeout_seconds: float = TIMEOUT_SECONDS,
         look_seconds: float = LOOK_SECONDS,

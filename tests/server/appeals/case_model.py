@@ -23,11 +23,10 @@ from ledger.rules.appeals import OPEN_STATES, REOPENED, Outcome
 from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
 from ledger.server.appeals import consumer, participants, staff_actions
-from ledger.server.appeals.clock import run_clocks
+from ledger.server.appeals.case_service import case_number, changing, load_case, run_clocks
 from ledger.server.appeals.consumer import own_letter
 from ledger.server.appeals.consumer_record import own_record
 from ledger.server.appeals.participants import Participant, Party, concede
-from ledger.server.appeals.transaction import case_number, changing, load_case
 from ledger.server.db.engine import reading
 from ledger.server.records import case_queries as store
 from ledger.server.records import order_line_queries as line_store
@@ -67,7 +66,7 @@ class Own:
 
 @dataclass
 class Everyone(Story):
-    """See the module."""
+    """The model: reports and cases of one person, and the checks after each step."""
 
     own: dict[str, Own] = field(default_factory=dict)
     staff: int = NO_NEW_ID
@@ -123,17 +122,17 @@ class Everyone(Story):
     def link(self, pick: int) -> None:
         """acme reports linked accounts, resting on two of its reports."""
         mine = [lie for lie in self.lies if lie.by.name == "acme" and lie.conduct != "account_farm"]
-        pairs = [(one, other) for one in mine for other in mine if one.number < other.number]
+        pairs = [(lie, other) for lie in mine for other in mine if lie.number < other.number]
         if not pairs or len(self.lies) >= MAX_LIES + 2:
             return
         pair = pairs[pick % len(pairs)]
         places = pair[0].places | pair[1].places
         subjects = [self.person[place] for place in sorted(places)]
-        told = oracle.read_log(self.ledger.rt.engine, self.ledger.rt.policy)
+        logged = oracle.read_log(self.ledger.rt.engine, self.ledger.rt.policy)
         order = secrets.token_hex(8)
-        answer = farm(self.ledger, [one.id for one in pair], subjects, order=order, amount_minor=10**6 + pick)
-        for one in pair:
-            below = told[one.id]
+        answer = farm(self.ledger, [lie.id for lie in pair], subjects, order=order, amount_minor=10**6 + pick)
+        for lie in pair:
+            below = logged[lie.id]
             assert not any((below.gone, below.held, below.contested, below.unconfirmed))
         now = self.ledger.clock()
         lie = Lie(
@@ -153,7 +152,9 @@ class Everyone(Story):
         def act(pick: int) -> None:
             case = self.case(pick // 5, want=lambda row: pick % 5 == 0 or row.filing_group is not None)[1]
             group = self.row_of(case).filing_group
-            platform = next((one for one in FOREIGN if one.control_group == group), FOREIGN[pick % len(FOREIGN)])
+            platform = next(
+                (candidate for candidate in FOREIGN if candidate.control_group == group), FOREIGN[pick % len(FOREIGN)]
+            )
             by_platform(self.ledger, platform, action, case)
 
         return act
@@ -179,7 +180,7 @@ class Everyone(Story):
         return self.own.setdefault(lie.id, Own())
 
     def alive(self, lie: Lie) -> bool:
-        """Whether the report lives, protects nobody yet, and its record has not expired."""
+        """True if the report is live, is no protective note yet, and its record has not expired."""
         with reading(self.ledger.rt.engine) as connection:
             row = reports_by_id(connection, [lie.number]).get(lie.number)
         return row is not None and row.live and row.expires_day > day_floor(self.ledger.clock())
@@ -218,7 +219,7 @@ class Everyone(Story):
     # --- staff ----------------------------------------------------------------------------------------------------
 
     def settle(self, pick: int) -> None:
-        """Somebody new decides, with a second signature where it takes one."""
+        """Decide as a reviewer who has not worked on the case, with a second signature where it is needed."""
         lie, case = self.case(pick, want=lambda row: row.is_open)
         self.staff += 2
         first, second = Staff(self.staff, "reviewer"), Staff(self.staff + 1, "reviewer")
@@ -261,17 +262,17 @@ class Everyone(Story):
 
     def ask_reopening(self, pick: int) -> None:
         lie, case = self.case(pick, want=lambda row: row.outcome == "unconfirmed")
-        speaker = Participant(Party.REPORTER, lie.by.name, lie.group)
+        participant = Participant(Party.REPORTER, lie.by.name, lie.group)
         with changing(self.ledger.rt.context) as batch:
             row = load_case(batch, case_number(self.ledger.rt.context, case))
-            participants.ask_reopening(batch, row, speaker, secrets.token_bytes(32), "New evidence.")
+            participants.ask_reopening(batch, row, participant, secrets.token_bytes(32), "New evidence.")
 
     def concede(self, pick: int) -> None:
         lie, case = self.case(pick, want=lambda row: row.is_open)
-        speaker = Participant(Party.REPORTER, lie.by.name, lie.group)
+        participant = Participant(Party.REPORTER, lie.by.name, lie.group)
         with changing(self.ledger.rt.context) as batch:
             row = load_case(batch, case_number(self.ledger.rt.context, case))
-            concede(batch, row, speaker, (Conduct.WARDROBING, Conduct.EMPTY_PARCEL)[pick % 2])
+            concede(batch, row, participant, (Conduct.WARDROBING, Conduct.EMPTY_PARCEL)[pick % 2])
 
     def agree(self, pick: int) -> None:
         case = self.case(pick, want=lambda row: row.is_open)[1]
@@ -284,10 +285,10 @@ class Everyone(Story):
         super().release(self._held(pick))
 
     def _held(self, pick: int) -> int:
-        found = [place for place, lie in enumerate(self.lies) if lie.held and not lie.released]
-        if not found:
+        places = [place for place, lie in enumerate(self.lies) if lie.held and not lie.released]
+        if not places:
             raise Nothing("nothing is held")
-        return found[pick % len(found)]
+        return places[pick % len(places)]
 
     def answer_request(self, pick: int) -> None:
         self.staff += 1
@@ -295,7 +296,7 @@ class Everyone(Story):
             pick % 3
         ]
         with reading(self.ledger.rt.engine) as connection:
-            waiting = {one.case_id for one in line_store.open_requests(connection, 100, None)}
+            waiting = {request.case_id for request in line_store.open_requests(connection, 100, None)}
         case = self.case(pick, want=lambda row: row.id in waiting)[1]
         answer(self.ledger.rt.context, case, Staff(self.staff, "reviewer"), "As it is.")
 
@@ -347,58 +348,58 @@ class Everyone(Story):
         return self.all_cases(lie)
 
     def meet(self) -> None:
-        """Know every case, whoever filed it."""
+        """Record every case, from each filer."""
         for lie in self.lies:
             lie.cases = [self.public(row) for row in self.all_cases(lie)]
 
     def _matters(self, group: str) -> dict[tuple[bytes, str], str]:
-        told = oracle.read_log(self.ledger.rt.engine, self.ledger.rt.policy)
+        logged = oracle.read_log(self.ledger.rt.engine, self.ledger.rt.policy)
         now = self.ledger.clock()
-        found: dict[tuple[bytes, str], str] = {}
-        found |= {order: "closed" for of, order in self.closed if of == group}
+        matters: dict[tuple[bytes, str], str] = {}
+        matters |= {order: "closed" for of, order in self.closed if of == group}
         for lie in self.lies:
             if lie.group != group or not lie.cases:
                 continue
-            of_order = [one for one in self.lies if (one.group, one.order) == (group, lie.order)]
-            live = [one for one in of_order if not told[one.id].gone and one.expires > now]
-            live = [one for one in live if not one.held or one.released]
-            rows = [row for one in of_order for row in self.all_cases(one)]
-            lost = told[lie.id].gone and told[lie.id].lost is not None and (not lie.held or lie.released)
+            of_order = [earlier for earlier in self.lies if (earlier.group, earlier.order) == (group, lie.order)]
+            live = [earlier for earlier in of_order if not logged[earlier.id].gone and earlier.expires > now]
+            live = [earlier for earlier in live if not earlier.held or earlier.released]
+            rows = [row for earlier in of_order for row in self.all_cases(earlier)]
+            lost = logged[lie.id].gone and logged[lie.id].lost is not None and (not lie.held or lie.released)
             if any(row.state in OPEN_STATES for row in rows):
-                found[lie.order] = "open"
+                matters[lie.order] = "open"
             elif (
                 lost
-                or found.get(lie.order) == "closed"
-                or any(told[one.id].in_force not in (None, "upheld") for one in of_order)
+                or matters.get(lie.order) == "closed"
+                or any(logged[earlier.id].in_force not in (None, "upheld") for earlier in of_order)
             ):
-                found[lie.order] = "closed"
+                matters[lie.order] = "closed"
             else:
-                found[lie.order] = "stands" if live else "gone"
-        return found
+                matters[lie.order] = "stands" if live else "gone"
+        return matters
 
     def _check_recorded(self, lie: Lie, answer: dict[str, Any], matters: dict[tuple[bytes, str], str]) -> None:
         super()._check_recorded(lie, answer, matters)
-        for one in self.lies:
-            if one.group != lie.group or not one.places & lie.places or one.order == lie.order:
+        for earlier in self.lies:
+            if earlier.group != lie.group or not earlier.places & lie.places or earlier.order == lie.order:
                 continue
-            line = [other for other in self.lies if (other.group, other.order) == (one.group, one.order)]
-            contested = any(other.cases for other in line if other.number >= one.number)
-            if contested and matters[one.order] != "stands" and self._alike(one, lie):
+            line = [other for other in self.lies if (other.group, other.order) == (earlier.group, earlier.order)]
+            contested = any(other.cases for other in line if other.number >= earlier.number)
+            if contested and matters[earlier.order] != "stands" and self._alike(earlier, lie):
                 assert lie.held, "the same matter, by an earlier report of the contested order"
 
     def check(self) -> None:
         rt, now = self.ledger.rt, self.ledger.clock()
         self.meet()
-        told = oracle.read_log(rt.engine, rt.policy)
-        mine = {public: one for public, one in told.items() if public in {lie.id for lie in self.lies}}
-        # What is expired is shown to nobody, and its cases end without an entry.
-        numbers = {one.number for one in mine.values() if one.expires_day > day_floor(now)}
+        logged = oracle.read_log(rt.engine, rt.policy)
+        mine = {public: entry for public, entry in logged.items() if public in {lie.id for lie in self.lies}}
+        # An expired report is not shown, and its cases end without an entry.
+        numbers = {entry.number for entry in mine.values() if entry.expires_day > day_floor(now)}
         listed = {number: rows for number, rows in oracle.listings(rt.engine).items() if number in numbers}
         expected = oracle.expected_listings(mine, day_floor(now))
         expected = {number: rows for number, rows in expected.items() if number in numbers}
         assert listed == expected, (listed, expected)
         for lie in self.lies:
-            report = told[lie.id]
+            report = logged[lie.id]
             counts = not (report.gone or report.held or report.disputed or report.unconfirmed)
             counts = counts and report.conduct != "impersonated" and lie.expires > now
             cases = self.all_cases(lie)
@@ -416,28 +417,28 @@ class Everyone(Story):
         rt.members.refresh()
         weights = oracle.weights_of(rt.engine, rt.policy, self.ledger.clock())
         assert {group: weight for group, weight in rt.members.weights().items() if group in weights} == weights
-        self._check_lookup(told, weights)
+        self._check_lookup(logged, weights)
         self._check_record()
 
-    def _check_lookup(self, told: dict[str, oracle.Told], weights: dict[str, int]) -> None:
+    def _check_lookup(self, logged: dict[str, oracle.Told], weights: dict[str, int]) -> None:
         places = {lie.id: {slot for slot, _ in enumerate(sorted(lie.places))} for lie in self.lies}
-        expected = oracle.standing(told, places, weights, self.ledger.rt.policy, self.ledger.clock())
-        found = self.ledger.lookup(self.person)
+        expected = oracle.standing(logged, places, weights, self.ledger.rt.policy, self.ledger.clock())
+        answer = self.ledger.lookup(self.person)
         # Reports of one act are one event, which the log's reading does not know: no points are compared.
         for name in ("disputed", "protected", "has_statement"):
-            assert found[name] == getattr(expected, name), (name, found[name], getattr(expected, name))
+            assert answer[name] == getattr(expected, name), (name, answer[name], getattr(expected, name))
 
     def _check_record(self) -> None:
         """The person's record shows what they may still do, and every letter that it names can be read."""
         record = own_record(self.ledger.rt.context, self.ledger.rt.members.weights(), self.session)
-        shown = {one["id"]: one for one in record["reports"]}
+        shown = {report["id"]: report for report in record["reports"]}
         for lie in self.lies:
             if lie.id not in shown:
                 continue
             assert shown[lie.id]["appealable"] == self.may_contest(lie), (lie.id, self.own_of(lie))
             for case in shown[lie.id]["cases"]:
                 for number, kind in [
-                    *((one["round"], one["kind"]) for one in case["earlier_letters"]),
+                    *((letter["round"], letter["kind"]) for letter in case["earlier_letters"]),
                     *((None, kind) for kind in case["letters"]),
                 ]:
                     for locale in ("en", "zh-CN"):
@@ -447,7 +448,7 @@ class Everyone(Story):
                 rows = [row for row in self.all_cases(lie) if row.filed_by_subject and row.state == "decided"]
                 asked = [row for row in rows if row.decided_at and self.ledger.clock() < row.decided_at + timedelta(60)]
                 for row in asked:
-                    view = next(one for one in shown[lie.id]["cases"] if one["id"] == self.public(row))
+                    view = next(case for case in shown[lie.id]["cases"] if case["id"] == self.public(row))
                     assert view["can_reopen"], row
 
 

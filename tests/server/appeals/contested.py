@@ -5,11 +5,11 @@ from __future__ import annotations
 from ledger.protocol.public_ids import encode_id
 from ledger.rules.case_machine import Staff
 from ledger.server.appeals import consumer, participants
+from ledger.server.appeals.case_service import changing, load_case
 from ledger.server.appeals.participants import Participant
-from ledger.server.appeals.transaction import changing, load_case
+from ledger.server.context import Context
 from ledger.server.db.engine import writing
 from ledger.server.records.case_queries import CaseRow
-from ledger.server.records.transaction import Context
 from ledger.server.staff import queries as store
 from tests.server.appeals.test_appeals import session_of
 from tests.server.conftest import LedgerFixture, Subjects
@@ -18,7 +18,7 @@ STATEMENT = "The parcel came broken."
 
 
 def staff_of(ledger: LedgerFixture, name: str, role: str = "reviewer", group: str | None = None) -> Staff:
-    """A member of staff with an account, in which nobody signs in: its password costs no time."""
+    """Return a member of staff with an account that is never used to sign in, so its password costs no time."""
     values = {"name": name, "role": role, "control_group": group, "language": "en", "created_at": ledger.clock()}
     secrets = {"password_hash": "", "totp_secret": b"", "must_change_password": False, "failed_count": 0}
     with writing(ledger.rt.engine) as connection:

@@ -27,7 +27,7 @@ from ledger.rules.conduct import Conduct
 from ledger.rules.rounds import MAX_GROUPS
 from ledger.server.appeals import consumer, staff_actions
 from ledger.server.appeals import platform as platform_actions
-from ledger.server.appeals.clock import run_clocks
+from ledger.server.appeals.case_service import run_clocks
 from ledger.server.appeals.consumer_record import own_record
 from ledger.server.appeals.participants import Party
 from ledger.server.appeals.platform import Caller
@@ -44,7 +44,7 @@ FOREIGN = tuple(Platform(f"g{number}", f"g{number}-group", f"g{number}-1") for n
 """Platforms of groups of their own that neither reported nor opened the person's session."""
 
 NO_NEW_ID = 10**6
-"""Staff are numbered from here: every decision is made by somebody new."""
+"""The first number of staff: every decision is made by another person."""
 
 
 def file_for(ledger: LedgerFixture, platform: Platform, person: Subjects, *reports: str, key: str | None = None) -> str:
@@ -75,7 +75,7 @@ def cases_of(ledger: LedgerFixture, report: dict[str, Any]) -> list[CaseRow]:
 
 
 def somebody() -> Subjects:
-    """A person whom nobody has seen."""
+    """Return a person who is not in the ledger."""
     return [(kind, sodium.point_from_hash(secrets.token_bytes(64))) for kind in (Kind.PHONE, Kind.PAYMENT)]
 
 
@@ -155,8 +155,8 @@ class Rights:
     def person_files(self, _: int = 0) -> None:
         """The person contests the report at /me; the model says whether they can."""
         may = self.may_file
-        wanted = [self.report["id"]], "not_me", "It was not me.", "en"
-        refused = refusal(lambda: consumer.open_cases(self.ledger.rt.context, self.session, *wanted))
+        appeal = [self.report["id"]], "not_me", "It was not me.", "en"
+        refused = refusal(lambda: consumer.open_cases(self.ledger.rt.context, self.session, *appeal))
         assert (refused is None) == may, f"the person's own round: {refused}"
         if may:
             self.own = "open"
@@ -189,7 +189,7 @@ class Rights:
                 consumer.add_message(self.ledger.rt.context, self.session, public(self.ledger, case), "More.")
 
     def is_decided(self, pick: int) -> None:
-        """Somebody new decides one of the open cases."""
+        """Decide one of the open cases as another reviewer."""
         for row in self.some_case(pick):
             self.staff += 1
             reviewer, case = Staff(self.staff, "reviewer"), public(self.ledger, row)
@@ -219,24 +219,24 @@ class Rights:
         with reading(rt.engine) as connection:
             for row in cases:
                 events = store.events(connection, row.id) if row.filed_by_subject else []
-                begun = next((place for place, one in enumerate(events) if one.action in ("open", "adopt")), 0)
-                adopted = next((place for place, one in enumerate(events) if one.action == "adopt"), begun)
-                later = [one for one in events[adopted:] if one.actor == "subject"]
-                assert all(one.platform is None for one in later), "a platform spoke in the person's own case"
+                begun = next((place for place, event in enumerate(events) if event.action in ("open", "adopt")), 0)
+                adopted = next((place for place, event in enumerate(events) if event.action == "adopt"), begun)
+                later = [event for event in events[adopted:] if event.actor == "subject"]
+                assert all(event.platform is None for event in later), "a platform spoke in the person's own case"
         using = [row for row in cases if row.filing_group and (row.is_open or row.round > 1 or row.outcome)]
         assert len({row.filing_group for row in using}) == len(using) <= MAX_GROUPS
         assert sum(row.is_open and row.suspends for row in using) <= 1
         record = own_record(rt.context, rt.members.weights(), self.session)
-        (shown,) = [one for one in record["reports"] if one["id"] == self.report["id"]]
+        (shown,) = [report for report in record["reports"] if report["id"] == self.report["id"]]
         assert shown["appealable"] == self.may_file
         assert len(shown["cases"]) == len(cases)
-        told = oracle.read_log(rt.engine, rt.policy)
+        logged = oracle.read_log(rt.engine, rt.policy)
         number, today = self.report["entry_index"], day_floor(self.ledger.clock())
-        assert oracle.listings(rt.engine).get(number) == oracle.expected_listings(told, today).get(number)
+        assert oracle.listings(rt.engine).get(number) == oracle.expected_listings(logged, today).get(number)
         if self.own in ("open", "reopened") and self.alive:
             (mine,) = [row for row in cases if row.filed_by_subject and row.is_open]
             assert mine.suspends
-            assert mine.overdue or told[self.report["id"]].disputed or told[self.report["id"]].unconfirmed
+            assert mine.overdue or logged[self.report["id"]].disputed or logged[self.report["id"]].unconfirmed
 
     @property
     def may_file(self) -> bool:
@@ -259,12 +259,12 @@ class Rights:
         return cases_of(self.ledger, self.report)
 
     def some_case(self, pick: int) -> Sequence[CaseRow]:
-        found = self.cases
-        return [found[pick % len(found)]] if found else []
+        cases = self.cases
+        return [cases[pick % len(cases)]] if cases else []
 
     @property
     def own_case(self) -> str:
-        row = max((one for one in self.cases if one.filed_by_subject), key=lambda one: one.id)
+        row = max((case for case in self.cases if case.filed_by_subject), key=lambda case: case.id)
         return encode_id("ap", row.id, self.ledger.rt.settings.service)
 
     @property

@@ -33,58 +33,58 @@ Answer = tuple[str, str, str]
 @contextmanager
 def statements(ledger: LedgerFixture) -> Iterator[list[str]]:
     """The SQL that this thread executes meanwhile, in order."""
-    found: list[str] = []
+    executed: list[str] = []
     this = threading.get_ident()
 
     def note(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
         if threading.get_ident() == this:
-            found.append(statement)
+            executed.append(statement)
 
     event.listen(ledger.rt.engine, "before_cursor_execute", note)
     try:
-        yield found
+        yield executed
     finally:
         event.remove(ledger.rt.engine, "before_cursor_execute", note)
 
 
 def attempted(ledger: LedgerFixture, person: Subjects, *reports: str) -> tuple[Answer, list[str]]:
     """What bolt is answered when it tries to contest the reports for this person, and the queries of it."""
-    with statements(ledger) as found:
+    with statements(ledger) as executed:
         try:
             file_for(ledger, ledger.bolt, person, *reports)
         except LedgerError as error:
-            return (error.code, str(error), str(error.details)), found
+            return (error.code, str(error), str(error.details)), executed
     raise AssertionError("this was not to be filed")
 
 
 def strangers_reports(ledger: LedgerFixture) -> dict[str, str]:
     """Ids of every kind that are not reports about the probed person."""
-    now, found = ledger.clock(), {}
+    now, reports = ledger.clock(), {}
     for kind in ("counting", "cooling", "disputed", "filed by us", "unconfirmed", "overturned", "withdrawn", "gone"):
         person = somebody()
         more = {"notice_sent_at": format_time(now)} if kind == "cooling" else {}
         if kind == "gone":
             more = {"act_ended_at": format_time(now - timedelta(days=364))}
-        found[kind] = str(ledger.report(ledger.acme, person, order=kind, **more)["id"])
+        reports[kind] = str(ledger.report(ledger.acme, person, order=kind, **more)["id"])
         if kind == "filed by us":
-            file_for(ledger, ledger.bolt, person, found[kind])
+            file_for(ledger, ledger.bolt, person, reports[kind])
         if kind in ("disputed", "unconfirmed", "overturned"):
-            (case,) = contest(ledger, person, {"id": found[kind]})
+            (case,) = contest(ledger, person, {"id": reports[kind]})
             if kind != "disputed":
                 staff_actions.take(ledger.rt.context, case, ANNA)
                 staff_actions.decide(ledger.rt.context, case, ANNA, Outcome(kind), "Because.")
         if kind == "withdrawn":
-            ledger.withdraw(ledger.acme, found[kind])
-    found["no entry"] = encode_id("rp", 2**40, ledger.rt.settings.service)
-    found["an entry that is no report"] = encode_id("rp", 0, ledger.rt.settings.service)
-    found["malformed"] = "rp_abcdefgh"
+            ledger.withdraw(ledger.acme, reports[kind])
+    reports["no entry"] = encode_id("rp", 2**40, ledger.rt.settings.service)
+    reports["an entry that is no report"] = encode_id("rp", 0, ledger.rt.settings.service)
+    reports["malformed"] = "rp_abcdefgh"
     ledger.clock.moment += timedelta(days=2)
-    return found
+    return reports
 
 
 def test_every_report_that_is_not_the_persons_has_one_answer(ledger: LedgerFixture) -> None:
     """Alone, beside a case of one's own, beside a report of one's own group, and beside an unknown one: the same text,
-    and the same queries, so that no time tells them apart either."""
+    and the same queries, so that response times do not differ either."""
     ids, probed, nobody = strangers_reports(ledger), somebody(), somebody()
     cooling = str(ledger.report(ledger.acme, probed, order="p1", notice_sent_at=format_time(ledger.clock()))["id"])
     stone = str(ledger.report(ledger.acme, probed, order="p2", amount_minor=77)["id"])

@@ -27,7 +27,7 @@ from ledger.rules.appeals import MAX_WITHDRAWALS, Outcome
 from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
 from ledger.server.appeals import consumer, staff_actions
-from ledger.server.appeals.clock import run_clocks
+from ledger.server.appeals.case_service import run_clocks
 from ledger.server.appeals.consumer_record import own_record
 from ledger.server.appeals.filing import FILING_PURPOSE
 from ledger.server.db.engine import writing
@@ -51,15 +51,15 @@ def decided(ledger: LedgerFixture, case: str, outcome: Outcome, staff: Staff = A
 
 
 def case_text(conduct: str) -> str:
-    """The conduct as letters tell it."""
+    """Return the conduct as letters name it."""
     return conduct_text(conduct, "en")
 
 
 def shown(ledger: LedgerFixture, person: Subjects) -> dict[str, object]:
     """The person's only report in their record."""
     record = own_record(ledger.rt.context, ledger.rt.members.weights(), session_of(ledger, person))
-    (one,) = record["reports"]
-    return dict(one)
+    (report,) = record["reports"]
+    return dict(report)
 
 
 # --- what another party did -----------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ def test_the_person_takes_over_a_platforms_open_case(ledger: LedgerFixture) -> N
     again = file_for(ledger, DELTA, person, report["id"])  # what was taken over used up nothing of the platform's
     by_platform(ledger, DELTA, "withdraw", again)
     assert ledger.lookup(person)["disputed"], "the person's own round goes on"
-    assert [one["case"] for one in bodies(ledger, "dispute")].count(case) == 2
+    assert [body["case"] for body in bodies(ledger, "dispute")].count(case) == 2
 
 
 @on_one_engine
@@ -332,9 +332,9 @@ def test_every_attempt_is_counted_and_shown_to_the_person(ledger: LedgerFixture)
     assert file_for(few, DELTA, person, report["id"], key=key) == case, "an answer that was given is given again"
     record = own_record(ledger.rt.context, {}, session_of(ledger, person, "g0"))
     tried = [
-        (one["asked_by"], one["asked_at"], one["times"])
-        for one in record["lookups"]
-        if one["purpose"] == FILING_PURPOSE
+        (lookup["asked_by"], lookup["asked_at"], lookup["times"])
+        for lookup in record["lookups"]
+        if lookup["purpose"] == FILING_PURPOSE
     ]
     assert tried == [("g0", format_time(ledger.clock()), 2)]
     assert own_record(ledger.rt.context, {}, session_of(ledger, person))["lookups"][0]["asked_by"] is None
@@ -358,8 +358,8 @@ def test_the_quota_holds_for_requests_at_once(ledger: LedgerFixture) -> None:
             return error.code
 
     with ThreadPoolExecutor(8) as pool:
-        found = sorted(pool.map(attempt, range(12)))
-    assert found == ["not_found"] * 4 + ["quota_exceeded"] * 8
+        results = sorted(pool.map(attempt, range(12)))
+    assert results == ["not_found"] * 4 + ["quota_exceeded"] * 8
 
 
 # --- dates and letters -----------------------------------------------------------------------------------------------

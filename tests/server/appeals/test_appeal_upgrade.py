@@ -55,11 +55,11 @@ def test_an_earlier_ledger_keeps_its_standings_and_gives_withdrawn_rounds_back(l
     }  # fmt: skip
     assert all(row.suspends for row in rows.values())
     for name, person in people.items():
-        found = ledger.lookup(person)
+        answer = ledger.lookup(person)
         kept = ("tier", "points", "credit", "disputed", "events", "reasons")
-        assert {one: found[one] for one in kept} == {one: standings[name][one] for one in kept}
-    told = oracle.read_log(ledger.rt.engine, ledger.rt.policy)
-    assert oracle.listings(ledger.rt.engine) == oracle.expected_listings(told, day_floor(ledger.clock()))
+        assert {member: answer[member] for member in kept} == {member: standings[name][member] for member in kept}
+    logged = oracle.read_log(ledger.rt.engine, ledger.rt.policy)
+    assert oracle.listings(ledger.rt.engine) == oracle.expected_listings(logged, day_floor(ledger.clock()))
 
     late = rows["late"]
     assert late.decided_at is not None

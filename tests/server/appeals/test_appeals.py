@@ -26,11 +26,10 @@ from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
 from ledger.rules.webhooks import WebhookType
 from ledger.server.appeals import consumer, staff_actions
-from ledger.server.appeals.clock import run_clocks
+from ledger.server.appeals.case_service import case_number, changing, load_case, run_clocks
 from ledger.server.appeals.consumer_record import own_record
 from ledger.server.appeals.participants import Participant, Party, add_message
 from ledger.server.appeals.sessions import SessionRow
-from ledger.server.appeals.transaction import case_number, changing, load_case
 from ledger.server.db.engine import reading
 from ledger.server.db.tables.ledger import EntryBody
 from ledger.server.db.tables.webhooks import WebhookMessage
@@ -89,8 +88,8 @@ def test_an_appeal_stops_the_report_from_counting_at_once(ledger: LedgerFixture)
     report = ledger.report(ledger.acme, person)
     assert ledger.lookup(person)["tier"] == "watch"
     (case,) = contest(ledger, person, report)
-    found = ledger.lookup(person)
-    assert (found["tier"], found["disputed"], found["events"]) == ("clear", True, 0)
+    answer = ledger.lookup(person)
+    assert (answer["tier"], answer["disputed"], answer["events"]) == ("clear", True, 0)
     assert get_report(ledger.rt.context, ledger.acme.member(), report["id"])["status"] == "disputed"
     (entry,) = bodies(ledger, "dispute")
     assert (entry["report"], entry["case"], entry["grounds"]) == (report["id"], case, "wrong_facts")
@@ -132,9 +131,9 @@ def test_every_outcome_has_its_effect(ledger: LedgerFixture, outcome: Outcome) -
     staff_actions.take(ledger.rt.context, case, ANNA)
     staff_actions.decide(ledger.rt.context, case, ANNA, outcome, "Because of the carrier's record.", **more)
     seen = person[:1] if outcome is Outcome.UNLINKED else person
-    found = ledger.lookup(seen)
-    assert (found["tier"], found["disputed"]) == (tier, False)
-    assert found["protected"] == (outcome is Outcome.VICTIM)
+    answer = ledger.lookup(seen)
+    assert (answer["tier"], answer["disputed"]) == (tier, False)
+    assert answer["protected"] == (outcome is Outcome.VICTIM)
     view = get_report(ledger.rt.context, ledger.acme.member(), report["id"])
     assert (view["status"], view["appeal"]["outcome"]) == (status, outcome.value)
     entry = bodies(ledger, "resolution")[-1]
@@ -201,8 +200,8 @@ def test_an_overdue_case_takes_the_mark_away_and_keeps_the_report_out(ledger: Le
     due = case_row(ledger, case).due_at
     ledger.clock.moment = due
     assert run_clocks(ledger.rt.context) == 1
-    found = ledger.lookup(person)
-    assert (found["tier"], found["disputed"]) == ("clear", False)
+    answer = ledger.lookup(person)
+    assert (answer["tier"], answer["disputed"]) == ("clear", False)
     assert bodies(ledger, "resolution")[-1]["outcome"] == "overdue"
     assert run_clocks(ledger.rt.context) == 0, "it happens once"
     staff_actions.take(ledger.rt.context, case, ANNA)
@@ -259,9 +258,12 @@ def test_the_own_record_names_the_opener_only(ledger: LedgerFixture) -> None:
     (case,) = contest(ledger, person, other)
     consumer.add_statement(ledger.rt.context, session_of(ledger, person), mine["id"], "I sent it back.", "en")
     record = own_record(ledger.rt.context, ledger.rt.members.weights(), session_of(ledger, person))
-    assert {one["id"]: one["reported_by"] for one in record["reports"]} == {mine["id"]: "bolt", other["id"]: None}
+    assert {report["id"]: report["reported_by"] for report in record["reports"]} == {
+        mine["id"]: "bolt",
+        other["id"]: None,
+    }
     assert "acme" not in json.dumps(record)
-    by_id = {one["id"]: one for one in record["reports"]}
+    by_id = {report["id"]: report for report in record["reports"]}
     assert by_id[other["id"]]["case"]["id"] == case
     assert by_id[mine["id"]]["statement"]["text"] == "I sent it back."
     assert by_id[mine["id"]]["evidence"] == ["carrier_record"]
@@ -292,7 +294,7 @@ def test_errors_leave_nothing_behind(ledger: LedgerFixture) -> None:
 
 def test_both_platforms_are_told_and_nothing_more_than_they_may_know(settings: Settings, ledger: LedgerFixture) -> None:
     rt = with_settings(ledger.rt, settings.model_copy(update={"webhook_allow_private": True}))
-    types = [one.value for one in WebhookType if one.value.startswith(("appeal", "report"))]
+    types = [type_.value for type_ in WebhookType if type_.value.startswith(("appeal", "report"))]
     for platform in (ledger.acme, ledger.bolt):
         endpoints.create(rt.webhooks, platform.member(), "http://127.0.0.1:9/", types)
     person = ledger.person()
@@ -301,14 +303,14 @@ def test_both_platforms_are_told_and_nothing_more_than_they_may_know(settings: S
     staff_actions.take(rt.context, case, ANNA)
     staff_actions.ask_reporter(rt.context, case, ANNA, "A secret question?")
     with changing(rt.context) as batch:
-        speaker = Participant(Party.REPORTER, "acme", "acme-group")
-        add_message(batch, load_case(batch, case_number(rt.context, case)), speaker, "A secret answer.")
+        participant = Participant(Party.REPORTER, "acme", "acme-group")
+        add_message(batch, load_case(batch, case_number(rt.context, case)), participant, "A secret answer.")
     staff_actions.decide(rt.context, case, ANNA, Outcome.OVERTURNED, "A secret reason.")
     with reading(rt.engine) as connection:
-        told = connection.execute(
+        messages = connection.execute(
             select(WebhookMessage.platform, WebhookMessage.type, WebhookMessage.body).order_by(WebhookMessage.id)
         ).all()
-    assert [(name, type_) for name, type_, _ in told] == [
+    assert [(name, type_) for name, type_, _ in messages] == [
         ("acme", "appeal.opened"),
         ("bolt", "appeal.opened"),
         ("acme", "appeal.question_asked"),
@@ -316,7 +318,7 @@ def test_both_platforms_are_told_and_nothing_more_than_they_may_know(settings: S
         ("bolt", "appeal.decided"),
         ("acme", "report.voided"),
     ]
-    for name, _, body in told:
+    for name, _, body in messages:
         assert "secret" not in body
         assert case in body or report["id"] in body
         assert name == "acme" or report["id"] not in body

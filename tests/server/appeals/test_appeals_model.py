@@ -22,9 +22,7 @@ from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff, due_actions
 from ledger.rules.conduct import Conduct
 from ledger.server.appeals import consumer, participants, staff_actions
-from ledger.server.appeals.case_service import with_handlers
-from ledger.server.appeals.clock import run_clocks
-from ledger.server.appeals.transaction import case_number
+from ledger.server.appeals.case_service import case_number, run_clocks, with_handlers
 from ledger.server.db.engine import reading
 from ledger.server.records import case_queries as store
 from tests.counts import trials
@@ -107,7 +105,7 @@ class Story:
     def holder(self, pick: int) -> Staff:
         """Who has the case in hand, or anybody."""
         number = case_row(self.ledger, self.case(pick)).reviewer_id
-        return next((one for one in STAFF if one.id == number), STAFF[pick // 3 % 3])
+        return next((member for member in STAFF if member.id == number), STAFF[pick // 3 % 3])
 
     def settle(self, pick: int) -> None:
         """From wherever it is to a decision, if it goes."""
@@ -120,9 +118,9 @@ class Story:
 
     def answer(self, pick: int) -> None:
         platform = (self.ledger.acme, self.ledger.bolt)[pick // 2 % 2]
-        speaker = participants.Participant(participants.Party.REPORTER, platform.name, platform.control_group)
+        participant = participants.Participant(participants.Party.REPORTER, platform.name, platform.control_group)
         number = case_number(self.ledger.rt.context, self.case(pick))
-        add_message_to(self.ledger.rt.context, number, speaker, "Here is the record.")
+        add_message_to(self.ledger.rt.context, number, participant, "Here is the record.")
 
     def wait(self, pick: int) -> None:
         self.ledger.clock.moment += timedelta(days=(1, 8, 21)[pick % 3])
@@ -158,24 +156,24 @@ class Story:
     def check(self) -> None:
         """The log says what the projection says, and the lookup says what follows from the log."""
         rt = self.ledger.rt
-        told = oracle.read_log(rt.engine, rt.policy)
-        assert oracle.listings(rt.engine) == oracle.expected_listings(told, day_floor(self.ledger.clock()))
+        logged = oracle.read_log(rt.engine, rt.policy)
+        assert oracle.listings(rt.engine) == oracle.expected_listings(logged, day_floor(self.ledger.clock()))
         rt.members.refresh()
         weights = oracle.weights_of(rt.engine, rt.policy, self.ledger.clock())
         assert {group: weight for group, weight in rt.members.weights().items() if group in weights} == weights
         mine = {report["id"]: {0, 1} for report in self.reports}
-        expected = oracle.standing(told, mine, weights, rt.policy, self.ledger.clock())
-        found = self.ledger.lookup(self.person)
-        assert (found["tier"], found["points"], found["credit"]) == (expected.tier, expected.points, expected.credit)
-        assert (found["disputed"], found["protected"]) == (expected.disputed, expected.protected)
-        assert (found["events"], found["has_statement"]) == (expected.events, expected.has_statement)
-        assert found["reasons"] == [reason.value for reason in expected.reasons]
+        expected = oracle.standing(logged, mine, weights, rt.policy, self.ledger.clock())
+        answer = self.ledger.lookup(self.person)
+        assert (answer["tier"], answer["points"], answer["credit"]) == (expected.tier, expected.points, expected.credit)
+        assert (answer["disputed"], answer["protected"]) == (expected.disputed, expected.protected)
+        assert (answer["events"], answer["has_statement"]) == (expected.events, expected.has_statement)
+        assert answer["reasons"] == [reason.value for reason in expected.reasons]
         for case in self.cases:
             row = case_row(self.ledger, case)
             with reading(rt.engine) as connection:
                 core = with_handlers(connection, row)
                 assert store.events(connection, row.id)[-1].state == row.state
-            open_dispute = case in told[self.report_of(row.report_id)].open_cases
+            open_dispute = case in logged[self.report_of(row.report_id)].open_cases
             assert core.is_open == open_dispute or core.state == "closed"
             assert not due_actions(core, self.ledger.clock()) or core.state in ("decided", "withdrawn")
 
@@ -208,7 +206,7 @@ def test_log_projections_and_standing_agree_after_every_action(
 def test_the_oracle_can_disagree(ledger: LedgerFixture) -> None:
     story = Story(ledger, ledger.person())
     story.report(0)
-    told = oracle.read_log(ledger.rt.engine, ledger.rt.policy)
-    next(iter(told.values())).disputed = True
+    logged = oracle.read_log(ledger.rt.engine, ledger.rt.policy)
+    next(iter(logged.values())).disputed = True
     with pytest.raises(AssertionError):
-        assert oracle.listings(ledger.rt.engine) == oracle.expected_listings(told, day_floor(ledger.clock()))
+        assert oracle.listings(ledger.rt.engine) == oracle.expected_listings(logged, day_floor(ledger.clock()))

@@ -16,7 +16,7 @@ from ledger.protocol.tags import tag
 from ledger.rules.appeals import Outcome
 from ledger.server.appeals import attachments, consumer, sessions, staff_actions
 from ledger.server.appeals.attachments import save
-from ledger.server.appeals.clock import run_clocks
+from ledger.server.appeals.case_service import run_clocks
 from ledger.server.appeals.consumer_record import own_record
 from ledger.server.appeals.weights import refresh_weights
 from ledger.server.db.engine import reading, writing
@@ -145,8 +145,8 @@ def test_what_rests_on_an_overturned_report_falls_with_it(ledger: LedgerFixture)
     first, second = ledger.person(1), ledger.person(2)
     reports = [ledger.report(ledger.acme, first), ledger.report(ledger.acme, second)]
     linked = [
-        {"type": "linked_instrument", "sha256": letter * 43, "report_id": one["id"]}
-        for letter, one in zip("AE", reports, strict=True)
+        {"type": "linked_instrument", "sha256": letter * 43, "report_id": report["id"]}
+        for letter, report in zip("AE", reports, strict=True)
     ]
     farm = ledger.report(ledger.acme, ledger.person(3), conduct="account_farm", evidence=linked)
     (case,) = contest(ledger, first, reports[0])
@@ -174,8 +174,8 @@ def test_a_person_finds_a_decided_case_again_after_a_rotation(ledger: LedgerFixt
     turned(ledger)
     after = subjects_under(ledger.rt.settings, old + 1, 7)
     for person, epoch in ((before, old), (after, old + 1)):
-        (found,) = record_of(ledger, person, epoch)["reports"]
-        assert (found["id"], found["case"]["id"], found["status"]) == (gone["id"], case, "overturned")
+        (report_view,) = record_of(ledger, person, epoch)["reports"]
+        assert (report_view["id"], report_view["case"]["id"], report_view["status"]) == (gone["id"], case, "overturned")
     open_case = contest(ledger, after, report_under(ledger, ledger.bolt, 7, old + 1))
     retired(ledger)
     assert len(record_of(ledger, after, old + 1)["reports"]) == 2
@@ -203,19 +203,19 @@ def link(ledger: LedgerFixture, person: Subjects, **changes: Any) -> sessions.Li
     return sessions.open_link(ledger.rt.engine, ledger.rt.settings, ledger.bolt.member(), **values)
 
 
-def redeem(ledger: LedgerFixture, made: sessions.Link) -> str:
-    code = made.url.split("#")[1]
+def redeem(ledger: LedgerFixture, opened: sessions.Link) -> str:
+    code = opened.url.split("#")[1]
     return sessions.redeem(ledger.rt.engine, ledger.rt.settings, code, ledger.clock(), secrets.token_bytes)
 
 
 def test_a_link_is_good_once_and_for_ten_minutes(ledger: LedgerFixture) -> None:
-    made = link(ledger, ledger.person())
-    assert made.url.startswith("https://ledger.example/me#")
-    token = redeem(ledger, made)
+    opened = link(ledger, ledger.person())
+    assert opened.url.startswith("https://ledger.example/me#")
+    token = redeem(ledger, opened)
     session = sessions.session_of(ledger.rt.engine, token, ledger.clock())
     assert (session.platform, session.locale, len(session.subjects)) == ("bolt", "zh-CN", 2)
     with pytest.raises(SessionExpired):
-        redeem(ledger, made)
+        redeem(ledger, opened)
     late = link(ledger, ledger.person())
     ledger.clock.moment += timedelta(minutes=10)
     with pytest.raises(SessionExpired):
@@ -226,14 +226,14 @@ def test_a_link_is_good_once_and_for_ten_minutes(ledger: LedgerFixture) -> None:
 
 
 def test_no_secret_of_a_link_is_stored(ledger: LedgerFixture) -> None:
-    made = link(ledger, ledger.person())
-    token = redeem(ledger, made)
+    opened = link(ledger, ledger.person())
+    token = redeem(ledger, opened)
     with reading(ledger.rt.engine) as connection:
         stored = repr(connection.execute(select(SubjectSession)).all())
         columns = connection.execute(select(SubjectSession.code_hash, SubjectSession.token_hash)).one()
-    assert made.url.split("#")[1] not in stored
+    assert opened.url.split("#")[1] not in stored
     assert token not in stored
-    assert [len(one) for one in columns] == [32, 32]
+    assert [len(column) for column in columns] == [32, 32]
 
 
 def test_who_opened_a_record_is_told_only_where_there_is_one(ledger: LedgerFixture) -> None:
@@ -242,7 +242,7 @@ def test_who_opened_a_record_is_told_only_where_there_is_one(ledger: LedgerFixtu
     for person in (known, unknown):
         redeem(ledger, link(ledger, person))
     record = own_record(ledger.rt.context, ledger.rt.members.weights(), session_of(ledger, known))
-    assert [(one["asked_by"], one["purpose"]) for one in record["lookups"]] == [("bolt", "subject_session")]
+    assert [(lookup["asked_by"], lookup["purpose"]) for lookup in record["lookups"]] == [("bolt", "subject_session")]
     assert own_record(ledger.rt.context, ledger.rt.members.weights(), session_of(ledger, unknown))["lookups"] == []
 
 

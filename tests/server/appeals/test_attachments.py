@@ -48,11 +48,11 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def engine(migrated_url: str) -> Iterator[Engine]:
-    made = open_engine(migrated_url, pool_size=5)
-    with writing(made) as connection:
+    opened = open_engine(migrated_url, pool_size=5)
+    with writing(opened) as connection:
         log_store.create_head(connection, NOW)
-    yield made
-    made.dispose()
+    yield opened
+    opened.dispose()
 
 
 def attachment(case_id: int, file: str, **changes: object) -> attachments.NewAttachment:

@@ -64,8 +64,8 @@ def test_claim_and_report_side_by_side(ledger: LedgerFixture) -> None:
     assert [item.evidence.type for item in file.items] == ["carrier_record"]
     assert [item.state for item in file.items] == [FileState.NOT_HANDED_IN]
     assert file.checks[0].state is file.minimum is NeedState.ON_PAPER
-    assert file.said is not None
-    assert (file.said.decided_by, file.said.notice_ref) == ("agent-7", "notice-1")
+    assert file.provenance is not None
+    assert (file.provenance.decided_by, file.provenance.notice_ref) == ("agent-7", "notice-1")
     assert file.expires_at > ledger.clock()
     assert {kind.value for kind in file.slots.values()} == {"phone", "payment"}
     assert file.policy.severity == case_row(ledger, case).severity
@@ -84,13 +84,13 @@ def test_a_file_meets_a_need_and_a_wrong_one_fails_it(ledger: LedgerFixture) -> 
     assert file.checks[0].checks[0].state is file.minimum is NeedState.MET
     assert file.items[0].files[0].id == first
     mine = hand_in(ledger, case, b"mine", None, "subject")
-    assert [one.id for one in case_file(ledger.rt.context, case, anna).person_files] == [mine]
+    assert [file.id for file in case_file(ledger.rt.context, case, anna).person_files] == [mine]
 
 
 def test_a_file_is_of_its_own_case_only(ledger: LedgerFixture) -> None:
     anna = staff_of(ledger, "anna")
-    one, other = ledger.person(0), ledger.person(1)
-    (mine,) = contest(ledger, one, ledger.report(ledger.acme, one))
+    person, other = ledger.person(0), ledger.person(1)
+    (mine,) = contest(ledger, person, ledger.report(ledger.acme, person))
     (theirs,) = contest(ledger, other, ledger.report(ledger.acme, other))
     number = encode_id("at", hand_in(ledger, mine, b"x", None, "subject"), ledger.rt.settings.service)
     assert attachment(ledger.rt.context, mine, number, anna).name == "scan.png"
@@ -122,7 +122,7 @@ def test_what_each_person_may_do(ledger: LedgerFixture) -> None:
     anna, ben = staff_of(ledger, "anna"), staff_of(ledger, "ben")
     cleo, auditor = staff_of(ledger, "cleo", "supervisor"), staff_of(ledger, "dora", "auditor")
     staff_of(ledger, "bound", group="acme-group")
-    may = {one.role: case_file(context, case, one).may for one in (anna, cleo, auditor)}
+    may = {member.role: case_file(context, case, member).may for member in (anna, cleo, auditor)}
     assert may == {"reviewer": {Action.TAKE}, "supervisor": {Action.TAKE, Action.ASSIGN}, "auditor": set()}
     assert [name for _, name in case_file(context, case, cleo).colleagues] == ["anna", "ben", "cleo"]
     staff_actions.take(context, case, anna)
@@ -169,11 +169,11 @@ def test_staff_read_everything_with_names(ledger: LedgerFixture) -> None:
         context, case_row(ledger, case).id, Participant(Party.REPORTER, "acme", "acme-group"), "We have none."
     )
     file = case_file(context, case, anna)
-    told = [(one.event.action, one.staff) for one in file.timeline]
-    assert told == [
+    lines = [(line.event.action, line.staff) for line in file.timeline]
+    assert lines == [
         ("open", None), ("take", "anna"), ("note", "anna"), ("ask_reporter", "anna"), ("reporter_answered", None),
     ]  # fmt: skip
-    assert [one.event.text for one in file.notes] == ["Looks like the carrier lost it."]
+    assert [line.event.text for line in file.notes] == ["Looks like the carrier lost it."]
     assert file.reporter.response is not None
     assert timedelta() <= timedelta(hours=5) - file.reporter.response < timedelta(minutes=1), "the log's own clock"
 
@@ -182,20 +182,20 @@ def test_receipts_name_entries_that_a_checkpoint_covers(ledger: LedgerFixture) -
     anna, context, person = staff_of(ledger, "anna"), ledger.rt.context, ledger.person()
     (case,) = contest(ledger, person, ledger.report(ledger.acme, person))
     before = case_file(context, case, anna).receipts
-    assert [one.what for one in before] == ["report", "dispute"]
-    assert not any(one.covered or one.tile for one in before)
+    assert [receipt.what for receipt in before] == ["report", "dispute"]
+    assert not any(receipt.covered or receipt.tile for receipt in before)
     publish(ledger.rt.settings)
     staff_actions.take(context, case, anna)
     staff_actions.decide(context, case, anna, Outcome.OVERTURNED, "No record of the carrier.")
     file = case_file(context, case, anna)
-    assert [(one.what, one.outcome, one.covered) for one in file.receipts] == [
+    assert [(receipt.what, receipt.outcome, receipt.covered) for receipt in file.receipts] == [
         ("report", None, True),
         ("dispute", None, True),
         ("resolution", "overturned", False),
     ]
     assert file.receipts[0].tile == f"/log/tile/0/000.p/{file.checkpoint_size}"
-    assert len({one.leaf_hash for one in file.receipts}) == 3
-    assert all(len(one.leaf_hash) == len(leaf_hash(b"")) for one in file.receipts)
+    assert len({receipt.leaf_hash for receipt in file.receipts}) == 3
+    assert all(len(receipt.leaf_hash) == len(leaf_hash(b"")) for receipt in file.receipts)
 
 
 def test_the_reporters_record(ledger: LedgerFixture) -> None:
@@ -233,12 +233,12 @@ def test_linked_reports_name_platforms_only_to_staff_of_no_group(ledger: LedgerF
     same = ledger.report(ledger.bolt, person, order="o2", amount_minor=500)
     other = ledger.report(ledger.acme, person, order="o3", amount_minor=900)
     case, _ = contest(ledger, person, mine, other)
-    free = case_file(context, case, staff_of(ledger, "anna")).linked
-    assert {(one.report, one.how, one.platform) for one in free} == {
+    free = case_file(context, case, staff_of(ledger, "anna")).related
+    assert {(related.report, related.how, related.platform) for related in free} == {
         (same["id"], "same_act", "bolt"),
         (other["id"], "filed_together", "acme"),
     }
-    assert {one.report for one in free if one.case} == {other["id"]}
+    assert {related.report for related in free if related.case} == {other["id"]}
     bound = case_file(context, case, staff_of(ledger, "bound", group="bolt-group"))
-    assert [(one.report, one.platform) for one in bound.linked] == [(other["id"], None)]
-    assert json.dumps([one.platform for one in bound.linked]) == "[null]"
+    assert [(related.report, related.platform) for related in bound.related] == [(other["id"], None)]
+    assert json.dumps([related.platform for related in bound.related]) == "[null]"

@@ -37,8 +37,8 @@ LABELLED = files.png(files.text_chunk("AIGC", files.LABEL.encode()))
 
 def item(kind: str, data: bytes, **inspection: Any) -> dict[str, Any]:
     """An item of evidence with what an inspection of its file finds, changed."""
-    made = {**inspection_json(inspect_bytes(data).in_report()), **inspection}
-    named = {"type": kind, "sha256": b64url(hashlib.sha256(data).digest()), "inspection": made}
+    report = {**inspection_json(inspect_bytes(data).in_report()), **inspection}
+    named = {"type": kind, "sha256": b64url(hashlib.sha256(data).digest()), "inspection": report}
     return {**named, "origin": UPLOADED} if kind == "original_file" else named
 
 
@@ -118,8 +118,8 @@ def test_the_same_bytes_serve_every_item_that_names_them(ledger: LedgerFixture) 
     case = contested(ledger, item("original_file", LABELLED), item("ai_label", LABELLED))
     hand_in(ledger, case, LABELLED, 0)
     shown = case_file(ledger.rt.context, case, staff_of(ledger, "anna")).items
-    assert [one.state for one in shown[:2]] == [FileState.MATCHES] * 2
-    assert [len(one.files) for one in shown[:2]] == [1, 0]
+    assert [item.state for item in shown[:2]] == [FileState.MATCHES] * 2
+    assert [len(item.files) for item in shown[:2]] == [1, 0]
     assert shown[2].state is FileState.NOT_HANDED_IN
 
 
@@ -171,10 +171,14 @@ def test_one_file_at_a_time(ledger: LedgerFixture, monkeypatch: pytest.MonkeyPat
 def answer(data: bytes = LABELLED, **changes: Any) -> bytes:
     """What the process says, changed."""
     receipt = inspect_bytes(data)
-    found = receipt.in_report()
-    report = {"receipt_sha256": b64url(found.receipt_sha256), "tool": found.tool, "findings": list(found.findings)}
-    told = {"receipt": {**receipt.to_json(), **changes}, "report": report, "alone": report, "compared": 0}
-    return json.dumps(told).encode()
+    as_reported = receipt.in_report()
+    report = {
+        "receipt_sha256": b64url(as_reported.receipt_sha256),
+        "tool": as_reported.tool,
+        "findings": list(as_reported.findings),
+    }
+    said = {"receipt": {**receipt.to_json(), **changes}, "report": report, "alone": report, "compared": 0}
+    return json.dumps(said).encode()
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,8 @@ from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
 from ledger.server.appeals import consumer, participants, staff_actions
-from ledger.server.appeals.clock import run_clocks
+from ledger.server.appeals.case_service import case_number, changing, load_case, run_clocks
 from ledger.server.appeals.participants import Participant, Party, agree, concede
-from ledger.server.appeals.transaction import case_number, changing, load_case
 from ledger.server.db.engine import reading
 from ledger.server.platforms.queries import outcome_counts
 from ledger.server.records.case_queries import CaseRow
@@ -84,8 +83,8 @@ def asked(ledger: LedgerPart, case: str, digest: bytes, by: Platform | None = No
 def resolved(ledger: LedgerPart) -> dict[str, int]:
     """What the weight of acme's group is made of."""
     with reading(ledger.rt.engine) as connection:
-        found = outcome_counts(connection, ledger.clock() - timedelta(days=700)).get("acme-group", {})
-    return {name: count for name, count in found.items() if name != "nothing"}
+        counts = outcome_counts(connection, ledger.clock() - timedelta(days=700)).get("acme-group", {})
+    return {name: count for name, count in counts.items() if name != "nothing"}
 
 
 def contested(ledger: LedgerPart, **changes: Any) -> tuple[Subjects, dict[str, Any], str]:
@@ -142,9 +141,9 @@ def test_the_reporters_own_group_does_not_agree_for_the_person(ledger: LedgerPar
     _, _, case = contested(ledger)
     conceded(ledger, case, PRODUCT)
     for platform, error in ((ledger.acme2, NotFound), (ledger.acme, NotFound)):
-        speaker = Participant(Party.SUBJECT, platform.name, platform.control_group)
+        participant = Participant(Party.SUBJECT, platform.name, platform.control_group)
         with pytest.raises((error, ConflictOfInterest)), changing(ledger.rt.context) as batch:
-            agree(batch, load_case(batch, case_number(ledger.rt.context, case)), speaker)
+            agree(batch, load_case(batch, case_number(ledger.rt.context, case)), participant)
     decide(ledger, case, Outcome.OVERTURNED)
     with pytest.raises(ActionRefused):
         conceded(ledger, case, PRODUCT)
@@ -164,7 +163,7 @@ def test_a_reporter_with_new_evidence_gets_another_round_once(ledger: LedgerPart
     asked(ledger, case, secrets.token_bytes(32))
     with pytest.raises(ActionRefused):
         asked(ledger, case, secrets.token_bytes(32))
-    waiting = next(one for one in staff_actions.open_requests(context, CLEO) if one.case == case)
+    waiting = next(request for request in staff_actions.open_requests(context, CLEO) if request.case == case)
     assert (waiting.case, waiting.request.text) == (case, "The scan came.")
     own = Staff(9, "supervisor", "acme-group")
     assert staff_actions.open_requests(context, own) == []
@@ -180,8 +179,8 @@ def test_a_reporter_with_new_evidence_gets_another_round_once(ledger: LedgerPart
         staff_actions.open_requests(context, Staff(6, "admin"))
     row = staff_actions.grant_reopening(context, case, HEAD, "It is new.")
     assert (row.state, row.round, row.reporter_round) == ("submitted", 2, 2)
-    found = ledger.lookup(person)
-    assert (found["points"], found["disputed"]) == (0.0, False), "not confirmed, and not shown, until it is decided"
+    answer = ledger.lookup(person)
+    assert (answer["points"], answer["disputed"]) == (0.0, False), "not confirmed, and not shown, until it is decided"
     mine = record(ledger, person)[report["id"]]
     assert (mine["status"], mine["case"]["can_withdraw"]) == ("unconfirmed", False)
     assert mine["case"]["reopening_request"]["granted"] is True

@@ -1,4 +1,4 @@
-"""The queue: order, filters and numbers, who sees what, and the next case for somebody who is free."""
+"""The queue: order, filters and numbers, who sees which cases, and the next case for a free reviewer."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ pytestmark = pytest.mark.one_engine
 
 def open_cases(ledger: LedgerFixture, number: int, hours: int = 30) -> list[str]:
     """Cases about acme's reports, each opened later than the one before; in that order."""
-    made = []
+    cases = []
     for person in range(number):
         subjects = ledger.person(person)
-        made += contest(ledger, subjects, ledger.report(ledger.acme, subjects))
+        cases += contest(ledger, subjects, ledger.report(ledger.acme, subjects))
         ledger.clock.moment += timedelta(hours=hours)
-    return made
+    return cases
 
 
 def shown(ledger: LedgerFixture, member: Staff, **asked: object) -> list[str]:
@@ -53,12 +53,12 @@ def test_cases_of_one_moment_are_not_lost_between_pages(ledger: LedgerFixture, m
     anna, person = staff_of(ledger, "anna"), ledger.person()
     cases = contest(ledger, person, *[ledger.report(ledger.acme, person, order=f"o{number}") for number in range(3)])
     monkeypatch.setattr(service, "PAGE_ROWS", 1)
-    found, after = [], None
+    listed, after = [], None
     for _ in cases:
         page = queue_page(ledger.rt.context, anna, RequestedFilter(), after)
-        found += [line.case for line in page.lines]
+        listed += [line.case for line in page.lines]
         after = page.after
-    assert found == cases
+    assert listed == cases
     assert after is None
 
 
@@ -66,7 +66,7 @@ def test_filters_and_numbers(ledger: LedgerFixture) -> None:
     anna, ben = staff_of(ledger, "anna"), staff_of(ledger, "ben")
     context = ledger.rt.context
     light, grave, other = ledger.person(0), ledger.person(1), ledger.person(2)
-    (one,) = contest(ledger, light, ledger.report(ledger.acme, light))
+    (case,) = contest(ledger, light, ledger.report(ledger.acme, light))
     (two,) = contest(ledger, grave, ledger.report(ledger.acme, grave, **GRAVE))
     (three,) = contest(ledger, other, ledger.report(ledger.bolt, other))
     staff_actions.take(context, two, anna)
@@ -75,7 +75,7 @@ def test_filters_and_numbers(ledger: LedgerFixture) -> None:
     assert shown(ledger, anna, mine=True) == [two]
     assert shown(ledger, ben, to_sign=True) == [two]
     assert shown(ledger, anna, to_sign=True) == [], "nobody signs for the second time"
-    assert shown(ledger, anna, state="submitted") == [one]
+    assert shown(ledger, anna, state="submitted") == [case]
     assert shown(ledger, anna, conduct="switched_return") == [two]
     assert shown(ledger, anna, severity=6) == [two]
     assert shown(ledger, anna, platform="bolt") == [three]
@@ -85,7 +85,7 @@ def test_filters_and_numbers(ledger: LedgerFixture) -> None:
     assert (page.totals.open, page.totals.mine, page.totals.to_sign, page.totals.overdue) == (3, 1, 1, 0)
     assert page.totals.states == {"submitted": 1, "awaiting_signoff": 1, "under_review": 1}
     assert page.facets["platform"] == {"acme": 2, "bolt": 1}
-    assert page.facets["severity"] == {str(case_row(ledger, two).severity): 1, str(case_row(ledger, one).severity): 2}
+    assert page.facets["severity"] == {str(case_row(ledger, two).severity): 1, str(case_row(ledger, case).severity): 2}
     with pytest.raises(InvalidRequest):
         queue_page(context, anna, RequestedFilter(state="decided"))
 

@@ -100,8 +100,8 @@ def test_two_accounts_of_one_admin_never_give_both_signatures(ledger: LedgerFixt
     case, context = contested(ledger), ledger.rt.context
     first, second = staff_of(ledger, "first"), staff_of(ledger, "second")
     with writing(ledger.rt.engine) as connection:
-        for one in (first, second):
-            staff_store.update_staff(connection, one.id, enrolled_by=77)
+        for member in (first, second):
+            staff_store.update_staff(connection, member.id, enrolled_by=77)
     staff_actions.take(context, case, first)
     staff_actions.decide(context, case, first, Outcome.UPHELD, "The record shows it.")
     with pytest.raises(ConflictOfInterest, match="same admin"):

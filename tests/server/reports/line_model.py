@@ -23,9 +23,8 @@ from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
 from ledger.rules.reports import order_ref
 from ledger.server.appeals import consumer, participants, staff_actions
-from ledger.server.appeals.clock import run_clocks
+from ledger.server.appeals.case_service import case_number, changing, load_case, run_clocks
 from ledger.server.appeals.participants import Participant, Party, concede
-from ledger.server.appeals.transaction import case_number, changing, load_case
 from ledger.server.db.engine import reading
 from ledger.server.records import case_queries as store
 from ledger.server.records.case_queries import CaseRow
@@ -149,17 +148,17 @@ class Story:
 
     def concede(self, pick: int) -> None:
         lie, case = self.case(pick)
-        speaker = Participant(Party.REPORTER, lie.by.name, lie.group)
+        participant = Participant(Party.REPORTER, lie.by.name, lie.group)
         with changing(self.ledger.rt.context) as batch:
             row = load_case(batch, case_number(self.ledger.rt.context, case))
-            concede(batch, row, speaker, (Conduct.WARDROBING, Conduct.EMPTY_PARCEL)[pick % 2])
+            concede(batch, row, participant, (Conduct.WARDROBING, Conduct.EMPTY_PARCEL)[pick % 2])
 
     def ask_reopening(self, pick: int) -> None:
         lie, case = self.case(pick)
-        speaker = Participant(Party.REPORTER, lie.by.name, lie.group)
+        participant = Participant(Party.REPORTER, lie.by.name, lie.group)
         with changing(self.ledger.rt.context) as batch:
             row = load_case(batch, case_number(self.ledger.rt.context, case))
-            participants.ask_reopening(batch, row, speaker, secrets.token_bytes(32), "New evidence.")
+            participants.ask_reopening(batch, row, participant, secrets.token_bytes(32), "New evidence.")
 
     def explain(self, pick: int) -> None:
         lie = self.lie(pick)

@@ -12,8 +12,8 @@ from ledger.errors import ConflictOfInterest, InvalidRequest, NotFound, RoleMiss
 from ledger.protocol.encoding import day_floor
 from ledger.rules.appeals import Action, Outcome
 from ledger.rules.case_machine import Staff
-from ledger.server.appeals import participants, staff_actions, transaction
-from ledger.server.appeals.clock import run_clocks
+from ledger.server.appeals import case_service, participants, staff_actions
+from ledger.server.appeals.case_service import run_clocks
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.ledger import GovernanceEntry
 from ledger.server.log import queries as log_store
@@ -44,7 +44,7 @@ def health(ledger: LedgerFixture, name: str) -> PlatformHealth:
 
 
 def case_number(ledger: LedgerFixture, case: str) -> int:
-    return transaction.case_number(ledger.rt.context, case)
+    return case_service.case_number(ledger.rt.context, case)
 
 
 def decided(ledger: LedgerFixture, number: int, outcome: Outcome) -> None:
@@ -108,11 +108,11 @@ def test_how_questions_are_answered(ledger: LedgerFixture) -> None:
         staff_actions.take(ledger.rt.context, case, ANNA)
         staff_actions.ask_reporter(ledger.rt.context, case, ANNA, "Which scan?")
         cases.append(case_number(ledger, case))
-    speaker = participants.Participant(participants.Party.REPORTER, "acme", "acme-group")
+    participant = participants.Participant(participants.Party.REPORTER, "acme", "acme-group")
     ledger.clock.moment += timedelta(hours=10)
-    add_message_to(ledger.rt.context, cases[0], speaker, "The scan of Tuesday.")
+    add_message_to(ledger.rt.context, cases[0], participant, "The scan of Tuesday.")
     ledger.clock.moment += timedelta(hours=20)
-    add_message_to(ledger.rt.context, cases[1], speaker, "None.")
+    add_message_to(ledger.rt.context, cases[1], participant, "None.")
     ledger.clock.moment += timedelta(days=8)
     while run_clocks(ledger.rt.context):
         pass

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from ledger.client import verify_webhook
 from ledger.errors import WebhookInvalid
-from ledger.rules.webhooks import LADDER
+from ledger.rules.webhooks import RETRY_SCHEDULE
 from ledger.server.db.engine import reading
 from ledger.server.webhooks import endpoints
 from ledger.server.webhooks.sender import CLAIM_SECONDS, Sender
@@ -39,7 +39,7 @@ def test_the_ladder_is_climbed_under_one_id_and_then_it_has_failed(post: Post, r
     receiver.reply = lambda _arrival: Reply(500)
     endpoint = post.endpoint(receiver)
     post.emit()
-    for attempt, wait in enumerate(LADDER, 1):
+    for attempt, wait in enumerate(RETRY_SCHEDULE, 1):
         if wait:
             post.moment += wait - timedelta(milliseconds=1)
             assert post.sender.round() == 0
