@@ -215,21 +215,25 @@ def test_the_rule_about_languages_can_fail(name: str, text: str) -> None:
 
 
 NOT_YET = (
+    "api/console/routes/case_actions.py",
     "ledger/cli/",
     "ledger/client/",
-    "ledger/evidence/",
     "ledger/referral/",
     "ledger/rules/",
-    "ledger/server/",
-    "ledger/errors.py",
-    "ledger/i18n.py",
-    "ledger/code_names.py",
-    "api/consumer/",
-    "api/platform/appeal",
-    "api/console/case_pages.py",
-    "api/console/forms.py",
-    "api/console/plots.py",
-    "api/console/routes/case",
+    "ledger/server/appeals/",
+    "ledger/server/db/",
+    "ledger/server/demo/",
+    "ledger/server/log/",
+    "ledger/server/pictures/",
+    "ledger/server/platforms/",
+    "ledger/server/process/",
+    "ledger/server/reports/",
+    "ledger/server/rotation/",
+    "ledger/server/snapshots/",
+    "ledger/server/staff/",
+    "ledger/server/stats/",
+    "ledger/server/texts/",
+    "ledger/server/webhooks/",
 )
 """Beginnings of paths whose prose and names are not in order yet."""
 
