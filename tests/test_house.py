@@ -215,8 +215,6 @@ def test_the_rule_about_languages_can_fail(name: str, text: str) -> None:
 
 
 NOT_YET = (
-    "api/console/routes/case_actions.py",
-    "ledger/cli/",
     "ledger/client/",
     "ledger/referral/",
     "ledger/rules/",
