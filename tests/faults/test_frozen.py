@@ -14,7 +14,7 @@ from ledger.errors import LogFrozen
 from ledger.protocol.identifiers import Kind
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.schema import Base
-from ledger.server.db.tables.ledger import CheckpointRow, LogHead, Tile
+from ledger.server.db.tables.log import CheckpointRow, LogHead, Tile
 from ledger.server.log.checkpoint_lock import GUARD_FILE
 from ledger.server.reports.reports import get_report, submit_report
 from ledger.server.runtime import Runtime
