@@ -190,5 +190,5 @@ def list_deliveries(
     ),
 )
 def replay_delivery(request: Request, member: Subscriber, webhook_id: EndpointId, message_id: MessageId) -> Response:
-    """Now, under the same `webhook-id`, whatever became of it before; if it fails, the ladder begins again."""
+    """Now, under the same `webhook-id`, whatever became of it before; if it fails, the retry schedule begins again."""
     return answer(endpoints.replay(runtime(request).webhooks, member, webhook_id, message_id))

@@ -32,7 +32,7 @@ ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER = "webhook-id", "webhook-timestamp
 TOLERANCE_SECONDS = 300
 """How far a receiver lets the time of sending differ from its own clock."""
 
-LADDER = tuple(
+RETRY_SCHEDULE = tuple(
     timedelta(seconds=seconds)
     for seconds in (0, 5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600, 14 * 3600, 20 * 3600, 24 * 3600)
 )
@@ -383,17 +383,17 @@ def next_wait(
     attempts: int,
     jitter: float,
     retry_after: timedelta | None = None,
-    ladder: Sequence[timedelta] = LADDER,
+    schedule: Sequence[timedelta] = RETRY_SCHEDULE,
 ) -> timedelta | None:
     """How long to wait after `attempts` failed ones; None: there is no further one. `jitter` lies in [0, 1).
 
-    What the receiver asked for (`retry_after`) makes the wait longer, up to the next rung of the ladder.
+    What the receiver asked for (`retry_after`) makes the wait longer, up to the next wait of the schedule.
     """
-    if attempts >= len(ladder):
+    if attempts >= len(schedule):
         return None
-    wait = ladder[attempts]
+    wait = schedule[attempts]
     if retry_after is not None:
-        longest = ladder[min(attempts + 1, len(ladder) - 1)]
+        longest = schedule[min(attempts + 1, len(schedule) - 1)]
         wait = max(wait, min(retry_after, longest))
     return wait * (1 + JITTER_SHARE * jitter)
 

@@ -10,7 +10,7 @@ import pytest
 
 from api.app import create_app
 from api.platform.webhook_event_schemas import schema_name
-from ledger.rules.webhooks import EVENTS, LADDER, SUBSCRIBABLE, Recipient, WebhookType
+from ledger.rules.webhooks import EVENTS, RETRY_SCHEDULE, SUBSCRIBABLE, Recipient, WebhookType
 from ledger.server.settings import Settings
 from ledger.server.webhooks.attempt import TIMEOUT_SECONDS
 from tests.rules.webhook_vectors import vectors
@@ -44,7 +44,7 @@ def test_there_is_one_operation_for_each_event(document: dict[str, Any]) -> None
         said = "cannot be subscribed to" in item["post"]["description"]
         assert said == (type_ not in SUBSCRIBABLE)
         assert f"within {TIMEOUT_SECONDS:g} seconds" in item["post"]["responses"]["2XX"]["description"]
-    assert len(LADDER) == 10, "the description says ten times"
+    assert len(RETRY_SCHEDULE) == 10, "the description says ten times"
     events = document["components"]["schemas"]["EndpointRequest"]["properties"]["events"]
     assert events["items"]["enum"] == [one.value for one in SUBSCRIBABLE]
 

@@ -21,8 +21,8 @@ from ledger.rules.appeals import ACTORS, TRANSITIONS, Action, Actor, CaseState
 from ledger.rules.webhooks import (
     EVENTS,
     ID_HEADER,
-    LADDER,
     MAX_INTEGER,
+    RETRY_SCHEDULE,
     SUBSCRIBABLE,
     TOLERANCE_SECONDS,
     PayloadMember,
@@ -195,10 +195,10 @@ def test_numbers_of_the_page_are_those_of_the_code() -> None:
     rungs = re.findall(r"\| after the one before \| (.*?) \|\n", PAGE)[0].split(" | ")
     units = {"s": 1, "min": 60, "h": 3600}
     waits = [0 if rung == "at once" else int(rung.split()[0]) * units[rung.split()[1]] for rung in rungs]
-    assert [timedelta(seconds=wait) for wait in waits] == list(LADDER)
-    assert len(LADDER) == 10
+    assert [timedelta(seconds=wait) for wait in waits] == list(RETRY_SCHEDULE)
+    assert len(RETRY_SCHEDULE) == 10
     assert "It is tried ten times" in text
-    assert timedelta(days=3) < sum(LADDER, timedelta()) < timedelta(days=3, hours=6)
+    assert timedelta(days=3) < sum(RETRY_SCHEDULE, timedelta()) < timedelta(days=3, hours=6)
     assert "a little more than three days" in text
     assert f"2xx within {attempt.TIMEOUT_SECONDS:g} seconds" in text
     assert f"no answer in {attempt.TIMEOUT_SECONDS:g} seconds" in text
