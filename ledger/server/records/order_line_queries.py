@@ -29,8 +29,10 @@ from ledger.rules.order_lines import (
 )
 from ledger.server.db.bulk import chunks, insert_rows, table_of, upsert
 from ledger.server.db.tables.appeals import AppealCase, CaseEntry, CaseTag
-from ledger.server.db.tables.ledger import EntryBody, KeyEpoch, Listing, Report, Restitution, Reversal, Subject
+from ledger.server.db.tables.keys import KeyEpoch
+from ledger.server.db.tables.log import EntryBody
 from ledger.server.db.tables.orders import Concession, HeldReport, OrderClosure, ReopeningRequest
+from ledger.server.db.tables.reports import Listing, Report, Restitution, Reversal, Subject
 
 _OPEN = [state.value for state in OPEN_STATES]
 

@@ -43,9 +43,9 @@ from ledger.server.appeals.case_service import report_gone
 from ledger.server.context import Context
 from ledger.server.db.engine import writing
 from ledger.server.db.tables.appeals import CaseTag
-from ledger.server.db.tables.ledger import Listing, Report, ReportLink, Restitution, Subject
 from ledger.server.db.tables.orders import HeldReport
 from ledger.server.db.tables.pictures import PictureHash
+from ledger.server.db.tables.reports import Listing, Report, ReportLink, Restitution, Subject
 from ledger.server.keys.epochs import read_epochs
 from ledger.server.keys.files import ServerKeys
 from ledger.server.log.queries import Head
