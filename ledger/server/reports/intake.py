@@ -300,7 +300,7 @@ class _Batch(EntryBatch):
         return row
 
     def _check_links(self, command: SubmitReport) -> None:
-        """Check that an `account_farm` report rests on counting reports of the same platform about different accounts."""
+        """Check that an `account_farm` report rests on counting reports of its platform about different accounts."""
         seen: set[bytes] = set()
         hour = hour_floor(self.now)
         for link in command.links:
