@@ -232,8 +232,8 @@ class Appeals:
         self, appeal: str, kind: str, locale: str | None = None, *, round: int | None = None
     ) -> AppealLetter:
         """Return a letter, to be sent unchanged: in the language of the appeal unless `locale` names one, of `round` or
-        of the newest round that has one. Raises NotFound while there is no such letter, and where you did not file for
-        the person."""
+        of the newest round that has one. Raises InvalidRequest for an unknown `kind`, and NotFound while there is no
+        such letter or where you did not file for the person."""
         if kind not in _KINDS:
             raise InvalidRequest("A letter is received, question, overdue or decided.")
         query = {"locale": locale, "round": None if round is None else str(round)}

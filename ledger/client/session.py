@@ -258,7 +258,8 @@ class Session:
         return self.epochs.current
 
     def tagging_epoch(self, epoch: int | Literal["current", "next"]) -> int:
-        """Return the number of a key epoch: see `RefundLedger.tagging_epoch`, also for the errors."""
+        """Return the number of a key epoch. Raises InvalidRequest for `next` while no rotation is announced, and what
+        `RefundLedger.tagging_epoch` names."""
         self.ready()
         if isinstance(epoch, int):
             return epoch

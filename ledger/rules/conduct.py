@@ -463,8 +463,8 @@ def _check_claims(evidence: Sequence[Evidence]) -> None:
         finding = item.finding
         if finding is not None and finding.strength is Strength.IDENTIFIES and finding.trust not in TRUSTED:
             raise EvidenceUntrusted(
-                "A finding identifies only with the trust listed or interim: what is signed by others, or by nobody, "
-                "indicates at most.",
+                "A finding identifies only with the trust listed or interim: without a signature, or with that of "
+                "another signer, it indicates at most.",
                 trusts=sorted(TRUSTED),
             )
         if item.confirmation is not None and item.confirmation.file_sha256 not in originals:

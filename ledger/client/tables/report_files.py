@@ -131,9 +131,11 @@ def check_reports(
     region: str | None = None,
     progress: Progress = lambda done, total: None,
 ) -> list[ReportItem]:
-    """Return items with the error that each would have before it is sent. Nothing is asked, stored or sent.
+    """Return the items, each with the error that would refuse it before it is sent. Nothing is requested, stored or
+    sent.
 
-    What the ledger alone knows is not checked: orders that were reported before, cases, quotas, the log.
+    The second item about an order gets OrderAlreadyReported. Only the ledger can check the rest: orders that were
+    reported before, cases, quotas, the log.
     """
     checked: list[ReportItem] = []
     orders: dict[object, int] = {}

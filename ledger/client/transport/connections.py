@@ -110,7 +110,7 @@ def tls_context(ca_file: str | Path | None) -> ssl.SSLContext:
 
 
 def _trusting(path: str, named: str) -> ssl.SSLContext:
-    # Only the last part of the path: where a program keeps its files is not for everybody who reads an error.
+    # Errors are logged and shown, so they name the file only, not the folders of the machine.
     called = f"{named[0].upper()}{named[1:]} names {Path(path).name}"
     try:
         context = ssl.create_default_context(cafile=path)

@@ -166,7 +166,8 @@ class Transport(ForkAware):
     """Sends requests to one service. Thread-safe. `authorization` makes the bearer token; `refused` decides whether to
     retry when the ledger refuses one. `options` is about connections.
 
-    `https` is demanded except on this machine: tags and elements must not travel in clear. A child process made by
+    `https` is required except on this machine: tags and elements must not travel in clear. Raises ConfigurationError
+    for another address, unless `insecure_http`, and for `options` that cannot be used. A child process made by
     `fork()` gets connections and threads of its own at its first request; those of the parent stay as they are.
     """
 

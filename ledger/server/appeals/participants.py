@@ -182,7 +182,7 @@ def concede(batch: EntryBatch, row: CaseRow, participant: Participant, conduct: 
     check_conduct_in_policy(conduct, batch.policy)
     severity = batch.policy.severity[conduct]
     if not 0 < severity <= row.severity or conduct.value == row.current_conduct:
-        raise AppealInvalid("A concession names another conduct, of no higher severity, and one that somebody did.")
+        raise AppealInvalid("A concession names another accusing conduct, of no higher severity.")
     if order_line_queries.concession(batch.connection, row.id, row.round) is not None:
         raise ActionRefused("You have conceded in this round already.", action=Action.CONCEDE.value)
     new = apply_action(batch, row, Move(Action.CONCEDE, Actor.REPORTER, platform=participant.platform))

@@ -101,7 +101,8 @@ class Batcher(Generic[Item, Outcome]):
         return futures
 
     def put(self, pairs: Sequence[tuple[Item, Waiter[Outcome]]]) -> None:
-        """As `submit_many`, with what waits for each item."""
+        """Queue items together, all or none, each with the waiter that gets its outcome. Raises Overloaded when too
+        many items wait, Unavailable while closing or when the work hangs."""
         now = time.monotonic()
         with self._changed:
             if self._closing:
@@ -116,16 +117,17 @@ class Batcher(Generic[Item, Outcome]):
             self._changed.notify()
 
     def alive(self) -> bool:
-        """Whether the thread runs and takes work."""
+        """True if the thread runs and takes work."""
         return self._thread.is_alive() and not self._closing
 
     def waiting(self) -> int:
-        """How many items are in the queue."""
+        """Return the number of items in the queue."""
         return len(self._waiting)
 
     def progress(self) -> Progress:
-        """How it fares: `stuck` when one call takes longer than `stuck_seconds`. The age is 0 while nothing is to be
-        done. Failures in a row are counted only: without new items nothing could show that they are over."""
+        """Return the state of the thread: `stuck` when one call takes longer than `stuck_seconds`. The age is 0 while
+        there is no work. Consecutive failures are counted but do not change the state: without new items nothing could
+        show that they are over."""
         since = self._batch_since
         now = time.monotonic()
         state: State = "ok"
