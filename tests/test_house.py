@@ -249,6 +249,10 @@ def test_the_prose_in_the_code_is_plain() -> None:
     assert [str(fault) for name, text in own_sources() for fault in prose.prose_faults(name, text)] == []
 
 
+def test_docstrings_of_functions_that_return_nothing_say_what_they_do() -> None:
+    assert [str(fault) for name, text in own_sources() for fault in prose.action_faults(name, text)] == []
+
+
 def test_variables_say_what_they_hold() -> None:
     assert [str(fault) for name, text in own_sources() for fault in prose.name_faults(name, text)] == []
 
@@ -268,6 +272,10 @@ def f(one: int) -> int:
 """
     assert [fault.text for fault in prose.prose_faults("x.py", bad)] == ["whoever", "lies in", "nobody"]
     assert {fault.text for fault in prose.name_faults("x.py", bad)} == {"one", "found"}
+    noun = (
+        "def f() -> None:\n    'The row.'\ndef g() -> int:\n    'The row.'\ndef h() -> int:\n    'Return Return it.'\n"
+    )
+    assert [fault.text for fault in prose.action_faults("x.py", noun)] == ["f: The", "Return Return"]
     assert [fault.text for fault in prose.error_faults("x.py", bad)] == ["f raises NotFound"]
     assert prose.error_faults("x.py", bad.replace("Answer", "Raise NotFound for")) == []
     caught = "def f() -> None:\n    try:\n        raise NotFound('x')\n    except NotFound:\n        pass\n"

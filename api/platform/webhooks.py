@@ -190,5 +190,6 @@ def list_deliveries(
     ),
 )
 def replay_delivery(request: Request, member: Subscriber, webhook_id: EndpointId, message_id: MessageId) -> Response:
-    """Deliver again now, under the same `webhook-id`, whatever the state of the delivery; after a failure the retry schedule begins again."""
+    """Deliver again now, under the same `webhook-id`, whatever the state of the delivery; after a failure the retry
+    schedule begins again."""
     return answer(endpoints.replay(runtime(request).webhooks, member, webhook_id, message_id))
