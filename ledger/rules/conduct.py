@@ -536,8 +536,8 @@ def known_codes(codes: Sequence[str]) -> list[FindingCode]:
 
 
 def _all_different(chosen: Sequence[Evidence]) -> bool:
-    """True if these items may count as that many: different files, different linked reports, and no second
-    `ai_label` or `issuer_confirmation`, because both are statements of the picture's producer."""
+    """True if each of these items may count: they are different files and different linked reports, and there is no
+    second `ai_label` or `issuer_confirmation`, because both are statements of the picture's producer."""
     linked = [item.report_id for item in chosen if item.report_id is not None]
     labels = [item for item in chosen if item.type in _WORD_OF_ISSUER]
     return len({item.sha256 for item in chosen}) == len(chosen) and len(set(linked)) == len(linked) and len(labels) <= 1

@@ -70,7 +70,7 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Repaid:
-    """The full amount of a report was paid back at `received_at`."""
+    """The event that the full amount of a report was paid back at `received_at`."""
 
     report_id: int
     received_at: datetime

@@ -51,7 +51,7 @@ class ReportItem:
 
     @property
     def shown_order(self) -> str | None:
-        """The order, unless it is no text that can be written down or holds an identifier of the buyer."""
+        """The order; None if it has characters that cannot be printed or holds an identifier of the buyer."""
         order = self.order
         if order is None or not order.isprintable():
             return None

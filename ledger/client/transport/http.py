@@ -379,9 +379,9 @@ class Transport(ForkAware):
             raise Unavailable("The ledger did not answer in time.", reason="timeout") from error
 
     def in_own_thread(self, seconds: float, work: Callable[[Deadline], T]) -> T:
-        """As `within`, in a thread of its own that ends with the work: for work that may continue long after its time
-        is over, and for work before a fork. At most `MAX_CONNECTIONS` at once; others wait. Raises Unavailable when the
-        time is over or no thread can be started, and what `work` raises."""
+        """Run `work` as `within` does, in a thread of its own that ends with the work: for work that may continue long
+        after its time is over, and for work before a fork. At most `MAX_CONNECTIONS` run at once; others wait. Raises
+        Unavailable when the time is over or no thread can be started, and what `work` raises."""
         deadline = Deadline(seconds)
         room = self._opened().own_threads
         if not room.acquire(timeout=deadline.left()):

@@ -40,10 +40,10 @@ log = logging.getLogger(__name__)
 
 
 class Waiter(Protocol[Told]):
-    """What waits for an outcome: a `concurrent.futures.Future`, or anything with these methods of one."""
+    """The recipient of an outcome: a `concurrent.futures.Future`, or an object with these methods of one."""
 
     def set_running_or_notify_cancel(self) -> bool:
-        """Whether the item is still wanted."""
+        """Return True if the outcome of the item is still needed."""
 
     def set_result(self, result: Told, /) -> None:
         """Take the outcome. May raise InvalidStateError when there is one already."""
@@ -139,8 +139,8 @@ class Batcher(Generic[Item, Outcome]):
         return Progress(state, max(0.0, age), self._failures, self._restarts)
 
     def close(self, timeout_seconds: float | None = None) -> bool:
-        """Finish what waits, then stop; whether that was done within the time (None: however long it takes). What is
-        not done by then gets Unavailable."""
+        """Finish the queued work, then stop. Return True if that was done within the time (None: without a limit). The
+        items that are not done by then get Unavailable."""
         with self._changed:
             self._closing = True
             self._changed.notify()
