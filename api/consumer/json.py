@@ -1,6 +1,8 @@
-"""A person's own session for programs: their record, their appeals, their words. The page is `api.consumer.pages`.
+"""The JSON operations of a person's own session: their record, appeals and messages. The pages are in
+`api.consumer.pages`.
 
-No idempotency keys here: what is said twice is refused by the case itself (`case_exists`), or is said twice.
+There are no idempotency keys here. A repeated request is refused by the case itself (`case_exists`), or is carried out
+again.
 """
 
 from __future__ import annotations

@@ -207,8 +207,8 @@ def check_reported_buyer(value: object) -> None:
 
 
 def check_report(arguments: Mapping[str, object]) -> None:
-    """Check the types and choices of a report's arguments besides the buyer. Raises InvalidReport or one of its leaves,
-    InvalidTime."""
+    """Check the types and choices of a report's arguments besides the buyer. Raises InvalidReport or one of its leaves
+    (such as EvidenceInvalid), and InvalidTime."""
     check_choice("conduct", arguments["conduct"], list(Conduct), UnknownConduct)
     check_choice("outcome", arguments["outcome"], list(Outcome), InvalidReport)
     items = arguments["evidence"]

@@ -258,7 +258,8 @@ class Session:
         return self.epochs.current
 
     def tagging_epoch(self, epoch: int | Literal["current", "next"]) -> int:
-        """Return the number of a key epoch: see `RefundLedger.tagging_epoch`, also for the errors."""
+        """Return the number of a key epoch. Raises InvalidRequest for `next` while no rotation is announced, and what
+        `RefundLedger.tagging_epoch` names."""
         self.ready()
         if isinstance(epoch, int):
             return epoch
@@ -316,7 +317,8 @@ class Session:
         self.epochs.hold(epoch, log_fetcher(self.transport, ATTEMPT_SECONDS), limit.left())
 
     def hold_listed_epoch(self, epoch: int) -> None:
-        """As `hold_epoch`, for an epoch that may be newer than what the service listed last."""
+        """Hold an epoch as `hold_epoch` does, also one that is newer than the service's last list of epochs. Raises
+        what `read_service` and `hold_epoch` do."""
         if not self.epochs.holds(epoch):
             self.retrying(self.read_service)
             self.retrying(lambda limit: self.hold_epoch(epoch, limit))

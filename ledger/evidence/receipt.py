@@ -90,7 +90,7 @@ class Receipt:
 
     @property
     def trust(self) -> Trust | None:
-        """The weakest trust that a signed finding rests on; None where nothing is signed."""
+        """The weakest trust among the signed findings; None where no finding is signed."""
         return weakest(finding.trust for finding in self.findings if finding.trust is not None)
 
     @property
@@ -100,7 +100,7 @@ class Receipt:
 
     @property
     def conclusion(self) -> Conclusion:
-        """How far the strongest finding about AI goes."""
+        """The conclusion from the strongest finding about AI."""
         return conclusion_of((finding.code.value, finding.strength.value) for finding in self.findings)
 
     def in_report(self) -> conduct.Inspection:

@@ -131,7 +131,7 @@ def check_referable(view: ReportView) -> None:
         raise _unknown_conduct(view)
     if Conduct.IMPERSONATED in (view.conduct, amended):
         raise ReportNotReferable(
-            f"The report {view.id} protects a person and accuses nobody: it goes into no referral.",
+            f"The report {view.id} protects a person and accuses none: it goes into no referral.",
             report=view.id,
             status=view.status,
         )

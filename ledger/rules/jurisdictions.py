@@ -1,8 +1,8 @@
-"""The laws under which platforms report: one row each, with everything that the ledger knows of a law.
+"""The laws under which platforms report: one row for each law, with everything that the ledger needs to apply it.
 
 A further jurisdiction is one more row of `Profile`, its texts in the catalogues, and its columns in
-`docs/jurisdictions.md`. No code asks which profile it has: it reads the row. The rows are for orientation; a lawyer of
-the jurisdiction reads them before a ledger runs there.
+`docs/jurisdictions.md`. Code reads the fields of the row and never compares profiles. The rows are for
+orientation; a lawyer of the jurisdiction must review them before a ledger runs there.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Repaid:
-    """The full amount of a report was paid back at `received_at`."""
+    """The event that the full amount of a report was paid back at `received_at`."""
 
     report_id: int
     received_at: datetime
@@ -512,7 +512,8 @@ def check_conceded(outcome: Outcome | None, severity: int | None, conceded: int 
         return
     if not outcome.spec.names_conduct or (severity is not None and severity > conceded):
         raise DecisionInvalid(
-            "The reporter has conceded less than this: decide that, or what is better for the person."
+            "The reporter conceded less than this: decide what was conceded, or an outcome that is better for the "
+            "person."
         )
 
 
@@ -523,8 +524,8 @@ def bound_intake(intake: Intake, notice_sent_at: datetime, bound: Bound) -> Inta
     """
     if bound.notice_from is not None and notice_sent_at < bound.notice_from:
         raise NoticeOutdated(
-            "The person must be told of this report in a notice of its own, sent after the earlier report of the order "
-            "was recorded.",
+            "The person must get a separate notice about this report, sent after the earlier report of the order was "
+            "recorded.",
             not_before=format_time(bound.notice_from),
         )
     if bound.expires_day is None or bound.expires_day >= intake.expires_day:

@@ -51,7 +51,7 @@ class ReportItem:
 
     @property
     def shown_order(self) -> str | None:
-        """The order, unless it is no text that can be written down or holds an identifier of the buyer."""
+        """The order; None if it has characters that cannot be printed or holds an identifier of the buyer."""
         order = self.order
         if order is None or not order.isprintable():
             return None
@@ -131,9 +131,11 @@ def check_reports(
     region: str | None = None,
     progress: Progress = lambda done, total: None,
 ) -> list[ReportItem]:
-    """Return items with the error that each would have before it is sent. Nothing is asked, stored or sent.
+    """Return the items, each with the error that would refuse it before it is sent. Nothing is requested, stored or
+    sent.
 
-    What the ledger alone knows is not checked: orders that were reported before, cases, quotas, the log.
+    The second item about an order gets OrderAlreadyReported. Only the ledger can check the rest: orders that were
+    reported before, cases, quotas, the log.
     """
     checked: list[ReportItem] = []
     orders: dict[object, int] = {}

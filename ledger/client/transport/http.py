@@ -166,7 +166,8 @@ class Transport(ForkAware):
     """Sends requests to one service. Thread-safe. `authorization` makes the bearer token; `refused` decides whether to
     retry when the ledger refuses one. `options` is about connections.
 
-    `https` is demanded except on this machine: tags and elements must not travel in clear. A child process made by
+    `https` is required except on this machine: tags and elements must not travel in clear. Raises ConfigurationError
+    for another address, unless `insecure_http`, and for `options` that cannot be used. A child process made by
     `fork()` gets connections and threads of its own at its first request; those of the parent stay as they are.
     """
 
@@ -378,9 +379,9 @@ class Transport(ForkAware):
             raise Unavailable("The ledger did not answer in time.", reason="timeout") from error
 
     def in_own_thread(self, seconds: float, work: Callable[[Deadline], T]) -> T:
-        """As `within`, in a thread of its own that ends with the work: for work that may continue long after its time
-        is over, and for work before a fork. At most `MAX_CONNECTIONS` at once; others wait. Raises Unavailable when the
-        time is over or no thread can be started, and what `work` raises."""
+        """Run `work` as `within` does, in a thread of its own that ends with the work: for work that may continue long
+        after its time is over, and for work before a fork. At most `MAX_CONNECTIONS` run at once; others wait. Raises
+        Unavailable when the time is over or no thread can be started, and what `work` raises."""
         deadline = Deadline(seconds)
         room = self._opened().own_threads
         if not room.acquire(timeout=deadline.left()):

@@ -175,9 +175,9 @@ def compare_views(note_a: str, note_b: str, fetch: Fetch, origin: str, public_ke
     matter.
 
     `fetch` reads a log that holds the larger of both trees; a few tiles of it are fetched, and what they say is proven
-    against that tree's signed root. Raises Equivocation when the log has shown two histories (both notes are the
-    evidence, for anyone with the public key), InvalidCheckpoint for a note the log did not sign, InvalidTile or
-    NotFound when the tiles fetched cannot decide it.
+    against that tree's signed root. Raises Equivocation when the log has shown two histories (the two notes prove
+    it, and the public key is enough to check them), InvalidCheckpoint for a note that the log did not sign, InvalidTile
+    or NotFound when the fetched tiles cannot decide it.
     """
     views = [open_checkpoint(note, origin, public_key) for note in (note_a, note_b)]
     older, newer = sorted(views, key=lambda view: view.size)

@@ -133,7 +133,7 @@ def _signature(entry: dict[str, Any], public_keys: Sequence[Ed25519PublicKey]) -
 
 
 def log_fetcher(transport: Transport, attempt_seconds: float) -> Callable[[str], bytes]:
-    """Reads the log's resources (`checkpoint`, `tile/0/000`): what `ledger.client.verify.log` asks for."""
+    """Return a function that reads the log's resources (`checkpoint`, `tile/0/000`) for `ledger.client.verify.log`."""
 
     def fetch(path: str) -> bytes:
         return transport.retrying(

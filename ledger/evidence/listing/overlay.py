@@ -76,12 +76,12 @@ class Agreement:
 
     @property
     def overlap_percent(self) -> float:
-        """Of the claim, what is in the listing."""
+        """The share of the claim that is in the listing."""
         return 100 * float(self.overlap.mean())
 
     @property
     def changed_percent(self) -> float:
-        """Of the overlap, what was changed."""
+        """The share of the overlap that was changed."""
         return 100 * float(self.changed.sum()) / max(1, int(self.overlap.sum()))
 
     @property

@@ -68,7 +68,7 @@ class Record:
 
     @property
     def statement(self) -> tuple[str, str, str]:
-        """What two copies of one label must agree on."""
+        """The members on which two copies of one label must agree."""
         return self.get("Label"), self.get("ContentProducer"), self.get("ProduceID")
 
 

@@ -75,7 +75,7 @@ class _Codes:
 
     @property
     def bound(self) -> bool:
-        """The signature is right, and over the hash of these very bytes."""
+        """True if the signature is valid and covers the hash of these bytes."""
         return _SIGNED in self.success and bool(self.success & _HASHES) and not self.broken
 
 

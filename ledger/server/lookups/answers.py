@@ -30,8 +30,8 @@ _DOTS = b"." * ANSWER_BYTES
 
 
 class Question(NamedTuple):
-    """What an answer repeats of its question: the platform that asks, the key epoch of the tags, the client's nonce (22
-    base64url characters, None if it sent none) and the question's digest (43 base64url characters)."""
+    """The parts of a question that its answer repeats: the platform that asks, the key epoch of the tags, the client's
+    nonce (22 base64url characters, None if it sent none) and the question's digest (43 base64url characters)."""
 
     platform: str
     epoch: int
@@ -83,14 +83,15 @@ class Answers:
     def answer(
         self, public_id: str, standing: Standing, claim: str | None, size: int, now: datetime, question: Question
     ) -> bytes:
-        """The answer `public_id` to `question`: this standing as of the first `size` entries, at `now`. Raises
+        """Return the answer `public_id` to `question`: this standing as of the first `size` entries, at `now`. Raises
         PolicyUnreadable, as `clean` does."""
         second = self._in_second(now)
         policy, times = second.form.policy, second.times
         return padded(self._fields(policy, public_id, standing, Claim(claim or Claim.OTHER), size, times, question))
 
     def clean(self, public_id: str, size: int, now: datetime, question: Question) -> tuple[bytes, int]:
-        """`answer` for a person who is not listed, the same bytes in a tenth of the time; and the UTC day of `now`."""
+        """Return `answer` for a person who is not listed (the same bytes in a tenth of the time), and the UTC day of
+        `now`. Raises PolicyUnreadable."""
         second = self._in_second(now)
         before_id, before_size, before_question, before_padding = second.clean
         platform, epoch, nonce, digest = question
@@ -169,7 +170,7 @@ class Answers:
 
 
 def padded(answer: dict[str, Any]) -> bytes:
-    """`answer` as JSON of exactly `ANSWER_BYTES` bytes."""
+    """Return `answer` as JSON of exactly `ANSWER_BYTES` bytes."""
     bare = orjson.dumps({**answer, "padding": ""})
     missing = ANSWER_BYTES - len(bare)
     if missing < 0:

@@ -40,10 +40,10 @@ log = logging.getLogger(__name__)
 
 
 class Waiter(Protocol[Told]):
-    """What waits for an outcome: a `concurrent.futures.Future`, or anything with these methods of one."""
+    """The recipient of an outcome: a `concurrent.futures.Future`, or an object with these methods of one."""
 
     def set_running_or_notify_cancel(self) -> bool:
-        """Whether the item is still wanted."""
+        """Return True if the outcome of the item is still needed."""
 
     def set_result(self, result: Told, /) -> None:
         """Take the outcome. May raise InvalidStateError when there is one already."""
@@ -101,7 +101,8 @@ class Batcher(Generic[Item, Outcome]):
         return futures
 
     def put(self, pairs: Sequence[tuple[Item, Waiter[Outcome]]]) -> None:
-        """As `submit_many`, with what waits for each item."""
+        """Queue items together, all or none, each with the waiter that gets its outcome. Raises Overloaded when too
+        many items wait, Unavailable while closing or when the work hangs."""
         now = time.monotonic()
         with self._changed:
             if self._closing:
@@ -116,16 +117,17 @@ class Batcher(Generic[Item, Outcome]):
             self._changed.notify()
 
     def alive(self) -> bool:
-        """Whether the thread runs and takes work."""
+        """True if the thread runs and takes work."""
         return self._thread.is_alive() and not self._closing
 
     def waiting(self) -> int:
-        """How many items are in the queue."""
+        """Return the number of items in the queue."""
         return len(self._waiting)
 
     def progress(self) -> Progress:
-        """How it fares: `stuck` when one call takes longer than `stuck_seconds`. The age is 0 while nothing is to be
-        done. Failures in a row are counted only: without new items nothing could show that they are over."""
+        """Return the state of the thread: `stuck` when one call takes longer than `stuck_seconds`. The age is 0 while
+        there is no work. Consecutive failures are counted but do not change the state: without new items nothing could
+        show that they are over."""
         since = self._batch_since
         now = time.monotonic()
         state: State = "ok"
@@ -137,8 +139,8 @@ class Batcher(Generic[Item, Outcome]):
         return Progress(state, max(0.0, age), self._failures, self._restarts)
 
     def close(self, timeout_seconds: float | None = None) -> bool:
-        """Finish what waits, then stop; whether that was done within the time (None: however long it takes). What is
-        not done by then gets Unavailable."""
+        """Finish the queued work, then stop. Return True if that was done within the time (None: without a limit). The
+        items that are not done by then get Unavailable."""
         with self._changed:
             self._closing = True
             self._changed.notify()

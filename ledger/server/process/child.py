@@ -27,10 +27,8 @@ def orphaned(parent: int | None) -> bool:
 
 
 def main(name: str, run: Callable[[Settings, threading.Event, int | None], int]) -> int:
-    """Entry point of a process: `run` until SIGTERM or SIGINT sets the event it is given; the exit status.
-
-    A LedgerError becomes one JSON line on standard output, for the supervisor to read.
-    """
+    """Run a process: call `run` with an event that SIGTERM and SIGINT set, and return the exit status. A LedgerError
+    becomes one JSON line on standard output, for the supervisor."""
     log_as_json(name)
     stop = threading.Event()
 
@@ -49,6 +47,6 @@ def main(name: str, run: Callable[[Settings, threading.Event, int | None], int])
 
 
 def tell(value: dict[str, object]) -> None:
-    """One JSON line for the supervisor."""
+    """Write one JSON line to standard output, for the supervisor."""
     sys.stdout.write(json.dumps(value) + "\n")
     sys.stdout.flush()

@@ -26,7 +26,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 def failure(error: BaseException) -> dict[str, Any]:
-    """What may be logged about an exception: its class, its causes' classes, and where it was raised."""
+    """Return the parts of an exception that may be logged: its class, its causes' classes, and where it was raised."""
     causes: list[str] = []
     cause: BaseException | None = error
     while cause is not None and len(causes) < 5:
@@ -47,7 +47,8 @@ def _frames(traceback: TracebackType | None) -> list[str]:
 
 
 def extras(record: logging.LogRecord) -> dict[str, Any]:
-    """The fields that the ledger's own code gave to a log call: figures and texts of at most MAX_MESSAGE_CHARS."""
+    """Return the fields that the ledger's own code gave to a log call: figures and texts of at most
+    MAX_MESSAGE_CHARS."""
     if record.name.partition(".")[0] not in ("ledger", "api"):
         return {}
     extra = {name: value for name, value in vars(record).items() if name not in _STANDARD}
@@ -67,7 +68,7 @@ class JsonLines(logging.Handler):
         self._stream = sys.stderr if stream is None else stream
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One line: the first line of the message, the fields, and an exception without its message."""
+        """Write one line: the first line of the message, the fields, and an exception without its message."""
         if record.levelno < logging.WARNING and record.name.partition(".")[0] not in CHATTY:
             return
         try:

@@ -34,7 +34,7 @@ class LoopWaiters(Generic[Outcome]):
         self._awake = False
 
     def new(self) -> LoopWaiter[Outcome]:
-        """A waiter. Call it in the loop."""
+        """Return a new waiter. Call it in the loop."""
         future: asyncio.Future[Outcome] = self.loop.create_future()
         if self._limit_seconds is not None:
             due = self.loop.time() + self._limit_seconds
@@ -86,7 +86,7 @@ class LoopWaiter(Generic[Outcome]):
         self.future = future
 
     def set_running_or_notify_cancel(self) -> bool:
-        """Whether it is still waited for."""
+        """Return True if the outcome is still awaited."""
         return not self.future.done()
 
     def set_result(self, result: Outcome, /) -> None:

@@ -39,7 +39,7 @@ class ProcessRow:
 
 
 def database_now(connection: Connection) -> datetime:
-    """The database's clock, to the millisecond at least; it goes on within a transaction."""
+    """Return the database's clock, to the millisecond at least; it advances within a transaction."""
     if connection.dialect.name == "postgresql":
         moment: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
         return moment.astimezone(UTC)
@@ -82,7 +82,7 @@ _PROCESSES = select(
 
 
 def read_processes(connection: Connection, since: datetime) -> Sequence[ProcessRow]:
-    """The processes that were heard of at `since` (the database's time) or later."""
+    """Return the processes that reported at `since` (the database's time) or later."""
     rows = connection.execute(_PROCESSES.where(ProcessHeartbeat.beat_at >= since))
     return [ProcessRow(*row) for row in rows]
 
@@ -101,19 +101,19 @@ _LOCK_LEASE = _READ_LEASE.with_for_update()
 
 
 def read_lease(connection: Connection) -> LeaseRow | None:
-    """The lease as committed; None when no publisher ever had it."""
+    """Return the lease as committed; None if no publisher ever held it."""
     row = connection.execute(_READ_LEASE).one_or_none()
     return None if row is None else LeaseRow(*row)
 
 
 def lock_lease(connection: Connection) -> LeaseRow | None:
-    """The lease, locked until this transaction ends. (On SQLite a transaction of `writing` locks the file.)"""
+    """Return the lease, locked until this transaction ends. (On SQLite a transaction of `writing` locks the file.)"""
     row = connection.execute(_LOCK_LEASE).one_or_none()
     return None if row is None else LeaseRow(*row)
 
 
 def create_lease(connection: Connection, now: datetime) -> None:
-    """An unheld lease with fence 0, unless there is a row."""
+    """Insert an unheld lease with fence 0, unless there is a row."""
     connection.execute(
         upsert(connection, PublisherLease)
         .values(id=1, fence=0, holder=None, place="", guard_lock="", renewed_at=now)
@@ -137,7 +137,7 @@ def set_lease(connection: Connection, lease: LeaseRow) -> None:
 
 
 def checkpoint_state(connection: Connection) -> tuple[int, datetime] | None:
-    """Size of the newest published checkpoint, and when it was published; None before the first."""
+    """Return the size of the newest published checkpoint and when it was published; None before the first."""
     row = connection.execute(
         select(CheckpointRow.size, CheckpointRow.published_at).order_by(CheckpointRow.size.desc()).limit(1)
     ).one_or_none()

@@ -1,4 +1,4 @@
-"""Background threads that survive every error, and say when they last got their work done.
+"""Background threads that survive every error, and report when they last finished their work.
 
 A `Worker` runs one function again and again. Whatever the function raises is logged under a stable event name, and the
 function is run again after a pause that grows with each failure up to MAX_BACKOFF_SECONDS. A thread cannot be taken
@@ -83,24 +83,24 @@ class Worker:
         return self
 
     def wake(self) -> None:
-        """Run soon, whatever the pause."""
+        """End the present pause, so that the next run begins soon."""
         self._wake.set()
 
     def stop(self) -> None:
-        """Ask it to end after the run that it is in; returns at once."""
+        """Ask the thread to end after the present run. Returns at once."""
         self._stop.set()
         self._wake.set()
 
     def stopping(self) -> bool:
-        """Whether `stop` was called: long steps look at this often."""
+        """Return True if `stop` was called. Long steps call this often."""
         return self._stop.is_set()
 
     def pause(self, seconds: float) -> bool:
-        """Sleep inside a step, but no longer than until `stop`; whether that was called."""
+        """Sleep inside a step, at most until `stop`; return True if that was called."""
         return self._stop.wait(seconds)
 
     def close(self, timeout_seconds: float | None = None) -> bool:
-        """`stop`, and wait for the end; whether it came within the time (None: however long it takes)."""
+        """Call `stop` and wait for the end; return True if the thread ended within the time (None: without a limit)."""
         self.stop()
         if self._thread is None:
             return True
@@ -108,7 +108,7 @@ class Worker:
         return not self._thread.is_alive()
 
     def progress(self) -> Progress:
-        """How it fares now."""
+        """Return the present state of the worker."""
         now, since = self._monotonic(), self._running_since
         if since is None and self._seconds is None and not self._failures:
             age = 0.0

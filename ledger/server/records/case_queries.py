@@ -58,7 +58,7 @@ class CaseRow(Case):
 
     @property
     def as_round(self) -> Round:
-        """The case as the rules about the rights of a report see it (`rules.rounds`)."""
+        """Return the case in the form that the rules about the rights of a report read (`rules.rounds`)."""
         return Round(
             case_id=self.id,
             group=self.filing_group,

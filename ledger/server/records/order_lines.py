@@ -88,7 +88,7 @@ class Lines:
 
 
 def claim_of(command: SubmitReport) -> Claim:
-    """What a new report says of the matter it is about."""
+    """Return the facts by which a new report is compared with the matters of other reports."""
     body = command.body
     return Claim(
         order_ref=body.order_ref,

@@ -214,7 +214,7 @@ class _Batch(EntryBatch):
         return report_id, accepted
 
     def _keep(self, row: ReportRow, bound: Bound, under_epochs: Sequence[ConvertedSubjects]) -> None:
-        """Carry over from an earlier report of the order that the money came back, and the person's statement if this
+        """Copy from an earlier report of the order that the money was paid back, and the person's statement, if the new
         report is about the same person."""
         if bound.repaid_at is not None:
             self._repay(row, bound.repaid_at)
@@ -243,7 +243,8 @@ class _Batch(EntryBatch):
     def _list(
         self, command: SubmitReport, row: ReportRow, under_epochs: Sequence[ConvertedSubjects], held: Held | None
     ) -> None:
-        """Subjects, and listings under every epoch that answers. The person finds a held report; it is not listed."""
+        """Write the subjects, and the listings under every epoch in use. A held report is not listed, but its person
+        can find it."""
         own = command.body.epoch
         if held is not None:
             self._hold(command, row, under_epochs, held)
@@ -300,7 +301,8 @@ class _Batch(EntryBatch):
         return row
 
     def _check_links(self, command: SubmitReport) -> None:
-        """Check that an `account_farm` report rests on counting reports of its platform about different accounts."""
+        """Check that an `account_farm` report depends on counting reports of the same platform about different
+        accounts."""
         seen: set[bytes] = set()
         hour = hour_floor(self.now)
         for link in command.links:
@@ -339,7 +341,7 @@ class _Batch(EntryBatch):
         return row.id, self._view(row.id)
 
     def _is_duplicate(self, row: ReportRow) -> bool:
-        """Whether an older report of the group is live that says the same of the same person."""
+        """True if an older live report of the group states the same about the same person."""
         mine = store.tags_of(self.connection, [row.id]).get(row.id, set())
         return is_duplicate(store.listed_reports(self.connection, mine), row.id)
 

@@ -133,7 +133,8 @@ def malformed_reports(engine: Engine) -> list[MalformedReport]:
 
 
 def _windows(engine: Engine, after: int) -> Iterator[tuple[int, list[int]]]:
-    """(last report of a window, malformed reports in it), window by window, each read in a transaction of its own."""
+    """Yield (last report of a window, malformed reports in it), window by window, each read in a transaction of its
+    own."""
     while True:
         with reading(engine) as connection:
             last = store.window(connection, after, WINDOW)

@@ -37,19 +37,19 @@ class ReportName(NamedTuple):
 
 
 def window(connection: Connection, after: int, rows: int) -> int | None:
-    """The last report id of the next `rows` subjects beyond report `after`; None at the end."""
+    """Return the last report id of the next `rows` subjects beyond report `after`; None at the end."""
     return last_report(connection, Subject.report_id, after, rows)
 
 
 def malformed_reports(connection: Connection, after: int, last: int) -> list[int]:
-    """Reports `after` < id <= `last` with a subject whose element has bit 255 set, under any epoch, by id. Reads all
-    subjects of these reports."""
+    """Return the reports `after` < id <= `last` that have a subject whose element has bit 255 set, under any epoch, by
+    id. Reads all subjects of these reports."""
     query = select(Subject.report_id).where(Subject.report_id > after, Subject.report_id <= last, _bit_255())
     return sorted(set(connection.scalars(query)))
 
 
 def names(connection: Connection, ids: Iterable[int]) -> list[ReportName]:
-    """The reports `ids` with their platforms, by id."""
+    """Return the reports `ids` with their platforms, by id."""
     reports: list[ReportName] = []
     for some in chunks(ids):
         rows = connection.execute(select(Report.id, Report.platform, Report.recorded_at).where(Report.id.in_(some)))
@@ -58,7 +58,8 @@ def names(connection: Connection, ids: Iterable[int]) -> list[ReportName]:
 
 
 def taken_back(connection: Connection, reason: str) -> list[ReportName]:
-    """Reports that were taken back for `reason` and are not erased yet, by id. Reads the table of reversals."""
+    """Return the reports that were withdrawn for `reason` and are not erased yet, by id. Reads the table of
+    reversals."""
     rows = connection.execute(
         select(Report.id, Report.platform, Report.recorded_at)
         .join(Reversal, Reversal.report_id == Report.id)
@@ -69,7 +70,7 @@ def taken_back(connection: Connection, reason: str) -> list[ReportName]:
 
 
 def subjects_of(connection: Connection, ids: Iterable[int]) -> list[SubjectRow]:
-    """All subjects of the reports `ids`, under all epochs, in order."""
+    """Return all subjects of the reports `ids`, under all epochs, in order."""
     subjects: list[SubjectRow] = []
     columns = (Subject.report_id, Subject.slot, Subject.epoch, Subject.kind, Subject.element)
     for some in chunks(ids):
