@@ -118,7 +118,7 @@ _IDEMPOTENCY_KEY = {
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Success:
     """A successful answer: its meaning, its model or (with another `media_type`) its format, `also` further media
     types, and its own headers. With an empty `media_type` it has no body."""
 
@@ -134,7 +134,7 @@ def operation(
     operation_id: str,
     summary: str,
     tag: str,
-    answers: Mapping[int, Answer],
+    answers: Mapping[int, Success],
     *,
     scopes: tuple[str, ...] = (),
     status: int | None = None,
@@ -182,7 +182,7 @@ def operation(
 _MODELS: set[type[BaseModel]] = {Problem}
 
 
-def _good(answer: Answer) -> dict[str, Any]:
+def _good(answer: Success) -> dict[str, Any]:
     if answer.model is not None:
         _MODELS.add(answer.model)
     media_types = dict.fromkeys((answer.media_type, *answer.also)) if answer.media_type else {}
@@ -193,7 +193,7 @@ def _good(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _schema(answer: Answer, media_type: str) -> dict[str, Any]:
+def _schema(answer: Success, media_type: str) -> dict[str, Any]:
     if answer.model is not None:
         return {"$ref": REF.format(model=answer.model.__name__)}
     return {"type": "string", "contentMediaType": media_type} if answer.binary else {"type": "string"}

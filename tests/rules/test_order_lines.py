@@ -19,14 +19,13 @@ from ledger.rules.order_lines import (
     REOPENING_DAYS,
     Act,
     Bound,
-    Claim,
     Closed,
     Contested,
     Decided,
     Ended,
     Held,
-    Line,
     LineEvent,
+    LineState,
     Opened,
     Permitted,
     Recorded,
@@ -34,6 +33,7 @@ from ledger.rules.order_lines import (
     Released,
     ReopeningAsked,
     Repaid,
+    ReportMatter,
     Verdict,
     Withdrawn,
     alike,
@@ -119,7 +119,7 @@ ACTS = (
 )
 
 
-def act_on(line: Line, act: Act, **more: object) -> Verdict:
+def act_on(line: LineState, act: Act, **more: object) -> Verdict:
     report = None if act is Act.REPORT else REPORT
     return judge(line, act, NOW, report_id=report, case_id=CASE, **more)  # type: ignore[arg-type]
 
@@ -273,7 +273,7 @@ def test_what_is_permitted_on_one_line_never_undoes_anything(steps: list[tuple[s
 
 # --- the same matter under another order --------------------------------------------------------------------------
 
-MINE = Claim(b"n" * 32, TODAY, "CNY", 10_000, frozenset({b"e" * 32}), 3)
+MINE = ReportMatter(b"n" * 32, TODAY, "CNY", 10_000, frozenset({b"e" * 32}), 3)
 THEIRS = Contested(7, 7, 70, b"o" * 32, TODAY - 400, "EUR", 1, frozenset({b"f" * 32}), held=False, stands=False)
 
 
