@@ -301,14 +301,13 @@ def export_record(
 
 def verification(origin: str, log_key: str, locale: str, prefix: str) -> dict[str, str]:
     """Return how to check the entry indexes of the record against the public log, without trusting this service."""
-    translate = texts(locale).gettext
     return {
         "origin": origin,
         "log_key": log_key,
         "checkpoint": prefix + "/log/checkpoint",
         "tiles": prefix + "/log/tile/{level}/{path}",
         "entries": prefix + "/log/tile/entries/{path}",
-        "how": translate(
+        "how": texts(locale).gettext(
             "Each entry_index is the place of an entry in a public log that can only grow. Fetch the checkpoint, check "
             "its signature with log_key, and fetch the entries tile that holds the index (256 entries a tile): the "
             "entry there names its index, the hour in which it was recorded, and a commitment to what it says. Hashed "
