@@ -24,7 +24,7 @@ from ledger.evidence.formats.metadata import BlockType, NoteCode, ParsedFile, de
 from ledger.evidence.limits import MAX_FILE_BYTES, MAX_FINDINGS, MAX_LISTINGS
 from ledger.evidence.perceptual_hash import pdq
 from ledger.evidence.perceptual_hash.pixels import STILLS, WHERE
-from ledger.evidence.receipt import InspectionReceipt, ReceiptComparison, check_form, compare
+from ledger.evidence.receipt import InspectionReceipt, ReceiptAgreement, check_form, compare
 from ledger.evidence.sandbox import c2pa as c2pa_reader
 from ledger.evidence.sandbox.c2pa import C2paAnswer
 from ledger.evidence.signals import aigc, c2pa_claims, editing, signers, thumbnails, traces
@@ -111,7 +111,7 @@ def verify_file(
     *,
     received_at: datetime | None = None,
     trust_lists: TrustLists | None = None,
-) -> ReceiptComparison:
+) -> ReceiptAgreement:
     """Inspect the file at `path` again and compare the result with a receipt (its JSON values).
 
     Give the same listing photos, trust lists and time of receipt as before.
@@ -253,7 +253,7 @@ def _labels(parsed: ParsedFile, packets: list[xmp.Xmp], exifs: list[tuple[str, e
     for tag in ("ImageDescription", "XPComment"):
         texts += [(f"{where} {tag}", tags.texts.get(tag, ""), False) for where, tags in exifs]
     texts += [(block.where, decode(block.data), False) for block in parsed.of(BlockType.SEGMENT)]
-    records: list[aigc.AigcLabel] = []
+    records: list[aigc.AigcRecord] = []
     for packet in packets:
         records += aigc.from_xmp(packet)
     for where, text, is_label in texts:

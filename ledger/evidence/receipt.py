@@ -149,7 +149,7 @@ class InspectionReceipt:
 
 
 @dataclass(frozen=True, slots=True)
-class ReceiptComparison:
+class ReceiptAgreement:
     """Whether a file bears a receipt out. `differences` names what is not the same.
 
     `same_tool` false explains findings that differ: another version may know more, or judge otherwise.
@@ -243,7 +243,7 @@ def _is_item(item: object, keys: set[str]) -> bool:
     return all(isinstance(item[name], str) for name in keys - {"facts"}) and isinstance(item.get("facts", {}), dict)
 
 
-def compare(claimed: Mapping[str, Any], recomputed: InspectionReceipt) -> ReceiptComparison:
+def compare(claimed: Mapping[str, Any], recomputed: InspectionReceipt) -> ReceiptAgreement:
     """Compare a receipt (checked by `check_form`) with the one that the file gives now.
 
     Left out are notes that depend on the day (certificates), on the file's name or on the decoder; what was measured on
@@ -271,7 +271,7 @@ def compare(claimed: Mapping[str, Any], recomputed: InspectionReceipt) -> Receip
         differences += [f"{name}: only in the receipt: {code}" for code in _only(theirs, ours)]
         differences += [f"{name}: only in the file: {code}" for code in _only(ours, theirs)]
     differences += trust_differs
-    return ReceiptComparison(not differences, same_file, same_tool, tuple(differences))
+    return ReceiptAgreement(not differences, same_file, same_tool, tuple(differences))
 
 
 def conclusion_of(findings: Iterable[tuple[str, str]]) -> Conclusion:

@@ -19,7 +19,7 @@ from ledger.referral.audience import Audience, Part, gets
 from ledger.referral.checks import check_commands, evidence_command
 from ledger.referral.facts import Referral, ReferredAppeal, ReferredReport, receipt_name
 from ledger.referral.inspections import ReferredFinding, ReferredInspection
-from ledger.referral.law import LEVELS, AmountLevel
+from ledger.referral.law import LEVELS, AmountBand
 from ledger.referral.pdf import Document
 from ledger.rules.conduct import Evidence, EvidenceType
 from ledger.rules.findings import TRUSTED, About, Strength, Trust
@@ -315,7 +315,7 @@ class _Writing:
         ]
         self.document.table([say(name) for name in (texts.LEVEL, texts.GENERALLY, texts.NETWORK)], bands, (25, 45, 30))
 
-    def band(self, band: AmountLevel) -> str:
+    def band(self, band: AmountBand) -> str:
         number: Callable[[int], str] = self.language.number
         if band.to_yuan is None:
             return self.say(texts.FROM, low=number(band.from_yuan))

@@ -18,7 +18,7 @@ def _(message: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class AmountLevel:
+class AmountBand:
     """A level of amounts that begins at `from_yuan`. With `to_yuan`, each province sets a beginning between the two."""
 
     level: str
@@ -34,7 +34,7 @@ class Law:
     source: str
     since: str
     text: str
-    bands: tuple[AmountLevel, ...] = ()
+    bands: tuple[AmountBand, ...] = ()
 
 
 LEVELS: dict[str, str] = {
@@ -84,9 +84,9 @@ LAWS: tuple[Law, ...] = (
             "of 2011. Within each range the province sets the figure."
         ),
         (
-            AmountLevel("large", 3_000, 10_000),
-            AmountLevel("huge", 30_000, 100_000),
-            AmountLevel("especially_huge", 500_000),
+            AmountBand("large", 3_000, 10_000),
+            AmountBand("huge", 30_000, 100_000),
+            AmountBand("especially_huge", 500_000),
         ),
     ),
     Law(
@@ -98,7 +98,7 @@ LAWS: tuple[Law, ...] = (
             "People’s Procuratorate and the Ministry of Public Security of 2016. Whether a refund claim made online is "
             "such a case is itself for the court to decide."
         ),
-        (AmountLevel("large", 3_000), AmountLevel("huge", 30_000), AmountLevel("especially_huge", 500_000)),
+        (AmountBand("large", 3_000), AmountBand("huge", 30_000), AmountBand("especially_huge", 500_000)),
     ),
 )
 

@@ -26,6 +26,7 @@ from ledger.rules.order_lines import (
     Held,
     LineEvent,
     LineState,
+    LineVerdict,
     Opened,
     Permitted,
     Recorded,
@@ -34,7 +35,6 @@ from ledger.rules.order_lines import (
     ReopeningAsked,
     Repaid,
     ReportMatter,
-    Verdict,
     Withdrawn,
     alike,
     bound_intake,
@@ -119,7 +119,7 @@ ACTS = (
 )
 
 
-def act_on(line: LineState, act: Act, **more: object) -> Verdict:
+def act_on(line: LineState, act: Act, **more: object) -> LineVerdict:
     report = None if act is Act.REPORT else REPORT
     return judge(line, act, NOW, report_id=report, case_id=CASE, **more)  # type: ignore[arg-type]
 
@@ -307,9 +307,9 @@ def test_who_is_held_and_who_is_not() -> None:
     assert held_for(MINE, [waits]) == waits, "after a held report of the order, whatever it says"
     assert held_for(MINE, [replace(waits, stands=True)]) is None, "what it was held for was upheld"
     assert held_for(MINE, [replace(near, report_id=9), near]) == near, "the earliest is named"
-    verdict = judge(replay(()), Act.REPORT, NOW, claim=MINE, contested=[near])
+    verdict = judge(replay(()), Act.REPORT, NOW, matter=MINE, contested=[near])
     assert verdict == Held(Bound(), near)
-    assert isinstance(judge(replay(decided(Outcome.VICTIM)), Act.REPORT, NOW, claim=MINE, contested=[near]), Refused)
+    assert isinstance(judge(replay(decided(Outcome.VICTIM)), Act.REPORT, NOW, matter=MINE, contested=[near]), Refused)
 
 
 def test_a_released_report_is_like_any_other() -> None:

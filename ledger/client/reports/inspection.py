@@ -15,7 +15,7 @@ from ledger.rules.conduct import Evidence, EvidenceType
 from ledger.rules.provenance import Origin, OriginSource, origin_json
 
 if TYPE_CHECKING:
-    from ledger.evidence.receipt import InspectionReceipt, ReceiptComparison
+    from ledger.evidence.receipt import InspectionReceipt, ReceiptAgreement
 
 
 _HASHED = frozenset({EvidenceType.ORIGINAL_FILE, EvidenceType.SOURCE_IMAGE})
@@ -96,7 +96,7 @@ def verify_inspection(
     *,
     listing: Sequence[str | Path] = (),
     received_at: datetime | None = None,
-) -> ReceiptComparison:
+) -> ReceiptAgreement:
     """Return whether `file` agrees with a receipt of an inspection, given as JSON values; if listing photos were
     compared, or the time of receipt was given, the same are needed as `listing` and `received_at`.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ledger.client.tables.column_guard import KNOWN_HEADERS, ColumnGuard, reads_like
-from ledger.client.tables.reader import TableFile, TableFormat, TableRow, normal_name, opened
+from ledger.client.tables.reader import TableFile, TableFormat, TableRecord, normal_name, opened
 from ledger.errors import InvalidTable
 from ledger.protocol.identifiers import Kind
 
@@ -44,12 +44,12 @@ class Customers:
         used = {place for place, _ in self.kinds} | set(self.copied)
         return tuple([place for place in range(len(self.table.names)) if place not in used])
 
-    def identifiers(self, record: TableRow) -> list[tuple[str, str]]:
+    def identifiers(self, record: TableRecord) -> list[tuple[str, str]]:
         """Return (kind, raw) of the row's cells that are not empty."""
         return _identifiers(self.kinds, record)
 
 
-def _identifiers(kinds: tuple[tuple[int, str], ...], record: TableRow) -> list[tuple[str, str]]:
+def _identifiers(kinds: tuple[tuple[int, str], ...], record: TableRecord) -> list[tuple[str, str]]:
     return [(kind, record.cells[place]) for place, kind in kinds if record.cells[place].strip()]
 
 

@@ -65,7 +65,7 @@ class TableFormat:
     columns: Mapping[str, str] = field(default_factory=dict)
 
 
-class TableRow(NamedTuple):
+class TableRecord(NamedTuple):
     """One row: its number (1 for the first after the header, blank lines counted), the line of the file on which it
     ends, and its cells."""
 
@@ -482,7 +482,7 @@ class TableFile:
         """Return how much of the file has been read."""
         return self._file.tell()
 
-    def records(self, limit: int | None = None) -> Iterator[TableRow]:
+    def records(self, limit: int | None = None) -> Iterator[TableRecord]:
         """Return the rows after the header, from the beginning, at most `limit`; blank lines are left out.
 
         Rows of another width than the header's are collected, and refused at the end. Raises InvalidTable.
@@ -502,7 +502,7 @@ class TableFile:
                 if len(wrong) < _LISTED_LINES:
                     wrong.append(line)
                 continue
-            yield TableRow(number, line, cells)
+            yield TableRecord(number, line, cells)
             good += 1
             if good == limit:
                 break

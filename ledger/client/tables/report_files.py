@@ -20,7 +20,7 @@ from ledger.client.reports.building import FIELDS, arguments_from_json
 from ledger.client.subjects import Identifiers, normalise
 from ledger.client.tables.column_guard import repeats
 from ledger.client.tables.customers import KINDS, kinds_of
-from ledger.client.tables.reader import TableFile, TableFormat, TableRow, opened, read_text
+from ledger.client.tables.reader import TableFile, TableFormat, TableRecord, opened, read_text
 from ledger.errors import (
     InvalidCanonicalForm,
     InvalidReport,
@@ -254,7 +254,7 @@ def _meant(header: str) -> str:
     return "" if known is None else f" (did you mean {known}?)"
 
 
-def _row(columns: Sequence[tuple[int, str]], record: TableRow) -> dict[str, Any]:
+def _row(columns: Sequence[tuple[int, str]], record: TableRecord) -> dict[str, Any]:
     buyer: dict[str, str] = {}
     value: dict[str, Any] = {"buyer": buyer, "evidence": []}
     for place, name in columns:

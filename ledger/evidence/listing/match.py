@@ -18,7 +18,7 @@ import numpy as np
 
 from ledger.evidence.findings import Fact, InspectionFinding, finding
 from ledger.evidence.listing import overlay, registration
-from ledger.evidence.listing.overlay import Overlay
+from ledger.evidence.listing.overlay import PictureAgreement
 from ledger.evidence.listing.registration import Bytes, Features, Map, Pairs
 from ledger.evidence.perceptual_hash.pdq import Pdq, hash_bytes
 from ledger.evidence.perceptual_hash.pixels import WHERE, open_picture
@@ -60,7 +60,7 @@ class Match:
     map: Map | None = None
     pairs: Pairs = _NO_PAIRS
     mirrored: bool = False
-    agreement: Overlay | None = None
+    agreement: PictureAgreement | None = None
 
     @property
     def altered(self) -> bool:

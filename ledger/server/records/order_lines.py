@@ -87,7 +87,7 @@ class Lines:
         return list(contested.values())
 
 
-def claim_of(command: SubmitReport) -> ReportMatter:
+def matter_of(command: SubmitReport) -> ReportMatter:
     """What a new report says of the matter it is about."""
     body = command.body
     return ReportMatter(
