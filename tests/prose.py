@@ -34,7 +34,9 @@ BANNED: dict[str, str] = {
 WHOLE = frozenset({"One of them.", "All of them.", "See the module.", "Do it."})
 """Docstrings that say nothing."""
 
-EXEMPT: dict[tuple[str, str], str] = {}
+EXEMPT: dict[tuple[str, str], str] = {
+    ("api/console/routes/case_actions.py", "somebody"): "a sentence of the console, which the catalogues translate",
+}
 """(path, words) -> the reason why these words may stay, such as those of a statute or of a quoted standard."""
 
 VARIABLES = frozenset({"one", "found", "told", "wanted", "made"})
@@ -99,7 +101,7 @@ def prose_faults(path: str, source: str) -> list[Fault]:
     texts = {*_docstrings(tree), *_messages(tree), *_comments(source)}
     faults = []
     for line, text in sorted(texts):
-        words = " ".join(text.split())
+        words = re.sub(r"`[^`]*`", "``", " ".join(text.split()))  # words in backticks are code
         if words in WHOLE:
             faults.append(Fault(path, line, words))
         faults += [
@@ -157,12 +159,27 @@ def _raised(nodes: Iterable[ast.AST], caught: frozenset[str] = frozenset()) -> s
 
 def _is_entry(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     """True for a command, whose docstring is its help, and for a route, whose decorator declares its errors."""
-    return any(
-        isinstance(decorator, ast.Call)
-        and isinstance(decorator.func, ast.Attribute)
-        and decorator.func.attr in _COMMANDS | _ROUTES
-        for decorator in function.decorator_list
-    )
+    return any(_name_of(decorator) in _COMMANDS | _ROUTES for decorator in function.decorator_list)
+
+
+_NOUN = re.compile(r"(?:The|A|An|One|Whether|What|How|All|Which)\b")
+
+
+def action_faults(path: str, source: str) -> list[Fault]:
+    """Return the docstrings that begin with the same word twice, and those of functions that return nothing but are
+    described by a noun, so that a reader cannot see what they do."""
+    faults = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        text = ast.get_docstring(node) or ""
+        first, _, rest = text.partition(" ")
+        if first and rest.startswith(f"{first} "):
+            faults.append(Fault(path, node.lineno, f"{first} {first}"))
+        returns_nothing = isinstance(node.returns, ast.Constant) and node.returns.value is None
+        if returns_nothing and not _is_entry(node) and _NOUN.match(text):
+            faults.append(Fault(path, node.lineno, f"{node.name}: {first}"))
+    return faults
 
 
 def error_faults(path: str, source: str) -> list[Fault]:
@@ -207,6 +224,7 @@ def main() -> None:
             source = file.read_text("utf-8")
             for fault in (
                 *prose_faults(str(file), source),
+                *action_faults(str(file), source),
                 *name_faults(str(file), source),
                 *error_faults(str(file), source),
             ):

@@ -385,17 +385,17 @@ def next_wait(
     attempts: int,
     jitter: float,
     retry_after: timedelta | None = None,
-    ladder: Sequence[timedelta] = RETRY_SCHEDULE,
+    schedule: Sequence[timedelta] = RETRY_SCHEDULE,
 ) -> timedelta | None:
     """Return how long to wait after `attempts` failed attempts, None if there is no further one. `jitter` is in [0, 1).
 
     The receiver's `retry_after` makes the wait longer, up to the next step of the retry schedule.
     """
-    if attempts >= len(ladder):
+    if attempts >= len(schedule):
         return None
-    wait = ladder[attempts]
+    wait = schedule[attempts]
     if retry_after is not None:
-        longest = ladder[min(attempts + 1, len(ladder) - 1)]
+        longest = schedule[min(attempts + 1, len(schedule) - 1)]
         wait = max(wait, min(retry_after, longest))
     return wait * (1 + JITTER_SHARE * jitter)
 

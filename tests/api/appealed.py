@@ -27,7 +27,7 @@ from ledger.server.appeals.participants import Participant, Party, add_file
 from ledger.server.appeals.sessions import SubjectSessionRow
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.appeals import AppealCase, CaseAttachment
-from ledger.server.db.tables.ledger import Listing
+from ledger.server.db.tables.reports import Listing
 from ledger.server.records import case_queries as store
 from ledger.server.records.case_queries import CaseRow
 from ledger.server.staff import audit_queries as staff_events

@@ -16,7 +16,7 @@ from ledger.rules.conduct import Conduct
 from ledger.server.appeals import consumer, staff_actions
 from ledger.server.db.engine import writing
 from ledger.server.db.tables.appeals import AppealCase
-from ledger.server.db.tables.ledger import LookupLog
+from ledger.server.db.tables.lookups import LookupLog
 from tests.api.cases import (
     ANNA,
     BEN,

@@ -18,7 +18,7 @@ from ledger.errors import InvalidInput
 from ledger.protocol.identifiers import Kind
 from ledger.rules.reports import parse_body
 from ledger.server.db.engine import reading
-from ledger.server.db.tables.ledger import LookupLog
+from ledger.server.db.tables.lookups import LookupLog
 from tests.api.conftest import ACME, READER, Api, person
 from tests.api.test_hotpath import THE_LONG_WAY, send, shown
 from tests.rules.test_reports import body as report_body

@@ -130,7 +130,7 @@ def test_a_file_that_was_handed_in_is_inspected_again(api: Api, at: Browsers) ->
 
 
 @pytest.mark.parametrize(
-    ("changes", "told", "mark"),
+    ("changes", "shown", "mark"),
     [
         ({"findings": ["c2pa_ai_generated"], "trust": "listed"}, "Differs: other findings",
          "Findings speak against it"),
@@ -236,7 +236,7 @@ def test_somebody_else_is_inspecting(api: Api, at: Browsers, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "shown"),
     [
         ("sys.modules['c2pa'] = None; runpy.run_path(REAL, run_name='__main__')", "is not installed"),
         ("os.kill(os.getpid(), 9)", "took too much time or memory"),

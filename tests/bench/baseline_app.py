@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, select
 from sqlalchemy.orm import Session
 
 from ledger.protocol.encoding import unb64url
-from ledger.server.db.tables.ledger import Listing
+from ledger.server.db.tables.reports import Listing
 
 
 class Question(BaseModel):

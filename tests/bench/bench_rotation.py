@@ -36,7 +36,7 @@ from ledger.protocol.identifiers import Kind
 from ledger.protocol.tags import tag
 from ledger.server.db.bulk import insert_rows
 from ledger.server.db.engine import open_engine, writing
-from ledger.server.db.tables.ledger import Listing, Subject
+from ledger.server.db.tables.reports import Listing, Subject
 from ledger.server.keys.files import load_oprf
 from ledger.server.rotation.run import rotate
 from ledger.tlog import key_rotation as rotation

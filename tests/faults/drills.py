@@ -30,7 +30,7 @@ from ledger.protocol import sodium
 from ledger.protocol.identifiers import Kind
 from ledger.protocol.public_ids import decode_id
 from ledger.server.db.engine import reading
-from ledger.server.db.tables.ledger import Report
+from ledger.server.db.tables.reports import Report
 from ledger.server.reports.reports import submit_report
 from ledger.server.runtime import Runtime
 from ledger.server.settings import Settings

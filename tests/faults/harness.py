@@ -20,7 +20,8 @@ from ledger.protocol.identifiers import Kind
 from ledger.protocol.public_ids import decode_id
 from ledger.protocol.tags import tag
 from ledger.server.db.engine import open_engine, reading
-from ledger.server.db.tables.ledger import CheckpointRow, EntryBody, Listing, LogEntry, LogHead, Report, Reversal
+from ledger.server.db.tables.log import CheckpointRow, EntryBody, LogEntry, LogHead
+from ledger.server.db.tables.reports import Listing, Report, Reversal
 from ledger.server.keys.files import load_log_key, raw_public
 from ledger.server.log.writer import tile_reader
 from ledger.server.runtime import Runtime, utc_now

@@ -13,7 +13,8 @@ from ledger.protocol.public_ids import decode_id
 from ledger.protocol.tags import subject_commitment, tag
 from ledger.rules.standing import Event, Standing, fold
 from ledger.server.db.engine import reading
-from ledger.server.db.tables.ledger import EntryBody, Subject
+from ledger.server.db.tables.log import EntryBody
+from ledger.server.db.tables.reports import Subject
 from ledger.server.runtime import Runtime
 
 

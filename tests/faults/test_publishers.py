@@ -23,7 +23,7 @@ from ledger.server.jobs.heartbeat import Heartbeat
 from ledger.server.keys.files import load_log_key, raw_public
 from ledger.server.log import publisher, publisher_lease
 from ledger.server.log import queries as log_store
-from ledger.server.log.checkpoint_lock import GUARD_FILE, Guard
+from ledger.server.log.checkpoint_lock import CHECKPOINT_FILE, CheckpointLock
 from ledger.server.log.publisher import PublisherVerdict, publish_once
 from ledger.server.log.publisher_lease import ABSENT_SECONDS, LEASE_SECONDS, Identity, Lease, identity, refusal
 from ledger.server.process import queries as process_store
@@ -43,7 +43,7 @@ def row(age: float, holder: str | None = "other", place: str = "there:/guard", l
 
 
 @pytest.mark.parametrize(
-    ("found", "fault", "stands_by"),
+    ("result", "fault", "stands_by"),
     [
         (None, None, False),  # no publisher ever: a log of an earlier version
         (None, FAULT, False),
@@ -74,7 +74,7 @@ class Host:
         self.start()
 
     def start(self) -> None:
-        self.guard = Guard(self.settings.guard_dir, self.settings.origin, raw_public(self.key))
+        self.guard = CheckpointLock(self.settings.guard_dir, self.settings.origin, raw_public(self.key))
         assert self.guard.try_lock()
         self.lease = Lease(self.engine, identity(self.guard.folder, self.guard.lock_id()))
 
@@ -195,14 +195,14 @@ def test_what_a_publisher_with_an_old_number_writes_is_lost(
     moves = Time()
     monkeypatch.setattr(process_store, "database_now", moves)
     first.round()
-    shutil.copy(first.settings.guard_dir / GUARD_FILE, second.settings.guard_dir / GUARD_FILE)
+    shutil.copy(first.settings.guard_dir / CHECKPOINT_FILE, second.settings.guard_dir / CHECKPOINT_FILE)
     moves.moment += timedelta(seconds=LEASE_SECONDS + 1)
     Platform("acme", "group", "acme-1").join(first.engine)
     assert second.round().signed_size == 3
     before = fence(first.engine)
     with pytest.raises(publisher_lease.LostLeaseError), first.lease.held() as connection:
         log_store.set_frozen(connection, "what it saw before it slept")
-    (first.settings.guard_dir / GUARD_FILE).unlink()
+    (first.settings.guard_dir / CHECKPOINT_FILE).unlink()
     assert first.round().standby is not None
     assert (frozen(first.engine), fence(first.engine)) == (None, before)
     with reading(first.engine) as connection:
@@ -214,7 +214,7 @@ def test_what_a_publisher_with_an_old_number_writes_is_lost(
 def test_a_guard_lost_on_the_one_host_still_freezes(pair: tuple[Host, Host]) -> None:
     first, _ = pair
     first.round()
-    (first.settings.guard_dir / GUARD_FILE).unlink()
+    (first.settings.guard_dir / CHECKPOINT_FILE).unlink()
     assert first.round().frozen == "the guard is missing"
     first.restart(cleanly=True)
     assert first.round().frozen == "the guard is missing"
@@ -280,7 +280,7 @@ def test_two_publishers_run_and_the_first_is_killed(
         size = grown()
         assert publishers()[2] is None, "without a guard it only stands by"
         assert heart.read().checkpoint_size < size
-        shutil.copy(settings.guard_dir / GUARD_FILE, second.guard_dir / GUARD_FILE)  # what the operator does
+        shutil.copy(settings.guard_dir / CHECKPOINT_FILE, second.guard_dir / CHECKPOINT_FILE)  # what the operator does
         until(lambda: heart.read().checkpoint_size == size, "the other one did not take over")
         assert publishers()[2] is None
     engine.dispose()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ledger.errors import StaleEpoch
-from ledger.server.db.tables.ledger import Listing, Subject
+from ledger.server.db.tables.reports import Listing, Subject
 from ledger.server.keys.files import oprf_path
 from ledger.server.reports.reports import submit_report
 from ledger.server.runtime import Runtime

@@ -17,7 +17,7 @@ from ledger.protocol.encoding import b64url, day_floor, hour_floor
 from ledger.protocol.tags import tag
 from ledger.server.db.bulk import insert_rows
 from ledger.server.db.engine import reading, writing
-from ledger.server.db.tables.ledger import Listing, Subject
+from ledger.server.db.tables.reports import Listing, Subject
 from ledger.server.runtime import utc_now
 from ledger.server.settings import Settings
 from ledger.server.snapshots import queries as store

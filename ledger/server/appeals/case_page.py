@@ -36,7 +36,7 @@ from ledger.server.appeals.queue import check_sight
 from ledger.server.context import Context
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.appeals import AppealCase, CaseEntry, CaseEvent, CaseOutcome
-from ledger.server.db.tables.ledger import Report, ReportLink
+from ledger.server.db.tables.reports import Report, ReportLink
 from ledger.server.log import queries as log_queries
 from ledger.server.platforms.group_weights import without_suspensions
 from ledger.server.records import case_queries, former_label_queries, order_line_queries

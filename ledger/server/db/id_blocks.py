@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, update
 from ledger.protocol.public_ids import Prefix, encode_id
 from ledger.server.db.bulk import upsert
 from ledger.server.db.engine import writing
-from ledger.server.db.tables import ledger as tables
+from ledger.server.db.tables import lookups as tables
 
 BLOCK = 10_000
 """Integers that `IdBlock` reserves at once."""

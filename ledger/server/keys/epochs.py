@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from ledger.errors import ConfigurationError
-from ledger.server.db.tables.ledger import KeyEpoch
+from ledger.server.db.tables.keys import KeyEpoch
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,11 @@ from ledger.errors import InvalidCheckpoint
 from ledger.server.keys.files import fsync_folder
 from ledger.tlog.checkpoint import Checkpoint, open_checkpoint
 
-GUARD_FILE, LOCK_FILE = "checkpoint", "lock"
+CHECKPOINT_FILE, LOCK_FILE = "checkpoint", "lock"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-class Guard:
+class CheckpointLock:
     """The guard of one log, locked while this object lives."""
 
     def __init__(self, folder: Path, origin: str, public_key: bytes) -> None:
@@ -63,7 +63,7 @@ class Guard:
         Raises InvalidCheckpoint when the file is not a checkpoint of this log.
         """
         try:
-            note = (self._folder / GUARD_FILE).read_text(encoding="utf-8")
+            note = (self._folder / CHECKPOINT_FILE).read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
         except (OSError, UnicodeError) as error:
@@ -72,11 +72,11 @@ class Guard:
 
     def write(self, note: str) -> None:
         """Replace the guard; durable when this returns."""
-        temporary = self._folder / f"{GUARD_FILE}.new"
+        temporary = self._folder / f"{CHECKPOINT_FILE}.new"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(note)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, self._folder / GUARD_FILE)
+        os.replace(temporary, self._folder / CHECKPOINT_FILE)
         fsync_folder(self._folder)

@@ -21,7 +21,7 @@ from ledger.server.db.opening import open_database
 from ledger.server.keys.epochs import EpochRow, insert_epoch
 from ledger.server.keys.files import create_key_files, key_files, load_log_key, load_oprf, raw_public
 from ledger.server.log import queries as log_store
-from ledger.server.log.checkpoint_lock import Guard
+from ledger.server.log.checkpoint_lock import CheckpointLock
 from ledger.server.log.logged_keys import check_log_key
 from ledger.server.log.policy_queries import insert_text
 from ledger.server.log.publisher import publish_once
@@ -66,25 +66,25 @@ def init_keys(settings: Settings, now: datetime) -> Initialised:
         if not present:
             create_key_files(settings)
         key = load_log_key(settings)
-        guard = Guard(settings.guard_dir, settings.origin, raw_public(key))
+        checkpoint_lock = CheckpointLock(settings.guard_dir, settings.origin, raw_public(key))
         try:
-            if not guard.try_lock():
+            if not checkpoint_lock.try_lock():
                 raise ConfigurationError("A publisher holds the guard. Stop the server first.")
-            _make_guard(guard, key, settings)
+            _create_checkpoint(checkpoint_lock, key, settings)
             with writing(engine) as connection:
                 _write_genesis(connection, settings, key, now)
-            verdict = publish_once(engine, guard, key, settings.origin, now)
+            verdict = publish_once(engine, checkpoint_lock, key, settings.origin, now)
         finally:
-            guard.close()
+            checkpoint_lock.close()
     finally:
         engine.dispose()
     return Initialised(created_keys=not present, log_size=verdict.signed_size or 0)
 
 
-def _make_guard(guard: Guard, key: Ed25519PrivateKey, settings: Settings) -> None:
-    found = guard.read()
+def _create_checkpoint(checkpoint_lock: CheckpointLock, key: Ed25519PrivateKey, settings: Settings) -> None:
+    found = checkpoint_lock.read()
     if found is None:
-        guard.write(sign(Checkpoint(settings.origin, 0, EMPTY_ROOT), key))
+        checkpoint_lock.write(sign(Checkpoint(settings.origin, 0, EMPTY_ROOT), key))
     elif found[0].size > 0:
         raise ConfigurationError("The guard has seen a longer log than this empty database. Restore the database.")
 

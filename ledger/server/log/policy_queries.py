@@ -10,8 +10,9 @@ from sqlalchemy import Connection, func, select, update
 
 from ledger.protocol.encoding import day_floor
 from ledger.server.db.bulk import upsert
-from ledger.server.db.tables.ledger import GovernanceEntry, Listing, LogEntry, Report
+from ledger.server.db.tables.log import GovernanceEntry, LogEntry
 from ledger.server.db.tables.policies import PolicyText
+from ledger.server.db.tables.reports import Listing, Report
 
 
 class StoredText(NamedTuple):

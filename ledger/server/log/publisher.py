@@ -25,7 +25,7 @@ from ledger.server.db.engine import reading, within, writing
 from ledger.server.db.opening import open_database
 from ledger.server.keys.files import load_log_key, raw_public
 from ledger.server.log import queries as log_store
-from ledger.server.log.checkpoint_lock import Guard
+from ledger.server.log.checkpoint_lock import CheckpointLock
 from ledger.server.log.logged_keys import check_log_key
 from ledger.server.log.publisher_lease import RENEW_SECONDS, Lease, LostLeaseError, identity, refusal
 from ledger.server.log.queries import PublishedCheckpoint
@@ -52,21 +52,26 @@ class PublisherVerdict:
 
 
 def publish_once(
-    engine: Engine, guard: Guard, key: Ed25519PrivateKey, origin: str, now: datetime, lease: Lease | None = None
+    engine: Engine,
+    checkpoint_lock: CheckpointLock,
+    key: Ed25519PrivateKey,
+    origin: str,
+    now: datetime,
+    lease: Lease | None = None,
 ) -> PublisherVerdict:
     """One round. The caller holds the guard's lock. Without `lease` it takes one for this round and gives it back.
     Raises DatabaseUnavailable; then nothing was published."""
     if lease is not None:
-        return _round_under(lease, engine, guard, key, origin, now)
-    lease = Lease(engine, identity(guard.folder, guard.lock_id()))
+        return _round_under(lease, engine, checkpoint_lock, key, origin, now)
+    lease = Lease(engine, identity(checkpoint_lock.folder, checkpoint_lock.lock_id()))
     try:
-        return _round_under(lease, engine, guard, key, origin, now)
+        return _round_under(lease, engine, checkpoint_lock, key, origin, now)
     finally:
         lease.release()
 
 
 def _round_under(
-    lease: Lease, engine: Engine, guard: Guard, key: Ed25519PrivateKey, origin: str, now: datetime
+    lease: Lease, engine: Engine, checkpoint_lock: CheckpointLock, key: Ed25519PrivateKey, origin: str, now: datetime
 ) -> PublisherVerdict:
     with reading(engine) as connection:
         head = log_store.read_head(connection)
@@ -74,7 +79,7 @@ def _round_under(
         size = 0 if head is None else head.size
         read_tile = tile_reader(connection)
         row, seen_at = process_store.read_lease(connection), process_store.database_now(connection)
-        found, guard_fault = _guarded(guard, published)
+        found, guard_fault = _guarded(checkpoint_lock, published)
         standby = refusal(row, lease.me, seen_at, guard_fault)
         if standby is not None:
             return PublisherVerdict(None, None, standby)
@@ -97,7 +102,7 @@ def _round_under(
                 if grown:
                     checkpoint = Checkpoint(origin, size, root)
                     note = sign(checkpoint, key)
-                    guard.write(note)
+                    checkpoint_lock.write(note)
                 if checkpoint.size > 0 and unpublished:
                     log_store.publish_checkpoint(
                         connection, PublishedCheckpoint(checkpoint.size, checkpoint.root, note), now
@@ -107,10 +112,12 @@ def _round_under(
     return PublisherVerdict(checkpoint.size, None)
 
 
-def _guarded(guard: Guard, published: PublishedCheckpoint | None) -> tuple[tuple[Checkpoint, str] | None, str | None]:
+def _guarded(
+    checkpoint_lock: CheckpointLock, published: PublishedCheckpoint | None
+) -> tuple[tuple[Checkpoint, str] | None, str | None]:
     """The guard's checkpoint and note (None: there is none to go by), and what is wrong with the guard itself."""
     try:
-        found = guard.read()
+        found = checkpoint_lock.read()
     except InvalidCheckpoint:
         return None, "the guard is not a checkpoint of this log"
     if found is None:
@@ -120,17 +127,17 @@ def _guarded(guard: Guard, published: PublishedCheckpoint | None) -> tuple[tuple
     return found, None
 
 
-def _follow(guard: Checkpoint, size: int, read_tile: ReadTile) -> tuple[bytes, str | None]:
+def _follow(signed: Checkpoint, size: int, read_tile: ReadTile) -> tuple[bytes, str | None]:
     """The root of the committed log, and why it cannot follow what was signed (None: it can).
 
     The new root is tied to the signed one by a consistency proof (RFC 6962 section 2.1.2) that is verified as any
     monitor would: looking at the old root alone would miss a tile that was changed, grown over and put back.
     """
-    if size < guard.size:
-        return b"", f"the log has {size} entries, but {guard.size} were signed: an old backup?"
+    if size < signed.size:
+        return b"", f"the log has {size} entries, but {signed.size} were signed: an old backup?"
     try:
         root = tree_root(size, read_tile)
-        verify_consistency(guard.size, guard.root, size, root, consistency_proof(guard.size, size, read_tile))
+        verify_consistency(signed.size, signed.root, size, root, consistency_proof(signed.size, size, read_tile))
     except LedgerError:  # also when a tile is missing or has the wrong length
         return b"", "the log's past differs from what was signed"
     return root, None
@@ -153,23 +160,27 @@ def run(settings: Settings, stop: threading.Event, parent: int | None = None) ->
     """
     key = load_log_key(settings)
     engine = within(open_database(settings, pool_size=1), settings.write_deadline_ms)
-    guard = Guard(settings.guard_dir, settings.origin, raw_public(key))
-    lease = Lease(engine, identity(guard.folder, guard.lock_id()))
+    checkpoint_lock = CheckpointLock(settings.guard_dir, settings.origin, raw_public(key))
+    lease = Lease(engine, identity(checkpoint_lock.folder, checkpoint_lock.lock_id()))
     said = Said()
     try:
         with reading(engine) as connection:
             check_log_key(key, settings, connection)
         while not stop.is_set() and not orphaned(parent):
             # Without the lock another publisher is at work; wait to take over.
-            locked = guard.try_lock()
-            verdict = _round(engine, guard, key, settings, lease) if locked else PublisherVerdict(None, None, _LOCKED)
+            locked = checkpoint_lock.try_lock()
+            verdict = (
+                _round(engine, checkpoint_lock, key, settings, lease)
+                if locked
+                else PublisherVerdict(None, None, _LOCKED)
+            )
             if verdict is not None:
                 said.say(verdict)
                 _beat(engine, lease.me.holder, said)
             stop.wait(settings.publish_interval_ms / 1000)
         _leave(engine, lease)
     finally:
-        guard.close()
+        checkpoint_lock.close()
         engine.dispose()
     return 0
 
@@ -223,10 +234,10 @@ def _leave(engine: Engine, lease: Lease) -> None:
 
 
 def _round(
-    engine: Engine, guard: Guard, key: Ed25519PrivateKey, settings: Settings, lease: Lease
+    engine: Engine, checkpoint_lock: CheckpointLock, key: Ed25519PrivateKey, settings: Settings, lease: Lease
 ) -> PublisherVerdict | None:
     try:
-        return publish_once(engine, guard, key, settings.origin, datetime.now(UTC), lease)
+        return publish_once(engine, checkpoint_lock, key, settings.origin, datetime.now(UTC), lease)
     except DatabaseUnavailable:
         log.warning("publisher_database_unavailable")
     except Exception:

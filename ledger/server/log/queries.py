@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from ledger.server.db.bulk import insert_rows, table_of, upsert
-from ledger.server.db.tables.ledger import CheckpointRow, EntryBody, GovernanceEntry, LogEntry, LogHead, Tile
+from ledger.server.db.tables.log import CheckpointRow, EntryBody, GovernanceEntry, LogEntry, LogHead, Tile
 
 
 @dataclass(frozen=True, slots=True)

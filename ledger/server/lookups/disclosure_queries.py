@@ -19,8 +19,7 @@ from ledger.protocol.encoding import day_floor
 from ledger.rules.disclosures import MAX_ORDERS, LookupGroup
 from ledger.server.db.bulk import MAX_IN_LIST, chunks, table_of, upsert
 from ledger.server.db.engine import lock_table
-from ledger.server.db.tables.disclosures import DisclosureCount
-from ledger.server.db.tables.ledger import LookupLog, LookupTag
+from ledger.server.db.tables.lookups import DisclosureCount, LookupLog, LookupTag
 
 MAX_ROWS = 12
 """Counts that a platform gets for one tag and UTC day; further lookups share one row a purpose."""

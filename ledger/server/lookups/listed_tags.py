@@ -11,8 +11,8 @@ from sqlalchemy import Connection, bindparam, select, text
 from ledger.rules.appeals import Outcome
 from ledger.server.db.engine import take_time
 from ledger.server.db.tables.appeals import CaseEntry
-from ledger.server.db.tables.ledger import Listing
 from ledger.server.db.tables.orders import HeldReport
+from ledger.server.db.tables.reports import Listing
 
 _ROWS_AT_ONCE = 10_000
 _PACKING_SECONDS = 600

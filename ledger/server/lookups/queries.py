@@ -26,7 +26,10 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from ledger.protocol.identifiers import Kind
 from ledger.rules.standing import Event
 from ledger.server.db.bulk import chunks, insert_together, table_of, upsert
-from ledger.server.db.tables.ledger import KeyEpoch, Listing, LogHead, LookupCount, LookupLog, LookupTag
+from ledger.server.db.tables.keys import KeyEpoch
+from ledger.server.db.tables.log import LogHead
+from ledger.server.db.tables.lookups import LookupCount, LookupLog, LookupTag
+from ledger.server.db.tables.reports import Listing
 
 
 class ListingRow(NamedTuple):

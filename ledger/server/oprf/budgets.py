@@ -12,7 +12,7 @@ from datetime import datetime
 from sqlalchemy import Connection, case, insert, select, update
 
 from ledger.server.db.bulk import table_of, upsert
-from ledger.server.db.tables.ledger import OprfBurst, OprfGrant, OprfUse
+from ledger.server.db.tables.oprf import OprfBurst, OprfGrant, OprfUse
 
 CLOCK_TOLERANCE_US = 60_000_000
 """A server's clock is put back by more than this only by hand."""

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, insert, select, update
 
 from ledger.server.db.bulk import upsert
 from ledger.server.db.tables.appeals import CaseOutcome
-from ledger.server.db.tables.ledger import ControlGroup, Platform, PlatformKey
+from ledger.server.db.tables.platforms import ControlGroup, Platform, PlatformKey
 
 FULL_WEIGHT_TWENTIETHS = 20
 """The weight a new control group starts with: 1.00."""

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection, delete, func, select, update
 
 from ledger.server.db.bulk import upsert
-from ledger.server.db.tables.ledger import CheckpointRow
+from ledger.server.db.tables.log import CheckpointRow
 from ledger.server.db.tables.processes import ProcessHeartbeat, PublisherLease
 
 FORGET_SECONDS = 60.0

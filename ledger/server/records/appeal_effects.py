@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import Connection, delete, select, update
 
 from ledger.server.db.bulk import upsert
-from ledger.server.db.tables.ledger import Listing, Report, ReportLink, Subject
 from ledger.server.db.tables.orders import ReportMark
+from ledger.server.db.tables.reports import Listing, Report, ReportLink, Subject
 
 
 def set_marks(connection: Connection, report_id: int, *, disputed: bool, unconfirmed: bool) -> None:

@@ -26,8 +26,9 @@ from ledger.server.db.tables.appeals import (
     CaseTag,
     Statement,
 )
-from ledger.server.db.tables.ledger import ControlGroup, Listing, Report, Subject
 from ledger.server.db.tables.orders import HeldReport
+from ledger.server.db.tables.platforms import ControlGroup
+from ledger.server.db.tables.reports import Listing, Report, Subject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

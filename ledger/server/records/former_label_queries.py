@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from sqlalchemy import Connection, delete, func, select
 
 from ledger.server.db.bulk import chunks
-from ledger.server.db.tables.evidence import FormerLabel
-from ledger.server.db.tables.ledger import Report
+from ledger.server.db.tables.reports import FormerLabel, Report
 
 
 def among(connection: Connection, ids: Iterable[int]) -> set[int]:

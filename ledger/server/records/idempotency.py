@@ -19,7 +19,7 @@ from sqlalchemy import Connection, delete, select, tuple_
 from ledger.errors import IdempotencyMismatch, InvalidRequest
 from ledger.protocol.encoding import canonical_json
 from ledger.server.db.bulk import chunks
-from ledger.server.db.tables.ledger import Idempotency
+from ledger.server.db.tables.reports import Idempotency
 from ledger.server.platforms.members import Member
 from ledger.server.records.transaction import EntryBatch
 

@@ -29,8 +29,10 @@ from ledger.rules.order_lines import (
 )
 from ledger.server.db.bulk import chunks, insert_rows, table_of, upsert
 from ledger.server.db.tables.appeals import AppealCase, CaseEntry, CaseTag
-from ledger.server.db.tables.ledger import EntryBody, KeyEpoch, Listing, Report, Restitution, Reversal, Subject
+from ledger.server.db.tables.keys import KeyEpoch
+from ledger.server.db.tables.log import EntryBody
 from ledger.server.db.tables.orders import Concession, HeldReport, OrderClosure, ReopeningRequest
+from ledger.server.db.tables.reports import Listing, Report, Restitution, Reversal, Subject
 
 _OPEN = [state.value for state in OPEN_STATES]
 
@@ -210,7 +212,7 @@ def open_cases(connection: Connection, report_ids: Iterable[int]) -> dict[int, l
 
 
 def close(connection: Connection, order: Order, case_id: int) -> None:
-    """The line takes no further report, because of this case; an earlier reason stays."""
+    """Close the line to further reports because of this case; an earlier reason stays."""
     values = {"control_group": order[0], "order_ref": order[1], "case_id": case_id}
     connection.execute(upsert(connection, OrderClosure).values(**values).on_conflict_do_nothing())
 
@@ -391,12 +393,12 @@ def due_held(
 
 
 def insert_held(connection: Connection, row: HeldRow) -> None:
-    """One more held report."""
+    """Insert a held report."""
     insert_rows(connection, HeldReport, [{name: getattr(row, name) for name in row.__dataclass_fields__}])
 
 
 def save_held(connection: Connection, row: HeldRow) -> None:
-    """The held report as it is now."""
+    """Save the held report."""
     values = {name: getattr(row, name) for name in row.__dataclass_fields__ if name != "report_id"}
     connection.execute(update(HeldReport).where(HeldReport.report_id == row.report_id).values(**values))
 
@@ -473,18 +475,18 @@ def concession(connection: Connection, case_id: int, round_number: int) -> Conce
 
 
 def insert_concession(connection: Connection, row: ConcessionRow) -> None:
-    """One more concession."""
+    """Insert a concession."""
     connection.execute(insert(Concession).values(**{name: getattr(row, name) for name in row.__dataclass_fields__}))
 
 
 def agree(connection: Connection, case_id: int, round_number: int, now: datetime) -> None:
-    """The person agrees to what was conceded."""
+    """Record that the person agreed to the concession of this round."""
     where = (Concession.case_id == case_id, Concession.round == round_number)
     connection.execute(update(Concession).where(*where).values(agreed_at=now))
 
 
 def withdraw_agreement(connection: Connection, case_id: int, round_number: int) -> None:
-    """What was agreed to in this round of the case is open again."""
+    """Delete the person's agreement to the concession of this round."""
     where = (Concession.case_id == case_id, Concession.round == round_number)
     connection.execute(update(Concession).where(*where).values(agreed_at=None))
 
@@ -496,13 +498,13 @@ def request(connection: Connection, case_id: int) -> RequestRow | None:
 
 
 def insert_request(connection: Connection, row: RequestRow) -> None:
-    """One more request."""
+    """Insert a request to reopen a case."""
     values = {name: getattr(row, name) for name in row.__dataclass_fields__}
     connection.execute(insert(ReopeningRequest).values(**values))
 
 
 def save_request(connection: Connection, row: RequestRow) -> None:
-    """The request as it is now."""
+    """Save the request."""
     values = {name: getattr(row, name) for name in row.__dataclass_fields__ if name != "case_id"}
     connection.execute(update(ReopeningRequest).where(ReopeningRequest.case_id == row.case_id).values(**values))
 

@@ -15,7 +15,7 @@ from ledger.rules.acts import ListedReport
 from ledger.server.context import Context
 from ledger.server.db.base import Base
 from ledger.server.db.bulk import chunks
-from ledger.server.db.tables.ledger import Listing, Report, ReportLink, Restitution, Reversal
+from ledger.server.db.tables.reports import Listing, Report, ReportLink, Restitution, Reversal
 from ledger.server.platforms.members import Member
 
 _NOT_YOURS = "You have no report of this id."

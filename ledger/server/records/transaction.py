@@ -20,9 +20,9 @@ from ledger.rules.webhooks import MessageSource, Recipient, WebhookType, check_p
 from ledger.server.context import Context
 from ledger.server.db.bulk import insert_rows
 from ledger.server.db.tables.appeals import CaseTag
-from ledger.server.db.tables.ledger import Idempotency, Listing, Report, ReportLink, Restitution, Reversal, Subject
 from ledger.server.db.tables.orders import HeldReport
 from ledger.server.db.tables.pictures import PictureHash
+from ledger.server.db.tables.reports import Idempotency, Listing, Report, ReportLink, Restitution, Reversal, Subject
 from ledger.server.log.queries import Head
 from ledger.server.log.writer import Draft, EventDraft, append
 from ledger.server.records import appeal_effects as effects

@@ -20,17 +20,9 @@ from ledger.server.db.tables.appeals import (
     CaseTag,
     Statement,
 )
-from ledger.server.db.tables.ledger import (
-    EntryBody,
-    Idempotency,
-    Listing,
-    Report,
-    ReportLink,
-    Restitution,
-    Reversal,
-    Subject,
-)
+from ledger.server.db.tables.log import EntryBody
 from ledger.server.db.tables.orders import Concession, HeldReport, ReopeningRequest, ReportMark
+from ledger.server.db.tables.reports import Idempotency, Listing, Report, ReportLink, Restitution, Reversal, Subject
 from ledger.server.pictures import queries as pictures
 from ledger.server.records import former_label_queries as former_labels
 from ledger.server.records import order_line_queries as order_lines

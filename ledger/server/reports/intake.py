@@ -43,9 +43,9 @@ from ledger.server.appeals.case_service import report_gone
 from ledger.server.context import Context
 from ledger.server.db.engine import writing
 from ledger.server.db.tables.appeals import CaseTag
-from ledger.server.db.tables.ledger import Listing, Report, ReportLink, Restitution, Subject
 from ledger.server.db.tables.orders import HeldReport
 from ledger.server.db.tables.pictures import PictureHash
+from ledger.server.db.tables.reports import Listing, Report, ReportLink, Restitution, Subject
 from ledger.server.keys.epochs import read_epochs
 from ledger.server.keys.files import ServerKeys
 from ledger.server.log.queries import Head
@@ -214,8 +214,8 @@ class _Batch(EntryBatch):
         return report_id, accepted
 
     def _keep(self, row: ReportRow, bound: Bound, under_epochs: Sequence[ConvertedSubjects]) -> None:
-        """What an earlier report of the order leaves to this one: that the money came back, and what the person says of
-        it, if this one is about the same person."""
+        """Carry over from an earlier report of the order that the money came back, and the person's statement if this
+        report is about the same person."""
         if bound.repaid_at is not None:
             self._repay(row, bound.repaid_at)
         if not bound.earlier:
@@ -300,7 +300,7 @@ class _Batch(EntryBatch):
         return row
 
     def _check_links(self, command: SubmitReport) -> None:
-        """An `account_farm` report rests on counting reports of the same platform about different accounts."""
+        """Check that an `account_farm` report rests on counting reports of its platform about different accounts."""
         seen: set[bytes] = set()
         hour = hour_floor(self.now)
         for link in command.links:

@@ -15,7 +15,7 @@ from sqlalchemy.types import LargeBinary
 from ledger.server.db.bulk import chunks, upsert
 from ledger.server.db.index_walks import last_report
 from ledger.server.db.tables.appeals import CaseTag
-from ledger.server.db.tables.ledger import Listing, Report, Reversal, Subject
+from ledger.server.db.tables.reports import Listing, Report, Reversal, Subject
 
 
 class ReportSubjectRow(NamedTuple):

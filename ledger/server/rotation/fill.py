@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine
 
 from ledger.protocol.tags import SALT_BYTES, tag
 from ledger.server.db.engine import reading, writing
-from ledger.server.db.tables.ledger import Subject
+from ledger.server.db.tables.reports import Subject
 from ledger.server.log.writer import open_head
 from ledger.server.rotation import queries as store
 from ledger.server.rotation.audit import Prover

@@ -25,7 +25,10 @@ from sqlalchemy.orm import aliased
 from ledger.server.db.bulk import chunks, table_of, upsert
 from ledger.server.db.index_walks import by_index, by_table
 from ledger.server.db.tables.appeals import CaseTag
-from ledger.server.db.tables.ledger import Listing, LookupTag, OprfUse, Snapshot, Subject
+from ledger.server.db.tables.lookups import LookupTag
+from ledger.server.db.tables.oprf import OprfUse
+from ledger.server.db.tables.reports import Listing, Subject
+from ledger.server.db.tables.snapshots import Snapshot
 from ledger.server.lookups.disclosure_queries import move_counts
 
 Place = tuple[int, int]

@@ -20,7 +20,7 @@ from ledger.protocol.tags import tag
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.index_walks import last_report
 from ledger.server.db.tables.appeals import CaseTag
-from ledger.server.db.tables.ledger import Listing, Subject
+from ledger.server.db.tables.reports import Listing, Subject
 from ledger.server.keys.epochs import EpochRow, change_epoch, current_of, only, read_epochs
 from ledger.server.keys.files import fsync_folder, oprf_path
 from ledger.server.log.writer import GovernanceDraft, append, open_head

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine
 
 from ledger.errors import RotationRefused
 from ledger.server.db.engine import reading, writing
-from ledger.server.db.tables.ledger import Subject
+from ledger.server.db.tables.reports import Subject
 from ledger.server.keys.epochs import EpochRow, change_epoch, current_of, only, read_epochs
 from ledger.server.keys.files import oprf_path
 from ledger.server.log.writer import GovernanceDraft, append, open_head

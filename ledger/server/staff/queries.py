@@ -12,7 +12,7 @@ from sqlalchemy import Connection, delete, exists, func, insert, or_, select, up
 from ledger.rules.appeals import OPEN_STATES
 from ledger.rules.staff_independence import Vouched
 from ledger.server.db.tables.appeals import AppealCase
-from ledger.server.db.tables.ledger import ControlGroup
+from ledger.server.db.tables.platforms import ControlGroup
 from ledger.server.db.tables.staff import StaffAccount, StaffSession
 
 

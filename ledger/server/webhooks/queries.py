@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or
 
 from ledger.rules.webhooks import DeliveryState
 from ledger.server.db.id_blocks import reserve_ids
-from ledger.server.db.tables.ledger import Platform
+from ledger.server.db.tables.platforms import Platform
 from ledger.server.db.tables.webhooks import WebhookDelivery, WebhookEndpoint, WebhookMessage
 from ledger.tlog.entries import PlatformState
 

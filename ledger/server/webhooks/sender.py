@@ -66,7 +66,7 @@ class _Flight:
 
 
 class Sender:
-    """See the module. `now` is the wall clock; `ladder`, `jitter` and the times are arguments for tests."""
+    """See the module. `now` is the wall clock; `schedule`, `jitter` and the times are arguments for tests."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Sender:
         sealing_key: bytes,
         now: Callable[[], datetime],
         *,
-        ladder: Sequence[timedelta] = RETRY_SCHEDULE,
+        schedule: Sequence[timedelta] = RETRY_SCHEDULE,
         jitter: Callable[[], float] = random.random,
         timeout_seconds: float = TIMEOUT_SECONDS,
         look_seconds: float = LOOK_SECONDS,
@@ -84,7 +84,7 @@ class Sender:
         resolve: Resolve = resolve,
     ) -> None:
         self._settings, self._engine, self._sealing_key, self._now = settings, engine, sealing_key, now
-        self._ladder, self._jitter, self._resolve = ladder, jitter, resolve
+        self._schedule, self._jitter, self._resolve = schedule, jitter, resolve
         self._timeout_seconds, self._look_seconds, self._at_once = timeout_seconds, look_seconds, at_once
         self._tls = tls
         self._flying: dict[int, _Flight] = {}
@@ -177,7 +177,7 @@ class Sender:
                 if line.was_cut and self._stopping and outcome.failure is not None:
                     store.release(connection, claim)
                 else:
-                    record(connection, claim, outcome, self._now(), self._ladder, self._jitter())
+                    record(connection, claim, outcome, self._now(), self._schedule, self._jitter())
         except LedgerError as error:  # it is sent again when the claim has run out
             log.warning("webhook_not_recorded", extra={"code": error.code})
         except Exception:
@@ -224,7 +224,7 @@ def record(
     claim: ClaimedDelivery,
     outcome: AttemptOutcome,
     now: datetime,
-    ladder: Sequence[timedelta],
+    schedule: Sequence[timedelta],
     jitter: float,
 ) -> None:
     """Write down what became of an attempt: delivered, to be tried again, failed for good, or nobody is there."""
@@ -234,7 +234,7 @@ def record(
     failure = outcome.failure or DeliveryFailure.INTERNAL
     if failure is DeliveryFailure.GONE:  # in the order in which everybody locks: endpoint, then deliveries
         store.lock_endpoint(connection, claim.endpoint.platform, claim.endpoint.id)
-    wait = next_wait(claim.attempts + 1, jitter, outcome.retry_after, ladder)
+    wait = next_wait(claim.attempts + 1, jitter, outcome.retry_after, schedule)
     if failure is DeliveryFailure.GONE:
         state = DeliveryState.CANCELLED
     elif wait is None:

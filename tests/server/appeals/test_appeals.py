@@ -31,7 +31,7 @@ from ledger.server.appeals.consumer_record import own_record
 from ledger.server.appeals.participants import Participant, Party, add_message
 from ledger.server.appeals.sessions import SubjectSessionRow
 from ledger.server.db.engine import reading
-from ledger.server.db.tables.ledger import EntryBody
+from ledger.server.db.tables.log import EntryBody
 from ledger.server.db.tables.webhooks import WebhookMessage
 from ledger.server.records import case_queries as store
 from ledger.server.records.case_queries import CaseRow

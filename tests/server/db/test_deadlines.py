@@ -23,7 +23,7 @@ from ledger.server.db.engine import (
     within,
     writing,
 )
-from ledger.server.db.tables.ledger import IdBlock
+from ledger.server.db.tables.lookups import IdBlock
 from tests import pg
 from tests.faults.wire import Wire, wire
 

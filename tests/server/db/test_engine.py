@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, S
 from ledger.errors import ConfigurationError, DatabaseUnavailable
 from ledger.server.db import migrate
 from ledger.server.db.engine import interrupt, open_engine, reading, writing
-from ledger.server.db.tables.ledger import CheckpointRow
+from ledger.server.db.tables.log import CheckpointRow
 
 NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 ROW = {"size": 1, "root": b"r" * 32, "note": "n", "published_at": NOW}

@@ -37,7 +37,8 @@ from ledger.rules.policy.values import parse_policy
 from ledger.rules.standing import group_weight
 from ledger.server.appeals.consumer_record import own_record
 from ledger.server.db.engine import reading, writing
-from ledger.server.db.tables.ledger import EntryBody, Listing, LogEntry, Report
+from ledger.server.db.tables.log import EntryBody, LogEntry
+from ledger.server.db.tables.reports import Listing, Report
 from ledger.server.keys.files import load_log_key, raw_public
 from ledger.server.log import queries as log_store
 from ledger.server.log.policies import REFRESH_SECONDS

@@ -25,7 +25,8 @@ from ledger.rules.reasons import MAX_REASONS, Reason
 from ledger.rules.standing import Standing, Tier
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.id_blocks import reserve_ids
-from ledger.server.db.tables.ledger import Listing, LookupCount, LookupLog, LookupTag
+from ledger.server.db.tables.lookups import LookupCount, LookupLog, LookupTag
+from ledger.server.db.tables.reports import Listing
 from ledger.server.lookups import service
 from ledger.server.lookups.answers import (
     ANSWER_BYTES,

@@ -24,7 +24,7 @@ from ledger.rules.standing import CLEAN
 from ledger.server.db import id_blocks
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.id_blocks import IdBlock
-from ledger.server.db.tables.ledger import LookupCount, LookupLog
+from ledger.server.db.tables.lookups import LookupCount, LookupLog
 from ledger.server.keys.epochs import change_epoch, insert_epoch, read_epochs
 from ledger.server.lookups import service as module
 from ledger.server.lookups.answers import ANSWER_BYTES, LookupAnswers, QuestionEcho

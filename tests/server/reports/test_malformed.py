@@ -17,7 +17,7 @@ from ledger.protocol.tags import tag
 from ledger.server.appeals.consumer_record import own_record
 from ledger.server.appeals.sessions import SubjectSessionRow
 from ledger.server.db.engine import reading, writing
-from ledger.server.db.tables.ledger import Listing, Subject
+from ledger.server.db.tables.reports import Listing, Subject
 from ledger.server.db.tables.webhooks import WebhookMessage
 from ledger.server.log.queries import read_body
 from ledger.server.reports.malformed import START, MalformedReport, malformed_reports, take_back_malformed

@@ -16,7 +16,8 @@ from ledger.protocol.encoding import b64url, format_time
 from ledger.protocol.identifiers import Kind
 from ledger.protocol.tags import subject_commitment, tag
 from ledger.server.db.engine import reading, writing
-from ledger.server.db.tables.ledger import Listing, OprfUse, Subject
+from ledger.server.db.tables.oprf import OprfUse
+from ledger.server.db.tables.reports import Listing, Subject
 from ledger.server.keys.files import load_oprf, oprf_path
 from ledger.server.log import queries as log_store
 from ledger.server.oprf import budgets

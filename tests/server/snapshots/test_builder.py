@@ -23,7 +23,8 @@ from ledger.protocol.tags import prefix, tag
 from ledger.rules.policy.shipped import shipped_policy
 from ledger.server.db.bulk import insert_rows
 from ledger.server.db.engine import open_engine, reading, snapshot_reading, writing
-from ledger.server.db.tables.ledger import Listing, Snapshot, Subject
+from ledger.server.db.tables.reports import Listing, Subject
+from ledger.server.db.tables.snapshots import Snapshot
 from ledger.server.keys.epochs import EpochRow, change_epoch, insert_epoch
 from ledger.server.keys.files import load_log_key, raw_public
 from ledger.server.log import queries as log_store

@@ -20,7 +20,8 @@ from ledger.protocol.public_ids import encode_id
 from ledger.protocol.tags import prefix, tag
 from ledger.rules.appeals import Outcome
 from ledger.server.db.engine import reading
-from ledger.server.db.tables.ledger import LookupLog, Report
+from ledger.server.db.tables.lookups import LookupLog
+from ledger.server.db.tables.reports import Report
 from ledger.server.keys.files import load_log_key
 from ledger.server.lookups.clear_cache import ClearLookupCache
 from ledger.server.lookups.listed_tags import cooling_tags, tags_since

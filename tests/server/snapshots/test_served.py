@@ -18,7 +18,7 @@ from ledger.errors import DatabaseUnavailable, SnapshotUnknown
 from ledger.protocol.encoding import b64url, day_floor, from_day, unb64url
 from ledger.protocol.tags import prefix, tag
 from ledger.server.db.engine import open_engine, writing
-from ledger.server.db.tables.ledger import Snapshot
+from ledger.server.db.tables.snapshots import Snapshot
 from ledger.server.keys.files import load_log_key
 from ledger.server.settings import Settings
 from ledger.server.snapshots import served as module
