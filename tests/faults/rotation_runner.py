@@ -17,7 +17,7 @@ from ledger.errors import RotationRefused
 from ledger.server.db.engine import open_engine
 from ledger.server.rotation import executor as beside
 from ledger.server.rotation import fill, retire, run
-from ledger.server.rotation.convert import Stage
+from ledger.server.rotation.convert import RotationStage
 from ledger.server.settings import Settings
 
 fill.FILL_CHUNK, fill.PROOF_BATCH, retire.WINDOW = 7, 11, 15
@@ -27,7 +27,7 @@ def act(settings: Settings, action: str, point: str, count: int) -> None:
     """Do `action`, and die at `point`."""
     engine = open_engine(settings.database_url)
 
-    def progress(stage: Stage, _done: int, _total: int) -> None:
+    def progress(stage: RotationStage, _done: int, _total: int) -> None:
         nonlocal count
         if stage == point:
             count -= 1

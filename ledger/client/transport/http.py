@@ -102,7 +102,7 @@ class _TokenRefused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpAnswer:
     """A successful answer: status 2xx, lower-case header names."""
 
     status: int
@@ -244,7 +244,7 @@ class Transport(ForkAware):
         content: bytes | None = None,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Answer:
+    ) -> HttpAnswer:
         """Return one attempt, and one more if the ledger refused the token's times and its clock tells why.
 
         Raises Unavailable (no answer, 5xx, or an answer that is not the ledger's), the named error of the ledger's own
@@ -253,7 +253,7 @@ class Transport(ForkAware):
         if content is not None:
             sent.setdefault("Content-Type", "application/json")
 
-        def attempt() -> Answer:
+        def attempt() -> HttpAnswer:
             with self._answer(method, path, deadline, content=content, query=query, headers=sent) as response:
                 drop = partial(_close, response)
                 shared = path.startswith(_SHARED_PATHS)
@@ -265,7 +265,7 @@ class Transport(ForkAware):
             if not 200 <= response.status_code < 300:
                 raise _failure(response, body, shared)
             lower = {name.lower(): value for name, value in response.headers.items()}
-            return Answer(response.status_code, lower, body, _request_id(response), drop)
+            return HttpAnswer(response.status_code, lower, body, _request_id(response), drop)
 
         return self._authorized(attempt)
 

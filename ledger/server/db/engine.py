@@ -34,7 +34,7 @@ from sqlalchemy.exc import DBAPIError, InvalidatePoolError, PendingRollbackError
 
 from ledger.errors import DatabaseUnavailable
 from ledger.server.db.database_url import PostgresqlPlace, parse_database_url
-from ledger.server.db.outages import Verdict, is_outage, verdict
+from ledger.server.db.outages import DatabaseVerdict, is_outage, verdict
 
 __all__ = [
     "answers_within",
@@ -183,7 +183,7 @@ def _postgresql_error(context: ExceptionContext) -> None:
         read_only_server=driver.read_only_server(),
         asked_to_read=driver.read_only is True,
     )
-    if found is Verdict.LOST:
+    if found is DatabaseVerdict.LOST:
         context.is_disconnect = True
 
 

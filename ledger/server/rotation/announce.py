@@ -17,7 +17,7 @@ from ledger.server.log.writer import GovernanceDraft, append, open_head
 from ledger.server.oprf import budgets
 from ledger.server.platforms import queries as members
 from ledger.server.rotation import queries as store
-from ledger.server.rotation.convert import Progress, Stage, Turn, in_force, load_turn, tell
+from ledger.server.rotation.convert import Progress, RotationStage, Turn, in_force, load_turn, tell
 from ledger.server.settings import Settings
 from ledger.tlog.entries import GovernanceType, PlatformState, key_rotation_body
 
@@ -33,7 +33,7 @@ def ensure_announced(settings: Settings, engine: Engine, now: datetime, progress
     A key file that a killed run left behind is used: nothing but this run can have seen it.
     Raises RotationRefused while a grace runs, ConfigurationError, LogFrozen, DatabaseUnavailable.
     """
-    progress(Stage.ANNOUNCE, 0, 2)
+    progress(RotationStage.ANNOUNCE, 0, 2)
     with reading(engine) as connection:
         rows = read_epochs(connection)
     old, new = startable(rows), only(rows, "next")
@@ -42,11 +42,11 @@ def ensure_announced(settings: Settings, engine: Engine, now: datetime, progress
         load_oprf(settings, old.epoch)  # before anything is made
         if not oprf_path(settings, number).exists():
             create_oprf_file(settings, number)
-        progress(Stage.ANNOUNCE, 1, 2)
+        progress(RotationStage.ANNOUNCE, 1, 2)
         with writing(engine) as connection:
             new = _announce(connection, settings, number, now)
     turn = load_turn(settings, old, new)
-    progress(Stage.ANNOUNCE, 2, 2)
+    progress(RotationStage.ANNOUNCE, 2, 2)
     return turn
 
 

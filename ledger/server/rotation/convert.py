@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from ledger.errors import ConfigurationError, RotationRefused
 from ledger.protocol.voprf import public_key
-from ledger.rules.webhooks import Source, WebhookType
+from ledger.rules.webhooks import MessageSource, WebhookType
 from ledger.server.keys.epochs import EpochRow
 from ledger.server.keys.files import load_oprf, oprf_path
 from ledger.server.log.logged_keys import logged_keys
@@ -26,7 +26,7 @@ from ledger.tlog.key_rotation import RotationKeys, rotation_factor
 LOCK_FILE = "rotation.lock"
 
 
-class Stage(StrEnum):
+class RotationStage(StrEnum):
     """What a rotation does, in this order; the last two come when its grace is over."""
 
     ANNOUNCE = "announce"
@@ -37,11 +37,11 @@ class Stage(StrEnum):
     DESTROY = "destroy"
 
 
-Progress = Callable[[Stage, int, int], None]
+Progress = Callable[[RotationStage, int, int], None]
 """Called with a stage, how much of it is done and how much there is. What it raises ends the run."""
 
 
-def silent(_stage: Stage, _done: int, _total: int) -> None:
+def silent(_stage: RotationStage, _done: int, _total: int) -> None:
     """No progress is shown."""
 
 
@@ -89,7 +89,7 @@ def tell(settings: Settings, connection: Connection, now: datetime, stage: str, 
     """Platforms that subscribe to it hear, with this transaction, what became of `epoch`: announced, switched to or
     retired."""
     data: dict[str, str | int] = {"epoch": epoch, "state": stage, "entry_index": entry_index}
-    source = Source(settings.service, settings.environment)
+    source = MessageSource(settings.service, settings.environment)
     emit_all(connection, now, source, WebhookType.KEY_ROTATED, data)
 
 

@@ -15,8 +15,8 @@ from ledger.server.db.tables.reports import Subject
 from ledger.server.log.writer import open_head
 from ledger.server.rotation import queries as store
 from ledger.server.rotation.audit import Prover
-from ledger.server.rotation.convert import Progress, Stage, Turn
-from ledger.server.rotation.queries import START, FilledRow, PairRow, Place, SubjectRow
+from ledger.server.rotation.convert import Progress, RotationStage, Turn
+from ledger.server.rotation.queries import START, EpochSubjectRow, FilledRow, PairRow, Place
 from ledger.tlog.key_rotation import rotate_elements
 
 FILL_CHUNK = 1_000
@@ -36,9 +36,9 @@ def fill(
     old, new = turn.old.epoch, turn.new.epoch
     with reading(engine) as connection:
         total, done = (store.count_rows(connection, Subject, epoch) for epoch in (old, new))
-    progress(Stage.FILL, done, max(done, total))
+    progress(RotationStage.FILL, done, max(done, total))
 
-    def following(after: Place) -> tuple[list[SubjectRow], Future[list[bytes]] | None]:
+    def following(after: Place) -> tuple[list[EpochSubjectRow], Future[list[bytes]] | None]:
         with reading(engine) as connection:
             rows = store.unfilled(connection, old, new, after, FILL_CHUNK)
         elements = [row.element for row in rows]
@@ -52,11 +52,13 @@ def fill(
             open_head(connection, clock())
             store.fill(connection, old, new, filled)
         done += len(rows)
-        progress(Stage.FILL, done, max(done, total))
+        progress(RotationStage.FILL, done, max(done, total))
         rows, multiplying = ahead
 
 
-def prove_pairs(engine: Engine, turn: Turn, prover: Prover, stage: Stage, total: int, progress: Progress) -> None:
+def prove_pairs(
+    engine: Engine, turn: Turn, prover: Prover, stage: RotationStage, total: int, progress: Progress
+) -> None:
     """Prove every pair beyond the prover's last one. The next batch is read while one is proved."""
     progress(stage, prover.elements, max(prover.elements, total))
 
@@ -82,7 +84,7 @@ def turn_tail(connection: Connection, turn: Turn, prover: Prover, limit: int, wo
         prover.finish(prover.begin(pairs))
 
 
-def _filled(rows: Sequence[SubjectRow], elements: Sequence[bytes]) -> list[FilledRow]:
+def _filled(rows: Sequence[EpochSubjectRow], elements: Sequence[bytes]) -> list[FilledRow]:
     fresh = os.urandom(SALT_BYTES * len(rows))
     salts = [fresh[at : at + SALT_BYTES] for at in range(0, len(fresh), SALT_BYTES)]
     return [

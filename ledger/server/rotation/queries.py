@@ -38,7 +38,7 @@ START: Place = (-1, -1)
 Model = type[Subject] | type[Listing] | type[CaseTag]
 
 
-class SubjectRow(NamedTuple):
+class EpochSubjectRow(NamedTuple):
     """A subject under one epoch. (What is read are rows of the driver with these members: copying them costs as much as
     reading them.)"""
 
@@ -49,7 +49,7 @@ class SubjectRow(NamedTuple):
 
 
 class PairRow(NamedTuple):
-    """A subject under two epochs; elements and salts have 32 bytes. (As for `SubjectRow`.)"""
+    """A subject under two epochs; elements and salts have 32 bytes. (As for `EpochSubjectRow`.)"""
 
     report_id: int
     slot: int
@@ -86,13 +86,13 @@ def count_rows(connection: Connection, model: Model, epoch: int, after: Place = 
     return connection.execute(query).scalar_one()
 
 
-def unfilled(connection: Connection, old: int, new: int, after: Place, limit: int) -> list[SubjectRow]:
+def unfilled(connection: Connection, old: int, new: int, after: Place, limit: int) -> list[EpochSubjectRow]:
     """Subjects under epoch `old` without a row under `new`, beyond `after`, in order, at most `limit`."""
     by_index(connection)
     columns = (Subject.report_id, Subject.slot, Subject.kind, Subject.element)
     query = select(*columns).where(Subject.epoch == old, _beyond(Subject, after), _lacks(Subject, new))
     rows = connection.execute(query.order_by(Subject.report_id, Subject.slot).limit(limit))
-    return cast("list[SubjectRow]", rows.all())
+    return cast("list[EpochSubjectRow]", rows.all())
 
 
 def pairs(connection: Connection, old: int, new: int, after: Place, limit: int) -> list[PairRow]:

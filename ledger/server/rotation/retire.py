@@ -27,7 +27,7 @@ from ledger.server.log.writer import GovernanceDraft, append, open_head
 from ledger.server.reports.malformed import context_of, take_back_malformed
 from ledger.server.rotation import queries as store
 from ledger.server.rotation.audit import AuditFolder, Prover, audit_dir, forget_audit_dir, late_dir
-from ledger.server.rotation.convert import Progress, Stage, Turn, alone, in_force, load_turn, silent, tell
+from ledger.server.rotation.convert import Progress, RotationStage, Turn, alone, in_force, load_turn, silent, tell
 from ledger.server.rotation.executor import beside
 from ledger.server.rotation.fill import prove_pairs, turn_tail
 from ledger.server.rotation.run import TAIL_LIMIT, Clock
@@ -88,13 +88,13 @@ def retire(
             retired: EpochRow | None = None
             limit = TAIL_LIMIT
             while retired is None:
-                prove_pairs(engine, turn, prover, Stage.RETIRE, total, progress)
+                prove_pairs(engine, turn, prover, RotationStage.RETIRE, total, progress)
                 with writing(engine) as connection:
                     retired = _retire(connection, settings, turn, prover, clock(), limit)
-                    progress(Stage.RETIRE, prover.elements, prover.elements + 1)
+                    progress(RotationStage.RETIRE, prover.elements, prover.elements + 1)
                 limit *= 2
         log.info("epoch_retired", extra={"epoch": old.epoch})
-        progress(Stage.RETIRE, prover.elements + 1, prover.elements + 1)
+        progress(RotationStage.RETIRE, prover.elements + 1, prover.elements + 1)
     return retired
 
 
@@ -185,7 +185,7 @@ def _destroy(
     for model in _MODELS:
         after = -1
         while True:
-            progress(Stage.DESTROY, done, max(done, total) + 3)
+            progress(RotationStage.DESTROY, done, max(done, total) + 3)
             with reading(engine) as connection:
                 last = last_report(connection, model.report_id, after, WINDOW)
                 found = last is not None and store.any_in(connection, model, old.epoch, after, last)
@@ -195,12 +195,12 @@ def _destroy(
                 done += _destroy_window(engine, model, old, new, after, last, now)
             after = last
     _destroy_snapshots(settings, engine, old.epoch)
-    progress(Stage.DESTROY, done + 1, done + 3)
+    progress(RotationStage.DESTROY, done + 1, done + 3)
     AuditFolder(audit_dir(settings, old.epoch, new.epoch)).destroy()
-    progress(Stage.DESTROY, done + 2, done + 3)
+    progress(RotationStage.DESTROY, done + 2, done + 3)
     oprf_path(settings, old.epoch).unlink()
     fsync_folder(settings.keys_dir)
-    progress(Stage.DESTROY, done + 3, done + 3)
+    progress(RotationStage.DESTROY, done + 3, done + 3)
 
 
 def _destroy_window(

@@ -20,7 +20,7 @@ from ledger.server.reports.malformed import context_of, take_back_malformed
 from ledger.server.rotation import queries as store
 from ledger.server.rotation.announce import ensure_announced
 from ledger.server.rotation.audit import AuditFolder, Prover, audit_dir, choose_audit_dir
-from ledger.server.rotation.convert import Progress, Stage, Turn, alone, in_force, silent, tell
+from ledger.server.rotation.convert import Progress, RotationStage, Turn, alone, in_force, silent, tell
 from ledger.server.rotation.executor import beside
 from ledger.server.rotation.fill import fill, prove_pairs, turn_tail
 from ledger.server.rotation.queries import START
@@ -88,16 +88,16 @@ def rotate(
             limit = TAIL_LIMIT
             while switched is None:
                 fill(engine, turn, clock, executor, settings.oprf_threads, progress)
-                prove_pairs(engine, turn, prover, Stage.PROVE, total, progress)
-                progress(Stage.SWITCH, 0, 2)
+                prove_pairs(engine, turn, prover, RotationStage.PROVE, total, progress)
+                progress(RotationStage.SWITCH, 0, 2)
                 with writing(engine) as connection:
                     switched = _switch(connection, settings, turn, prover, clock(), limit, timedelta(days=grace_days))
                     if switched is not None:
-                        progress(Stage.SWITCH, 1, 2)
+                        progress(RotationStage.SWITCH, 1, 2)
                 # If too much came in meanwhile: again, holding nobody up, but not for ever.
                 limit *= 2
         log.info("rotation_switched", extra={"epoch": turn.new.epoch, "entry_index": switched.entry_index})
-        progress(Stage.SWITCH, 2, 2)
+        progress(RotationStage.SWITCH, 2, 2)
     return switched
 
 

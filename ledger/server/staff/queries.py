@@ -49,7 +49,7 @@ class StaffRow:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionRow:
+class StaffSessionRow:
     """A session as stored, but its token's hash."""
 
     staff_id: int
@@ -179,13 +179,13 @@ def insert_session(
     connection.execute(insert(StaffSession).values(**values, expires_at=expires_at))
 
 
-def read_session(connection: Connection, token_hash: bytes) -> SessionRow | None:
+def read_session(connection: Connection, token_hash: bytes) -> StaffSessionRow | None:
     """The session of this token, whatever its age."""
     query = select(StaffSession.staff_id, StaffSession.created_at, StaffSession.seen_at, StaffSession.expires_at).where(
         StaffSession.token_hash == token_hash
     )
     row = connection.execute(query).one_or_none()
-    return None if row is None else SessionRow(*row)
+    return None if row is None else StaffSessionRow(*row)
 
 
 def touch_session(connection: Connection, token_hash: bytes, now: datetime) -> None:

@@ -66,7 +66,7 @@ class Outcomes:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class QuestionStats:
     """How questions of reviewers were answered in the window; times in hours, None where nothing was answered."""
 
     asked: int = 0
@@ -106,7 +106,7 @@ class PlatformHealth:
     row: PlatformRow
     reports: ReportFigures
     outcomes: Outcomes
-    answers: Answers
+    answers: QuestionStats
     weight: Weight
     group_members: tuple[str, ...]
     other_active: tuple[str, ...]
@@ -258,7 +258,7 @@ def _read(connection: Connection, policy: Policy, settings: Settings, now: datet
                 row=row,
                 reports=reports.get(row.name, ReportFigures()),
                 outcomes=_outcomes(outcomes.get(row.name, {})),
-                answers=answers.get(row.name, Answers()),
+                answers=answers.get(row.name, QuestionStats()),
                 weight=_weight(effective[row.control_group], stored[row.control_group], group, policy),
                 group_members=tuple(one.name for one in rows if one.control_group == row.control_group),
                 other_active=tuple(
@@ -286,7 +286,7 @@ def _without_cases(one: PlatformHealth) -> PlatformHealth:
         one,
         reports=one.reports._replace(contested=0),
         outcomes=Outcomes(),
-        answers=Answers(),
+        answers=QuestionStats(),
         weight=weight,
         cases_hidden=True,
     )
@@ -310,7 +310,7 @@ def _weight(effective: int, stored: int, group: Outcomes, policy: Policy) -> Wei
     )
 
 
-def question_answers(events: Iterable[QuestionEvent]) -> dict[str, Answers]:
+def question_answers(events: Iterable[QuestionEvent]) -> dict[str, QuestionStats]:
     """How each platform answers, from `events` in order within each case. A question whose case ended otherwise is
     asked and neither answered nor silent, like one that still waits."""
     asked: dict[int, datetime] = {}
@@ -331,7 +331,7 @@ def question_answers(events: Iterable[QuestionEvent]) -> dict[str, Answers]:
             numbers[1] += 1
             hours.setdefault(event.platform, []).append((event.at - at).total_seconds() / 3600)
     return {
-        name: Answers(asked_, answered, silent, rank(hours.get(name, ()), 0.5), rank(hours.get(name, ()), 0.9))
+        name: QuestionStats(asked_, answered, silent, rank(hours.get(name, ()), 0.5), rank(hours.get(name, ()), 0.9))
         for name, (asked_, answered, silent) in counts.items()
     }
 
