@@ -10,7 +10,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from typing import get_args
 
+from ledger.client.choices import Purpose
 from ledger.client.lookups.request import Refund
 from ledger.client.models.pictures import PictureHash
 from ledger.client.subjects import Buyer, Identifiers
@@ -32,7 +34,7 @@ from ledger.rules.guidance import Claim
 from ledger.rules.reports import RefundOutcome
 from ledger.tlog.entries import LEDGER_REASONS, WithdrawalReason
 
-PURPOSES = ("refund_review", "appeal")
+PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 REASONS = tuple(sorted(set(WithdrawalReason) - LEDGER_REASONS))
 """Why a platform may take a report back."""
 LIKENESS = 0.5

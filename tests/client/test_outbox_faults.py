@@ -512,4 +512,4 @@ def test_an_outage_ends_a_flush_after_one_request(connect: Connect, tmp_path: Pa
             "the same outbox"
         )
     with pytest.raises(InvalidRequest):
-        acme.reports.withdraw(report.id, "nothing")
+        acme.reports.withdraw(report.id, "nothing")  # type: ignore[arg-type]

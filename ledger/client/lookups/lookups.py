@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from ledger.client.choices import Purpose
 from ledger.client.inputs import check_id, check_identifiers, check_lookup
 from ledger.client.lookups.local_standing import claim_of, clear_by_filter
 from ledger.client.lookups.questions import LookupQuestion
@@ -38,7 +39,7 @@ class Lookups:
         buyer: Buyer | Identifiers,
         *,
         order: str,
-        purpose: str,
+        purpose: Purpose,
         refund: Refund | None,
         consent_ref: str | None,
         min_index: int | None,

@@ -510,7 +510,11 @@ class TableFile:
             _refuse_width(wrong, wrongs, cells_of_first, width)
 
     def check_encoding(self) -> None:
-        """Raise InvalidTable when the table is UTF-8 beyond chance, though another encoding was given."""
+        """Check that a table with another encoding than UTF-8 in its format is not UTF-8 text after all.
+
+        Raises InvalidTable if the whole file decodes as UTF-8 and has at least `_FOREIGN_UTF8` different characters
+        outside ASCII: text of another encoding decodes like that only by a very unlikely chance.
+        """
         if self._codec in _UNICODE:
             return
         self._file.seek(0)
