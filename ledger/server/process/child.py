@@ -1,7 +1,8 @@
-"""What the processes beside the API have in common: signals, the parent they end with, how they say they cannot run.
+"""Shared parts of the processes that run beside the API: signals, ending with the parent process, reporting why they
+cannot run.
 
-`refund-ledger serve` starts them with `--with-parent <its process id>`. The id is handed over because whoever asks the
-system for its parent may be too late: the parent could be gone already, and another process be named in its place.
+`refund-ledger serve` starts them with `--with-parent <its process id>`. The id is passed as an argument because a query
+for the parent may come too late: the parent may have ended already, and the system then names another process.
 """
 
 from __future__ import annotations
@@ -22,14 +23,15 @@ WITH_PARENT = "--with-parent"
 
 
 def orphaned(parent: int | None) -> bool:
-    """Whether the process that started this one is gone, however it ended; `parent` is its id, None: nobody's child."""
+    """True if the process that started this one has ended in any way. `parent` is its id; None: there is no parent to
+    watch."""
     return parent is not None and os.getppid() != parent
 
 
 def main(name: str, run: Callable[[Settings, threading.Event, int | None], int]) -> int:
-    """Entry point of a process: `run` until SIGTERM or SIGINT sets the event it is given; the exit status.
+    """Run the entry point of a process: call `run` until SIGTERM or SIGINT sets its event, and return the exit status.
 
-    A LedgerError becomes one JSON line on standard output, for the supervisor to read.
+    A LedgerError is printed as one JSON line on standard output, for the supervisor to read.
     """
     log_as_json(name)
     stop = threading.Event()
@@ -49,6 +51,6 @@ def main(name: str, run: Callable[[Settings, threading.Event, int | None], int])
 
 
 def tell(value: dict[str, object]) -> None:
-    """One JSON line for the supervisor."""
+    """Print one JSON line for the supervisor."""
     sys.stdout.write(json.dumps(value) + "\n")
     sys.stdout.flush()
