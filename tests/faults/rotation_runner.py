@@ -15,8 +15,7 @@ from datetime import UTC, datetime
 
 from ledger.errors import RotationRefused
 from ledger.server.db.engine import open_engine
-from ledger.server.rotation import executor as beside
-from ledger.server.rotation import fill, retire, run
+from ledger.server.rotation import executor, fill, retire, run
 from ledger.server.rotation.convert import RotationStage
 from ledger.server.settings import Settings
 
@@ -35,7 +34,7 @@ def act(settings: Settings, action: str, point: str, count: int) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     if action == "apart":
-        beside.PROCESS_FROM = 0
+        executor.PROCESS_FROM = 0
     if action in ("rotate", "apart"):
         run.rotate(settings, engine, lambda: datetime.now(UTC), progress=progress)
     elif action == "retire":

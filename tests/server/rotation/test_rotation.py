@@ -23,7 +23,7 @@ from ledger.server.log import queries as log_store
 from ledger.server.oprf import budgets
 from ledger.server.reports.reports import submit_report
 from ledger.server.rotation.audit import audit_dir
-from ledger.server.rotation.convert import RotationStage, alone
+from ledger.server.rotation.convert import RotationStage, exclusive_run
 from ledger.server.rotation.retire import SETTLE, destroy_settled, retire
 from ledger.server.rotation.run import announce, rotate, status
 from ledger.tlog.key_rotation import rotation_factor
@@ -205,7 +205,7 @@ def test_an_erased_report_is_not_filled_again(ledger: LedgerFixture) -> None:
 @on_one_engine
 def test_one_run_at_a_time(ledger: LedgerFixture) -> None:
     settings, engine = ledger.rt.settings, ledger.rt.engine
-    with alone(settings):
+    with exclusive_run(settings):
         for refused in (
             lambda: rotate(settings, engine, ledger.clock),
             lambda: announce(settings, engine, ledger.clock()),
