@@ -2,14 +2,13 @@
 
 A caller submits an item and gets a Future. The thread takes all waiting items (up to a limit), passes them to `process`
 in one call, and settles the futures. `process` returns one outcome per item: a value, or an exception that belongs to
-that item alone. If `process` itself raises, no item of the batch was processed. An outage is the outcome of
-all items;
-after any other failure the items are run one by one, so that the others still succeed.
+that item alone. If `process` itself raises, no item of the batch was processed. An outage is returned to all items;
+after any other error the items are processed one by one, so that the others still succeed.
 
 No item waits without a limit. A second thread checks the waiting items: an item that is older than `answer_seconds`
 gets Unavailable, whether it is still in the queue or in a call of `process` that hangs. During such a call new items
-are refused at once. Whether an item was abandoned during a call of `process`, was
-carried out is known by the caller's idempotency key only.
+are refused at once. If an item was abandoned during a call of `process`, only the caller's idempotency key can show
+whether it was processed.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ Outcome = TypeVar("Outcome")
 Received = TypeVar("Received", contravariant=True)
 
 ANSWER_SECONDS = 30.0
-"""The maximum time that an item waits for its outcome; after it, gets Unavailable."""
+"""The maximum time that an item waits for its outcome; after it, the item gets Unavailable."""
 
 STUCK_SECONDS = 5.0
 """A call of `process` that takes longer than this is shown as stuck."""
@@ -41,10 +40,10 @@ log = logging.getLogger(__name__)
 
 
 class Waiter(Protocol[Received]):
-    """The recipient of an outcome: a `concurrent.futures.Future`, or an object with these methods of it."""
+    """The receiver of an outcome: a `concurrent.futures.Future`, or any object with these methods of it."""
 
     def set_running_or_notify_cancel(self) -> bool:
-        """Return True if the outcome of if the caller still needed."""
+        """True if the caller still waits for the item."""
 
     def set_result(self, result: Received, /) -> None:
         """Store the outcome. May raise InvalidStateError when there is one already."""
@@ -54,7 +53,7 @@ class Waiter(Protocol[Received]):
 
 
 class Batcher(Generic[Item, Outcome]):
-    """Runs `process` on waiting items (see the module docstring).
+    """The thread of the module docstring.
 
     Each call of `process` gets at most `max_batch` items. Wait up to `linger_ms` for more items before a batch is
     processed. At most `queue_limit` items wait.
@@ -96,9 +95,7 @@ class Batcher(Generic[Item, Outcome]):
     def submit(self, item: Item) -> Future[Outcome]:
         """Queue `item` and return its Future. Raises Overloaded when too many wait, Unavailable while closing or when
         `process` hangs."""
-        future: Future[Outcome] = Future()
-        self.put([(item, future)])
-        return future
+        return self.submit_many([item])[0]
 
     def submit_many(self, items: Sequence[Item]) -> list[Future[Outcome]]:
         """Queue `items` together, all or none, in order, and return their Futures. Raises Overloaded, Unavailable as
@@ -108,8 +105,7 @@ class Batcher(Generic[Item, Outcome]):
         return futures
 
     def put(self, pairs: Sequence[tuple[Item, Waiter[Outcome]]]) -> None:
-        """Queue items together, all or none, each with the waiter that gets its outcome. Raises Overloaded when too
-        many items wait, Unavailable while closing or when the work hangs."""
+        """Queue pairs of an item and its waiter, as `submit_many` does. Raises Overloaded, Unavailable."""
         now = time.monotonic()
         with self._changed:
             if self._closing:
@@ -132,9 +128,9 @@ class Batcher(Generic[Item, Outcome]):
         return len(self._waiting)
 
     def progress(self) -> Progress:
-        """Return the state of the thread: `stuck` when one call takes longer than `stuck_seconds`.
+        """Return its progress: `stuck` when one call takes longer than `stuck_seconds`.
 
-        The age is 0 while there is no work. Consecutive failures do not but do not change the state: without new items nothing could
+        The age is 0 while there is no work. Failures in a row do not change the state: without new items nothing could
         show that they are over.
         """
         since = self._batch_since
@@ -148,8 +144,8 @@ class Batcher(Generic[Item, Outcome]):
         return Progress(state, max(0.0, age), self._failures, self._restarts)
 
     def close(self, timeout_seconds: float | None = None) -> bool:
-        """Process the queued work, then stop. Return True if if that ended within the time (None: without a limit). The
-        items that are not done by then get Unavailable."""
+        """Process the waiting items, then stop. True if that ended within the time (None: no limit). Items that are not
+        processed by then get Unavailable."""
         with self._changed:
             self._closing = True
             self._changed.notify()

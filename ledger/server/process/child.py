@@ -1,9 +1,8 @@
 """Shared parts of the processes that run beside the API: signals, ending with the parent process, reporting why they
 cannot run.
 
-`refund-ledger serve` starts them with `--with-parent <its process id>`. The id is passed an a process that asks
-the system query
-for the parent may come too late: the parent may have exited, and the system names another process instead.
+`refund-ledger serve` starts them with `--with-parent <its process id>`. The id is passed as an argument because a query
+for the parent may come too late: the parent may have ended already, and the system then names another process.
 """
 
 from __future__ import annotations
@@ -24,12 +23,16 @@ WITH_PARENT = "--with-parent"
 
 
 def orphaned(parent: int | None) -> bool:
-    """True if the parent process has exited. `parent` is its pid, None if this process has no supervisor."""
+    """True if the process that started this one has ended in any way. `parent` is its id; None: there is no parent to
+    watch."""
     return parent is not None and os.getppid() != parent
 
 
 def main(name: str, run: Callable[[Settings, threading.Event, int | None], int]) -> int:
-    """Run a process: call `run` with an event that SIGTERM and SIGINT set, and return the exit status. A LedgerError is printed as one JSON line on standard output, for the supervisor."""
+    """Run the entry point of a process: call `run` until SIGTERM or SIGINT sets its event, and return the exit status.
+
+    A LedgerError is printed as one JSON line on standard output, for the supervisor to read.
+    """
     log_as_json(name)
     stop = threading.Event()
 
@@ -48,6 +51,6 @@ def main(name: str, run: Callable[[Settings, threading.Event, int | None], int])
 
 
 def tell(value: dict[str, object]) -> None:
-    """Write one JSON line to standard output, for the supervisor."""
+    """Print one JSON line for the supervisor."""
     sys.stdout.write(json.dumps(value) + "\n")
     sys.stdout.flush()

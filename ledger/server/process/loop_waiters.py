@@ -87,7 +87,7 @@ class LoopWaiter(Generic[Outcome]):
         self.future = future
 
     def set_running_or_notify_cancel(self) -> bool:
-        """Return True if the outcome the caller awaited."""
+        """True if the caller still waits."""
         return not self.future.done()
 
     def set_result(self, result: Outcome, /) -> None:

@@ -39,7 +39,7 @@ class ProcessRow:
 
 
 def database_now(connection: Connection) -> datetime:
-    """Return the database's clock, to the millisecond at least. advances within a transaction."""
+    """Return the database's clock, to the millisecond at least. It advances within a transaction."""
     if connection.dialect.name == "postgresql":
         moment: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
         return moment.astimezone(UTC)
@@ -83,7 +83,7 @@ _PROCESSES = select(
 
 
 def read_processes(connection: Connection, since: datetime) -> Sequence[ProcessRow]:
-    """Return the processes whose reported at `since` (the database's time) or later."""
+    """Return the processes whose last heartbeat was at `since` (the database's time) or later."""
     rows = connection.execute(_PROCESSES.where(ProcessHeartbeat.beat_at >= since))
     return [ProcessRow(*row) for row in rows]
 
@@ -102,7 +102,7 @@ _LOCK_LEASE = _READ_LEASE.with_for_update()
 
 
 def read_lease(connection: Connection) -> LeaseRow | None:
-    """Return the lease as committed; None if no publisher ever held it."""
+    """Return the lease as committed; None if no publisher ever had it."""
     row = connection.execute(_READ_LEASE).one_or_none()
     return None if row is None else LeaseRow(*row)
 
@@ -114,7 +114,7 @@ def lock_lease(connection: Connection) -> LeaseRow | None:
 
 
 def create_lease(connection: Connection, now: datetime) -> None:
-    """Insert an a lease without a holder and with fence 0, unless there is a row."""
+    """Insert a lease without a holder and with fence 0, unless there is a row."""
     connection.execute(
         upsert(connection, PublisherLease)
         .values(id=1, fence=0, holder=None, place="", guard_lock="", renewed_at=now)

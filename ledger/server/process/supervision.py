@@ -1,4 +1,4 @@
-"""Background threads that survive every error, and report when they last finished their work.
+"""Background threads that survive every error, and report when they last completed their work.
 
 A `Worker` runs one function again and again. Any error of the function is logged under a stable event name, and the
 function is run again after a pause that grows with each failure up to MAX_BACKOFF_SECONDS. A thread cannot be
@@ -83,24 +83,24 @@ class Worker:
         return self
 
     def wake(self) -> None:
-        """End the present pause, so that the next run begins soon."""
+        """Run soon, whatever the pause."""
         self._wake.set()
 
     def stop(self) -> None:
-        """Ask the thread the end after the present run. Returns at once."""
+        """Request the end after the present run. Returns at once."""
         self._stop.set()
         self._wake.set()
 
     def stopping(self) -> bool:
-        """Return True if `stop` was called. Long steps call this often."""
+        """True if `stop` was called. Long steps check this often."""
         return self._stop.is_set()
 
     def pause(self, seconds: float) -> bool:
-        """Sleep inside a step, at most until `stop`. True return True if that was called."""
+        """Sleep inside a step, but no longer than until `stop`. True if that was called."""
         return self._stop.wait(seconds)
 
     def close(self, timeout_seconds: float | None = None) -> bool:
-        """Call `stop` and wait for the end. return True if the thread ended within the time (None: without a limit)."""
+        """Call `stop`, and wait for the end. True if the thread ended within the time (None: no limit)."""
         self.stop()
         if self._thread is None:
             return True
@@ -108,7 +108,7 @@ class Worker:
         return not self._thread.is_alive()
 
     def progress(self) -> Progress:
-        """Return the present state of the worker."""
+        """Return its present progress."""
         now, since = self._monotonic(), self._running_since
         if since is None and self._seconds is None and not self._failures:
             age = 0.0
