@@ -129,7 +129,7 @@ class Descriptors(ForkAware):
         self._open.discard(descriptor)
 
     def after_fork_in_child(self) -> None:
-        """Close them, which leaves the parent's as they are."""
+        """Close the inherited sockets; those of the parent stay open."""
         inherited, self._open = self._open, set()
         for descriptor in inherited:
             with suppress(OSError):
@@ -150,9 +150,9 @@ class Sockets(ForkAware):
             self._open.add(candidate)
 
     def after_fork_in_child(self) -> None:
-        """Close them, which leaves the parent's as they are."""
+        """Close the inherited sockets; those of the parent stay open."""
         inherited, self._open = list(self._open), WeakSet()
         for inherited_socket in inherited:
             with suppress(OSError):
-                # Past the object's own close(), which for a TLS socket may one day say farewell.
+                # Not by the object's own close(): for a TLS socket it may send a closing message in a later Python.
                 os.close(inherited_socket.detach())

@@ -29,7 +29,7 @@ Outcome = TypeVar("Outcome")
 Told = TypeVar("Told", contravariant=True)
 
 ANSWER_SECONDS = 30.0
-"""How long an item waits for its outcome before it gets Unavailable."""
+"""The longest time in seconds that an item waits for its outcome; then it gets Unavailable."""
 
 STUCK_SECONDS = 5.0
 """A call of `process` that takes longer than this is shown as stuck."""
@@ -53,8 +53,8 @@ class Waiter(Protocol[Told]):
 
 
 class Batcher(Generic[Item, Outcome]):
-    """Runs `process` on waiting items (see the module docstring). `max_batch` items a call, `linger_ms` of waiting for
-    company, `queue_limit` items waiting."""
+    """Runs `process` on waiting items (see the module docstring). A call gets at most `max_batch` items and waits up to
+    `linger_ms` for further ones; at most `queue_limit` items wait."""
 
     def __init__(
         self,
@@ -75,7 +75,8 @@ class Batcher(Generic[Item, Outcome]):
         self._answer_seconds, self._stuck_seconds = answer_seconds, stuck_seconds
         self._waiting: deque[tuple[Item, Waiter[Outcome]]] = deque()
         self._arrivals: deque[tuple[float, int]] = deque()
-        """When groups of items came, and how many of each still wait; together as many as `_waiting` has."""
+        """The arrival times of groups of items, with the number of items of each group that still wait; their sum is
+        the length of `_waiting`."""
         self._changed = threading.Condition()
         self._closing = False
         self._ended = threading.Event()

@@ -28,7 +28,7 @@ class LoopWaiters(Generic[Outcome]):
         self._limit_seconds = limit_seconds
         self._late = late
         self._waiting: deque[tuple[float, asyncio.Future[Outcome]]] = deque()
-        """By the time when they are late; those that are done leave when the timer gets to them."""
+        """Waiters in the order of their time limits. Those that are done are removed when the timer reaches them."""
         self._timed = False
         self._told: deque[tuple[asyncio.Future[Outcome], Outcome | None, BaseException | None]] = deque()
         self._awake = False

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 PREFIX = "refund_ledger_"
-"""What the name of every metric begins with."""
+"""The prefix of the name of every metric."""
 
 _HELP = {
     "lookups": "Direct lookups answered, by answer (clean, disclosed) and by where it came from (memory, database).",

@@ -24,17 +24,17 @@ State = Literal["ok", "failing", "stuck", "stopped"]
 
 MIN_BACKOFF_SECONDS = 0.05
 MAX_BACKOFF_SECONDS = 1.0
-"""How long a worker pauses at most after a failure: what was away is met again within this time."""
+"""The longest pause of a worker after a failure, in seconds: after an outage it works again within this time."""
 
 LOG_AGAIN_SECONDS = 60.0
-"""How often an error that repeats itself is logged."""
+"""Seconds between two log lines of the same repeated error."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How a worker fares. `age_seconds` is the time since its last success (since its start before the first one), 0
+    """The state of a worker. `age_seconds` is the time since its last success (since its start before the first one), 0
     while it has nothing to do; `failures` counts those since then, `restarts` all of them."""
 
     state: State
