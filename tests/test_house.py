@@ -276,42 +276,6 @@ def f(one: int) -> int:
     assert prose.prose_faults("x.py", "x = 1  # no more than one; so much that it fails\n") == []
 
 
-CLASHES_NOT_YET = {
-    "Chunk",
-    "Lookups",
-    "Webhooks",
-    "Agreement",
-    "Answer",
-    "Answers",
-    "Appeals",
-    "Band",
-    "Check",
-    "Claim",
-    "Comparison",
-    "Deadline",
-    "Decided",
-    "Ended",
-    "EventRow",
-    "Failure",
-    "Finding",
-    "Line",
-    "Outcome",
-    "Policies",
-    "Published",
-    "Question",
-    "Receipt",
-    "Record",
-    "SessionRow",
-    "Source",
-    "Stage",
-    "SubjectRow",
-    "Table",
-    "Texts",
-    "Verdict",
-}
-"""Names of classes that still stand for several things."""
-
-
 def clashes(kinds: dict[str, list[str]]) -> list[str]:
     """The names of classes that stand for more than one thing. One thing may have one type, one schema of the API and
     one table of the database, all of one name."""
@@ -324,7 +288,7 @@ def test_a_class_name_stands_for_one_thing() -> None:
         if path.endswith(".py") and path.startswith(("ledger/", "api/")):
             for name, kind in prose.classes(path, text):
                 kinds.setdefault(name, []).append(kind)
-    assert set(clashes(kinds)) <= CLASHES_NOT_YET
+    assert clashes(kinds) == []
 
 
 def test_the_rule_about_class_names_can_fail() -> None:

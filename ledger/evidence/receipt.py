@@ -18,7 +18,7 @@ from enum import StrEnum
 from typing import Any
 
 from ledger.errors import InspectionReceiptInvalid, InvalidCanonicalForm, InvalidEncoding, NewerFormat
-from ledger.evidence.findings import Finding
+from ledger.evidence.findings import InspectionFinding
 from ledger.evidence.formats.metadata import DECODER_DEPENDENT, INCOMPLETE, NAME_DEPENDENT, TIME_DEPENDENT, Note
 from ledger.protocol.encoding import b64url, canonical_json, unb64url
 from ledger.rules import conduct
@@ -67,7 +67,7 @@ class Conclusion(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class InspectionReceipt:
     """The result of the inspection of one file. The notes name the parts that could not be inspected, and other facts
     that a reader needs."""
 
@@ -77,7 +77,7 @@ class Receipt:
     media_type: str
     width_px: int
     height_px: int
-    findings: tuple[Finding, ...]
+    findings: tuple[InspectionFinding, ...]
     notes: tuple[Note, ...]
     c2pa_sdk: str = ""
     pdq: str = ""
@@ -150,7 +150,7 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class ReceiptAgreement:
     """The result of comparing a file with its receipt. `differences` names what is not the same.
 
     `same_tool` false explains findings that differ: another version may know more, or judge otherwise.
@@ -244,7 +244,7 @@ def _is_item(item: object, keys: set[str]) -> bool:
     return all(isinstance(item[name], str) for name in keys - {"facts"}) and isinstance(item.get("facts", {}), dict)
 
 
-def compare(claimed: Mapping[str, Any], recomputed: Receipt) -> Agreement:
+def compare(claimed: Mapping[str, Any], recomputed: InspectionReceipt) -> ReceiptAgreement:
     """Compare a receipt (checked by `check_form`) with the one that the file gives now.
 
     Left out are notes that depend on the day (certificates), on the file's name or on the decoder; what was measured on
@@ -272,7 +272,7 @@ def compare(claimed: Mapping[str, Any], recomputed: Receipt) -> Agreement:
         differences += [f"{name}: only in the receipt: {code}" for code in _only(theirs, ours)]
         differences += [f"{name}: only in the file: {code}" for code in _only(ours, theirs)]
     differences += trust_differs
-    return Agreement(not differences, same_file, same_tool, tuple(differences))
+    return ReceiptAgreement(not differences, same_file, same_tool, tuple(differences))
 
 
 def conclusion_of(findings: Iterable[tuple[str, str]]) -> Conclusion:

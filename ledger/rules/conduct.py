@@ -250,7 +250,8 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """The receipt of an inspection, as a report carries it (`ledger.evidence.receipt.Receipt.in_report` makes it).
+    """The receipt of an inspection, as a report carries it
+    (`ledger.evidence.receipt.InspectionReceipt.in_report` makes it).
 
     `receipt_sha256` (32 bytes) is the digest of the whole receipt, which stays with the file, so that a reviewer who
     has both can make it again; `tool` is the tool's name and version; `findings` are the codes of what it found, each

@@ -56,7 +56,7 @@ _ORDER_DOMAIN = "refund-ledger order v1:"
 _HOURS_A_DAY = 24
 
 
-class Outcome(StrEnum):
+class RefundOutcome(StrEnum):
     """The result of the refund claim: refused, recovered, or paid and lost."""
 
     REFUND_REFUSED = "refund_refused"
@@ -102,7 +102,7 @@ class ReportBody:
     evidence: tuple[Evidence, ...]
     amount_minor: int
     currency: str
-    outcome: Outcome
+    outcome: RefundOutcome
     act_ended_at: datetime
     notice_sent_at: datetime
     notice_ref: str
@@ -136,7 +136,7 @@ BODY_MEMBERS = _REQUIRED | {"consent_ref", "replaces"}
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}\Z")
 _KINDS: dict[object, Kind] = {kind.value: kind for kind in Kind}
 _CONDUCTS: dict[object, Conduct] = {conduct.value: conduct for conduct in Conduct}
-_OUTCOMES: dict[object, Outcome] = {outcome.value: outcome for outcome in Outcome}
+_OUTCOMES: dict[object, RefundOutcome] = {outcome.value: outcome for outcome in RefundOutcome}
 
 
 def parse_body(data: Mapping[str, Any]) -> ReportBody:
@@ -158,7 +158,7 @@ def parse_body(data: Mapping[str, Any]) -> ReportBody:
     if not isinstance(currency, str) or currency not in MINOR_DIGITS:
         raise InvalidReport("currency must be an ISO 4217 code in capital letters, such as CNY.")
     if not isinstance(outcome, str) or outcome not in _OUTCOMES:
-        raise InvalidReport("Unknown outcome.", known=sorted(Outcome))
+        raise InvalidReport("Unknown outcome.", known=sorted(RefundOutcome))
     replaces = data.get("replaces")
     if "replaces" in data and not is_id("rp", replaces):
         raise InvalidReport("replaces must be a report id: rp_ and letters and digits.")

@@ -59,11 +59,13 @@ _BROAD = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
-    """Two overlaid pictures, in a frame of the claim's shape. `overlap` is the area that both cover, `changed` the part
-    of it where they differ. The counts are of cells with structure: `structured` all of them, `kept` those outside
-    `changed`, `agreeing` those of `kept` that agree. `uneven` is the difference of brightness in broad areas, of
-    255."""
+class PictureAgreement:
+    """Two overlaid pictures, in a frame of the claim's shape.
+
+    `overlap` is the area that both cover, `changed` the part of it where they differ. The counts are of cells with
+    structure: `structured` all of them, `kept` those outside `changed`, `agreeing` those of `kept` that agree. `uneven`
+    is the difference of brightness in broad areas, of 255.
+    """
 
     overlap: Mask
     changed: Mask
@@ -96,7 +98,7 @@ class Agreement:
         )
 
 
-def agreement(claim: Bytes, listing: Bytes, mapping: Map) -> Agreement | None:
+def agreement(claim: Bytes, listing: Bytes, mapping: Map) -> PictureAgreement | None:
     """Overlay the two pictures and return their agreement, None if they share no area that can be compared."""
     laid = _lay(claim, listing, mapping)
     if laid is None:
@@ -107,7 +109,8 @@ def agreement(claim: Bytes, listing: Bytes, mapping: Map) -> Agreement | None:
     changed = _changed(ours, theirs, overlap)
     changed |= _smoothed(luma, other, overlap & ~changed)
     structured, kept, agreeing = _cells(luma, other, overlap, changed)
-    return Agreement(overlap, changed, structured, kept, agreeing, _uneven(luma - other, overlap & ~changed), share)
+    uneven = _uneven(luma - other, overlap & ~changed)
+    return PictureAgreement(overlap, changed, structured, kept, agreeing, uneven, share)
 
 
 def _lay(claim: Bytes, listing: Bytes, mapping: Map) -> tuple[Floats, Floats, Mask, float] | None:

@@ -51,7 +51,7 @@ from ledger.server.records.order_line_queries import RequestRow
 from ledger.server.records.transaction import EntryBatch
 from ledger.server.staff import audit
 from ledger.server.staff.audit import record
-from ledger.server.staff.enrolment import check_hands
+from ledger.server.staff.enrolment import check_independent_signers
 from ledger.server.texts.letters import Letter, LetterKind, render
 
 # --- requests to reopen ------------------------------------------------------------------------------------------
@@ -228,7 +228,7 @@ def sign(context: Context, case: str, staff: Staff, *, seen: int | None = None) 
     with changing(context) as batch:
         row = load_case(batch, case_number(context, case))
         if row.proposer_id is not None and row.proposer_id != staff.id:
-            check_hands(batch.connection, row.proposer_id, staff.id)
+            check_independent_signers(batch.connection, row.proposer_id, staff.id)
         return _act(batch, row, staff, Move(Action.SIGN, Actor.STAFF, staff), seen)
 
 

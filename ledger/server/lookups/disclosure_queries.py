@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, case, delete, func, or_, select
 
 from ledger.protocol.encoding import day_floor
-from ledger.rules.disclosures import MAX_ORDERS, Lookups
+from ledger.rules.disclosures import MAX_ORDERS, LookupGroup
 from ledger.server.db.bulk import MAX_IN_LIST, chunks, table_of, upsert
 from ledger.server.db.engine import lock_table
 from ledger.server.db.tables.lookups import DisclosureCount, LookupLog, LookupTag
@@ -58,7 +58,7 @@ def lock_counts(connection: Connection) -> None:
 # --- reading --------------------------------------------------------------------------------------------------
 
 
-def lookups_about(connection: Connection, tags: Iterable[bytes]) -> list[Lookups]:
+def lookups_about(connection: Connection, tags: Iterable[bytes]) -> list[LookupGroup]:
     """Return lookups about any of `tags` (those of one session: few), each counted once. A platform's orders of one UTC
     day are listed one by one up to `MAX_ORDERS`, the newest ones.
 
@@ -68,7 +68,7 @@ def lookups_about(connection: Connection, tags: Iterable[bytes]) -> list[Lookups
     return _single(connection, distinct) + _counted(connection, distinct)
 
 
-def _single(connection: Connection, tags: Sequence[bytes]) -> list[Lookups]:
+def _single(connection: Connection, tags: Sequence[bytes]) -> list[LookupGroup]:
     about = select(LookupTag.lookup_id).where(LookupTag.tag.in_(tags)).distinct().subquery()
     day = func.date(LookupLog.asked_at)
     orders = (
@@ -103,7 +103,9 @@ def _single(connection: Connection, tags: Sequence[bytes]) -> list[Lookups]:
     ).all()
     said = _said(connection, [row[-1] for row in rows])
     return [
-        Lookups(platform, purpose, None if own is None else bytes(own), int(times), first_at, last_at, *said[newest])
+        LookupGroup(
+            platform, purpose, None if own is None else bytes(own), int(times), first_at, last_at, *said[newest]
+        )
         for platform, purpose, own, times, first_at, last_at, newest in rows
     ]
 
@@ -118,15 +120,15 @@ def _said(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[str | N
     return details
 
 
-def _counted(connection: Connection, tags: Sequence[bytes]) -> list[Lookups]:
+def _counted(connection: Connection, tags: Sequence[bytes]) -> list[LookupGroup]:
     columns = [_TABLE.c[name] for name in (*_KEY[1:], "times", "first_at", "last_at", "claim", "tier", "consent_ref")]
-    by_key: dict[tuple[Any, ...], Lookups] = {}
+    by_key: dict[tuple[Any, ...], LookupGroup] = {}
     for row in connection.execute(select(*columns).where(_TABLE.c.tag.in_(tags))):
         platform, day, purpose, order_ref, lookup_set, times, first_at, last_at, claim, tier, consent_ref = row
         order, marker = bytes(order_ref), bytes(lookup_set)
         key = (platform, day, purpose, order, marker)
         own, consent = None if marker == NO_SET else order, consent_ref is not None
-        group = Lookups(platform, purpose, own, times, first_at, last_at, claim, tier, consent)
+        group = LookupGroup(platform, purpose, own, times, first_at, last_at, claim, tier, consent)
         if key not in by_key or by_key[key].times < times:  # the same lookups, under another of the person's tags
             by_key[key] = group
     return list(by_key.values())

@@ -1,1 +1,1 @@
-"""Parts that every process of the server needs: background threads, batching, log lines, signals."""
+"""Parts that each process of the server uses: background threads, batches, log lines, signals."""

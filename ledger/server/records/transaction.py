@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from ledger.protocol.public_ids import encode_id
-from ledger.rules.webhooks import Recipient, Source, WebhookType, check_payload
+from ledger.rules.webhooks import MessageSource, Recipient, WebhookType, check_payload
 from ledger.server.context import Context
 from ledger.server.db.bulk import insert_rows
 from ledger.server.db.tables.appeals import CaseTag
@@ -66,7 +66,7 @@ class EntryBatch:
         self.now = now
         self.policy = context.policies.at(now)
         self.service = context.service
-        self.source = Source(context.service, context.environment)
+        self.source = MessageSource(context.service, context.environment)
         self.drafts: list[Draft] = []
         self.notices: list[Notice] = []
         self.reports: dict[int, ReportRow] = {}

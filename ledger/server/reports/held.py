@@ -40,7 +40,7 @@ from ledger.server.records.transaction import EntryBatch
 from ledger.server.records.views import report_view
 from ledger.server.reports.reports import ReportService
 from ledger.server.staff import audit
-from ledger.server.staff.enrolment import check_hands
+from ledger.server.staff.enrolment import check_independent_signers
 from ledger.tlog.entries import EventType, WithdrawalReason, release_entry
 
 MAX_EXPLANATIONS = 5
@@ -180,7 +180,7 @@ def sign_release(context: Context, report: str, staff: Staff, *, seen: int) -> H
             raise ActionRefused("No release is proposed.")
         if held.proposer_id == staff.id:
             raise ConflictOfInterest("A member of staff who did not propose the release gives the second signature.")
-        check_hands(batch.connection, held.proposer_id, staff.id)
+        check_independent_signers(batch.connection, held.proposer_id, staff.id)
         held = _release(batch, row, replace(held, signer_id=staff.id), [held.proposer_id, staff.id])
         _audit(batch, staff, "held_signed", report, held)
         return held

@@ -60,7 +60,7 @@ from ledger.server.records.case_queries import StatementRow
 from ledger.server.records.commands import Command, RestituteReport, SubmitReport, WithdrawReport
 from ledger.server.records.idempotency import ResponseStore, StoredResponse
 from ledger.server.records.order_line_queries import HeldRow
-from ledger.server.records.order_lines import Lines, claim_of, refuse
+from ledger.server.records.order_lines import Lines, matter_of, refuse
 from ledger.server.records.queries import ReportRow, RestitutionRow
 from ledger.server.records.rows import (
     Answering,
@@ -158,7 +158,7 @@ class _Batch(EntryBatch):
             Act.REPORT if replaced is None else Act.REPLACE,
             self.now,
             report_id=command.replaces,
-            claim=claim_of(command),
+            matter=matter_of(command),
             contested=self._lines.contested(
                 request.control_group, [subject.tag for subject in command.subjects], day_floor(self.now)
             ),
@@ -288,7 +288,7 @@ class _Batch(EntryBatch):
         self.add(HeldReport, **{name: getattr(kept, name) for name in kept.__dataclass_fields__})
         self._held[row.id] = kept
         tags = [tag for converted in under_epochs for tag in converted.tags]
-        self._lines.held(row, held.like, tags, claim_of(command).evidence)
+        self._lines.held(row, held.like, tags, matter_of(command).evidence)
 
     def _replaced(self, command: SubmitReport) -> ReportRow | None:
         if command.replaces is None:

@@ -18,7 +18,7 @@ from ledger.server.db.tables.appeals import CaseTag
 from ledger.server.db.tables.reports import Listing, Report, Reversal, Subject
 
 
-class SubjectRow(NamedTuple):
+class ReportSubjectRow(NamedTuple):
     """A subject of a report under one epoch. (Rows of the driver with these members.)"""
 
     report_id: int
@@ -69,13 +69,16 @@ def taken_back(connection: Connection, reason: str) -> list[ReportName]:
     return [ReportName(*row) for row in rows]
 
 
-def subjects_of(connection: Connection, ids: Iterable[int]) -> list[SubjectRow]:
+def subjects_of(connection: Connection, ids: Iterable[int]) -> list[ReportSubjectRow]:
     """Return all subjects of the reports `ids`, under all epochs, in order."""
-    subjects: list[SubjectRow] = []
+    subjects: list[ReportSubjectRow] = []
     columns = (Subject.report_id, Subject.slot, Subject.epoch, Subject.kind, Subject.element)
     for some in chunks(ids):
         subjects.extend(
-            cast("Sequence[SubjectRow]", connection.execute(select(*columns).where(Subject.report_id.in_(some))).all())
+            cast(
+                "Sequence[ReportSubjectRow]",
+                connection.execute(select(*columns).where(Subject.report_id.in_(some))).all(),
+            )
         )
     return sorted(subjects)
 
@@ -87,7 +90,7 @@ def add_tags(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         connection.execute(upsert(connection, CaseTag).on_conflict_do_nothing(), list(rows))
 
 
-def respell(connection: Connection, row: SubjectRow, element: bytes, tag: bytes) -> None:
+def respell(connection: Connection, row: ReportSubjectRow, element: bytes, tag: bytes) -> None:
     """Give a subject its element's canonical encoding, and its listing, where there still is one, the `tag` of that.
 
     A report that is listed under `tag` by another subject loses the second listing. The caller holds the log's head.
