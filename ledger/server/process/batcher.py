@@ -134,8 +134,8 @@ class Batcher(Generic[Item, Outcome]):
     def progress(self) -> Progress:
         """Return the state of the thread: `stuck` when one call takes longer than `stuck_seconds`.
 
-        The age is 0 while there is no work. Consecutive failures do not but do not change the state: without new items nothing could
-        show that they are over.
+        The age is 0 while there is no work. Consecutive failures are counted but do not change the state: without new
+        items nothing could show that they are over.
         """
         since = self._batch_since
         now = time.monotonic()

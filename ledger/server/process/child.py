@@ -29,7 +29,8 @@ def orphaned(parent: int | None) -> bool:
 
 
 def main(name: str, run: Callable[[Settings, threading.Event, int | None], int]) -> int:
-    """Run a process: call `run` with an event that SIGTERM and SIGINT set, and return the exit status. A LedgerError is printed as one JSON line on standard output, for the supervisor."""
+    """Run a process: call `run` with an event that SIGTERM and SIGINT set, and return the exit status. A LedgerError is
+    printed as one JSON line on standard output, for the supervisor."""
     log_as_json(name)
     stop = threading.Event()
 
