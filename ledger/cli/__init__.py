@@ -17,7 +17,7 @@ _EXTRA_MISSING = 3
 """ExitCode.EXTRA_MISSING, which cannot be imported without the extra."""
 
 _EXTRA_MODULES = frozenset({"rich", "typer"})
-"""What the extra `cli` installs."""
+"""The modules that the extra `cli` installs."""
 
 
 def __getattr__(name: str) -> Any:

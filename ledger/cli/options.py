@@ -94,7 +94,8 @@ class OptionGroup:
 
 @dataclass(frozen=True)
 class LedgerOptions(OptionGroup):
-    """What opens the SDK for a platform: its suite file, its key, and the folder of its outbox."""
+    """The arguments with which the SDK is opened for a platform: its suite file, its key, and the folder of its
+    outbox."""
 
     suite: SuiteOption
     key: KeyOption
@@ -161,7 +162,7 @@ class TableOptions(OptionGroup):
 
 @dataclass(frozen=True)
 class PageOptions(OptionGroup):
-    """Which page of a list to show."""
+    """The page of a list that is shown."""
 
     limit: LimitOption = 50
     starting_after: AfterOption = None

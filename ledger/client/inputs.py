@@ -36,9 +36,9 @@ from ledger.tlog.entries import LEDGER_REASONS, WithdrawalReason
 
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 REASONS = tuple(sorted(set(WithdrawalReason) - LEDGER_REASONS))
-"""Why a platform may take a report back."""
+"""The reasons for which a platform may withdraw a report."""
 LIKENESS = 0.5
-"""How alike a known name must be to be suggested (`difflib` ratio): `amont` finds `amount_minor`."""
+"""The least likeness of a known name that is suggested (`difflib` ratio): `amont` finds `amount_minor`."""
 DIGEST_BYTES = 32
 _IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
 _PUBLIC_ID = re.compile(r"[a-z]{2}_[A-Za-z0-9]{1,29}")

@@ -23,7 +23,7 @@ REFRESH = timedelta(days=1)
 """After this time the service is asked again, before a report is made."""
 
 RETRY = timedelta(hours=1)
-"""How long after a question that was not answered the next one is asked."""
+"""The time after an unanswered request for the policy until the next request."""
 
 FetchText = Callable[[str], str]
 """The text of the policy of a version, as the ledger answers it. Raises a LedgerError."""

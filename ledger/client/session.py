@@ -70,9 +70,9 @@ from ledger.rules.policy.values import Policy
 READ_BUDGET_SECONDS = 10.0
 ATTEMPT_SECONDS = 5.0
 POLICY_SECONDS = 2.0
-"""How long a report waits for the policy in effect or its text, where one is not known."""
+"""The longest time that a report waits for the policy in effect or its text, where none is known."""
 REFUSED_RETENTION_DAYS = 30
-"""How long the outbox keeps what the ledger refused: time to look at it, and less than anything else is kept."""
+"""The time for which the outbox keeps a refused item: enough to look at it, and less than any other item is kept."""
 
 _NEW_KEY_PAUSES = (0.5, 1.0, 1.5, 2.0, 0.0)
 """Between attempts with a key that the ledger does not know: five seconds in all."""
@@ -292,7 +292,7 @@ class Session:
         return decode(self.transport.send("GET", path, Deadline(POLICY_SECONDS)).json(), _PolicyAnswer).toml
 
     def policy(self) -> Policy | None:
-        """Return the policy in effect, as far as it is known; the service is asked where that was long ago."""
+        """Return the policy in effect, None if it is not known. The service is asked if the last answer is too old."""
         if self.policies.is_due(self.now()):
             with suppress(LedgerError):
                 self.read_service(Deadline(POLICY_SECONDS))

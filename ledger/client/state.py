@@ -31,7 +31,7 @@ OUTBOX_FILE = "outbox.db"
 _UNWRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT})
 
 _held = Descriptors()
-"""Of the lock files that are open now."""
+"""The lock files that are open now."""
 
 _reported: set[Path | None] = set()
 """State folders about which this process has logged its warning."""

@@ -90,10 +90,10 @@ FOR_NOBODY = _("So it speaks for nobody.")
 FINDINGS: Mapping[str, str] = {code: code.spec.shows for code in FindingCode}
 
 TITLES: Mapping[str, str] = {code: code.spec.title for code in FindingCode}
-"""What a code says in a few words, without the facts of a file: a report carries codes only."""
+"""The meaning of a code in a few words, without the facts of a file: a report carries codes only."""
 
 LIMITS: Mapping[str, str] = {code: code.spec.limit for code in FindingCode}
-"""What a code does not show, for the person who decides; `docs/evidence.md` says more."""
+"""The limits of a code, for the person who decides; `docs/evidence.md` says more."""
 
 NOTES: dict[NoteCode, str] = {
     _N.TRUNCATED: _("The file, or a part of it, is cut off."),

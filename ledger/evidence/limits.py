@@ -80,4 +80,4 @@ INSPECTION_MEMORY_BYTES = 3 * 2**30
 """Address space of that process, beside the files: one that reads a manifest in its turn has less."""
 
 MAX_ANSWER_BYTES = 16 * 2**20
-"""What that process may answer: a receipt has some kilobytes, a picture of a match a few megabytes."""
+"""The most bytes that the process may answer: a receipt has some kilobytes, a picture of a match a few megabytes."""

@@ -68,7 +68,8 @@ class Conclusion(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class InspectionReceipt:
-    """What an inspection found in one file. Notes say what it could not look at, and what else is to be known."""
+    """The result of the inspection of one file. The notes name the parts that could not be inspected, and other facts
+    that a reader needs."""
 
     tool: str
     sha256: bytes
@@ -150,7 +151,7 @@ class InspectionReceipt:
 
 @dataclass(frozen=True, slots=True)
 class ReceiptAgreement:
-    """Whether a file bears a receipt out. `differences` names what is not the same.
+    """The result of comparing a file with its receipt. `differences` names what is not the same.
 
     `same_tool` false explains findings that differ: another version may know more, or judge otherwise.
     """
@@ -170,9 +171,9 @@ def receipt_trust(receipt: Mapping[str, Any]) -> Trust | None:
 def receipt_digest(receipt: Mapping[str, Any]) -> bytes:
     """Return the SHA-256 of a receipt's JSON values in canonical form, as a report carries it.
 
-    Left out is what another receipt of the same file may rightly have otherwise: notes that depend on the day, on the
-    file's name or on the decoder, what was measured on pixels, which includes the PDQ hash, and (but for version 1) the
-    trust in a signer with the strength and the conclusion that follow from it.
+    The digest leaves out the parts that may differ in another receipt of the same file: notes that depend on the day,
+    on the file's name or on the decoder; measurements on pixels, which include the PDQ hash; and (except in version 1)
+    the trust in a signer with the strength and the conclusion that follow from it.
     """
     kept = {
         **receipt,

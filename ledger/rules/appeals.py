@@ -29,12 +29,13 @@ LAST_ROUND = 2
 addition."""
 
 MAX_WITHDRAWALS = 3
-"""How often one side may withdraw appeals against a report. A withdrawn round uses up nothing, so without this limit a
-report could be kept from counting for ever by filing and withdrawing in turn; the next round is decided."""
+"""The number of times that one side may withdraw appeals against a report. A withdrawn round uses up nothing, so
+without this limit a side could keep a report from counting for ever by filing and withdrawing in turn; the next round
+is decided."""
 
 
 class Grounds(StrEnum):
-    """Why the person contests the report."""
+    """The grounds on which the person contests the report."""
 
     NOT_ME = "not_me"
     """Another person did it with this account, or the identifier is not this person's."""
@@ -71,8 +72,8 @@ OPEN_STATES = frozenset(
 
 
 class Actor(StrEnum):
-    """Who acts. `subject` is the consumer, also where their platform files for them; `clock` is time passing; `ledger`
-    is a change to the report outside the appeal."""
+    """The actor of an action. `subject` is the consumer, also where their platform files for them; `clock` is time
+    passing; `ledger` is a change to the report outside the appeal."""
 
     SUBJECT = "subject"
     REPORTER = "reporter"

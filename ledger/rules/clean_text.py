@@ -16,7 +16,8 @@ import re
 import unicodedata
 
 _LINE_ENDS = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
-"""What is a line feed in a cleaned text: CR LF, CR, VT, FF, NEL, LINE SEPARATOR and PARAGRAPH SEPARATOR."""
+"""Line ends that become a line feed in a cleaned text: CR LF, CR, VT, FF, NEL, LINE SEPARATOR and PARAGRAPH
+SEPARATOR."""
 
 _JOINERS = frozenset("\u200c\u200d")
 _FLAG = re.compile("\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{1,6}\U000e007f")

@@ -35,7 +35,7 @@ MAX_INSPECTION_FINDINGS = 64
 
 
 class EvidenceType(StrEnum):
-    """What an item of evidence is."""
+    """The type of an item of evidence."""
 
     ORIGINAL_FILE = "original_file"
     SOURCE_IMAGE = "source_image"
@@ -287,14 +287,16 @@ class Evidence:
 
 
 class Reading(StrEnum):
-    """By which rules items count for a minimum."""
+    """The rules by which items count for a minimum."""
 
     INTAKE = "intake"
-    """Those for a new report."""
+    """The rules for a new report."""
     RECORDED = "recorded"
-    """Those for a report that was accepted: a file whose origin was not asked for counts, as it did then."""
+    """The rules for an accepted report: a file without an origin counts, because the report's time did not ask for
+    one."""
     FORMER = "former"
-    """Those for a report from before labels had to be signed under a trust list: its labels count as they did."""
+    """The rules for a report from before labels had to be signed under a trust list: its labels count as they did
+    then."""
 
 
 PDQ_PATTERN = "[0-9a-f]{64}"

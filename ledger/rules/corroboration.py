@@ -25,7 +25,7 @@ from ledger.rules.findings import (
 
 
 class Corroboration(StrEnum):
-    """How far an item is corroborated, from best to worst."""
+    """The degree to which an item is corroborated, from best to worst."""
 
     FOUND_AGAIN = "found_again"
     """A reviewer's own inspection of the file finds it."""
@@ -38,7 +38,8 @@ class Corroboration(StrEnum):
     ASSERTED = "asserted"
     """An inspection could show it, and no finding does."""
     CONTRADICTED = "contradicted"
-    """What the report says was found is not in the file, or a camera whose signer is trusted says that it took it."""
+    """The file does not show the finding that the report names, or the camera's trusted signature says that it took the
+    picture."""
 
 
 class InspectionComparison(StrEnum):

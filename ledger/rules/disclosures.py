@@ -16,7 +16,7 @@ from itertools import groupby
 from ledger.protocol.encoding import day_floor
 
 DISCLOSURE_DAYS = 1095
-"""How long records of lookups and searches are kept: three years, as long as the gravest report is listed."""
+"""The time for which records of lookups and searches are kept: three years, as long as the gravest report is listed."""
 
 MAX_ORDERS = 10
 """Orders that a platform's lookups of one UTC day and purpose are listed by; further ones are one line."""

@@ -17,7 +17,7 @@ from ledger.protocol.row_enum import RowEnum
 
 
 class Strength(StrEnum):
-    """How far a finding of an inspection goes."""
+    """The strength of a finding of an inspection."""
 
     IDENTIFIES = "identifies"
     INDICATES = "indicates"
@@ -374,7 +374,7 @@ class FindingCode(RowEnum):
 CODES: Mapping[FindingCode, tuple[Strength, About]] = {
     code: (code.spec.strength, code.spec.about) for code in FindingCode
 }
-"""For each code how far it goes at most (`strength_of` says how far in a file), and what it is about."""
+"""By code, the greatest strength (`strength_of` gives that in a file) and the subject."""
 
 SIGNED = frozenset(code for code in FindingCode if code.spec.signed)
 """Statements of a bound manifest, which are as reliable as its signer: they have a `Trust`."""

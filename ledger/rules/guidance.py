@@ -18,7 +18,7 @@ def _(message: str) -> str:
 
 
 class Claim(StrEnum):
-    """What the buyer says happened."""
+    """The buyer's description of what happened."""
 
     DAMAGED = "damaged"
     NOT_RECEIVED = "not_received"

@@ -41,7 +41,7 @@ class StatutoryLimits:
 
 
 class Purpose(StrEnum):
-    """What a statute is cited for."""
+    """The purposes for which a statute is cited."""
 
     BASIS = "basis"
     """What makes reporting lawful, beyond a general ground for processing."""
@@ -54,7 +54,7 @@ class Purpose(StrEnum):
     STATEMENT = "statement"
     HUMAN = "human"
     EXPLAIN_REFUSAL = "explain_refusal"
-    """What a platform owes a person whom it refused something."""
+    """The duties of a platform towards a person whose request it refused."""
     COMPLAIN = "complain"
 
 
@@ -364,7 +364,7 @@ class Profile(RowEnum):
 
 
 PAGES_WITHOUT_SESSION = Profile.EU
-"""Whose time zone the pages use that are about no session and no case."""
+"""The profile whose time zone is used by pages that belong to no session and no case."""
 
 
 def find_jurisdiction(code: str) -> Jurisdiction | None:

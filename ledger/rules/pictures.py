@@ -28,7 +28,7 @@ MAX_SEARCHED = 8
 """Hashes that one search may carry."""
 
 FORGED = frozenset(conduct for conduct in Conduct if conduct.spec.forges_picture)
-"""Conduct that says of the picture itself that it is false."""
+"""Conducts that say that the picture itself is false."""
 
 COMMON_PEOPLE, COMMON_GROUPS = 5, 3
 """A picture that no report calls forged is common from this many unconnected people and independent members on: it is

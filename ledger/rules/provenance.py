@@ -18,7 +18,7 @@ MAX_ISSUER_CHARS = 128
 
 
 class OriginSource(StrEnum):
-    """How an original file reached the platform."""
+    """The way in which an original file reached the platform."""
 
     CLAIM_UPLOAD = "claim_upload"
     """The claimant uploaded it to the platform's own form, which kept it as it came."""
@@ -28,14 +28,14 @@ class OriginSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a file came from, and when the platform received it (UTC; always known of an upload)."""
+    """The origin of a file: its source, and when the platform received it (UTC; always known of an upload)."""
 
     source: OriginSource
     received_at: datetime | None = None
 
 
 class Verdict(StrEnum):
-    """What an issuer says of a file that it was asked about."""
+    """An issuer's answer about a file."""
 
     GENERATED = "generated"
     """Its service made the whole of it."""

@@ -304,7 +304,8 @@ def normal_order_id(order_id: str) -> str:
 
 
 _BLANKS = "".join([chr(code) for code in range(0x3001) if chr(code).isspace()]) + "\u2800"
-"""What is blank at an end: Unicode's white space, line ends among it, and the empty braille pattern."""
+"""The characters that are stripped at both ends: Unicode's white space, line ends among it, and the empty braille
+pattern."""
 
 _IGNORABLE = (
     *((0x034F, 0x034F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), (0x2065, 0x2065), (0x3164, 0x3164)),

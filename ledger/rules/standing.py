@@ -181,11 +181,11 @@ class Flagged(Protocol):
 
     @property
     def disputed(self) -> bool:
-        """True if the event is shown without points."""
+        """True if the report is shown without points."""
 
     @property
     def unconfirmed(self) -> bool:
-        """True if the event is not shown, unless it is disputed."""
+        """True if the report is not shown, unless it is disputed."""
 
 
 class Counted(NamedTuple):

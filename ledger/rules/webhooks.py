@@ -30,13 +30,13 @@ SECRET_PREFIX = "whsec_"
 MIN_SECRET_BYTES, MAX_SECRET_BYTES = 24, 64
 ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER = "webhook-id", "webhook-timestamp", "webhook-signature"
 TOLERANCE_SECONDS = 300
-"""How far a receiver lets the time of sending differ from its own clock."""
+"""The greatest difference between the time of sending and a receiver's own clock that it accepts."""
 
 RETRY_SCHEDULE = tuple(
     timedelta(seconds=seconds)
     for seconds in (0, 5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600, 14 * 3600, 20 * 3600, 24 * 3600)
 )
-"""How long each attempt waits after the one before; after the last one the delivery has failed (75.6 hours in all)."""
+"""The pauses before each further attempt; after the last one the delivery has failed (75.6 hours in all)."""
 
 JITTER_SHARE = 0.1
 """A wait is longer by up to this share, so that deliveries that failed together are not retried together."""
@@ -142,7 +142,8 @@ VOIDING_REASONS = (
     *sorted(outcome.value for outcome, effect in EFFECTS.items() if effect.reverses),
     *sorted(reason.value for reason in LEDGER_REASONS),
 )
-"""Why a report is voided: the outcomes of appeals that reverse one, and the ledger's own reasons for a withdrawal."""
+"""The reasons why a report is voided: the outcomes of appeals that reverse one, and the ledger's own reasons for a
+withdrawal."""
 
 _APPEAL = _id("appeal", "ap", "ap_gkYdbREp", "the appeal; read it by `GET /v1/appeals/{appeal_id}`")
 _REPORT = _id("report", "rp", "rp_QqNvkEq6", "your report; read it by `GET /v1/reports/{report_id}`")
@@ -250,7 +251,7 @@ SUBSCRIBABLE = tuple(type_ for type_, spec in EVENTS.items() if spec.subscribabl
 
 @dataclass(frozen=True, slots=True)
 class MessageSource:
-    """Which ledger sends a message: its service id, and `live` or `test`."""
+    """The ledger that sends a message: its service id, and `live` or `test`."""
 
     service: str
     environment: str

@@ -1,4 +1,4 @@
-"""How sure a share is that was counted: the score interval of E. B. Wilson (JASA 22, 1927, pages 209 to 212)."""
+"""The uncertainty of a counted share: the score interval of E. B. Wilson (JASA 22, 1927, pages 209 to 212)."""
 
 from __future__ import annotations
 

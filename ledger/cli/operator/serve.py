@@ -143,7 +143,7 @@ class Child:
         self._process.terminate()
 
     def stop(self, seconds: float = CHILD_SECONDS) -> None:
-        """End it, between two rounds if it can; kill it after `seconds`."""
+        """End the process, between two rounds if possible; kill it after `seconds`."""
         self.terminate()
         try:
             self._process.wait(seconds)

@@ -190,7 +190,7 @@ class Epochs:
 
 
 class _Announcement(EpochMember, frozen=True, kw_only=True):
-    """The body of an entry `key_rotation`, as far as it is read here."""
+    """The members of a `key_rotation` entry's body that are read here."""
 
     log: LogMember
     next: EpochMember | None = None

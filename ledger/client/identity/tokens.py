@@ -1,10 +1,10 @@
-"""Self-signed tokens: EdDSA JWTs that say which platform asks (RFC 7519, RFC 8037), good for ten minutes.
+"""Self-signed tokens: EdDSA JWTs that name the platform (RFC 7519, RFC 8037) and are valid for ten minutes.
 
 A machine's clock may be wrong. A token is dated one minute back, so that a clock up to two minutes ahead is accepted.
-If the ledger refuses a token's times, the difference to its `Date` is taken over, once for each request, and the
-request is made again. That time is used for tokens alone: a ledger cannot change what this machine believes about
-reports. It is believed up to 24 hours, and over TLS or from this machine only, since a token dated ahead is good at
-that later time.
+If the ledger refuses a token's times, the SDK corrects its clock by the difference to the answer's `Date` and sends the
+request again, once. The corrected time is used for tokens only, so that a ledger cannot change the times in reports. A
+difference is accepted up to 24 hours, and only over TLS or from this machine, because a token with a later date is
+valid at that later time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ledger.errors import InvalidToken, LedgerError, TokenExpired, UnknownKey
 TOKEN_SECONDS = 600
 """Lifetime of a token, from `iat` to `exp`; the service refuses more than 900."""
 BACKDATE_SECONDS = 60
-"""How long before now a token is dated. The service allows 60 seconds more."""
+"""Seconds before now at which a token is dated. The service allows 60 seconds more."""
 RENEW_SECONDS = 60
 """A token this close to its end is replaced, so that none expires on its way."""
 SKEW_FLOOR_SECONDS = 30

@@ -27,7 +27,7 @@ _REASONS = frozenset(KnownReason)
 _KINDS: dict[str, Kind] = {kind.value: kind for kind in Kind}
 
 UNKNOWN_TIER = "unknown_tier"
-"""Why an answer with a tier that this version does not know is `unavailable`."""
+"""The reason in an `unavailable` answer that had a tier which this version does not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Lookup:
     id: str | None = None
     policy: str | None = None
     as_of_index: int | None = None
-    """Entries of the log that this answer has seen."""
+    """The number of log entries on which this answer is based."""
     as_of: datetime | None = None
     expires_at: datetime | None = None
     unavailable_because: str | None = None

@@ -368,8 +368,7 @@ class OutboxSender:
         return None if done is None else Delivery(item.idempotency_key, "accepted", view, replayed=True)
 
     def _taken_before(self, item: Item) -> Delivery[Any] | None:
-        """Return the answer to the same report that was sent from another state folder, as far as the ledger shows
-        it."""
+        """Return the answer to the same report that was sent from another state folder, if the ledger shows it."""
         try:
             view = self._find_report(item, self._now() - timedelta(days=1) - CLOCK_SLACK)
         except LedgerError:

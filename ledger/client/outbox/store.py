@@ -70,9 +70,9 @@ _ADDED_COLUMNS = {
     "retry_at": "TEXT",
 }
 BUSY_SECONDS = 10.0
-"""How long a write waits for another process that is writing."""
+"""The longest time that a write waits for another process that is writing."""
 FREEZE_SECONDS = 15.0
-"""How long a fork waits for another thread's access to end: longer than one can last."""
+"""The longest time that a fork waits for another thread's access to end; no access takes that long."""
 _COLUMNS = (
     "number, idempotency_key, operation, path, content, state, added_at, attempts, first_attempt_at, error, "
     "repeatable, retry_at"
@@ -140,7 +140,7 @@ class DeliveredReport:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """How many items are in one state, and since when the oldest of them is in the outbox."""
+    """The number of items in one state, and the time since when the oldest of them is in the outbox."""
 
     count: int
     oldest_added_at: datetime | None

@@ -12,7 +12,7 @@ from ledger.client.state import is_unwritable
 from ledger.errors import ConfigurationError
 
 _PIECE_BYTES = 1 << 20
-"""How much is read back at once."""
+"""The number of bytes that are read back at a time."""
 
 
 class NewFile:

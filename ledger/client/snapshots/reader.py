@@ -56,10 +56,10 @@ DOWNLOAD_SECONDS = 900.0
 """For the filter, and for the whole of the buckets."""
 _ATTEMPT_SECONDS = 5.0
 NUMPY = "numpy"
-"""What the extra `filter` installs."""
+"""The modules that the extra `filter` installs."""
 
 _OUTAGES = (Unavailable, LimitExceeded, SnapshotUnknown, UnexpectedAnswer, NewerFormat)
-"""With these, a snapshot that is not past its end goes on being used."""
+"""Errors after which a snapshot that is not past its end is still used."""
 
 
 T = TypeVar("T")

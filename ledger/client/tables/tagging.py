@@ -2,7 +2,7 @@
 
 Each identifier of the input gives one row of the output, in order: `id` (copied from a column of the input), `kind`,
 `epoch`, `tag`, and in place of the tag the code in `error` when it is malformed. Identifiers themselves are never
-written. The output is on disk after every batch (of 1000), so a run that was stopped, by whatever, goes on where it
+written. The output is on disk after every batch (of 1000), so a run that was stopped for any reason continues where it
 ended: existing rows must be those of the input, an incomplete last row is cut, and no identifier is evaluated twice.
 """
 

@@ -7,11 +7,11 @@ from ledger.errors import ConfigurationError
 LOOKUP_BUDGET_SECONDS = 0.3
 """A refund review never waits longer for the ledger, connection and blinding included."""
 SUBJECT_BUDGET_SECONDS = 2.0
-"""For `subject`, which raises when it is over: hand raw identifiers to `lookup` where a buyer waits."""
+"""The time limit of `subject`, which raises when it is over. Where a buyer waits, give raw identifiers to `lookup`."""
 CHECK_BUDGET_SECONDS = 5.0
-"""For `check`. A download that takes longer goes on, for the next check."""
+"""The time limit of `check`. A download that takes longer continues, for the next check."""
 CONNECT_BUDGET_SECONDS = 8.0
-"""For `connect`: long enough for a key that the operator has added a moment ago."""
+"""The time limit of `connect`: long enough for a key that the operator added a moment ago."""
 LONGEST_BUDGET_SECONDS = 3600.0
 
 

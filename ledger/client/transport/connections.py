@@ -23,7 +23,8 @@ from ledger.errors import ConfigurationError, Unavailable
 CA_VARIABLE = "REFUND_LEDGER_CA_FILE"
 MAX_CONNECTIONS = 32
 IDLE_SECONDS = 5.0
-"""Idle connections are closed after this: sooner than servers do, so that no request meets a closing one."""
+"""Idle connections are closed after this number of seconds. Servers close them later, so a request does not use a
+connection that is being closed."""
 PROXY_SCHEMES = ("http", "https")
 _PROXY_VARIABLES = ("https_proxy", "http_proxy", "all_proxy")
 _MAX_CAUSES = 10
@@ -34,7 +35,7 @@ ClientFactory = Callable[[], httpx2.Client]
 
 @dataclass(frozen=True, slots=True)
 class HttpOptions:
-    """What an integrator may set about connections.
+    """The options of connections that an integrator may set.
 
     `ca_file` is a PEM file of the certificate authorities that are trusted instead of the system's. `proxy` is the URL
     of an HTTP proxy; an empty text means none, whatever the environment says. `http_client` is a function that makes an

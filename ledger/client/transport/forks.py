@@ -121,15 +121,15 @@ class Descriptors(ForkAware):
         super().__init__()
 
     def add(self, descriptor: int) -> None:
-        """Have it closed in each child from now on."""
+        """Have `descriptor` closed in each child from now on."""
         self._open.add(descriptor)
 
     def discard(self, descriptor: int) -> None:
-        """Stop closing it in children: it is about to be closed here."""
+        """Do not close `descriptor` in children any longer, because this process is about to close it."""
         self._open.discard(descriptor)
 
     def after_fork_in_child(self) -> None:
-        """Close them, which leaves the parent's as they are."""
+        """Close the inherited descriptors; those of the parent stay open."""
         inherited, self._open = self._open, set()
         for descriptor in inherited:
             with suppress(OSError):
@@ -145,14 +145,14 @@ class Sockets(ForkAware):
         super().__init__()
 
     def add(self, candidate: object) -> None:
-        """Have it closed in each child from now on, if it is a socket."""
+        """Have `candidate` closed in each child from now on, if it is a socket."""
         if isinstance(candidate, socket.socket):
             self._open.add(candidate)
 
     def after_fork_in_child(self) -> None:
-        """Close them, which leaves the parent's as they are."""
+        """Close the inherited sockets; those of the parent stay open."""
         inherited, self._open = list(self._open), WeakSet()
         for inherited_socket in inherited:
             with suppress(OSError):
-                # Past the object's own close(), which for a TLS socket may one day say farewell.
+                # Not by the object's own close(): for a TLS socket it may send a closing message in a later Python.
                 os.close(inherited_socket.detach())

@@ -75,7 +75,7 @@ class _Rotation(Model, frozen=True):
 
 
 class _Body(EpochMember, frozen=True, kw_only=True):
-    """The body of an entry `key_rotation`, as far as it is read here."""
+    """The members of a `key_rotation` entry's body that are read here."""
 
     log: LogMember
     previous: EpochMember | None = None

@@ -31,14 +31,14 @@ _NUMBERS = {0x0112: "Orientation", 0xA002: "PixelXDimension", 0xA003: "PixelYDim
 _EXIF_IFD = 0x8769
 _THUMBNAIL_AT, _THUMBNAIL_BYTES = 0x0201, 0x0202
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 6: 1, 7: 1, 9: 4, 13: 4, 129: 1}
-"""Bytes of one value, by its type: those types that a wanted tag may have."""
+"""Bytes of one value by type, for the types that the tags which are read may have."""
 
 _WIDE = frozenset({"XPComment", "XPKeywords"})
 
 
 @dataclass(slots=True)
 class Exif:
-    """What was read of one EXIF block."""
+    """The contents that were read from one EXIF block."""
 
     texts: dict[str, str] = field(default_factory=dict)
     numbers: dict[str, int] = field(default_factory=dict)

@@ -68,7 +68,7 @@ INCOMPLETE = frozenset(
 """Notes that mean: a label may be in the part that could not be read."""
 
 TIME_DEPENDENT = frozenset({NoteCode.C2PA_CREDENTIAL, NoteCode.C2PA_CREDENTIAL_REFUSED, NoteCode.C2PA_IDENTITY})
-"""Notes that a later inspection of the same file may rightly make differently: certificates expire."""
+"""Notes that may differ in a later inspection of the same file, because certificates expire."""
 
 NAME_DEPENDENT = frozenset({NoteCode.EXTENSION_DIFFERS})
 """Notes about the file's name, which is no part of its bytes."""

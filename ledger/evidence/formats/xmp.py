@@ -51,7 +51,7 @@ class Xmp:
     properties: list[Property] = field(default_factory=list)
     raw: bytes = b""
     complete: bool = False
-    """Whether it was well-formed to its end."""
+    """True if the text was well-formed to its end."""
 
     def values(self, namespace: str, name: str) -> list[str]:
         """Return the values of one property, in order."""

@@ -17,7 +17,7 @@ import numpy as np
 from ledger.evidence.listing.registration import Bytes, Floats, Map, Mask, scale_of, shrunk
 
 MIN_OVERLAP_PERCENT = 10
-"""Of the claim and of the listing, what must be the common part at least."""
+"""The least share of the claim, and of the listing, that the common part must cover."""
 
 _FRAME_SIDE = 512
 _SMOOTH = 0.8
@@ -31,20 +31,21 @@ _TOUCHED = 0.05
 _MIN_CORRELATION = 0.9
 MIN_AGREEING_CELLS = 8
 MIN_AGREEING_PERCENT = 95
-"""Of the cells with something in them that lie outside the changed region."""
+"""The least share of the cells with structure outside the changed region that must agree."""
 
 MIN_KEPT_PERCENT = 33
 """Of all cells with something in them, those that agree: the changed region must not hold most of what there is."""
 
 MAX_CHANGED_PERCENT = 33
 MAX_UNEVEN = 4.0
-"""How much brightness may differ in broad areas (of 255, median): copies are lit alike, new photographs are not."""
+"""The greatest difference of brightness in broad areas (of 255, median): copies have the same light, new photographs do
+not."""
 
 _CHANGED = 18.0
 """A difference of brightness (of 255) that is a change. Compression at quality 40 stays below it."""
 
 _CHANGED_COLOUR = 36.0
-"""The same for red, green and blue each: filters that saturate colours bend them one by one."""
+"""The same limit for red, green and blue each: filters that saturate colours change each of them differently."""
 
 _MIN_SPECK_PX = 12
 _MIN_SPECK_PERCENT = 0.04
@@ -59,11 +60,11 @@ _BROAD = 16
 
 @dataclass(frozen=True, slots=True)
 class PictureAgreement:
-    """Two pictures laid upon each other, in a frame of the claim's shape.
+    """Two overlaid pictures, in a frame of the claim's shape.
 
-    `overlap` is where both are, `changed` where they differ there; counts are of cells with something in them:
-    `structured` in all, `kept` of them outside `changed`, `agreeing` of those. `uneven` is how much the brightness of
-    broad areas differs, of 255.
+    `overlap` is the area that both cover, `changed` the part of it where they differ. The counts are of cells with
+    structure: `structured` all of them, `kept` those outside `changed`, `agreeing` those of `kept` that agree. `uneven`
+    is the difference of brightness in broad areas, of 255.
     """
 
     overlap: Mask
@@ -86,7 +87,7 @@ class PictureAgreement:
 
     @property
     def holds(self) -> bool:
-        """True if one was made from the other, as far as pixels show it."""
+        """True if one picture was made from the other, as far as the pixels show it."""
         return (
             min(self.overlap_percent, self.listing_overlap_percent) >= MIN_OVERLAP_PERCENT
             and self.changed_percent <= MAX_CHANGED_PERCENT

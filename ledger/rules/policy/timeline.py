@@ -33,7 +33,8 @@ MAX_POLICY_BYTES = 64 * 1024
 """Size of a policy's text, in UTF-8, at most."""
 
 KNOWN_AHEAD = timedelta(days=MIN_PUBLICATION_DAYS)
-"""How long after it was read a timeline is complete: nothing published later is in effect before."""
+"""The time for which a timeline is complete after it was read: a policy that is published later is not in effect
+before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class PublishedPolicy:
 
 
 class PolicySource(Protocol):
-    """What answers which policy is in effect: a timeline, or something that keeps one up to date."""
+    """A source of the policy in effect: a timeline, or an object that keeps one up to date."""
 
     @property
     def timeline(self) -> PolicyTimeline:

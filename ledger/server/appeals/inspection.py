@@ -46,10 +46,11 @@ MAX_LISTINGS = 8
 """Photos of the merchant that a file is compared with, the first that were handed in; each takes about a second."""
 
 WAIT_SECONDS = 2.0
-"""How long a request waits for another inspection to end before it is refused."""
+"""The longest time that a request waits for another inspection before it is refused."""
 
 DRAWING_WAIT_SECONDS = 20.0
-"""The same for a picture of a match: a page may request several, and cannot ask the reader to retry."""
+"""The same limit for a picture of a match: it is longer, because a page may request several and cannot ask the reader
+to retry."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 

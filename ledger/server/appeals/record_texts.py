@@ -79,7 +79,7 @@ WITHDRAWALS: dict[WithdrawalReason, str] = {
     WithdrawalReason.NOT_RELEASED: _("It was held, and not released in time"),
     WithdrawalReason.MALFORMED_SUBJECT: _("It was recorded in a form under which it could not be found"),
 }
-"""Why a report was withdrawn."""
+"""The reasons why a report was withdrawn."""
 
 _NO_CODES = frozenset({"reported_by"})
 """Members of `meanings` that explain a name instead of a code."""

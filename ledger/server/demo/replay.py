@@ -74,9 +74,9 @@ class Tally:
 
     rows: int = 0
     reports: Counter[str] = field(default_factory=Counter)
-    """By outcome: accepted, or the code of the refusal."""
+    """Counts by outcome: accepted, or the code of the refusal."""
     lookups: Counter[str] = field(default_factory=Counter)
-    """By outcome: answered, the code of a refusal, or nobody_named (the row names no person)."""
+    """Counts by outcome: answered, the code of a refusal, or nobody_named (the row names no person)."""
     tiers: Counter[str] = field(default_factory=Counter)
     people_tagged: int = 0
     tag_seconds: float = 0.0

@@ -191,7 +191,7 @@ class Heartbeat:
         return seen
 
     def write(self) -> None:
-        """One writing beat. Raises DatabaseUnavailable."""
+        """Write one beat of the process. Raises DatabaseUnavailable."""
         started = self._monotonic()
         with writing(self._engine) as connection:
             store.beat(connection, self._process, "api", self._host)

@@ -40,7 +40,7 @@ class QuestionEcho(NamedTuple):
 
 
 class _Form(NamedTuple):
-    """What clean answers under one policy have in common: the texts between the members in which they differ."""
+    """The constant texts of clean answers under one policy, which stand between the members in which they differ."""
 
     policy: Policy
     before_id: str

@@ -60,19 +60,19 @@ from ledger.server.process.supervision import Worker
 from ledger.snapshots.fuse_filter import SEED_BYTES, FuseFilter, build
 
 MAX_STALENESS_MS = 200
-"""How old the start of the refresh behind an answer from memory may be."""
+"""The greatest age of the refresh behind an answer from memory, counted from the start of the refresh."""
 
 ADDED_LIMIT = 100_000
 """Rebuild the filter after this many added tags."""
 
 REBUILD_SECONDS = 86_400.0
-"""How often the filter is rebuilt in any case, to forget tags that are not listed any longer."""
+"""The time after which the filter is rebuilt in any case, so that it forgets tags that are not listed any longer."""
 
 PATIENCE_SECONDS = 5.0
-"""How long refreshing may fail or hang before the process says so."""
+"""The time for which refreshing may fail or hang before the process reports it."""
 
 BUILD_SECONDS = 600.0
-"""How long one filter may take to build before the process says that building hangs."""
+"""The time that building one filter may take before the process reports that it hangs."""
 
 
 class BuildStoppedError(Exception):

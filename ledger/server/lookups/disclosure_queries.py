@@ -22,7 +22,7 @@ from ledger.server.db.engine import lock_table
 from ledger.server.db.tables.lookups import DisclosureCount, LookupLog, LookupTag
 
 MAX_ROWS = 12
-"""Counts that a platform gets for one tag and UTC day; further lookups share one row a purpose."""
+"""The number of counts that a platform gets for one tag and UTC day; further lookups share one row for each purpose."""
 
 SEVERAL, NO_SET = bytes(32), bytes(16)
 """`order_ref` and `lookup_set` of such a shared row. (Both are zeros: the record of an opened session has no order, but

@@ -22,10 +22,10 @@ from ledger.server.lookups import disclosure_queries as store
 from ledger.server.lookups.disclosure_queries import LookupRow
 
 READABLE_HOURS = 24
-"""How long after a lookup its statements can be read: one decision, not an archive."""
+"""The time after a lookup in which its statements can be read: enough for one decision, and not an archive."""
 
 SINGLE_HOURS = READABLE_HOURS + 1
-"""How long a lookup stays a row of its own."""
+"""The time for which a lookup stays a row of its own."""
 
 MAX_SINGLE = 1000
 """Lookups of one identifier that stay rows of their own; beyond them the oldest are counted early."""

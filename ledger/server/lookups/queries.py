@@ -100,7 +100,7 @@ def log_disclosures(
 
 
 def disclosure(connection: Connection, lookup_id: int) -> tuple[DisclosureRow, list[bytes]] | None:
-    """Return a lookup that disclosed an event, with its tags."""
+    """Return a lookup that disclosed an event, with its tags; None if there is no such lookup."""
     columns = [getattr(LookupLog, name) for name in DisclosureRow.__dataclass_fields__]
     row = connection.execute(select(*columns).where(LookupLog.id == lookup_id)).one_or_none()
     if row is None:

@@ -51,10 +51,10 @@ from ledger.server.process.supervision import Worker
 from ledger.server.settings import Settings
 
 MIN_INDEX_WAIT_MS = 500
-"""How long a lookup waits for `min_index` before 503 `index_not_reached`."""
+"""The longest time that a lookup waits for `min_index` before 503 `index_not_reached`."""
 
 EPOCHS_REREAD_MS = 50
-"""How often, at most, lookups under an epoch that this process does not know make it read the epochs again."""
+"""The least time between two reads of the epochs that are caused by lookups under an unknown epoch."""
 
 _POLL_MS = 25
 _FLUSH_SECONDS = 1.0
@@ -126,7 +126,8 @@ class LookupService:
         self._writes = within(engine, settings.write_deadline_ms)
         self._by_statement = by_statement(soon)
         self._deadline_seconds = answers_within(engine, settings.read_deadline_ms)
-        """How long a lookup waits for the database's answer before it is refused; None: as long as it takes."""
+        """The longest time that a lookup waits for the database's answer before it is refused; None: without a
+        limit."""
         self._keys = keys
         self._policies = policies
         self._members = members

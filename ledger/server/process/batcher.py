@@ -29,7 +29,7 @@ Outcome = TypeVar("Outcome")
 Received = TypeVar("Received", contravariant=True)
 
 ANSWER_SECONDS = 30.0
-"""The maximum time that an item waits for its outcome; after it, the item gets Unavailable."""
+"""The maximum time in seconds that an item waits for its outcome; after it, the item gets Unavailable."""
 
 STUCK_SECONDS = 5.0
 """A call of `process` that takes longer than this is shown as stuck."""
@@ -55,8 +55,8 @@ class Waiter(Protocol[Received]):
 class Batcher(Generic[Item, Outcome]):
     """The thread of the module docstring.
 
-    Each call of `process` gets at most `max_batch` items. Wait up to `linger_ms` for more items before a batch is
-    processed. At most `queue_limit` items wait.
+    Each call of `process` gets at most `max_batch` items. A batch waits up to `linger_ms` for further items. At most
+    `queue_limit` items wait.
     """
 
     def __init__(
@@ -130,8 +130,8 @@ class Batcher(Generic[Item, Outcome]):
     def progress(self) -> Progress:
         """Return its progress: `stuck` when one call takes longer than `stuck_seconds`.
 
-        The age is 0 while there is no work. Failures in a row do not change the state: without new items nothing could
-        show that they are over.
+        The age is 0 while there is no work. Failures in a row do not change the state: without new
+        items nothing could show that they are over.
         """
         since = self._batch_since
         now = time.monotonic()

@@ -24,7 +24,7 @@ from ledger.server.platforms.members import Member
 from ledger.server.records.transaction import EntryBatch
 
 IDEMPOTENCY_HOURS = 24
-"""How long a response is stored."""
+"""The hours for which a response is stored."""
 
 _KEY = re.compile(r"[!-~]{1,255}\Z")
 

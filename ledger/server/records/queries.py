@@ -45,7 +45,7 @@ class ReportRow:
 
 @dataclass(frozen=True, slots=True)
 class ReversalRow:
-    """What took a report back."""
+    """The reversal of a report."""
 
     report_id: int
     entry_index: int

@@ -80,7 +80,7 @@ class EntryBatch:
         self._new_salt = context.new_salt
         self._close_case = close_case
         self.cases: dict[int, CaseRow] = {}
-        """By report, the case that says how it stands (`server.records.case_queries.leading`)."""
+        """By report, the case that determines its state (`server.records.case_queries.leading`)."""
         self.all_cases: dict[int, list[CaseRow]] = {}
         self.disputes: dict[int, list[int]] = {}
         """Open cases by report, all of them."""

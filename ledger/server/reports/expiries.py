@@ -1,8 +1,8 @@
 """Recorded expiries that a policy shortens.
 
 A fold, a record and a clock take the earlier of the recorded expiry and the one of the policy in effect, so a shorter
-retention holds from its first second on. Here the earlier day is recorded as well: what a policy has shortened stays
-so under the next one, whatever that one allows, and erasure counts its days from there.
+retention holds from its first second on. This module records the earlier day too: a shortened expiry stays shortened
+under later policies, whatever they allow, and erasure counts its days from it.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ from ledger.server.staff.enrolment import check_independent_signers
 from ledger.tlog.entries import EventType, WithdrawalReason, release_entry
 
 MAX_EXPLANATIONS = 5
-"""How often a reporter may give a reason."""
+"""The number of times that a reporter may give a reason."""
 
 MAX_WAITING = 200
 """Held reports that a page shows."""

@@ -29,7 +29,7 @@ class ReportSubjectRow(NamedTuple):
 
 
 class ReportName(NamedTuple):
-    """Which report it is and whose. (Rows of the driver with these members.)"""
+    """The id of a report and its platform. (Rows of the driver with these members.)"""
 
     report_id: int
     platform: str

@@ -51,7 +51,8 @@ from ledger.tlog.proof import format_receipt
 
 @dataclass(frozen=True, slots=True)
 class ReportService:
-    """What recording and changing reports needs beside the context: the keys, the members, and the sequencer."""
+    """The objects that recording and changing reports needs beside the context: the keys, the members, and the
+    sequencer."""
 
     context: Context
     keys: ServerKeys
