@@ -78,7 +78,8 @@ class PictureIndex:
 
     def refresh(self) -> bool:
         """Read what is new, or everything if this process holds hashes that the database does not have any longer;
-        return True in that case. Erased hashes are never answered; this deletes them from memory too."""
+        return True in that case. Erased hashes are never answered; this deletes them from memory too. Raises
+        DatabaseUnavailable."""
         with reading(self._engine) as connection:
             with self._lock:
                 _fill(connection, self._index)
