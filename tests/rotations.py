@@ -17,7 +17,7 @@ from ledger.protocol import sodium
 from ledger.protocol.identifiers import Kind, canonical
 from ledger.protocol.voprf import hash_to_group
 from ledger.server.db.engine import reading
-from ledger.server.db.tables.ledger import Listing, Subject
+from ledger.server.db.tables.reports import Listing, Subject
 from ledger.server.keys.epochs import EpochRow, read_epochs
 from ledger.server.keys.files import load_oprf
 from ledger.server.log import queries as log_store

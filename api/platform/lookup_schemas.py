@@ -34,7 +34,7 @@ class TaggedSubject(Wire):
 
 
 class Refund(Wire):
-    """The refund that is asked for. It only shapes the guidance."""
+    """The requested refund. It affects the guidance only."""
 
     amount_minor: AmountMinor
     currency: Currency
@@ -42,7 +42,7 @@ class Refund(Wire):
 
 
 class Lookup(Wire):
-    """One person, by 1 to 8 of their identifiers, and why they are looked up."""
+    """One person, by 1 to 8 of their identifiers, and the purpose of the lookup."""
 
     epoch: Epoch
     subjects: Annotated[list[TaggedSubject], Field(min_length=1, max_length=MAX_SUBJECTS)]
@@ -69,13 +69,13 @@ class Lookup(Wire):
 
 
 class LookupBatch(Wire):
-    """1 to 1000 lookups. Each succeeds or fails by itself."""
+    """1 to 1000 lookups. Each succeeds or fails on its own."""
 
     lookups: Annotated[list[Lookup], Field(min_length=1, max_length=MAX_BATCH)]
 
 
 class LookupItems(Wire):
-    """The batch before its items are looked at."""
+    """A batch before its items are parsed."""
 
     lookups: Annotated[list[Any], Field(min_length=1, max_length=MAX_BATCH)]
 

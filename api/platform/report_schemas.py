@@ -1,4 +1,4 @@
-"""Schemas of reports. The body's rules are `ledger.rules.reports.parse_body`; these say the same in JSON Schema."""
+"""Schemas of reports. They describe in JSON Schema the rules of `ledger.rules.reports.parse_body`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from ledger.rules.conduct import (
 )
 from ledger.rules.findings import Strength, Trust
 from ledger.rules.provenance import OriginSource, Verdict
-from ledger.rules.reports import Outcome, Status
+from ledger.rules.reports import RefundOutcome, Status
 from ledger.tlog.entries import LEDGER_REASONS, WithdrawalReason
 
 MAX_BATCH = 1000
@@ -74,7 +74,7 @@ class Inspection(Wire):
 
 
 class Finding(Wire):
-    """What another tool found in an item of evidence."""
+    """A finding of another tool in an item of evidence."""
 
     code: Code
     strength: Annotated[Strength, Field(description="`identifies` needs the trust `listed` or `interim`.")]
@@ -97,7 +97,7 @@ class FileOrigin(Wire):
 
 
 class IssuerConfirmation(Wire):
-    """What a provider of an AI service answered to a referral. The item's `sha256` is that of the answer."""
+    """The answer of a provider of an AI service to a referral. The item's `sha256` is that of the answer."""
 
     issuer: Annotated[str, StringConstraints(pattern=r"^[^\u0000-\u001f\u007f-\u009f]{1,128}$")]
     answered_at: Time
@@ -155,7 +155,7 @@ class SignedSubject(Wire):
 
 
 class OpenedSubject(Wire):
-    """What opens the commitment. It is kept in an erasable row, never in the log."""
+    """The opening of a commitment. It is stored in an erasable row, never in the log."""
 
     kind: Kind
     element: Bytes32
@@ -171,19 +171,19 @@ class ReportSubmission(Wire):
 
 
 class BatchItem(ReportSubmission):
-    """A report of a batch, with the idempotency key it would have been sent with alone."""
+    """A report of a batch with its own idempotency key."""
 
     idempotency_key: IdempotencyKey
 
 
 class ReportBatch(Wire):
-    """1 to 1000 reports. Each succeeds or fails by itself."""
+    """1 to 1000 reports. Each succeeds or fails on its own."""
 
     reports: Annotated[list[BatchItem], Field(min_length=1, max_length=MAX_BATCH)]
 
 
 class BatchItems(Wire):
-    """The batch before its items are looked at."""
+    """A batch before its items are parsed."""
 
     reports: Annotated[list[Any], Field(min_length=1, max_length=MAX_BATCH)]
 
@@ -213,7 +213,8 @@ class BatchAccepted(Wire):
 
 
 class BatchRefused(Wire):
-    """A report of the batch that was refused; the others stand. The key is null where the item had none that is fit."""
+    """A report of the batch that was refused; the others are unaffected. The key is null if the item had no valid
+    one."""
 
     status: Annotated[int, Field(ge=400, le=599)]
     idempotency_key: IdempotencyKey | None
@@ -234,7 +235,7 @@ class Restituted(Wire):
 
 
 class Withdrawn(Wire):
-    """The report was taken back. The last three reasons are the ledger's own."""
+    """The report was withdrawn. The last three reasons are those of the ledger itself."""
 
     reason: WithdrawalReason
     recorded_at: Time
@@ -242,7 +243,7 @@ class Withdrawn(Wire):
 
 
 class ReportAppeal(Wire):
-    """The appeal against a report. `conduct` is what a decision made of it, where it was amended."""
+    """The appeal against a report. `conduct` is the one of an `amended` decision."""
 
     id: Annotated[str, Field(pattern=f"^{id_pattern('ap')}$")]
     state: CaseState
@@ -264,7 +265,7 @@ class Hold(Wire):
 
 
 class Explanation(Wire):
-    """Why a held report is about another order than the case that it is held for."""
+    """The reporter's explanation that a held report is about another order than the case that holds it."""
 
     text: Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT_CHARS)]
 
@@ -281,7 +282,7 @@ class ReportView(Wire):
     order_ref: Bytes32
     amount_minor: AmountMinor
     currency: Currency
-    outcome: Outcome
+    outcome: RefundOutcome
     act_ended_at: Time
     notice_sent_at: Time
     recorded_at: Time
@@ -304,20 +305,20 @@ class ReportView(Wire):
 
 
 class ReportPage(Wire):
-    """Newest first. Ask on with `starting_after` = the last id while `has_more`."""
+    """Newest first. Get the next page with `starting_after` = the last id while `has_more`."""
 
     data: list[ReportView]
     has_more: bool
 
 
 class Withdrawal(Wire):
-    """Why the report is taken back."""
+    """The reason of a withdrawal."""
 
-    reason: Literal[*[one.value for one in WithdrawalReason if one not in LEDGER_REASONS]]  # type: ignore[valid-type]
+    reason: Literal[*[reason.value for reason in WithdrawalReason if reason not in LEDGER_REASONS]]  # type: ignore[valid-type]
 
 
 class RestitutionRequest(Wire):
-    """The full amount came back. Partial repayments are not recorded."""
+    """The full amount was paid back. Partial repayments are not recorded."""
 
     received_at: Time
     amount_minor: AmountMinor
@@ -325,7 +326,7 @@ class RestitutionRequest(Wire):
 
 
 class ReportBody(Wire):
-    """What the platform's key signs, in canonical form: sorted keys, integers only, NFC (docs/protocol.md)."""
+    """The body that the platform's key signs, in canonical form: sorted keys, integers only, NFC (docs/protocol.md)."""
 
     v: Literal[1]
     service: Annotated[Name, Field(description="Service id of the ledger it is for.")]
@@ -338,7 +339,7 @@ class ReportBody(Wire):
     evidence: Annotated[list[EvidenceItem], Field(min_length=1, max_length=MAX_EVIDENCE_ITEMS)]
     amount_minor: AmountMinor
     currency: IsoCurrency
-    outcome: Outcome
+    outcome: RefundOutcome
     act_ended_at: Time
     notice_sent_at: Time
     notice_ref: Annotated[Reference, Field(description="Identifies the notice that told the person.")]

@@ -29,7 +29,7 @@ Event = Annotated[
     str,
     Field(
         description="A type of event. What is sent for each: `webhooks` in this description.",
-        json_schema_extra={"enum": [one.value for one in SUBSCRIBABLE]},
+        json_schema_extra={"enum": [type_.value for type_ in SUBSCRIBABLE]},
     ),
 ]
 Secret = Annotated[
@@ -111,7 +111,7 @@ class DeliveryView(Wire):
     )
 
     message: MessageId
-    type: Annotated[str, Field(json_schema_extra={"enum": [one.value for one in WebhookType]})]
+    type: Annotated[str, Field(json_schema_extra={"enum": [type_.value for type_ in WebhookType]})]
     created_at: Time
     state: DeliveryState
     attempts: Annotated[int, Field(ge=0)]
@@ -124,7 +124,7 @@ class DeliveryView(Wire):
 
 
 class DeliveryPage(Wire):
-    """Newest messages first. Ask on with `starting_after` = the last message's id while `has_more`."""
+    """Newest messages first. Get the next page with `starting_after` = the last message's id while `has_more`."""
 
     data: list[DeliveryView]
     has_more: bool

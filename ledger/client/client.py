@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from ledger.client.appeals import Appeals
+from ledger.client.choices import Purpose
 from ledger.client.identity.environment import read_credentials
 from ledger.client.identity.suite import Suite
 from ledger.client.inputs import check_identifiers
@@ -255,7 +256,7 @@ class RefundLedger:
         buyer: Buyer | Identifiers,
         *,
         order: str,
-        purpose: str = "refund_review",
+        purpose: Purpose = "refund_review",
         refund: Refund | None = None,
         consent_ref: str | None = None,
         min_index: int | None = None,

@@ -12,11 +12,13 @@ from ledger.client.models.decoding import about
 from ledger.client.models.webhook_events import WebhookEvent, read_event
 from ledger.client.models.webhooks import (
     DeliveryPage,
+    EndpointWithSecret,
     WebhookDelivery,
     WebhookEndpoint,
     parse_deliveries,
     parse_delivery,
     parse_endpoint,
+    parse_endpoint_with_secret,
     parse_endpoints,
 )
 from ledger.client.session import ATTEMPT_SECONDS, Session
@@ -115,10 +117,11 @@ class Webhooks:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def create(self, url: str, events: Sequence[str]) -> WebhookEndpoint:
+    def create(self, url: str, events: Sequence[str]) -> EndpointWithSecret:
         """Register an endpoint for these types of events; its `secret` is returned this once. Raises WebhookInvalid,
         UnexpectedAnswer, Unavailable."""
-        return self._once("POST", "/v1/webhooks", about(parse_endpoint, url=url), {"url": url, "events": list(events)})
+        parse = about(parse_endpoint_with_secret, url=url)
+        return self._once("POST", "/v1/webhooks", parse, {"url": url, "events": list(events)})
 
     def list(self) -> WebhookEndpoints:
         """Return your endpoints, oldest first."""
@@ -132,10 +135,10 @@ class Webhooks:
         """Delete an endpoint with its deliveries. Raises NotFound, InvalidRequest, Unavailable."""
         self._once("DELETE", _path(endpoint), lambda _: None)
 
-    def rotate_secret(self, endpoint: str) -> WebhookEndpoint:
+    def rotate_secret(self, endpoint: str) -> EndpointWithSecret:
         """Make a new `secret` for an endpoint, and return the endpoint with it; the previous secret stays valid for 24
         hours. Raises NotFound."""
-        return self._once("POST", f"{_path(endpoint)}/rotate", about(parse_endpoint, id=endpoint))
+        return self._once("POST", f"{_path(endpoint)}/rotate", about(parse_endpoint_with_secret, id=endpoint))
 
     def enable(self, endpoint: str) -> WebhookEndpoint:
         """Make an endpoint active again that was disabled because it answered 410. Raises NotFound, InvalidRequest,

@@ -249,7 +249,7 @@ SUBSCRIBABLE = tuple(type_ for type_, spec in EVENTS.items() if spec.subscribabl
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class MessageSource:
     """Which ledger sends a message: its service id, and `live` or `test`."""
 
     service: str
@@ -273,7 +273,7 @@ def check_payload(type_: WebhookType, recipient: Recipient, data: Mapping[str, o
 
 
 def message_body(
-    type_: WebhookType, recipient: Recipient, source: Source, now: datetime, data: Mapping[str, str | int]
+    type_: WebhookType, recipient: Recipient, source: MessageSource, now: datetime, data: Mapping[str, str | int]
 ) -> str:
     """Return the JSON text of a message, as it is signed and sent at every attempt. `now` is when the event happened.
 
@@ -385,17 +385,17 @@ def next_wait(
     attempts: int,
     jitter: float,
     retry_after: timedelta | None = None,
-    ladder: Sequence[timedelta] = RETRY_SCHEDULE,
+    schedule: Sequence[timedelta] = RETRY_SCHEDULE,
 ) -> timedelta | None:
     """Return how long to wait after `attempts` failed attempts, None if there is no further one. `jitter` is in [0, 1).
 
     The receiver's `retry_after` makes the wait longer, up to the next step of the retry schedule.
     """
-    if attempts >= len(ladder):
+    if attempts >= len(schedule):
         return None
-    wait = ladder[attempts]
+    wait = schedule[attempts]
     if retry_after is not None:
-        longest = ladder[min(attempts + 1, len(ladder) - 1)]
+        longest = schedule[min(attempts + 1, len(schedule) - 1)]
         wait = max(wait, min(retry_after, longest))
     return wait * (1 + JITTER_SHARE * jitter)
 

@@ -18,7 +18,7 @@ from ledger.errors import InvalidInput
 from ledger.protocol.identifiers import Kind
 from ledger.rules.reports import parse_body
 from ledger.server.db.engine import reading
-from ledger.server.db.tables.ledger import LookupLog
+from ledger.server.db.tables.lookups import LookupLog
 from tests.api.conftest import ACME, READER, Api, person
 from tests.api.test_hotpath import THE_LONG_WAY, send, shown
 from tests.rules.test_reports import body as report_body
@@ -82,10 +82,10 @@ def logged(api: Api) -> int:
 
 @pytest.mark.parametrize("changes", MISSING, ids=str)
 def test_both_ways_refuse_alike_and_record_nothing(api: Api, changes: dict[str, Any]) -> None:
-    one = person()
-    api.report(ACME, [(Kind.PHONE, one)])
+    element = person()
+    api.report(ACME, [(Kind.PHONE, element)])
     before = logged(api)
-    for who in (one, person()):
+    for who in (element, person()):
         body = json.dumps(api.lookup_body((Kind.PHONE, who), **changes)).encode()
         short, long = send(api, body), send(api, body, *THE_LONG_WAY)
         assert shown(short) == shown(long)
@@ -110,7 +110,7 @@ def test_each_item_of_a_batch_needs_its_own(api: Api) -> None:
         api.lookup_body((Kind.PHONE, person()), consent_ref="a\nb"),
     ]
     results = api.request("POST", "/v1/lookups/batch", READER, json={"lookups": items}).json()["results"]
-    codes = [one["problem"]["code"] if "problem" in one else one["status"] for one in results]
+    codes = [result["problem"]["code"] if "problem" in result else result["status"] for result in results]
     assert codes == [200, *["consent_missing"] * len(MISSING), 200, "invalid_request"]
 
 

@@ -142,7 +142,10 @@ def test_odd_ids_never_become_paths(connect: Connect, odd: str) -> None:
     for call in (bazaar.appeals.get, bazaar.appeals.list_letters, bazaar.appeals.withdraw):
         with pytest.raises(InvalidRequest):
             call(odd)
-    for read in (lambda: bazaar.appeals.get_letter("ap_Xk3mPq9a", "../x"), lambda: bazaar.statements(odd)):
+    for read in (
+        lambda: bazaar.appeals.get_letter("ap_Xk3mPq9a", "../x"),  # type: ignore[arg-type]
+        lambda: bazaar.statements(odd),
+    ):
         with pytest.raises(InvalidRequest):
             read()
 

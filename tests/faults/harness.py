@@ -20,7 +20,8 @@ from ledger.protocol.identifiers import Kind
 from ledger.protocol.public_ids import decode_id
 from ledger.protocol.tags import tag
 from ledger.server.db.engine import open_engine, reading
-from ledger.server.db.tables.ledger import CheckpointRow, EntryBody, Listing, LogEntry, LogHead, Report, Reversal
+from ledger.server.db.tables.log import CheckpointRow, EntryBody, LogEntry, LogHead
+from ledger.server.db.tables.reports import Listing, Report, Reversal
 from ledger.server.keys.files import load_log_key, raw_public
 from ledger.server.log.writer import tile_reader
 from ledger.server.runtime import Runtime, utc_now
@@ -99,7 +100,7 @@ class Reporters:
 
     def _withdraw(self, client: httpx2.Client, platform: Platform, rng: random.Random) -> bool:
         with self.seen.lock:
-            mine = [one for key, one in self.seen.reports.items() if key.startswith(platform.name + ":")]
+            mine = [value for key, value in self.seen.reports.items() if key.startswith(platform.name + ":")]
         if not mine:
             return False
         report_id = rng.choice(mine)
@@ -206,12 +207,12 @@ def standings_agree(settings: Settings, people: list[bytes]) -> None:
         expected = standings_from_entries(rt, people)
         for person in people:
             answer = json.loads(submit_lookup(rt, _auditor(), lookup_request(rt, [(Kind.PHONE, person)])).result(30))
-            wanted = expected[tag(Kind.PHONE, person)]
+            required = expected[tag(Kind.PHONE, person)]
             assert (answer["tier"], answer["points"], answer["events"], answer["reporters"]) == (
-                wanted.tier,
-                wanted.points,
-                wanted.events,
-                wanted.reporters,
+                required.tier,
+                required.points,
+                required.events,
+                required.reporters,
             ), b64url(person)
 
 

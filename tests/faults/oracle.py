@@ -13,7 +13,8 @@ from ledger.protocol.public_ids import decode_id
 from ledger.protocol.tags import subject_commitment, tag
 from ledger.rules.standing import Event, Standing, fold
 from ledger.server.db.engine import reading
-from ledger.server.db.tables.ledger import EntryBody, Subject
+from ledger.server.db.tables.log import EntryBody
+from ledger.server.db.tables.reports import Subject
 from ledger.server.runtime import Runtime
 
 
@@ -32,7 +33,7 @@ def standings_from_entries(rt: Runtime, people: Sequence[bytes]) -> dict[bytes, 
             committed = unb64url(signed["subjects"][0]["c"], 32)
             salt = salts[(index, 0)]
             person = next(
-                one for one in people if subject_commitment(salt, signed["epoch"], Kind.PHONE, one) == committed
+                item for item in people if subject_commitment(salt, signed["epoch"], Kind.PHONE, item) == committed
             )
             amounts[index] = (signed["amount_minor"], signed["currency"])
             person_of[index] = person

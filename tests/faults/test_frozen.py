@@ -14,8 +14,8 @@ from ledger.errors import LogFrozen
 from ledger.protocol.identifiers import Kind
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.schema import Base
-from ledger.server.db.tables.ledger import CheckpointRow, LogHead, Tile
-from ledger.server.log.checkpoint_lock import GUARD_FILE
+from ledger.server.db.tables.log import CheckpointRow, LogHead, Tile
+from ledger.server.log.checkpoint_lock import CHECKPOINT_FILE
 from ledger.server.reports.reports import get_report, submit_report
 from ledger.server.runtime import Runtime
 from ledger.server.settings import Settings
@@ -79,7 +79,7 @@ def restore(rt: Runtime, saved: dict[str, list[dict[str, object]]]) -> None:
 
 def assert_frozen(settings: Settings, rt: Runtime, acme: Platform, report_id: str, why: str) -> None:
     before = checkpoints(rt)
-    guard = settings.guard_dir / GUARD_FILE
+    guard = settings.guard_dir / CHECKPOINT_FILE
     guarded = guard.read_text() if guard.exists() else None
     for _ in range(2):
         verdict = publish(settings)
@@ -121,22 +121,22 @@ def test_a_backup_that_grew_again_freezes_the_log(settings: Settings, rt: Runtim
 def test_a_missing_guard_freezes_the_log(settings: Settings, rt: Runtime, acme: Platform) -> None:
     first = report(rt, acme, "one")
     publish(settings)
-    (settings.guard_dir / GUARD_FILE).unlink()
+    (settings.guard_dir / CHECKPOINT_FILE).unlink()
     assert_frozen(settings, rt, acme, first, "missing")
 
 
 def test_an_old_guard_freezes_the_log(settings: Settings, rt: Runtime, acme: Platform) -> None:
-    old = (settings.guard_dir / GUARD_FILE).read_text()
+    old = (settings.guard_dir / CHECKPOINT_FILE).read_text()
     first = report(rt, acme, "one")
     publish(settings)
-    (settings.guard_dir / GUARD_FILE).write_text(old)
+    (settings.guard_dir / CHECKPOINT_FILE).write_text(old)
     assert_frozen(settings, rt, acme, first, "old guard")
 
 
 def test_a_damaged_guard_freezes_the_log(settings: Settings, rt: Runtime, acme: Platform) -> None:
     first = report(rt, acme, "one")
     publish(settings)
-    path = settings.guard_dir / GUARD_FILE
+    path = settings.guard_dir / CHECKPOINT_FILE
     path.write_text(path.read_text().replace("\n", " ", 1))
     assert_frozen(settings, rt, acme, first, "not a checkpoint")
 
@@ -154,7 +154,7 @@ def test_a_flipped_bit_in_a_tile_freezes_the_log(settings: Settings, rt: Runtime
 def test_the_right_database_and_guard_thaw_it(settings: Settings, rt: Runtime, acme: Platform) -> None:
     report(rt, acme, "one")
     publish(settings)
-    guard = settings.guard_dir / GUARD_FILE
+    guard = settings.guard_dir / CHECKPOINT_FILE
     aside = guard.with_name("aside")
     shutil.copy(guard, aside)
     guard.unlink()
@@ -179,7 +179,7 @@ def test_a_crash_between_guard_and_publishing_is_finished(settings: Settings, rt
 
 
 def test_the_head_says_frozen(settings: Settings, rt: Runtime) -> None:
-    (settings.guard_dir / GUARD_FILE).unlink()
+    (settings.guard_dir / CHECKPOINT_FILE).unlink()
     publish(settings)
     with reading(rt.engine) as connection:
         assert connection.scalar(select(LogHead.frozen)) == "the guard is missing"

@@ -17,7 +17,8 @@ from ledger.protocol.identifiers import Kind
 from ledger.rules.policy.values import Policy
 from ledger.rules.standing import Event, Standing, fold
 from ledger.server.db.engine import reading
-from ledger.server.db.tables.ledger import EntryBody, Listing
+from ledger.server.db.tables.log import EntryBody
+from ledger.server.db.tables.reports import Listing
 
 Row = tuple[Any, ...]
 """(slot, conduct, disputed, unconfirmed, restituted, has a statement, day of expiry)."""

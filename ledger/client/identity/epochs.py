@@ -76,7 +76,7 @@ class Epochs:
         return epoch in self._held
 
     def holders(self, epoch: int) -> Holders:
-        """Return the holders of an epoch that is held. Raises StaleEpoch."""
+        """Return the public keys of the holders of `epoch`. Raises StaleEpoch unless they are pinned or proven."""
         if epoch not in self._held:
             raise StaleEpoch("The holders of this key epoch are not known.", epoch=self.current)
         return self._held[epoch]

@@ -9,6 +9,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from ledger.client.choices import ReportOutcome
 from ledger.client.identity.suite import Suite
 from ledger.client.inputs import (
     check_idempotency_key,
@@ -41,7 +42,7 @@ def build_report(
     order: str,
     amount_minor: int,
     currency: str,
-    outcome: str,
+    outcome: ReportOutcome,
     act_ended_at: datetime,
     notice_sent_at: datetime,
     notice_ref: str,

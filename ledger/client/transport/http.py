@@ -102,7 +102,7 @@ class _TokenRefused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpAnswer:
     """A successful answer: status 2xx, lower-case header names."""
 
     status: int
@@ -166,7 +166,8 @@ class Transport(ForkAware):
     """Sends requests to one service. Thread-safe. `authorization` makes the bearer token; `refused` decides whether to
     retry when the ledger refuses one. `options` is about connections.
 
-    `https` is demanded except on this machine: tags and elements must not travel in clear. A child process made by
+    `https` is required except on this machine: tags and elements must not travel in clear. Raises ConfigurationError
+    for another address, unless `insecure_http`, and for `options` that cannot be used. A child process made by
     `fork()` gets connections and threads of its own at its first request; those of the parent stay as they are.
     """
 
@@ -243,7 +244,7 @@ class Transport(ForkAware):
         content: bytes | None = None,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Answer:
+    ) -> HttpAnswer:
         """Return one attempt, and one more if the ledger refused the token's times and its clock tells why.
 
         Raises Unavailable (no answer, 5xx, or an answer that is not the ledger's), the named error of the ledger's own
@@ -252,19 +253,19 @@ class Transport(ForkAware):
         if content is not None:
             sent.setdefault("Content-Type", "application/json")
 
-        def attempt() -> Answer:
+        def attempt() -> HttpAnswer:
             with self._answer(method, path, deadline, content=content, query=query, headers=sent) as response:
                 drop = partial(_close, response)
                 shared = path.startswith(_SHARED_PATHS)
-                differs = None if shared else _differs(response.request.headers, response.headers)
-                if differs is not None:
+                mismatch = None if shared else _mismatched_header(response.request.headers, response.headers)
+                if mismatch is not None:
                     drop()
-                    raise AnswerMismatch("The ledger's answer belongs to another request.", compared=differs)
+                    raise AnswerMismatch("The ledger's answer belongs to another request.", compared=mismatch)
                 body = _read(response, deadline)
             if not 200 <= response.status_code < 300:
                 raise _failure(response, body, shared)
             lower = {name.lower(): value for name, value in response.headers.items()}
-            return Answer(response.status_code, lower, body, _request_id(response), drop)
+            return HttpAnswer(response.status_code, lower, body, _request_id(response), drop)
 
         return self._authorized(attempt)
 
@@ -378,9 +379,9 @@ class Transport(ForkAware):
             raise Unavailable("The ledger did not answer in time.", reason="timeout") from error
 
     def in_own_thread(self, seconds: float, work: Callable[[Deadline], T]) -> T:
-        """As `within`, in a thread of its own that ends with the work: for work that may continue long after its time
-        is over, and for work before a fork. At most `MAX_CONNECTIONS` at once; others wait. Raises Unavailable when the
-        time is over or no thread can be started, and what `work` raises."""
+        """Run `work` as `within` does, in a thread of its own that ends with the work: for work that may continue long
+        after its time is over, and for work before a fork. At most `MAX_CONNECTIONS` run at once; others wait. Raises
+        Unavailable when the time is over or no thread can be started, and what `work` raises."""
         deadline = Deadline(seconds)
         room = self._opened().own_threads
         if not room.acquire(timeout=deadline.left()):
@@ -414,7 +415,8 @@ class Transport(ForkAware):
         self._sleep(seconds)
 
     def background(self, work: Callable[[], T]) -> Future[T] | None:
-        """Return `work()` in a thread, with the caller's context variables; None when this is closed."""
+        """Start `work` in a thread that sees the caller's context variables. Return the future of its result, or None if
+        the transport is closed."""
         try:
             return self._opened().threads.submit(contextvars.copy_context().run, work)
         except (RuntimeError, Unavailable):
@@ -459,16 +461,17 @@ def _retry_after(error: LedgerError) -> float:
     return float(seconds) if isinstance(seconds, int) else 0.0
 
 
-def _differs(asked: Mapping[str, str], answered: Mapping[str, str]) -> str | None:
-    """Return the name of the header that shows another request than the one `asked`; None if none does.
+def _mismatched_header(request: Mapping[str, str], response: Mapping[str, str]) -> str | None:
+    """Return `request_id` or `idempotency_key` if that header of the response belongs to another request of an SDK;
+    None if both match.
 
-    A gateway may leave them out, replace a request's id by its own, or add that.
+    A gateway may remove either header, replace the id of the request by one of its own, or append its own id.
     """
-    ids = [request_id.strip() for request_id in answered.get("x-request-id", "").split(",")]
-    if asked["x-request-id"] not in ids and any(_REQUEST_ID.match(request_id) for request_id in ids):
+    ids = [request_id.strip() for request_id in response.get("x-request-id", "").split(",")]
+    if request["x-request-id"] not in ids and any(_REQUEST_ID.match(request_id) for request_id in ids):
         return "request_id"
-    key = answered.get("idempotency-key")
-    return "idempotency_key" if key is not None and key != asked.get("idempotency-key") else None
+    key = response.get("idempotency-key")
+    return "idempotency_key" if key is not None and key != request.get("idempotency-key") else None
 
 
 def _close(response: httpx2.Response) -> None:

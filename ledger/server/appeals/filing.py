@@ -39,7 +39,8 @@ from ledger.server.db.bulk import upsert
 from ledger.server.db.engine import writing
 from ledger.server.db.id_blocks import reserve_ids
 from ledger.server.db.tables.appeals import CaseTag, FilingUse
-from ledger.server.db.tables.ledger import Listing, LookupLog, LookupTag
+from ledger.server.db.tables.lookups import LookupLog, LookupTag
+from ledger.server.db.tables.reports import Listing
 from ledger.server.db.types import BigInt, Bytes32, UtcDateTime
 from ledger.server.platforms.members import Member
 from ledger.server.platforms.queries import lock_platform, read_platforms

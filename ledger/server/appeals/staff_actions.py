@@ -154,7 +154,7 @@ def take(context: Context, case: str, staff: Staff, *, seen: int | None = None) 
 
 
 def assign(context: Context, case: str, staff: Staff, assignee: Staff, *, seen: int | None = None) -> CaseRow:
-    """As a supervisor, assign the case to a reviewer or supervisor."""
+    """Assign the case, as a supervisor, to a reviewer or supervisor."""
     return _move(context, case, staff, Move(Action.ASSIGN, Actor.STAFF, staff, assignee=assignee), seen)
 
 

@@ -1,6 +1,6 @@
-"""`keys init`: keys, guard, schema and the log's first entries.
+"""`keys init`: keys, checkpoint lock file, schema and the log's first entries.
 
-Every step can be found half-done after a crash and is finished by running it again; nothing is ever overwritten.
+After a crash in any step, running it again completes that step. No file or row is ever overwritten.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ledger.server.db.opening import open_database
 from ledger.server.keys.epochs import EpochRow, insert_epoch
 from ledger.server.keys.files import create_key_files, key_files, load_log_key, load_oprf, raw_public
 from ledger.server.log import queries as log_store
-from ledger.server.log.checkpoint_lock import Guard
+from ledger.server.log.checkpoint_lock import CheckpointLock
 from ledger.server.log.logged_keys import check_log_key
 from ledger.server.log.policy_queries import insert_text
 from ledger.server.log.publisher import publish_once
@@ -36,17 +36,17 @@ KEY_FILE_COUNT = 3
 
 @dataclass(frozen=True, slots=True)
 class Initialised:
-    """What `keys init` did: whether the keys are new, and the log's size now."""
+    """The result of `keys init`: whether the keys are new, and the log's size now."""
 
     created_keys: bool
     log_size: int
 
 
 def init_keys(settings: Settings, now: datetime) -> Initialised:
-    """Make what is missing of keys, guard, schema and genesis.
+    """Create the missing ones of keys, checkpoint lock file, schema and genesis entries.
 
-    Raises ConfigurationError when keys and database do not belong together, when only some key files exist, or
-    when there is nothing left to do.
+    Raises ConfigurationError when keys and database do not belong together, when only some key files exist, or when
+    there is nothing left to do; LogFrozen, InvalidCheckpoint, DatabaseUnavailable.
     """
     present = key_files(settings)
     if present and len(present) != KEY_FILE_COUNT:
@@ -66,26 +66,26 @@ def init_keys(settings: Settings, now: datetime) -> Initialised:
         if not present:
             create_key_files(settings)
         key = load_log_key(settings)
-        guard = Guard(settings.guard_dir, settings.origin, raw_public(key))
+        checkpoint_lock = CheckpointLock(settings.guard_dir, settings.origin, raw_public(key))
         try:
-            if not guard.try_lock():
+            if not checkpoint_lock.try_lock():
                 raise ConfigurationError("A publisher holds the guard. Stop the server first.")
-            _make_guard(guard, key, settings)
+            _create_checkpoint(checkpoint_lock, key, settings)
             with writing(engine) as connection:
                 _write_genesis(connection, settings, key, now)
-            verdict = publish_once(engine, guard, key, settings.origin, now)
+            verdict = publish_once(engine, checkpoint_lock, key, settings.origin, now)
         finally:
-            guard.close()
+            checkpoint_lock.close()
     finally:
         engine.dispose()
     return Initialised(created_keys=not present, log_size=verdict.signed_size or 0)
 
 
-def _make_guard(guard: Guard, key: Ed25519PrivateKey, settings: Settings) -> None:
-    found = guard.read()
-    if found is None:
-        guard.write(sign(Checkpoint(settings.origin, 0, EMPTY_ROOT), key))
-    elif found[0].size > 0:
+def _create_checkpoint(checkpoint_lock: CheckpointLock, key: Ed25519PrivateKey, settings: Settings) -> None:
+    existing = checkpoint_lock.read()
+    if existing is None:
+        checkpoint_lock.write(sign(Checkpoint(settings.origin, 0, EMPTY_ROOT), key))
+    elif existing[0].size > 0:
         raise ConfigurationError("The guard has seen a longer log than this empty database. Restore the database.")
 
 
@@ -102,7 +102,7 @@ def _write_genesis(connection: Connection, settings: Settings, key: Ed25519Priva
     )
     text, policy = shipped_policy()
     insert_text(connection, text)
-    # The first policy binds nobody yet, so it needs no week's notice.
+    # No member is bound by a policy before the first one, so it needs no week's notice.
     first = policy_body(
         version=policy.version,
         toml_sha256=hashlib.sha256(text.encode()).digest(),

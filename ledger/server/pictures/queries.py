@@ -12,8 +12,8 @@ from sqlalchemy import Connection, delete, exists, func, insert, select, update
 from ledger.rules.conduct import MAX_EVIDENCE_ITEMS
 from ledger.server.db.bulk import chunks, insert_rows, table_of, upsert
 from ledger.server.db.engine import lock_table
-from ledger.server.db.tables.ledger import Listing, Report
 from ledger.server.db.tables.pictures import PictureBenign, PictureHash, PictureHit, PictureSearch, PictureUse
+from ledger.server.db.tables.reports import Listing, Report
 
 _USE = table_of(PictureUse)
 

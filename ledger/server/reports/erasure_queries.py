@@ -20,17 +20,9 @@ from ledger.server.db.tables.appeals import (
     CaseTag,
     Statement,
 )
-from ledger.server.db.tables.ledger import (
-    EntryBody,
-    Idempotency,
-    Listing,
-    Report,
-    ReportLink,
-    Restitution,
-    Reversal,
-    Subject,
-)
+from ledger.server.db.tables.log import EntryBody
 from ledger.server.db.tables.orders import Concession, HeldReport, ReopeningRequest, ReportMark
+from ledger.server.db.tables.reports import Idempotency, Listing, Report, ReportLink, Restitution, Reversal, Subject
 from ledger.server.pictures import queries as pictures
 from ledger.server.records import former_label_queries as former_labels
 from ledger.server.records import order_line_queries as order_lines
@@ -45,9 +37,9 @@ def due(
     after: tuple[int, int] | None = None,
     among: Sequence[int] | None = None,
 ) -> list[tuple[int, int]]:
-    """(expiry day, id) of reports that expired on or before `last_day` (days since the Unix epoch), in this order, but
-    not while a decision on their case is owed, unless the act ended by `longest`. At most `limit` beyond `after`, and
-    only those `among` these ids if they are given."""
+    """Return (expiry day, id) of reports that expired on or before `last_day` (days since the Unix epoch), in this
+    order, but not while a decision on their case is owed, unless the act ended by `longest`. At most `limit` beyond
+    `after`, and only those `among` these ids if they are given."""
     open_case = select(AppealCase.id).where(
         AppealCase.report_id == Report.id, AppealCase.state.in_([state.value for state in OPEN_STATES])
     )

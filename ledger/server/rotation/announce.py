@@ -18,7 +18,14 @@ from ledger.server.log.writer import GovernanceDraft, append, open_head
 from ledger.server.oprf import budgets
 from ledger.server.platforms import queries as members
 from ledger.server.rotation import queries as store
-from ledger.server.rotation.convert import Conversion, Progress, Stage, emit_key_rotated, in_force, load_conversion
+from ledger.server.rotation.convert import (
+    Conversion,
+    Progress,
+    RotationStage,
+    emit_key_rotated,
+    in_force,
+    load_conversion,
+)
 from ledger.server.settings import Settings
 from ledger.tlog.entries import GovernanceType, PlatformState, key_rotation_body
 
@@ -35,7 +42,7 @@ def ensure_announced(settings: Settings, engine: Engine, now: datetime, progress
     A key file that a killed run left behind is used, because no other run has used it.
     Raises RotationRefused during a grace period, ConfigurationError, LogFrozen, DatabaseUnavailable.
     """
-    progress(Stage.ANNOUNCE, 0, 2)
+    progress(RotationStage.ANNOUNCE, 0, 2)
     with reading(engine) as connection:
         rows = read_epochs(connection)
     old, new = startable(rows), only(rows, "next")
@@ -44,11 +51,11 @@ def ensure_announced(settings: Settings, engine: Engine, now: datetime, progress
         load_oprf(settings, old.epoch)  # raises before anything is written
         if not oprf_path(settings, number).exists():
             create_oprf_file(settings, number)
-        progress(Stage.ANNOUNCE, 1, 2)
+        progress(RotationStage.ANNOUNCE, 1, 2)
         with writing(engine) as connection:
             new = _announce(connection, settings, number, now)
     conversion = load_conversion(settings, old, new)
-    progress(Stage.ANNOUNCE, 2, 2)
+    progress(RotationStage.ANNOUNCE, 2, 2)
     return conversion
 
 

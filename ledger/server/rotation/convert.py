@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from ledger.errors import ConfigurationError, RotationRefused
 from ledger.protocol.voprf import public_key
-from ledger.rules.webhooks import Source, WebhookType
+from ledger.rules.webhooks import MessageSource, WebhookType
 from ledger.server.keys.epochs import EpochRow
 from ledger.server.keys.files import load_oprf, oprf_path
 from ledger.server.log.logged_keys import logged_keys
@@ -27,7 +27,7 @@ from ledger.tlog.key_rotation import RotationKeys, rotation_factor
 LOCK_FILE = "rotation.lock"
 
 
-class Stage(StrEnum):
+class RotationStage(StrEnum):
     """The stages of a rotation, in this order; the last two run after its grace period."""
 
     ANNOUNCE = "announce"
@@ -38,11 +38,11 @@ class Stage(StrEnum):
     DESTROY = "destroy"
 
 
-Progress = Callable[[Stage, int, int], None]
+Progress = Callable[[RotationStage, int, int], None]
 """Called with a stage, the amount of work done in it and the total amount. An exception that it raises ends the run."""
 
 
-def silent(_stage: Stage, _done: int, _total: int) -> None:
+def silent(_stage: RotationStage, _done: int, _total: int) -> None:
     """Show no progress."""
 
 
@@ -95,7 +95,7 @@ def emit_key_rotated(
     """Emit the webhook about `epoch` to the platforms that subscribe to it, in this transaction. `stage` is announced,
     switched or retired."""
     data: dict[str, str | int] = {"epoch": epoch, "state": stage, "entry_index": entry_index}
-    source = Source(settings.service, settings.environment)
+    source = MessageSource(settings.service, settings.environment)
     emit_all(connection, now, source, WebhookType.KEY_ROTATED, data)
 
 

@@ -11,12 +11,12 @@ from sqlalchemy import Connection, Engine
 
 from ledger.protocol.tags import SALT_BYTES, tag
 from ledger.server.db.engine import reading, writing
-from ledger.server.db.tables.ledger import Subject
+from ledger.server.db.tables.reports import Subject
 from ledger.server.log.writer import open_head
 from ledger.server.rotation import queries as store
 from ledger.server.rotation.audit import Prover
-from ledger.server.rotation.convert import Conversion, Progress, Stage
-from ledger.server.rotation.queries import START, FilledRow, PairRow, Place, SubjectRow
+from ledger.server.rotation.convert import Conversion, Progress, RotationStage
+from ledger.server.rotation.queries import START, EpochSubjectRow, FilledRow, PairRow, Place
 from ledger.tlog.key_rotation import rotate_elements
 
 FILL_CHUNK = 1_000
@@ -41,9 +41,9 @@ def fill(
     old, new = conversion.old.epoch, conversion.new.epoch
     with reading(engine) as connection:
         total, done = (store.count_rows(connection, Subject, epoch) for epoch in (old, new))
-    progress(Stage.FILL, done, max(done, total))
+    progress(RotationStage.FILL, done, max(done, total))
 
-    def following(after: Place) -> tuple[list[SubjectRow], Future[list[bytes]] | None]:
+    def following(after: Place) -> tuple[list[EpochSubjectRow], Future[list[bytes]] | None]:
         with reading(engine) as connection:
             rows = store.unfilled(connection, old, new, after, FILL_CHUNK)
         elements = [row.element for row in rows]
@@ -57,12 +57,12 @@ def fill(
             open_head(connection, clock())
             store.fill(connection, old, new, filled)
         done += len(rows)
-        progress(Stage.FILL, done, max(done, total))
+        progress(RotationStage.FILL, done, max(done, total))
         rows, multiplying = ahead
 
 
 def prove_pairs(
-    engine: Engine, conversion: Conversion, prover: Prover, stage: Stage, total: int, progress: Progress
+    engine: Engine, conversion: Conversion, prover: Prover, stage: RotationStage, total: int, progress: Progress
 ) -> None:
     """Prove every pair after the prover's last one. The next batch is read while one is proved. Raises
     ConfigurationError (the audit folder cannot be written), DatabaseUnavailable."""
@@ -91,7 +91,7 @@ def convert_tail(connection: Connection, conversion: Conversion, prover: Prover,
         prover.finish(prover.begin(pairs))
 
 
-def _filled(rows: Sequence[SubjectRow], elements: Sequence[bytes]) -> list[FilledRow]:
+def _filled(rows: Sequence[EpochSubjectRow], elements: Sequence[bytes]) -> list[FilledRow]:
     fresh = os.urandom(SALT_BYTES * len(rows))
     salts = [fresh[at : at + SALT_BYTES] for at in range(0, len(fresh), SALT_BYTES)]
     return [

@@ -9,23 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    delete,
-    exists,
-    func,
-    literal,
-    select,
-    text,
-    tuple_,
-)
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, literal, select, text, tuple_
 from sqlalchemy.orm import aliased
 
 from ledger.server.db.bulk import chunks, table_of, upsert
 from ledger.server.db.index_walks import by_index, by_table
 from ledger.server.db.tables.appeals import CaseTag
-from ledger.server.db.tables.ledger import Listing, LookupTag, OprfUse, Snapshot, Subject
+from ledger.server.db.tables.lookups import LookupTag
+from ledger.server.db.tables.oprf import OprfUse
+from ledger.server.db.tables.reports import Listing, Subject
+from ledger.server.db.tables.snapshots import Snapshot
 from ledger.server.lookups.disclosure_queries import move_counts
 
 Place = tuple[int, int]
@@ -35,7 +28,7 @@ START: Place = (-1, -1)
 Model = type[Subject] | type[Listing] | type[CaseTag]
 
 
-class SubjectRow(NamedTuple):
+class EpochSubjectRow(NamedTuple):
     """A subject under one epoch. (Queries return rows of the database driver with these members, because copying them
     would take as long as reading them.)"""
 
@@ -47,7 +40,7 @@ class SubjectRow(NamedTuple):
 
 class PairRow(NamedTuple):
     """A subject under two epochs; elements and salts have 32 bytes. (These are rows of the driver, as for
-    `SubjectRow`.)"""
+    `EpochSubjectRow`.)"""
 
     report_id: int
     slot: int
@@ -84,14 +77,14 @@ def count_rows(connection: Connection, model: Model, epoch: int, after: Place = 
     return connection.execute(query).scalar_one()
 
 
-def unfilled(connection: Connection, old: int, new: int, after: Place, limit: int) -> list[SubjectRow]:
+def unfilled(connection: Connection, old: int, new: int, after: Place, limit: int) -> list[EpochSubjectRow]:
     """Return the subjects under epoch `old` without a row under `new`, after the place `after`, in order, at most
     `limit`."""
     by_index(connection)
     columns = (Subject.report_id, Subject.slot, Subject.kind, Subject.element)
     query = select(*columns).where(Subject.epoch == old, _beyond(Subject, after), _lacks(Subject, new))
     rows = connection.execute(query.order_by(Subject.report_id, Subject.slot).limit(limit))
-    return cast("list[SubjectRow]", rows.all())
+    return cast("list[EpochSubjectRow]", rows.all())
 
 
 def pairs(connection: Connection, old: int, new: int, after: Place, limit: int) -> list[PairRow]:

@@ -20,7 +20,7 @@ from ledger.protocol.tags import tag
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.index_walks import last_report
 from ledger.server.db.tables.appeals import CaseTag
-from ledger.server.db.tables.ledger import Listing, Subject
+from ledger.server.db.tables.reports import Listing, Subject
 from ledger.server.keys.epochs import EpochRow, change_epoch, current_of, only, read_epochs
 from ledger.server.keys.files import fsync_folder, oprf_path
 from ledger.server.log.writer import GovernanceDraft, append, open_head
@@ -30,7 +30,7 @@ from ledger.server.rotation.audit import AuditFolder, Prover, audit_dir, forget_
 from ledger.server.rotation.convert import (
     Conversion,
     Progress,
-    Stage,
+    RotationStage,
     emit_key_rotated,
     exclusive_run,
     in_force,
@@ -99,13 +99,13 @@ def retire(
             retired: EpochRow | None = None
             limit = TAIL_LIMIT
             while retired is None:
-                prove_pairs(engine, conversion, prover, Stage.RETIRE, total, progress)
+                prove_pairs(engine, conversion, prover, RotationStage.RETIRE, total, progress)
                 with writing(engine) as connection:
                     retired = _retire(connection, settings, conversion, prover, clock(), limit)
-                    progress(Stage.RETIRE, prover.elements, prover.elements + 1)
+                    progress(RotationStage.RETIRE, prover.elements, prover.elements + 1)
                 limit *= 2
         log.info("epoch_retired", extra={"epoch": old.epoch})
-        progress(Stage.RETIRE, prover.elements + 1, prover.elements + 1)
+        progress(RotationStage.RETIRE, prover.elements + 1, prover.elements + 1)
     return retired
 
 
@@ -203,7 +203,7 @@ def _destroy(
     for model in _MODELS:
         after = -1
         while True:
-            progress(Stage.DESTROY, done, max(done, total) + 3)
+            progress(RotationStage.DESTROY, done, max(done, total) + 3)
             with reading(engine) as connection:
                 last = last_report(connection, model.report_id, after, WINDOW)
                 has_rows = last is not None and store.any_in(connection, model, old.epoch, after, last)
@@ -213,12 +213,12 @@ def _destroy(
                 done += _destroy_window(engine, model, old, new, after, last, now)
             after = last
     _destroy_snapshots(settings, engine, old.epoch)
-    progress(Stage.DESTROY, done + 1, done + 3)
+    progress(RotationStage.DESTROY, done + 1, done + 3)
     AuditFolder(audit_dir(settings, old.epoch, new.epoch)).destroy()
-    progress(Stage.DESTROY, done + 2, done + 3)
+    progress(RotationStage.DESTROY, done + 2, done + 3)
     oprf_path(settings, old.epoch).unlink()
     fsync_folder(settings.keys_dir)
-    progress(Stage.DESTROY, done + 3, done + 3)
+    progress(RotationStage.DESTROY, done + 3, done + 3)
 
 
 def _destroy_window(

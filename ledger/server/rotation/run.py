@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine
 
 from ledger.errors import RotationRefused
 from ledger.server.db.engine import reading, writing
-from ledger.server.db.tables.ledger import Subject
+from ledger.server.db.tables.reports import Subject
 from ledger.server.keys.epochs import EpochRow, change_epoch, current_of, only, read_epochs
 from ledger.server.keys.files import oprf_path
 from ledger.server.log.writer import GovernanceDraft, append, open_head
@@ -23,7 +23,7 @@ from ledger.server.rotation.audit import AuditFolder, Prover, audit_dir, choose_
 from ledger.server.rotation.convert import (
     Conversion,
     Progress,
-    Stage,
+    RotationStage,
     emit_key_rotated,
     exclusive_run,
     in_force,
@@ -97,18 +97,18 @@ def rotate(
             limit = TAIL_LIMIT
             while switched is None:
                 fill(engine, conversion, clock, executor, settings.oprf_threads, progress)
-                prove_pairs(engine, conversion, prover, Stage.PROVE, total, progress)
-                progress(Stage.SWITCH, 0, 2)
+                prove_pairs(engine, conversion, prover, RotationStage.PROVE, total, progress)
+                progress(RotationStage.SWITCH, 0, 2)
                 with writing(engine) as connection:
                     switched = _switch(
                         connection, settings, conversion, prover, clock(), limit, timedelta(days=grace_days)
                     )
                     if switched is not None:
-                        progress(Stage.SWITCH, 1, 2)
+                        progress(RotationStage.SWITCH, 1, 2)
                 # Too many reports were recorded meanwhile: fill again without the head. The limit grows, so this ends.
                 limit *= 2
         log.info("rotation_switched", extra={"epoch": conversion.new.epoch, "entry_index": switched.entry_index})
-        progress(Stage.SWITCH, 2, 2)
+        progress(RotationStage.SWITCH, 2, 2)
     return switched
 
 

@@ -25,7 +25,7 @@ from sqlalchemy import Connection, Engine
 from ledger.errors import ConfigurationError, InvalidEncoding, LedgerError, LogFrozen, StaleEpoch, Unavailable
 from ledger.protocol.encoding import b64url, day_floor, hour_floor, unb64url
 from ledger.rules.policy.timeline import PolicyTimeline
-from ledger.rules.webhooks import Source, WebhookType
+from ledger.rules.webhooks import MessageSource, WebhookType
 from ledger.server.appeals.weights import refresh_weights
 from ledger.server.db.engine import reading, snapshot_reading, writing
 from ledger.server.db.opening import open_database
@@ -37,7 +37,7 @@ from ledger.server.log.writer import append_governance
 from ledger.server.platforms.group_weights import weights_at
 from ledger.server.settings import Settings
 from ledger.server.snapshots import queries as store
-from ledger.server.snapshots.files import Progress, Rules, Stage, Written, folder_of, silent, write_files
+from ledger.server.snapshots.files import BuildStage, Progress, Rules, Written, folder_of, silent, write_files
 from ledger.server.snapshots.queries import SnapshotRow
 from ledger.server.webhooks.emit import emit_all
 from ledger.snapshots.manifest import Manifest, manifest_body, manifest_bytes
@@ -57,7 +57,7 @@ RandomBytes = Callable[[int], bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishedSnapshot:
     """A published snapshot: its manifest, the index of its log entry, the number of its sealed entries and the size of
     its files."""
 
@@ -85,7 +85,7 @@ def build_and_publish(
     *,
     random_bytes: RandomBytes,
     progress: Progress = silent,
-) -> Published:
+) -> PublishedSnapshot:
     """Build a snapshot of the present ledger, publish it, and delete the snapshots that it replaces.
 
     Raises Unavailable while another process builds, LogFrozen, StaleEpoch if the key epoch changed meanwhile,
@@ -104,7 +104,7 @@ def publish_due(
     *,
     random_bytes: RandomBytes,
     progress: Progress = silent,
-) -> Published | None:
+) -> PublishedSnapshot | None:
     """Call `build_and_publish` if a snapshot is due, else return None. In both cases, delete snapshots past their end.
 
     A snapshot is due if the newest one is older than `snapshot_interval_seconds`, of an earlier UTC day (see
@@ -155,12 +155,12 @@ def _build(
     now: datetime,
     random_bytes: RandomBytes,
     progress: Progress,
-) -> Published:
+) -> PublishedSnapshot:
     clean_up(settings, engine, now)
     version = random_bytes(VERSION_BYTES)
     folder = settings.snapshots_dir / f"{_BUILDING}{b64url(version)}"
     try:
-        progress(Stage.COUNTING, 0, 0)
+        progress(BuildStage.COUNTING, 0, 0)
         with reading(engine) as connection:
             policy = read_timeline(connection).at(now)
         refresh_weights(engine, policy, now)  # the stored weights may follow from an earlier policy
@@ -174,14 +174,14 @@ def _build(
             rows = store.stream_listed(connection, row.epoch, hour, day)
             written = write_files(folder, row, rows, tags_count, rules, log_key, progress)
         _put_in_place(settings, folder, version)
-        progress(Stage.PUBLISHING, 0, 0)
+        progress(BuildStage.PUBLISHING, 0, 0)
         with writing(engine) as connection:
             entry_index = _publish(settings, connection, row, written, now)
         _raise_alarm(settings, written)
-        progress(Stage.CLEANING, 0, 0)
+        progress(BuildStage.CLEANING, 0, 0)
     finally:
         _clean_up_quietly(settings, engine, now)
-    return Published(written.manifest, entry_index, written.entries, written.bytes_total)
+    return PublishedSnapshot(written.manifest, entry_index, written.entries, written.bytes_total)
 
 
 def _begin(
@@ -248,7 +248,7 @@ def _publish(settings: Settings, connection: Connection, row: SnapshotRow, writt
         "epoch": row.epoch,
         "entry_index": entry_index,
     }
-    source = Source(settings.service, settings.environment)
+    source = MessageSource(settings.service, settings.environment)
     emit_all(connection, now, source, WebhookType.SNAPSHOT_PUBLISHED, data)
     return entry_index
 

@@ -55,7 +55,7 @@ MAX_EVENTS = sealed.MAX_SLOTS * sealed.EVENTS_PER_ENTRY
 """The most events of one tag in a snapshot. If there are more, it contains those of the latest acts."""
 
 
-class Stage(StrEnum):
+class BuildStage(StrEnum):
     """The stages of a build, in this order."""
 
     COUNTING = "counting"
@@ -67,12 +67,12 @@ class Stage(StrEnum):
     CLEANING = "cleaning"
 
 
-Progress = Callable[[Stage, int, int], None]
+Progress = Callable[[BuildStage, int, int], None]
 """Called with a stage, the amount of work done in it, and the total amount (0 if it is not known). An exception that it
 raises ends the build."""
 
 
-def silent(_stage: Stage, _done: int, _total: int) -> None:
+def silent(_stage: BuildStage, _done: int, _total: int) -> None:
     """Show no progress."""
 
 
@@ -122,7 +122,7 @@ def write_files(
         raise ValueError("the snapshot is published: its secret is gone")
     bits, keys = bits_for(tags_count), sealed.snapshot_keys(row.secret, row.version)
     tags, counts = _seal_all(folder / _SPOOL, row, rows, tags_count, bits, rules.policy, keys, progress)
-    progress(Stage.FILTER, 0, len(tags) // 32)
+    progress(BuildStage.FILTER, 0, len(tags) // 32)
     filter_file = fuse.build(tags, keys.filter_seed)
     _write(folder / FILTER, filter_file)
     entries, observed = sum(counts), max(counts)
@@ -171,14 +171,14 @@ def _seal_all(
     with spool.open("wb", buffering=_BUFFER_BYTES) as file:
         for done, (tag, listed) in enumerate(groupby(rows, itemgetter(0))):
             if done % _TICK == 0:
-                progress(Stage.SEALING, done, tags_count)
+                progress(BuildStage.SEALING, done, tags_count)
             number = prefix(tag, bits)
             entries = _seal_tag(tag, list(listed), row, number, weights, policy, keys)
             if entries:
                 tags += tag
                 counts[number] += len(entries)
                 file.writelines(entries)
-    progress(Stage.SEALING, tags_count, tags_count)
+    progress(BuildStage.SEALING, tags_count, tags_count)
     return tags, counts
 
 
@@ -213,13 +213,13 @@ def _write_buckets(
     ):
         for number, count in enumerate(counts):
             if number % _TICK == 0:
-                progress(Stage.BUCKETS, number, len(counts))
+                progress(BuildStage.BUCKETS, number, len(counts))
             data = spool.read(count * ENTRY_BYTES)
             entries = [data[start : start + ENTRY_BYTES] for start in range(0, len(data), ENTRY_BYTES)]
             bucket = sealed.pad_bucket(entries, capacity, number, keys)
             file.write(bucket)
             leaves.append(bucket_leaf(version, number, bucket))
-        progress(Stage.STORING, 0, 0)
+        progress(BuildStage.STORING, 0, 0)
         _sync(file)
     (folder / _SPOOL).unlink()
     return build_tree(leaves)

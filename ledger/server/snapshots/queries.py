@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, not_, or_, select, text, update
 
-from ledger.server.db.tables.ledger import Listing, Snapshot, Subject
+from ledger.server.db.tables.reports import Listing, Subject
+from ledger.server.db.tables.snapshots import Snapshot
 
 _ROWS_AT_ONCE = 2000
 _WORK_MEM = "256MB"

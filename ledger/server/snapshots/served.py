@@ -25,7 +25,7 @@ from ledger.errors import LedgerError, SnapshotUnknown
 from ledger.protocol.encoding import b64url
 from ledger.server.db.engine import reading
 from ledger.server.log import queries as log_store
-from ledger.server.log.queries import Published
+from ledger.server.log.queries import PublishedCheckpoint
 from ledger.server.log.writer import tile_reader
 from ledger.server.platforms.members import Member
 from ledger.server.process.supervision import Worker
@@ -169,7 +169,9 @@ class SnapshotServer:
                     snapshots[served.name] = served
         self._served = snapshots
 
-    def _open(self, connection: Connection, row: SnapshotRow, checkpoint: Published | None) -> ServedSnapshot | None:
+    def _open(
+        self, connection: Connection, row: SnapshotRow, checkpoint: PublishedCheckpoint | None
+    ) -> ServedSnapshot | None:
         """Return the snapshot of `row`; None if no checkpoint covers it yet or its files are not on this machine."""
         index = row.entry_index
         if checkpoint is None or index is None or checkpoint.size <= index or row.manifest is None:

@@ -24,7 +24,7 @@ from ledger.server.log.logged_keys import check_log_key
 from ledger.server.process.child import main, orphaned, tell
 from ledger.server.settings import Settings
 from ledger.server.snapshots.builder import builder_engine, publish_due
-from ledger.server.snapshots.files import Stage
+from ledger.server.snapshots.files import BuildStage
 
 LOOK_SECONDS = 2.0
 """Time between two checks whether a snapshot is due."""
@@ -62,7 +62,7 @@ def run(settings: Settings, stop: threading.Event, parent: int | None = None) ->
 
 
 def _look(settings: Settings, engine: Engine, key: Ed25519PrivateKey, stopped: Callable[[], bool]) -> None:
-    def progress(_stage: Stage, _done: int, _total: int) -> None:
+    def progress(_stage: BuildStage, _done: int, _total: int) -> None:
         if stopped():
             raise _StoppedError
 

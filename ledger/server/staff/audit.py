@@ -18,9 +18,9 @@ from sqlalchemy import Connection, Engine
 from ledger.protocol.encoding import format_time
 from ledger.server.db.engine import reading
 from ledger.server.staff import audit_queries as store
-from ledger.server.staff.audit_queries import EventFilter, EventRow
+from ledger.server.staff.audit_queries import AuditEventRow, EventFilter
 
-__all__ = ["EventFilter", "EventRow", "Page", "actions", "export_csv", "export_lines", "page", "record"]
+__all__ = ["AuditEventRow", "EventFilter", "Page", "actions", "export_csv", "export_lines", "page", "record"]
 
 PAGE_ROWS = 50
 EXPORT_ROWS = 1000
@@ -35,7 +35,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 class Page:
     """Rows, newest first; `older` is the argument `before` of the next page (see `page`), None on the last page."""
 
-    events: list[EventRow]
+    events: list[AuditEventRow]
     older: int | None
 
 
@@ -114,7 +114,7 @@ def export_lines(engine: Engine, event_filter: EventFilter, reader_group: str | 
         yield "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in objects).encode()
 
 
-def _chunks(engine: Engine, event_filter: EventFilter, reader_group: str | None) -> Iterator[list[EventRow]]:
+def _chunks(engine: Engine, event_filter: EventFilter, reader_group: str | None) -> Iterator[list[AuditEventRow]]:
     before: int | None = None
     while True:
         chunk = page(engine, event_filter, reader_group, before, EXPORT_ROWS)
@@ -125,7 +125,7 @@ def _chunks(engine: Engine, event_filter: EventFilter, reader_group: str | None)
         before = chunk.older
 
 
-def _values(row: EventRow, reader_group: str | None) -> tuple[int | str | None, ...]:
+def _values(row: AuditEventRow, reader_group: str | None) -> tuple[int | str | None, ...]:
     return (
         row.id if reader_group is None else None,
         format_time(row.at),

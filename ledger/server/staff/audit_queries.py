@@ -17,7 +17,7 @@ CASE_OBJECTS = frozenset({"appeal", "report"})
 
 
 @dataclass(frozen=True, slots=True)
-class EventRow:
+class AuditEventRow:
     """One action of a member of staff. `staff_name` is None for the command line."""
 
     id: int
@@ -74,7 +74,7 @@ def read_events(
     *,
     below: int | None = None,
     skip: int = 0,
-) -> list[EventRow]:
+) -> list[AuditEventRow]:
     """Return the newest `limit` rows that match the filter and that a reader of control group `reader_group` (None: of
     no group) may see, newest first: those with an id below `below`, without the first `skip` of them."""
     query = (
@@ -109,7 +109,7 @@ def read_events(
         query = query.where(StaffEvent.at >= event_filter.since)
     if event_filter.until is not None:
         query = query.where(StaffEvent.at < event_filter.until)
-    return [EventRow(*row) for row in connection.execute(query)]
+    return [AuditEventRow(*row) for row in connection.execute(query)]
 
 
 def count_refusals(connection: Connection, device_id: str) -> int:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, delete, exists, func, insert, or_, select, up
 from ledger.rules.appeals import OPEN_STATES
 from ledger.rules.staff_independence import ResponsibleAdmins
 from ledger.server.db.tables.appeals import AppealCase
-from ledger.server.db.tables.ledger import ControlGroup
+from ledger.server.db.tables.platforms import ControlGroup
 from ledger.server.db.tables.staff import StaffAccount, StaffSession
 
 
@@ -49,7 +49,7 @@ class StaffRow:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionRow:
+class StaffSessionRow:
     """A session as it is stored, without the hash of its token."""
 
     staff_id: int
@@ -180,13 +180,13 @@ def insert_session(
     connection.execute(insert(StaffSession).values(**values, expires_at=expires_at))
 
 
-def read_session(connection: Connection, token_hash: bytes) -> SessionRow | None:
+def read_session(connection: Connection, token_hash: bytes) -> StaffSessionRow | None:
     """Return the session with this token hash, whatever its age; None if there is none."""
     query = select(StaffSession.staff_id, StaffSession.created_at, StaffSession.seen_at, StaffSession.expires_at).where(
         StaffSession.token_hash == token_hash
     )
     row = connection.execute(query).one_or_none()
-    return None if row is None else SessionRow(*row)
+    return None if row is None else StaffSessionRow(*row)
 
 
 def touch_session(connection: Connection, token_hash: bytes, now: datetime) -> None:

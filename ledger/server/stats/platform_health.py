@@ -67,7 +67,7 @@ class Outcomes:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class QuestionStats:
     """Numbers of questions of reviewers in the window; times to the answer are in hours, None without an answer."""
 
     asked: int = 0
@@ -108,7 +108,7 @@ class PlatformHealth:
     row: PlatformRow
     reports: ReportFigures
     outcomes: Outcomes
-    answers: Answers
+    answers: QuestionStats
     weight: Weight
     group_members: tuple[str, ...]
     other_active: tuple[str, ...]
@@ -263,7 +263,7 @@ def _read(connection: Connection, policy: Policy, settings: Settings, now: datet
                 row=row,
                 reports=reports.get(row.name, ReportFigures()),
                 outcomes=_outcomes(outcomes.get(row.name, {})),
-                answers=answers.get(row.name, Answers()),
+                answers=answers.get(row.name, QuestionStats()),
                 weight=_weight(effective[row.control_group], stored[row.control_group], group, policy),
                 group_members=tuple(member.name for member in rows if member.control_group == row.control_group),
                 other_active=tuple(
@@ -291,7 +291,7 @@ def _without_cases(health: PlatformHealth) -> PlatformHealth:
         health,
         reports=health.reports._replace(contested=0),
         outcomes=Outcomes(),
-        answers=Answers(),
+        answers=QuestionStats(),
         weight=weight,
         cases_hidden=True,
     )
@@ -315,7 +315,7 @@ def _weight(effective: int, stored: int, group: Outcomes, policy: Policy) -> Wei
     )
 
 
-def question_answers(events: Iterable[QuestionEvent]) -> dict[str, Answers]:
+def question_answers(events: Iterable[QuestionEvent]) -> dict[str, QuestionStats]:
     """Return how each platform answered questions, by its name. `events` are in order within each case. A question
     counts as asked, but neither as answered nor as silent, while it waits for an answer and if its case ended without
     one."""
@@ -337,7 +337,7 @@ def question_answers(events: Iterable[QuestionEvent]) -> dict[str, Answers]:
             numbers[1] += 1
             hours.setdefault(event.platform, []).append((event.at - asked_at).total_seconds() / 3600)
     return {
-        name: Answers(asked, answered, silent, rank(hours.get(name, ()), 0.5), rank(hours.get(name, ()), 0.9))
+        name: QuestionStats(asked, answered, silent, rank(hours.get(name, ()), 0.5), rank(hours.get(name, ()), 0.9))
         for name, (asked, answered, silent) in counts.items()
     }
 

@@ -9,7 +9,9 @@ from sqlalchemy import Connection, Select, case, func, select
 
 from ledger.rules.appeals import Action
 from ledger.server.db.tables.appeals import AppealCase, CaseEvent, CaseOutcome, SubjectSession
-from ledger.server.db.tables.ledger import LookupCount, OprfUse, Report
+from ledger.server.db.tables.lookups import LookupCount
+from ledger.server.db.tables.oprf import OprfUse
+from ledger.server.db.tables.reports import Report
 
 _QUESTIONS = (Action.ASK_REPORTER.value, Action.REPORTER_ANSWERED.value, Action.REPORTER_SILENT.value)
 

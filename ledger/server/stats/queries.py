@@ -13,7 +13,7 @@ from sqlalchemy.orm import aliased
 from ledger.rules.appeals import OPEN_STATES, Action
 from ledger.server.db.bulk import table_of, upsert
 from ledger.server.db.tables.appeals import AppealCase, CaseEvent
-from ledger.server.db.tables.ledger import Listing
+from ledger.server.db.tables.reports import Listing
 from ledger.server.db.tables.stats import DailyTiers
 from ledger.server.lookups.queries import ListingRow
 

@@ -27,8 +27,17 @@ from ledger.server.keys.sealing import unseal
 from ledger.server.process.supervision import Worker
 from ledger.server.settings import Settings
 from ledger.server.webhooks import queries as store
-from ledger.server.webhooks.attempt import TIMEOUT_SECONDS, Failure, Line, Outcome, Resolve, Sending, attempt, resolve
-from ledger.server.webhooks.queries import Claim
+from ledger.server.webhooks.attempt import (
+    TIMEOUT_SECONDS,
+    AttemptConnection,
+    AttemptOutcome,
+    DeliveryFailure,
+    Resolve,
+    Sending,
+    attempt,
+    resolve,
+)
+from ledger.server.webhooks.queries import ClaimedDelivery
 
 CLAIM_SECONDS = 60
 """How long a delivery is one sender's: an attempt's 15 s, a slow resolver, and the record."""
@@ -53,11 +62,11 @@ class _Flight:
     """An attempt in the air."""
 
     thread: threading.Thread
-    line: Line
+    line: AttemptConnection
 
 
 class Sender:
-    """See the module. `now` is the wall clock; `ladder`, `jitter` and the times are arguments for tests."""
+    """See the module. `now` is the wall clock; `schedule`, `jitter` and the times are arguments for tests."""
 
     def __init__(
         self,
@@ -66,7 +75,7 @@ class Sender:
         sealing_key: bytes,
         now: Callable[[], datetime],
         *,
-        ladder: Sequence[timedelta] = RETRY_SCHEDULE,
+        schedule: Sequence[timedelta] = RETRY_SCHEDULE,
         jitter: Callable[[], float] = random.random,
         timeout_seconds: float = TIMEOUT_SECONDS,
         look_seconds: float = LOOK_SECONDS,
@@ -75,7 +84,7 @@ class Sender:
         resolve: Resolve = resolve,
     ) -> None:
         self._settings, self._engine, self._sealing_key, self._now = settings, engine, sealing_key, now
-        self._ladder, self._jitter, self._resolve = ladder, jitter, resolve
+        self._schedule, self._jitter, self._resolve = schedule, jitter, resolve
         self._timeout_seconds, self._look_seconds, self._at_once = timeout_seconds, look_seconds, at_once
         self._tls = tls
         self._flying: dict[int, _Flight] = {}
@@ -146,7 +155,7 @@ class Sender:
         with writing(self._engine) as connection:
             claims = store.claim_due(connection, now, now + timedelta(seconds=CLAIM_SECONDS), busy, free)
         for claim in claims:
-            line = Line(self._timeout_seconds)
+            line = AttemptConnection(self._timeout_seconds)
             thread = threading.Thread(target=self._fly, args=(claim, line), name="webhook", daemon=True)
             with self._lock:
                 self._flying[claim.endpoint.id] = _Flight(thread, line)
@@ -161,14 +170,14 @@ class Sender:
 
     # --- sending --------------------------------------------------------------------------------------------------
 
-    def _fly(self, claim: Claim, line: Line) -> None:
+    def _fly(self, claim: ClaimedDelivery, line: AttemptConnection) -> None:
         try:
             outcome = self._attempt(claim, line)
             with writing(self._engine) as connection:
                 if line.was_cut and self._stopping and outcome.failure is not None:
                     store.release(connection, claim)
                 else:
-                    record(connection, claim, outcome, self._now(), self._ladder, self._jitter())
+                    record(connection, claim, outcome, self._now(), self._schedule, self._jitter())
         except LedgerError as error:  # it is sent again when the claim has run out
             log.warning("webhook_not_recorded", extra={"code": error.code})
         except Exception:
@@ -179,7 +188,7 @@ class Sender:
                 self._flying.pop(claim.endpoint.id, None)
             self._wake.set()
 
-    def _attempt(self, claim: Claim, line: Line) -> Outcome:
+    def _attempt(self, claim: ClaimedDelivery, line: AttemptConnection) -> AttemptOutcome:
         now = self._now()
         try:
             message_id = encode_id("wm", claim.message_id, self._settings.service)
@@ -192,9 +201,9 @@ class Sender:
             )
         except Exception:
             log.exception("webhook_attempt_failed")
-            return Outcome(None, Failure.INTERNAL)
+            return AttemptOutcome(None, DeliveryFailure.INTERNAL)
 
-    def _secrets(self, claim: Claim, now: datetime) -> list[bytes]:
+    def _secrets(self, claim: ClaimedDelivery, now: datetime) -> list[bytes]:
         """The endpoint's secret, and the one before while a rotation lasts. Raises ConfigurationError."""
         endpoint = claim.endpoint
         sealed = [endpoint.secret]
@@ -212,21 +221,21 @@ class Sender:
 
 def record(
     connection: Connection,
-    claim: Claim,
-    outcome: Outcome,
+    claim: ClaimedDelivery,
+    outcome: AttemptOutcome,
     now: datetime,
-    ladder: Sequence[timedelta],
+    schedule: Sequence[timedelta],
     jitter: float,
 ) -> None:
     """Write down what became of an attempt: delivered, to be tried again, failed for good, or nobody is there."""
     if outcome.failure is None and outcome.status is not None:
         store.set_delivered(connection, claim, outcome.status, now)
         return
-    failure = outcome.failure or Failure.INTERNAL
-    if failure is Failure.GONE:  # in the order in which everybody locks: endpoint, then deliveries
+    failure = outcome.failure or DeliveryFailure.INTERNAL
+    if failure is DeliveryFailure.GONE:  # in the order in which everybody locks: endpoint, then deliveries
         store.lock_endpoint(connection, claim.endpoint.platform, claim.endpoint.id)
-    wait = next_wait(claim.attempts + 1, jitter, outcome.retry_after, ladder)
-    if failure is Failure.GONE:
+    wait = next_wait(claim.attempts + 1, jitter, outcome.retry_after, schedule)
+    if failure is DeliveryFailure.GONE:
         state = DeliveryState.CANCELLED
     elif wait is None:
         state = DeliveryState.FAILED
@@ -236,7 +245,7 @@ def record(
     mine = store.set_undelivered(
         connection, claim, state=state, next_at=next_at, status=outcome.status, error=failure.value, now=now
     )
-    if mine and failure is Failure.GONE:
+    if mine and failure is DeliveryFailure.GONE:
         store.set_status(connection, claim.endpoint.id, store.DISABLED, failure.value)
         store.cancel_pending(connection, claim.endpoint.id)
         log.info("webhook_endpoint_disabled", extra={"platform": claim.endpoint.platform})

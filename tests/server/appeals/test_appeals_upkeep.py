@@ -31,7 +31,7 @@ from ledger.server.db.tables.appeals import (
     Statement,
     SubjectSession,
 )
-from ledger.server.db.tables.ledger import EntryBody
+from ledger.server.db.tables.log import EntryBody
 from ledger.server.reports.erasure import erase_due
 from ledger.server.reports.reports import get_report
 from tests.rotations import report as report_under

@@ -12,7 +12,8 @@ from sqlalchemy.exc import IntegrityError, StatementError
 from ledger.errors import DatabaseUnavailable
 from ledger.server.db.bulk import insert_rows
 from ledger.server.db.engine import open_engine, reading, writing
-from ledger.server.db.tables.ledger import CheckpointRow, EntryBody, Subject
+from ledger.server.db.tables.log import CheckpointRow, EntryBody
+from ledger.server.db.tables.reports import Subject
 from tests import pg
 
 NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)

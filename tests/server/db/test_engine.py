@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, S
 from ledger.errors import ConfigurationError, DatabaseUnavailable
 from ledger.server.db import migrate
 from ledger.server.db.engine import interrupt, open_engine, reading, writing
-from ledger.server.db.tables.ledger import CheckpointRow
+from ledger.server.db.tables.log import CheckpointRow
 
 NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 ROW = {"size": 1, "root": b"r" * 32, "note": "n", "published_at": NOW}
@@ -152,7 +152,7 @@ def test_an_sqlite_ledger_is_its_owners_alone(tmp_path: Path) -> None:
     engine = open_engine(f"sqlite:///{path}")
     with writing(engine) as connection:
         connection.execute(insert(CheckpointRow), [ROW])
-        assert {one.name: one.stat().st_mode & 0o777 for one in path.parent.iterdir()} == {
+        assert {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == {
             "ledger.db": 0o600,
             "ledger.db-wal": 0o600,
             "ledger.db-shm": 0o600,

@@ -20,7 +20,7 @@ from ledger.server.appeals import attachments, case_service
 from ledger.server.db.due_rows import work_off
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.appeals import AppealCase
-from ledger.server.db.tables.ledger import Report
+from ledger.server.db.tables.reports import Report
 from ledger.server.lookups import disclosure_queries as disclosure_store
 from ledger.server.lookups import disclosures
 from ledger.server.records import order_line_queries as lines_store

@@ -18,7 +18,7 @@ from ledger.server.db.engine import reading
 from ledger.server.keys import files as keys
 from ledger.server.keys.files import LOG_FILE, OPRF_FILE, SESSION_FILE, load_log_key, raw_public
 from ledger.server.log import queries as log_store
-from ledger.server.log.checkpoint_lock import GUARD_FILE, Guard
+from ledger.server.log.checkpoint_lock import CHECKPOINT_FILE, CheckpointLock
 from ledger.server.log.genesis import init_keys
 from ledger.server.log.logged_keys import logged_keys
 from ledger.server.log.publisher import run
@@ -67,11 +67,11 @@ def test_key_files_are_for_their_owner_alone(settings: Settings) -> None:
 
 def test_nothing_is_ever_overwritten(settings: Settings) -> None:
     before = contents(settings)
-    guard = (settings.guard_dir / GUARD_FILE).read_text()
+    guard = (settings.guard_dir / CHECKPOINT_FILE).read_text()
     with pytest.raises(ConfigurationError, match="never overwrites"):
         init_keys(settings, NOW)
     assert contents(settings) == before
-    assert (settings.guard_dir / GUARD_FILE).read_text() == guard
+    assert (settings.guard_dir / CHECKPOINT_FILE).read_text() == guard
 
 
 @pytest.mark.parametrize("missing", FILES)
@@ -109,7 +109,7 @@ def test_init_finishes_what_a_crash_left(make_database: Callable[..., str], tmp_
 def test_init_while_a_publisher_runs_is_refused(make_database: Callable[..., str], tmp_path: Path) -> None:
     settings = fresh(make_database, tmp_path)
     keys.create_key_files(settings)
-    guard = Guard(settings.guard_dir, settings.origin, raw_public(load_log_key(settings)))
+    guard = CheckpointLock(settings.guard_dir, settings.origin, raw_public(load_log_key(settings)))
     assert guard.try_lock()
     with pytest.raises(ConfigurationError, match="publisher holds the guard"):
         init_keys(settings, NOW)

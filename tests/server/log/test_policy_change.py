@@ -37,7 +37,8 @@ from ledger.rules.policy.values import parse_policy
 from ledger.rules.standing import group_weight
 from ledger.server.appeals.consumer_record import own_record
 from ledger.server.db.engine import reading, writing
-from ledger.server.db.tables.ledger import EntryBody, Listing, LogEntry, Report
+from ledger.server.db.tables.log import EntryBody, LogEntry
+from ledger.server.db.tables.reports import Listing, Report
 from ledger.server.keys.files import load_log_key, raw_public
 from ledger.server.log import queries as log_store
 from ledger.server.log.policies import REFRESH_SECONDS
@@ -50,7 +51,7 @@ from ledger.server.reports.expiries import shorten_due
 from ledger.server.reports.reports import check_report, get_report
 from ledger.server.runtime import Runtime
 from ledger.server.snapshots import queries as snapshot_store
-from ledger.server.snapshots.builder import Published, publish_due
+from ledger.server.snapshots.builder import PublishedSnapshot, publish_due
 from ledger.tlog.entries import GovernanceType, commitment, parse_leaf, policy_body
 from ledger.tlog.merkle import leaf_hash
 from tests.forked import ForkedProcess
@@ -88,7 +89,7 @@ def announce(ledger: LedgerFixture, **numbers: int) -> datetime:
     return done.in_effect_at
 
 
-def snapshot(ledger: LedgerFixture) -> Published | None:
+def snapshot(ledger: LedgerFixture) -> PublishedSnapshot | None:
     """Build one if it is due, sign the log, and have it served."""
     settings = ledger.rt.settings
     key = load_log_key(settings)

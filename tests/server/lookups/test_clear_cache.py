@@ -21,7 +21,8 @@ from ledger.protocol.identifiers import Kind
 from ledger.protocol.tags import tag
 from ledger.server.db.bulk import insert_rows
 from ledger.server.db.engine import reading, writing
-from ledger.server.db.tables.ledger import Listing, LogEntry
+from ledger.server.db.tables.log import LogEntry
+from ledger.server.db.tables.reports import Listing
 from ledger.server.keys.epochs import read_epochs
 from ledger.server.log import queries as log_store
 from ledger.server.lookups import clear_cache as module

@@ -15,8 +15,7 @@ from ledger.rules.disclosures import DISCLOSURE_DAYS
 from ledger.server.appeals.consumer_record import export_record, own_record
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.id_blocks import reserve_ids
-from ledger.server.db.tables.disclosures import DisclosureCount
-from ledger.server.db.tables.ledger import LookupLog, LookupTag
+from ledger.server.db.tables.lookups import DisclosureCount, LookupLog, LookupTag
 from ledger.server.lookups import disclosure_queries as store
 from ledger.server.lookups import disclosures
 from ledger.server.lookups.disclosures import SINGLE_HOURS, count_crowded, count_old

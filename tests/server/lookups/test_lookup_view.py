@@ -15,7 +15,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from ledger.errors import DatabaseUnavailable
 from ledger.server.db import migrate
 from ledger.server.db.engine import by_statement, connected, open_engine, reading, transaction, writing
-from ledger.server.db.tables.ledger import Listing, LookupLog, LookupTag
+from ledger.server.db.tables.lookups import LookupLog, LookupTag
+from ledger.server.db.tables.reports import Listing
 from ledger.server.keys.epochs import EpochRow, insert_epoch
 from ledger.server.log import queries as log_store
 from ledger.server.lookups.queries import ListingRow, LookupView, listings, log_disclosures, read_view

@@ -20,8 +20,8 @@ from ledger.rules.pictures import MAX_DISTANCE, distance
 from ledger.server.appeals import staff_actions
 from ledger.server.appeals.consumer_record import own_record
 from ledger.server.db.engine import reading, writing
-from ledger.server.db.tables.ledger import Listing, Report
 from ledger.server.db.tables.pictures import PictureHash, PictureHit, PictureSearch
+from ledger.server.db.tables.reports import Listing, Report
 from ledger.server.pictures import queries as store
 from ledger.server.pictures import search as pictures
 from ledger.server.pictures.queries import SearchRow

@@ -11,7 +11,8 @@ from sqlalchemy import func, select
 from ledger.errors import LinkedReportInvalid
 from ledger.protocol.encoding import format_time
 from ledger.server.db.engine import reading
-from ledger.server.db.tables.ledger import LogEntry, Report
+from ledger.server.db.tables.log import LogEntry
+from ledger.server.db.tables.reports import Report
 from ledger.server.reports.reports import get_report
 from tests.server.conftest import LedgerFixture, Subjects
 from tests.support import evidence

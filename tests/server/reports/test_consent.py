@@ -8,7 +8,7 @@ import pytest
 
 from ledger.errors import ConsentMissing, InvalidRequest
 from ledger.rules.policy.shipped import shipped_version
-from ledger.server.db.tables.ledger import LookupCount, LookupLog
+from ledger.server.db.tables.lookups import LookupCount, LookupLog
 from ledger.server.log.policy_publication import publish_policy
 from tests.processes import until
 from tests.server.conftest import LedgerFixture

@@ -14,19 +14,9 @@ from ledger.protocol.encoding import format_time
 from ledger.protocol.identifiers import Kind
 from ledger.rules.disclosures import DISCLOSURE_DAYS
 from ledger.server.db.engine import reading, writing
-from ledger.server.db.tables.ledger import (
-    EntryBody,
-    Idempotency,
-    Listing,
-    LogEntry,
-    LookupLog,
-    LookupTag,
-    Report,
-    Restitution,
-    Reversal,
-    Subject,
-    Tile,
-)
+from ledger.server.db.tables.log import EntryBody, LogEntry, Tile
+from ledger.server.db.tables.lookups import LookupLog, LookupTag
+from ledger.server.db.tables.reports import Idempotency, Listing, Report, Restitution, Reversal, Subject
 from ledger.server.log import queries as log_store
 from ledger.server.reports.erasure import MAX_REPORTS, erase_due, forget_disclosures
 from ledger.server.reports.reports import get_receipt, get_report

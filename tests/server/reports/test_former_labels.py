@@ -14,7 +14,7 @@ from ledger.rules.conduct import Conduct, Reading
 from ledger.rules.corroboration import Corroboration
 from ledger.server.appeals.case_page import CaseFile, case_file
 from ledger.server.db.engine import writing
-from ledger.server.db.tables.evidence import FormerLabel
+from ledger.server.db.tables.reports import FormerLabel
 from ledger.server.reports.former_labels import FormerLabels, all_former_labels, former_labels
 from ledger.server.reports.reports import get_report, list_reports
 from ledger.server.staff.accounts import StaffMember

@@ -27,7 +27,7 @@ from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
 from ledger.server.appeals import consumer
 from ledger.server.db.engine import reading
-from ledger.server.db.tables.ledger import Listing, Report
+from ledger.server.db.tables.reports import Listing, Report
 from ledger.server.lookups import queries as lookup_store
 from ledger.server.lookups.listed_tags import tags_since
 from ledger.server.reports import held

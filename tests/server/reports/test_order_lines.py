@@ -31,8 +31,8 @@ from ledger.rules.conduct import Conduct
 from ledger.server.appeals import consumer, staff_actions
 from ledger.server.appeals.case_service import run_clocks
 from ledger.server.db.engine import reading
-from ledger.server.db.tables.ledger import Report
 from ledger.server.db.tables.orders import OrderClosure
+from ledger.server.db.tables.reports import Report
 from ledger.server.reports.erasure import erase_due
 from ledger.server.reports.reports import get_report, submit_report, withdraw_report
 from tests.server.appeals.test_appeals import ANNA, contest, session_of

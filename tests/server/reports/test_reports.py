@@ -30,7 +30,8 @@ from ledger.errors import (
 from ledger.protocol.encoding import b64url, format_time
 from ledger.protocol.identifiers import Kind
 from ledger.server.db.engine import reading
-from ledger.server.db.tables.ledger import Listing, LogEntry, Report
+from ledger.server.db.tables.log import LogEntry
+from ledger.server.db.tables.reports import Listing, Report
 from ledger.server.platforms.members import revoke_key
 from ledger.server.records.idempotency import StoredResponse
 from ledger.server.reports.reports import get_report, list_reports, submit_report, submit_reports, withdraw_report

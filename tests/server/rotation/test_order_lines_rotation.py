@@ -11,7 +11,7 @@ from sqlalchemy import select
 from ledger.rules.appeals import Outcome
 from ledger.server.appeals.consumer_record import own_record
 from ledger.server.db.engine import reading
-from ledger.server.db.tables.ledger import Listing
+from ledger.server.db.tables.reports import Listing
 from ledger.server.reports import held
 from tests.rotations import report as report_under
 from tests.rotations import retired, rotated, subjects_under

@@ -11,7 +11,9 @@ from ledger.errors import RotationRefused, StaleEpoch
 from ledger.protocol.encoding import b64url
 from ledger.protocol.tags import tag
 from ledger.server.db.engine import reading, writing
-from ledger.server.db.tables.ledger import Listing, LookupTag, Snapshot, Subject
+from ledger.server.db.tables.lookups import LookupTag
+from ledger.server.db.tables.reports import Listing, Subject
+from ledger.server.db.tables.snapshots import Snapshot
 from ledger.server.keys.epochs import read_epochs
 from ledger.server.keys.files import oprf_path
 from ledger.server.rotation.audit import late_dir

@@ -20,11 +20,12 @@ from ledger.protocol.public_ids import encode_id
 from ledger.protocol.tags import prefix, tag
 from ledger.rules.appeals import Outcome
 from ledger.server.db.engine import reading
-from ledger.server.db.tables.ledger import LookupLog, Report
+from ledger.server.db.tables.lookups import LookupLog
+from ledger.server.db.tables.reports import Report
 from ledger.server.keys.files import load_log_key
 from ledger.server.lookups.clear_cache import ClearLookupCache
 from ledger.server.lookups.listed_tags import cooling_tags, tags_since
-from ledger.server.snapshots.builder import Published, publish_due
+from ledger.server.snapshots.builder import PublishedSnapshot, publish_due
 from ledger.server.snapshots.files import folder_of
 from ledger.snapshots.fuse_filter import FuseFilter
 from ledger.snapshots.sealed import open_bucket
@@ -203,7 +204,7 @@ def reported(ledger: LedgerFixture) -> str:
 # --- snapshots ------------------------------------------------------------------------------------------------------
 
 
-def cut(ledger: LedgerFixture) -> Published | None:
+def cut(ledger: LedgerFixture) -> PublishedSnapshot | None:
     """Run one round of the snapshotter."""
     settings = ledger.rt.settings
     return publish_due(

@@ -18,11 +18,11 @@ from ledger.errors import DatabaseUnavailable, SnapshotUnknown
 from ledger.protocol.encoding import b64url, day_floor, from_day, unb64url
 from ledger.protocol.tags import prefix, tag
 from ledger.server.db.engine import open_engine, writing
-from ledger.server.db.tables.ledger import Snapshot
+from ledger.server.db.tables.snapshots import Snapshot
 from ledger.server.keys.files import load_log_key
 from ledger.server.settings import Settings
 from ledger.server.snapshots import served as module
-from ledger.server.snapshots.builder import Published, build_and_publish
+from ledger.server.snapshots.builder import PublishedSnapshot, build_and_publish
 from ledger.server.snapshots.files import BUCKETS, FILTER, POLICY, TREE, folder_of
 from ledger.server.snapshots.served import SnapshotServer
 from ledger.snapshots.buckets import check_bucket, split_answer
@@ -44,7 +44,7 @@ def settings(seed: LedgerSeed, database_url: str, tmp_path: Path) -> Settings:
     return seed.copy_to(database_url, tmp_path, snapshots_kept=2)
 
 
-def snapshot(ledger: LedgerFixture, *, covered: bool = True) -> Published:
+def snapshot(ledger: LedgerFixture, *, covered: bool = True) -> PublishedSnapshot:
     """Publish one more snapshot, and a checkpoint that covers its entry."""
     settings = ledger.rt.settings
     published = build_and_publish(
@@ -61,7 +61,7 @@ def snapshot_server(ledger: LedgerFixture) -> SnapshotServer:
     return SnapshotServer(ledger.rt.settings, ledger.rt.engine, ledger.clock)
 
 
-def are_served(snapshot_server: SnapshotServer, published: list[Published]) -> list[bool]:
+def are_served(snapshot_server: SnapshotServer, published: list[PublishedSnapshot]) -> list[bool]:
     """Return for each of the snapshots whether it is served."""
     flags = []
     for item in published:
@@ -242,7 +242,7 @@ def test_a_process_looks_by_itself_and_after_a_restart(ledger: LedgerFixture) ->
     assert not again.snapshots.alive()
 
 
-def wait_for(snapshot_server: SnapshotServer, published: Published) -> None:
+def wait_for(snapshot_server: SnapshotServer, published: PublishedSnapshot) -> None:
     end = time.monotonic() + 20
     while are_served(snapshot_server, [published]) != [True]:
         assert time.monotonic() < end

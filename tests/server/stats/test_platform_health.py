@@ -15,7 +15,7 @@ from ledger.rules.case_machine import Staff
 from ledger.server.appeals import case_service, participants, staff_actions
 from ledger.server.appeals.case_service import run_clocks
 from ledger.server.db.engine import reading, writing
-from ledger.server.db.tables.ledger import GovernanceEntry
+from ledger.server.db.tables.log import GovernanceEntry
 from ledger.server.log import queries as log_store
 from ledger.server.lookups.queries import count_lookups
 from ledger.server.oprf.evaluation import deduct

@@ -167,7 +167,7 @@ def test_tests_do_not_pile_up(post: Post, receiver: Receiver) -> None:
     assert endpoints.send_test(post.rt.webhooks, member, made["id"])["message"] != first["message"]
 
 
-def test_a_replay_starts_the_ladder_again_under_the_same_id(post: Post, receiver: Receiver) -> None:
+def test_a_replay_starts_the_schedule_again_under_the_same_id(post: Post, receiver: Receiver) -> None:
     made, member = post.endpoint(receiver), post.acme.member()
     post.emit()
     post.sender.round()
@@ -177,7 +177,7 @@ def test_a_replay_starts_the_ladder_again_under_the_same_id(post: Post, receiver
     assert post.sender.round() == 1
     assert post.last(made) == ("pending", 1, 500, "status")
     endpoints.replay(post.rt.webhooks, member, made["id"], message)
-    assert post.sender.round() == 1, "while it waits for its rung, a replay does not"
+    assert post.sender.round() == 1, "while it waits for its next attempt, a replay does not"
     assert post.last(made) == ("pending", 2, 500, "status")
     assert set(receiver.ids()) == {message}
     with pytest.raises(NotFound):

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.one_engine
 # --- trying again ------------------------------------------------------------------------------------------
 
 
-def test_the_ladder_is_climbed_under_one_id_and_then_it_has_failed(post: Post, receiver: Receiver) -> None:
+def test_attempts_follow_the_schedule_under_one_id_and_then_it_has_failed(post: Post, receiver: Receiver) -> None:
     receiver.reply = lambda _arrival: Reply(500)
     endpoint = post.endpoint(receiver)
     post.emit()
@@ -66,7 +66,7 @@ def test_what_failed_first_arrives_later(post: Post, receiver: Receiver) -> None
     assert post.last(endpoint) == ("delivered", 2, 200, None)
 
 
-def test_a_receiver_may_ask_to_wait_up_to_the_next_rung(post: Post, receiver: Receiver) -> None:
+def test_a_receiver_may_ask_to_wait_up_to_the_next_scheduled_wait(post: Post, receiver: Receiver) -> None:
     asked = {"429": "60", "503": "99999", "500": "60"}
     receiver.reply = lambda arrival: Reply(int(arrival.path[-3:]), {"Retry-After": asked[arrival.path[-3:]]})
     made = {status: post.endpoint(receiver, f"&{status}") for status in asked}
