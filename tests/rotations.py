@@ -115,7 +115,7 @@ def change_facts(folder: Path, **changes: int) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-def turned(ledger: LedgerFixture, **options: Any) -> Any:
+def rotated(ledger: LedgerFixture, **options: Any) -> Any:
     """Rotate, and let this process notice."""
     done = rotate(ledger.rt.settings, ledger.rt.engine, ledger.clock, **options)
     ledger.rt.members.refresh()

@@ -78,7 +78,8 @@ class PictureIndex:
 
     def refresh(self) -> bool:
         """Read what is new, or everything if this process holds hashes that the database does not have any longer;
-        return True in that case. Erased hashes are never answered; this deletes them from memory too."""
+        return True in that case. Erased hashes are never answered; this deletes them from memory too. Raises
+        DatabaseUnavailable."""
         with reading(self._engine) as connection:
             with self._lock:
                 _fill(connection, self._index)
@@ -95,7 +96,7 @@ class PictureIndex:
         if np.any(benign <= MAX_DISTANCE):
             return Near([], True)
         ids: NDArray[np.int64] = self._index.near(pdq)
-        # Two pictures with a common hash within MAX_DISTANCE are at most 2 * MAX_DISTANCE apart, so benign pictures
+        # Two pictures that share a hash within MAX_DISTANCE are at most 2 * MAX_DISTANCE apart, so benign pictures
         # that # are farther away do not matter.
         for place in np.flatnonzero(benign <= 2 * MAX_DISTANCE).tolist():
             between = self._index.near(self._benign[place * HASH_BYTES : (place + 1) * HASH_BYTES])

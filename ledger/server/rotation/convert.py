@@ -112,7 +112,7 @@ def exclusive_run(settings: Settings) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RotationRefused("Another run of a rotation is at work on this machine.") from error
+            raise RotationRefused("Another rotation is at work on this machine.") from error
         yield
     finally:
         os.close(descriptor)

@@ -38,7 +38,9 @@ def multiplication_executor(elements: int) -> Iterator[Executor]:
         try:
             yield process
         except BrokenExecutor as error:
-            raise Unavailable("The process that multiplies was killed. Run it again: it goes on.") from error
+            raise Unavailable(
+                "The process that multiplies was killed. Run the rotation again; it continues."
+            ) from error
 
 
 def _end_with(parent: int) -> None:

@@ -146,7 +146,7 @@ def _switch(
     head, recorded_at = open_head(connection, now)
     rows = read_epochs(connection)
     if current_of(rows) != conversion.old or only(rows, "next") != conversion.new:
-        raise RotationRefused("Another machine has gone on with this rotation.")
+        raise RotationRefused("Another machine has continued this rotation.")
     if store.count_rows(connection, Subject, conversion.old.epoch, prover.last) > limit:
         return None
     convert_tail(connection, conversion, prover, limit, settings.oprf_threads)
@@ -154,7 +154,7 @@ def _switch(
     if any(missing):
         raise RotationRefused(
             f"{missing.subjects} subjects and {missing.listings} listings have no row under the next epoch, though all "
-            "were filled. Somebody else writes to this database.",
+            "were filled. Another program writes to this database.",
             subjects=missing.subjects,
             listings=missing.listings,
         )

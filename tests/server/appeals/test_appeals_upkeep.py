@@ -35,7 +35,7 @@ from ledger.server.db.tables.log import EntryBody
 from ledger.server.reports.erasure import erase_due
 from ledger.server.reports.reports import get_report
 from tests.rotations import report as report_under
-from tests.rotations import retired, subjects_under, turned
+from tests.rotations import retired, rotated, subjects_under
 from tests.server.appeals.test_appeals import ANNA, case_row, contest, session_of
 from tests.server.conftest import LedgerFixture, Subjects
 from tests.support import with_settings
@@ -171,7 +171,7 @@ def test_a_person_finds_a_decided_case_again_after_a_rotation(ledger: LedgerFixt
     gone = report_under(ledger, ledger.acme, 7, old)
     (case,) = contest(ledger, before, gone)
     decided(ledger, case, Outcome.OVERTURNED)
-    turned(ledger)
+    rotated(ledger)
     after = subjects_under(ledger.rt.settings, old + 1, 7)
     for person, epoch in ((before, old), (after, old + 1)):
         (report_view,) = record_of(ledger, person, epoch)["reports"]

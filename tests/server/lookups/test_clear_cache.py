@@ -33,7 +33,7 @@ from ledger.server.rotation.retire import retire
 from ledger.server.runtime import Runtime
 from tests import pg
 from tests.processes import until
-from tests.rotations import report, subjects_under, turned
+from tests.rotations import report, rotated, subjects_under
 from tests.server.conftest import LedgerFixture
 from tests.support import Platform, lookup_request, new_ledger, opened
 
@@ -258,7 +258,7 @@ def test_a_rotation_never_makes_anybody_clear(
             for number in range(6):
                 assert clean(watched, *tags(subjects_under(ledger.rt.settings, epoch, number)), epoch=epoch) is None
 
-    turned(ledger, progress=check)
+    rotated(ledger, progress=check)
     assert answered
     assert not watched.refresh(), "the switch has changed the epochs: the filter is not good for the new one"
     check()

@@ -1,4 +1,4 @@
-"""Pictures that anybody may have: the operator's list, and those that many unconnected people used."""
+"""Common pictures: those in the operator's list, and those that many unconnected people used."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def take(ledger: LedgerFixture, pdq: bytes = PDQ) -> None:
 
 
 def far(bits: int) -> bytes:
-    """A hash that differs from PDQ in other bits than `near` flips."""
+    """Return a hash that differs from PDQ in other bits than those that `near` flips."""
     number = int.from_bytes(PDQ)
     for bit in range(bits):
         number ^= 1 << (bit * 8 + 1)
     return number.to_bytes(32)
 
 
-def test_a_benign_picture_is_found_by_nobody_until_it_is_removed(ledger: LedgerFixture) -> None:
+def test_no_search_matches_a_benign_picture_until_it_is_removed(ledger: LedgerFixture) -> None:
     pictured(ledger, ledger.acme)
     assert count(ledger, ledger.bolt) == (1, 1, 0)
     put(ledger, near(31))
@@ -54,12 +54,12 @@ def test_a_benign_picture_is_found_by_nobody_until_it_is_removed(ledger: LedgerF
 
 
 def test_what_is_like_a_benign_picture_is_not_met_by_a_search_for_something_else(ledger: LedgerFixture) -> None:
-    """The hash that is asked for is 42 away from the benign picture, and the report's is near both."""
+    """The searched hash is at distance 42 from the benign picture, and the report's hash is near both."""
     pictured(ledger, ledger.acme)
     pictured(ledger, ledger.acme, 1, far(31))
     asked = far(21)
     put(ledger, near(21))
-    assert [one["reports"] for one in ask(ledger, ledger.bolt, asked)] == [1], (
+    assert [result["reports"] for result in ask(ledger, ledger.bolt, asked)] == [1], (
         "only the one that is near the asked alone"
     )
     take(ledger, near(21))
@@ -70,7 +70,7 @@ def test_other_processes_know_at_once(ledger: LedgerFixture) -> None:
     pictured(ledger, ledger.acme)
     with opened(ledger.rt.settings, ledger.clock) as other:
         there = replace(ledger, rt=other)
-        for _ in range(2):  # removed and added again: as many rows stand as before
+        for _ in range(2):  # removed and added again: the list has the same number of rows as before
             assert count(there, ledger.bolt) == (1, 1, 0)
             put(ledger)
             assert ask(there, ledger.bolt) == [COMMON]
@@ -82,7 +82,7 @@ def test_other_processes_know_at_once(ledger: LedgerFixture) -> None:
 def test_the_list_and_what_it_refuses(ledger: LedgerFixture) -> None:
     put(ledger)
     put(ledger, near(1))
-    assert [(one.pdq, one.reason, one.added_at) for one in list_benign(ledger.rt.engine)] == [
+    assert [(row.pdq, row.reason, row.added_at) for row in list_benign(ledger.rt.engine)] == [
         (PDQ, REASON, ledger.clock()),
         (near(1), REASON, ledger.clock()),
     ]
@@ -91,7 +91,7 @@ def test_the_list_and_what_it_refuses(ledger: LedgerFixture) -> None:
     take(ledger)
     with pytest.raises(NotFound):
         take(ledger)
-    assert [one.pdq for one in list_benign(ledger.rt.engine)] == [near(1)]
+    assert [row.pdq for row in list_benign(ledger.rt.engine)] == [near(1)]
     with pytest.raises(PictureUnfit):
         put(ledger, bytes(32))
     for reason in ("", " ", "a" * (MAX_REASON_CHARS + 1), "two\nlines"):
@@ -116,7 +116,7 @@ def test_each_change_is_in_the_audit_log_and_no_row_is_deleted(ledger: LedgerFix
     with ledger.rt.engine.connect() as connection:
         events = connection.execute(select(StaffEvent.__table__).order_by(StaffEvent.id)).all()
     (row,) = rows(ledger, PictureBenign)
-    assert [(one.staff_id, one.action, one.object_type, one.object_id, one.detail) for one in events] == [
+    assert [(event.staff_id, event.action, event.object_type, event.object_id, event.detail) for event in events] == [
         (None, "picture_benign_added", "picture", str(row.id), REASON),
         (None, "picture_benign_removed", "picture", str(row.id), "it was a mistake"),
     ]
@@ -124,14 +124,14 @@ def test_each_change_is_in_the_audit_log_and_no_row_is_deleted(ledger: LedgerFix
 
 @pytest.fixture
 def members(ledger: LedgerFixture) -> list[Platform]:
-    """Three independent members."""
+    """Return three independent members."""
     third = Platform("corner", "corner-group", "corner-1").enrol(ledger.rt.settings)
     ledger.rt.members.refresh()
     return [ledger.acme, ledger.bolt, third]
 
 
 def unforged(ledger: LedgerFixture, platform: Platform, number: int, pdq: bytes = PDQ) -> dict[str, Any]:
-    """A report that says nothing against the picture itself."""
+    """Record a report that does not dispute the picture itself."""
     items = [*evidence("carrier_record", "original_file")]
     items[1] |= {"pdq": pdq.hex(), "pdq_quality": 80}
     return ledger.report(platform, ledger.person(number), conduct="fake_return_tracking", evidence=items)
@@ -160,20 +160,20 @@ def test_a_forged_picture_is_never_common_nor_one_of_few_people(
     for number in range(4):
         unforged(ledger, members[number % 3], number)
     fifth(ledger, members)
-    (one,) = ask(ledger, members[2])
-    assert (one["common"], one["reports"], one["own_reports"]) == (False, 4, 1)
+    (result,) = ask(ledger, members[2])
+    assert (result["common"], result["reports"], result["own_reports"]) == (False, 4, 1)
 
 
 def test_one_refund_that_two_members_reported_is_no_reuse(ledger: LedgerFixture) -> None:
-    """They share a payment provider, say: the picture was sent once."""
+    """For example, they share a payment provider: the picture was sent once."""
     first = pictured(ledger, ledger.acme)
     pictured(ledger, ledger.bolt)
     third = Platform("corner", "corner-group", "corner-1").enrol(ledger.rt.settings)
     assert count(ledger, third) == (1, 2, 0), "one refund, which two members reported"
     assert count(ledger, ledger.acme) == (0, 0, 1), "nobody learns who else reported what they reported"
     own = json.loads(search_own(ledger.rt.pictures, ledger.acme.member(), first["id"]))["results"]
-    assert [(one["reports"], one["own_reports"]) for one in own] == [(0, 0)]
+    assert [(result["reports"], result["own_reports"]) for result in own] == [(0, 0)]
     pictured(ledger, ledger.bolt, 1)
     assert count(ledger, ledger.acme) == (1, 1, 1)
     own = json.loads(search_own(ledger.rt.pictures, ledger.acme.member(), first["id"]))["results"]
-    assert [(one["reports"], one["own_reports"]) for one in own] == [(1, 0)]
+    assert [(result["reports"], result["own_reports"]) for result in own] == [(1, 0)]

@@ -1,4 +1,4 @@
-"""Searches for reused pictures: what counts, what is told, what is on record, on both engines."""
+"""Searches for reused pictures: the reports that count, the answers, and the records, on both engines."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ledger.server.platforms.members import set_status
 from ledger.server.reports import erasure_queries as erasure
 from ledger.server.reports.erasure import erase_due
 from ledger.tlog.entries import PlatformState
-from tests.rotations import report, retired, subjects_under, turned
+from tests.rotations import report, retired, rotated, subjects_under
 from tests.server.appeals.contested import contest, staff_of
 from tests.server.appeals.test_appeals import session_of
 from tests.server.conftest import LedgerFixture
@@ -44,7 +44,7 @@ REPORTED = 12
 
 
 def near(bits: int) -> bytes:
-    """A hash that differs from PDQ in this many bits, half of them up and half down."""
+    """Return a hash that differs from PDQ in this number of bits, half of them set and half cleared."""
     number, flip = int.from_bytes(PDQ), 0
     for bit in range(bits):
         flip |= 1 << (bit % 32 * 8 + bit // 32)
@@ -52,7 +52,7 @@ def near(bits: int) -> bytes:
 
 
 def used(*hashes: bytes) -> dict[str, Any]:
-    """What makes a report one with these hashes (PDQ by default) as the claimant's files."""
+    """Return the arguments for a report with these hashes (PDQ by default) as the claimant's files."""
     items = [{**evidence("original_file")[0], "pdq": pdq.hex(), "pdq_quality": 80} for pdq in hashes or (PDQ,)]
     return {"conduct": "ai_fabricated_image", "evidence": items + evidence("listing_match", "admission")}
 
@@ -60,7 +60,7 @@ def used(*hashes: bytes) -> dict[str, Any]:
 def pictured(
     ledger: LedgerFixture, platform: Platform, number: int = 0, *hashes: bytes, **changes: Any
 ) -> dict[str, Any]:
-    """A report with these hashes about a person."""
+    """Record a report with these hashes about a person."""
     return ledger.report(platform, ledger.person(number), **{**used(*hashes), **changes})
 
 
@@ -71,8 +71,8 @@ def ask(ledger: LedgerFixture, platform: Platform, *hashes: bytes) -> list[dict[
 
 
 def count(ledger: LedgerFixture, platform: Platform, pdq: bytes = PDQ) -> tuple[int, int, int]:
-    (one,) = ask(ledger, platform, pdq)
-    return one["reports"], one["platforms"], one["own_reports"]
+    (result,) = ask(ledger, platform, pdq)
+    return result["reports"], result["platforms"], result["own_reports"]
 
 
 def rows(ledger: LedgerFixture, table: Any) -> list[Any]:
@@ -95,8 +95,8 @@ def test_it_says_how_often_and_by_how_many_but_not_who(ledger: LedgerFixture) ->
 
 def test_the_distance_is_exact(ledger: LedgerFixture) -> None:
     pictured(ledger, ledger.acme)
-    found = ask(ledger, ledger.bolt, PDQ, near(31), near(32))
-    assert [one["reports"] for one in found] == [1, 1, 0]
+    results = ask(ledger, ledger.bolt, PDQ, near(31), near(32))
+    assert [result["reports"] for result in results] == [1, 1, 0]
     assert distance(PDQ, near(32)) == 32
 
 
@@ -198,19 +198,19 @@ def test_a_search_goes_with_the_last_report_that_it_met(ledger: LedgerFixture) -
     assert [(row.search_id, row.report_id) for row in rows(ledger, PictureHit)] == [(kept.id, second["entry_index"])]
     with reading(ledger.rt.engine) as connection:
         numbers = [first["entry_index"], second["entry_index"]]
-        assert [one.reports for one in store.searches_of(connection, numbers)] == [(second["entry_index"],)]
+        assert [search.reports for search in store.searches_of(connection, numbers)] == [(second["entry_index"],)]
     assert count(ledger, ledger.bolt) == (1, 1, 0)
 
 
 def test_hashes_do_not_depend_on_key_epochs(ledger: LedgerFixture) -> None:
     report(ledger, ledger.acme, 1, 1, **used())
-    turned(ledger)
+    rotated(ledger)
     assert count(ledger, ledger.bolt) == (1, 1, 0), "listed under two epochs, it is one report"
     retired(ledger)
     assert count(ledger, ledger.bolt) == (1, 1, 0)
     session = session_of(ledger, subjects_under(ledger.rt.settings, 2, 1))
     searches = own_record(ledger.rt.context, ledger.rt.members.weights(), session)["picture_searches"]
-    assert sum(one["times"] for one in searches) == 2
+    assert sum(search["times"] for search in searches) == 2
 
 
 def test_a_restarted_process_knows_what_there_was(ledger: LedgerFixture) -> None:
@@ -228,9 +228,9 @@ def test_threads_that_search_while_reports_come_in_miss_nothing_acknowledged(led
     def searches() -> None:
         while not done.is_set():
             least = acknowledged[0]
-            found = count(ledger, ledger.bolt)[0]
-            if not least <= found <= REPORTED:
-                failures.append(f"{found} found, {least} were acknowledged")
+            counted = count(ledger, ledger.bolt)[0]
+            if not least <= counted <= REPORTED:
+                failures.append(f"{counted} found, {least} were acknowledged")
 
     threads = [threading.Thread(target=searches) for _ in range(4)]
     for thread in threads:
@@ -253,11 +253,11 @@ def test_another_process_sees_at_once_what_this_one_recorded(ledger: LedgerFixtu
         assert count(ledger_there, ledger.bolt) == (1, 1, 0)
 
 
-def test_a_search_that_met_somebody_is_on_record_and_no_other(ledger: LedgerFixture) -> None:
+def test_a_search_is_recorded_if_it_met_a_report_and_only_then(ledger: LedgerFixture) -> None:
     report = pictured(ledger, ledger.acme)
     ask(ledger, ledger.bolt, PDQ, near(40))
     ask(ledger, ledger.bolt, near(40))
-    ask(ledger, ledger.acme2)  # its own group's only
+    ask(ledger, ledger.acme2)  # only its own group's reports
     (logged,) = rows(ledger, PictureSearch)
     assert (logged.platform, bytes(logged.order_ref)) == ("bolt", ORDER)
     assert [(row.search_id, row.report_id) for row in rows(ledger, PictureHit)] == [(logged.id, report["entry_index"])]
@@ -312,8 +312,8 @@ def test_own_report(ledger: LedgerFixture) -> None:
     pictured(ledger, ledger.acme, 1)
     pictured(ledger, ledger.bolt, 2)
     answer = json.loads(search_own(ledger.rt.pictures, ledger.bolt.member(), report["id"]))
-    assert [(one["reports"], one["own_reports"]) for one in answer["results"]] == [(1, 1), (0, 0)]
-    met = {pdq: one["reports"] for pdq, one in pictures.reuse(ledger.rt.pictures, report["entry_index"]).items()}
+    assert [(result["reports"], result["own_reports"]) for result in answer["results"]] == [(1, 1), (0, 0)]
+    met = {pdq: result["reports"] for pdq, result in pictures.reuse(ledger.rt.pictures, report["entry_index"]).items()}
     assert met == {near(3): 2, near(60): 0}
     for unknown in ("rp_nonsense1", pictured(ledger, ledger.acme, 3)["id"]):
         with pytest.raises(NotFound):
@@ -324,20 +324,20 @@ def test_more_matches_than_are_looked_at(ledger: LedgerFixture, monkeypatch: pyt
     monkeypatch.setattr(pictures, "MAX_MATCHES", 2)
     for number in range(3):
         pictured(ledger, ledger.acme, number)
-    (one,) = ask(ledger, ledger.bolt)
-    assert (one["reports"], one["more"]) == (2, True)
+    (result,) = ask(ledger, ledger.bolt)
+    assert (result["reports"], result["more"]) == (2, True)
 
 
 def test_the_longest_answer_fits(ledger: LedgerFixture) -> None:
-    one = {"reports": pictures.MAX_MATCHES, "platforms": 2000, "own_reports": 2000, "more": False, "common": False}
-    assert len(pictures._padded({"results": [one] * 8, "as_of": "2026-01-01T00:00:00Z"})) == ANSWER_BYTES
+    result = {"reports": pictures.MAX_MATCHES, "platforms": 2000, "own_reports": 2000, "more": False, "common": False}
+    assert len(pictures._padded({"results": [result] * 8, "as_of": "2026-01-01T00:00:00Z"})) == ANSWER_BYTES
 
 
 HASHES = st.lists(st.integers(0, 60), min_size=1, max_size=12)
 
 
 def test_recall_is_exact_on_the_database_too(ledger: LedgerFixture) -> None:
-    """Against brute force, with hashes put into the tables directly and searches in between."""
+    """The index is compared with brute force; hashes are inserted directly into the tables, between searches."""
     first = pictured(ledger, ledger.acme)["entry_index"]
     stored = [PDQ]
     with writing(ledger.rt.engine) as connection:

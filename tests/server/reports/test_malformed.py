@@ -29,7 +29,7 @@ from ledger.server.rotation.run import announce
 from ledger.server.settings import Settings
 from ledger.server.webhooks import endpoints
 from tests.malformed import IDENTITY_AGAIN, record
-from tests.rotations import audited, epochs, on_one_engine, places, report, retired, subjects_under, turned
+from tests.rotations import audited, epochs, on_one_engine, places, report, retired, rotated, subjects_under
 from tests.server.appeals.contested import contest
 from tests.server.appeals.test_appeals import session_of
 from tests.server.conftest import LedgerFixture, Subjects
@@ -179,7 +179,7 @@ def test_a_rotation_goes_on_with_a_ledger_that_holds_both_kinds(ledger: LedgerFi
     ledger.withdraw(ledger.acme, gone["id"])
     before = tier(ledger, 1)
 
-    done = turned(ledger)
+    done = rotated(ledger)
     assert epochs(rt.engine)[2].state == "current"
     assert audited(rt, done.audit_dir).elements == done.elements == 6, "each element once; the identity is none"
     assert places(rt.engine, Subject, 1) == places(rt.engine, Subject, 2)
@@ -203,7 +203,7 @@ def test_a_rotation_that_an_earlier_version_began(ledger: LedgerFixture) -> None
     ]
     with writing(rt.engine) as connection:
         rotation_store.fill(connection, 1, 2, rows)
-    done = turned(ledger)
+    done = rotated(ledger)
     assert audited(rt, done.audit_dir).elements == 2
     assert tier(ledger, 1, 2) == tier(ledger, 1, 1) == ("clear", 0)
     assert [one["id"] for one in record_of(ledger, 1, 2)] == [made["id"]]
@@ -212,7 +212,7 @@ def test_a_rotation_that_an_earlier_version_began(ledger: LedgerFixture) -> None
 def test_in_a_grace_that_an_earlier_version_began(ledger: LedgerFixture) -> None:
     """Such a report was found under the current epoch at once, and stood in the way of the old one's retirement."""
     rt = ledger.rt
-    turned(ledger)
+    rotated(ledger)
     made = record(rt, ledger.acme, hidden(ledger, 1, epoch=1), epoch=1)
     assert (tier(ledger, 1, 1), tier(ledger, 1, 2)) == (("clear", 0), ("watch", 1))
     retired(ledger)
@@ -237,7 +237,7 @@ def test_whatever_was_recorded_a_rotation_ends(ledger: LedgerFixture) -> None:
         (malformed if any(one[31] & 0x80 for _, one in subjects) else clean).add(number)
     assert malformed
     assert clean
-    done = turned(ledger)
+    done = rotated(ledger)
     assert audited(rt, done.audit_dir).elements == done.elements
     for number in range(8):
         expected = ("watch", 1) if number in clean else ("clear", 0)

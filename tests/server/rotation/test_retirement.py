@@ -1,4 +1,4 @@
-"""The end of a key epoch: late reports are proved, then nothing is left of the old key."""
+"""The end of a key epoch: late reports are proved, then all data of the old key is destroyed."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from tests.rotations import (
     places,
     report,
     retired,
+    rotated,
     seen,
     subjects_under,
-    turned,
 )
 from tests.server.conftest import LedgerFixture
 from tests.support import opened
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.one_engine
 
 def test_late_reports_are_proved_when_the_epoch_retires(ledger: LedgerFixture) -> None:
     report(ledger, ledger.acme, 1, 1)
-    done = turned(ledger)
+    done = rotated(ledger)
     report(ledger, ledger.acme, 2, 2)
     late = report(ledger, ledger.bolt, 3, 1)
     retired(ledger)
@@ -63,13 +63,13 @@ def test_nothing_is_left_of_the_old_key(ledger: LedgerFixture) -> None:
     seen(ledger, 1, 1)
     seen(ledger, 2, 1)
     ledger.withdraw(ledger.acme, withdrawn["id"])
-    done = turned(ledger)
+    done = rotated(ledger)
     report(ledger, ledger.acme, 3, 2)
-    seen(ledger, 3, 1)  # in grace, under the old tag of a report of the new epoch
+    seen(ledger, 3, 1)  # in the grace period, under the old tag of a report of the new epoch
     report(ledger, ledger.bolt, 4, 1)
     for epoch in (1, 2):
         _snapshot(ledger, epoch)
-    asked = {tag(*one) for number in (1, 2, 3) for one in subjects_under(settings, 2, number)}
+    looked_up = {tag(*subject) for number in (1, 2, 3) for subject in subjects_under(settings, 2, number)}
     retired(ledger)
     assert destroy_settled(settings, engine, ledger.clock) == [], "not before every process must have noticed"
     with reading(engine) as connection:
@@ -82,7 +82,8 @@ def test_nothing_is_left_of_the_old_key(ledger: LedgerFixture) -> None:
     assert not done.audit_dir.exists()
     with reading(engine) as connection:
         assert set(connection.scalars(select(Snapshot.epoch))) == {2}
-        assert {bytes(one) for one in connection.scalars(select(LookupTag.tag))} == asked, "people see who asked still"
+        stored = {bytes(lookup_tag) for lookup_tag in connection.scalars(select(LookupTag.tag))}
+        assert stored == looked_up, "people can still see who looked them up"
     assert [path.name for path in settings.snapshots_dir.iterdir()] == [b64url(bytes([2]) * 16)]
     assert [seen(ledger, number, 2)[2] for number in (1, 2, 3, 4)] == [1, 0, 1, 1]
     assert destroy_settled(settings, engine, ledger.clock) == []
@@ -96,7 +97,7 @@ def test_nothing_is_left_of_the_old_key(ledger: LedgerFixture) -> None:
 
 
 def _snapshot(ledger: LedgerFixture, epoch: int) -> None:
-    """A published snapshot's row and folder."""
+    """Create a published snapshot's row and folder."""
     version, now = bytes([epoch]) * 16, ledger.clock()
     with writing(ledger.rt.engine) as connection:
         connection.execute(
@@ -110,7 +111,7 @@ def _snapshot(ledger: LedgerFixture, epoch: int) -> None:
 
 def test_maintenance_ends_it_by_itself(ledger: LedgerFixture) -> None:
     report(ledger, ledger.acme, 1, 1)
-    turned(ledger)
+    rotated(ledger)
     ledger.rt.maintenance.round()
     assert epochs(ledger.rt.engine)[1].state == "previous"
     ledger.clock.moment += GRACE
@@ -127,11 +128,11 @@ def test_one_rotation_after_another(ledger: LedgerFixture) -> None:
     report(ledger, ledger.acme, 1, 1)
     before = seen(ledger, 1, 1)[2:]
     for epoch in (2, 3):
-        done = turned(ledger)
+        done = rotated(ledger)
         assert (done.new_epoch, done.elements) == (epoch, 2 * (epoch - 1))
         audited(ledger.rt, done.audit_dir)
         with pytest.raises(RotationRefused, match="still answers"):
-            turned(ledger)
+            rotated(ledger)
         retired(ledger)
         ledger.clock.moment += SETTLE
         destroy_settled(ledger.rt.settings, ledger.rt.engine, ledger.clock)
@@ -151,7 +152,7 @@ def test_the_wrong_moment_is_refused(ledger: LedgerFixture) -> None:
     settings, engine = ledger.rt.settings, ledger.rt.engine
     with pytest.raises(RotationRefused, match="No epoch"):
         retire(settings, engine, ledger.clock)
-    turned(ledger)
+    rotated(ledger)
     with pytest.raises(RotationRefused, match="grace") as caught:
         retire(settings, engine, ledger.clock)
     assert caught.value.details["grace_until"] == ledger.clock() + GRACE

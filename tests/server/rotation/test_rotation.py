@@ -1,4 +1,4 @@
-"""Key rotation: the same people under another key, nothing lost on the way, nothing left of the old key at the end."""
+"""Key rotation: the same people under another key, with no row lost, and no data of the old key left at the end."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ from tests.rotations import (
     places,
     report,
     retired,
+    rotated,
     seen,
     subjects_under,
-    turned,
 )
 from tests.server.conftest import LedgerFixture
 from tests.support import lookup_request, opened, report_payload, submit_lookup
@@ -57,7 +57,7 @@ def test_the_same_people_under_a_new_key(ledger: LedgerFixture) -> None:
     before = {number: seen(ledger, number, 1) for number in (1, 2, 3, 4)}
     assert [answer[0] for answer in before.values()] == ["watch", "watch", "clear", "clear"]
 
-    done = turned(ledger)
+    done = rotated(ledger)
     rows = epochs(ledger.rt.engine)
     assert [rows[1].state, rows[2].state, ledger.rt.keys.epoch] == ["previous", "current", 2]
     assert (rows[2].switch_index, rows[1].grace_until) == (done.entry_index, ledger.clock() + GRACE)
@@ -69,9 +69,9 @@ def test_the_same_people_under_a_new_key(ledger: LedgerFixture) -> None:
     with reading(ledger.rt.engine) as connection:
         stored = set(connection.scalars(select(Subject.element).where(Subject.epoch == 2)))
         listed = set(connection.scalars(select(Listing.tag).where(Listing.epoch == 2)))
-    expected = [one for number in (1, 2, 3) for one in subjects_under(ledger.rt.settings, 2, number)]
-    assert {bytes(one) for one in stored} == {element for _, element in expected}
-    assert {bytes(one) for one in listed} == {tag(kind, element) for kind, element in expected[:4]}
+    expected = [subject for number in (1, 2, 3) for subject in subjects_under(ledger.rt.settings, 2, number)]
+    assert {bytes(element) for element in stored} == {element for _, element in expected}
+    assert {bytes(listed_tag) for listed_tag in listed} == {tag(kind, element) for kind, element in expected[:4]}
     assert audited(ledger.rt, done.audit_dir).elements == done.elements == 8
 
 
@@ -82,7 +82,7 @@ def test_what_the_log_says(ledger: LedgerFixture) -> None:
     new = announce(settings, engine, ledger.clock())
     holder = {"id": "ledger", "public_key": b64url(new.public_key)}
     assert body_of(engine, new.entry_index) == {**genesis, "next": {"epoch": 2, "holders": [holder]}}
-    done = turned(ledger, grace_days=7)
+    done = rotated(ledger, grace_days=7)
     until = format_time(ledger.clock() + timedelta(days=7))
     assert body_of(engine, done.entry_index) == {
         "epoch": 2,
@@ -111,20 +111,20 @@ def test_announcing_first_lets_platforms_tag_anew(ledger: LedgerFixture) -> None
     assert ledger.rt.keys.evaluating(2).secret == load_oprf(settings, 2)[2]
     with reading(engine) as connection:
         grants = {name: budgets.read_grants(connection, name) for name in ("acme", "acme2", "bolt")}
-    assert [one.elements for one in grants["acme"]] == [700_000]
-    assert [one.elements for one in grants["bolt"]] == [settings.oprf_daily_quota_elements]
+    assert [grant.elements for grant in grants["acme"]] == [700_000]
+    assert [grant.elements for grant in grants["bolt"]] == [settings.oprf_daily_quota_elements]
     assert grants["bolt"][0].expires_at == new.announced_at + timedelta(days=90)
     for refused in (lambda: seen(ledger, 1, 2), lambda: report(ledger, ledger.acme, 1, 2)):
         with pytest.raises(StaleEpoch) as caught:
             refused()
         assert caught.value.details["epoch"] == 1
-    assert turned(ledger).new_epoch == 2
+    assert rotated(ledger).new_epoch == 2
     with reading(engine) as connection:
         assert len(budgets.read_grants(connection, "bolt")) == 1
 
 
 def test_in_grace_a_report_is_found_under_both_epochs(ledger: LedgerFixture) -> None:
-    turned(ledger)
+    rotated(ledger)
     new = report(ledger, ledger.acme, 1, 2)
     late = report(ledger, ledger.bolt, 1, 1)
     assert seen(ledger, 1, 1) == seen(ledger, 1, 2)
@@ -138,7 +138,7 @@ def test_in_grace_a_report_is_found_under_both_epochs(ledger: LedgerFixture) -> 
         own = connection.execute(select(Subject.salt, Subject.element).where(Subject.epoch == 1)).all()
     kinds = (Kind.PHONE, Kind.PAYMENT)
     openings = {b64url(subject_commitment(salt, 1, kind, element)) for salt, element in own for kind in kinds}
-    assert {one["c"] for one in signed["subjects"]} <= openings
+    assert {subject["c"] for subject in signed["subjects"]} <= openings
     ledger.withdraw(ledger.acme, new["id"])
     ledger.withdraw(ledger.bolt, late["id"])
     assert places(engine, Listing, 1) == places(engine, Listing, 2) == set()
@@ -155,14 +155,14 @@ def test_a_switch_is_refused_when_a_row_is_missing(ledger: LedgerFixture, table:
                 connection.execute(delete(table).where(table.epoch == 2, table.report_id == lost["entry_index"]))
 
     with pytest.raises(RotationRefused, match="no row under the next epoch"):
-        turned(ledger, progress=lose)
+        rotated(ledger, progress=lose)
     assert epochs(ledger.rt.engine)[1].state == "current"
-    if table is Subject:  # a subject is filled again, and its listing is there
-        assert turned(ledger).elements == 4
+    if table is Subject:  # a subject is filled again, and its listing exists
+        assert rotated(ledger).elements == 4
 
 
 def test_what_comes_in_while_it_runs_is_in_it(ledger: LedgerFixture) -> None:
-    """Reports, a withdrawal and a restitution between the stages, and more of them than the switch takes at once."""
+    """There are reports, a withdrawal and a restitution between the stages, more than the switch converts at once."""
     standing = [report(ledger, ledger.acme, number, 1) for number in range(3)]
     came: list[RotationStage] = []
 
@@ -177,7 +177,7 @@ def test_what_comes_in_while_it_runs_is_in_it(ledger: LedgerFixture) -> None:
             ledger.withdraw(ledger.acme, standing[0]["id"])
             ledger.restitute(ledger.acme, standing[1], format_time(ledger.clock()))
 
-    done = turned(ledger, progress=live)
+    done = rotated(ledger, progress=live)
     engine = ledger.rt.engine
     assert came == [RotationStage.ANNOUNCE, RotationStage.FILL, RotationStage.PROVE, RotationStage.SWITCH]
     assert done.elements == 2 * (3 + 3 + 60) == len(places(engine, Subject, 2))
@@ -198,7 +198,7 @@ def test_an_erased_report_is_not_filled_again(ledger: LedgerFixture) -> None:
         if stage is RotationStage.FILL and done == 0:
             assert ledger.rt.maintenance.round() == 1
 
-    assert turned(ledger, progress=erase).elements == 2
+    assert rotated(ledger, progress=erase).elements == 2
     assert old["entry_index"] not in {place[0] for place in places(ledger.rt.engine, Subject, 2)}
 
 
@@ -241,14 +241,14 @@ def test_a_key_file_of_another_machine_is_not_taken(ledger: LedgerFixture) -> No
         rotate(settings, engine, ledger.clock)
     path.write_text(text_there)
     path.chmod(0o600)
-    assert turned(ledger).new_epoch == 2
+    assert rotated(ledger).new_epoch == 2
 
 
 @on_one_engine
 def test_audit_files_are_for_their_owner_and_go_where_they_are_wanted(ledger: LedgerFixture, tmp_path: Path) -> None:
     report(ledger, ledger.acme, 1, 1)
     chosen = tmp_path / "audit"
-    done = turned(ledger, folder=chosen)
+    done = rotated(ledger, folder=chosen)
     assert done.audit_dir == audit_dir(ledger.rt.settings, 1, 2) == chosen
     assert chosen.stat().st_mode & 0o777 == 0o700
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in chosen.iterdir())
@@ -275,7 +275,7 @@ def test_status_tells_how_far_it_is(ledger: LedgerFixture) -> None:
 def test_the_quotient_of_the_keys_does_not_show(ledger: LedgerFixture) -> None:
     shown: list[str] = []
     report(ledger, ledger.acme, 1, 1)
-    turned(ledger, progress=lambda *told: shown.append(repr(told)))
+    rotated(ledger, progress=lambda *progress: shown.append(repr(progress)))
     factor = rotation_factor(*[load_oprf(ledger.rt.settings, epoch)[2] for epoch in (1, 2)])
     assert factor.hex() not in "".join(shown)
     with reading(ledger.rt.engine) as connection:
@@ -283,7 +283,7 @@ def test_the_quotient_of_the_keys_does_not_show(ledger: LedgerFixture) -> None:
 
 
 def test_a_process_that_has_not_noticed_the_switch(ledger: LedgerFixture) -> None:
-    """Which epochs there are is decided where a report is recorded, not by what the process that took it knows."""
+    """The transaction that records a report reads the epochs; the state of the process that accepted it is not used."""
     settings = ledger.rt.settings
     with opened(settings.model_copy(update={"auth_refresh_seconds": 5.0}), ledger.clock) as slow:
         announce(settings, ledger.rt.engine, ledger.clock())
@@ -300,10 +300,10 @@ def test_a_process_that_has_not_noticed_the_switch(ledger: LedgerFixture) -> Non
 
 @on_one_engine
 def test_a_machine_without_the_old_key_takes_no_reports_in_grace(ledger: LedgerFixture) -> None:
-    """It could not list them under both epochs. Lookups need no key."""
+    """The machine could not list reports under both epochs. Lookups need no key."""
     settings = ledger.rt.settings
     report(ledger, ledger.acme, 1, 1)
-    turned(ledger)
+    rotated(ledger)
     old = {number: subjects_under(settings, 1, number) for number in (1, 2)}
     oprf_path(settings, 1).unlink()
     with opened(settings, ledger.clock) as rt:

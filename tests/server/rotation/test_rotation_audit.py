@@ -1,4 +1,4 @@
-"""An auditor who is lied to: files, keys and log entries that are not what they should be."""
+"""The audit of a rotation with false files, keys and log entries."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ REPORTS = 5
 
 @pytest.fixture
 def folder(ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The audit folder of a rotation of ten subjects, in three batches."""
+    """Return the audit folder of a rotation of ten subjects, in three batches."""
     monkeypatch.setattr(fill, "PROOF_BATCH", 4)
     for number in range(REPORTS):
         payload = report_payload(ledger.rt, ledger.acme, subjects_under(ledger.rt.settings, 1, number))
@@ -46,7 +46,7 @@ def folder(ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def rewrite(path: Path, change: Callable[[Batch], Batch], proof: Callable[[Batch], bytes] | None = None) -> None:
-    """A batch file with a right digest over changed content."""
+    """Return a batch file with changed content and the right digest over it."""
     batch = change(parse_batch(path.read_bytes()))
     path.write_bytes(
         format_batch(batch.items, batch.proof if proof is None else proof(batch), batch.keys, batch.number)
@@ -60,7 +60,7 @@ def test_every_byte_counts(ledger: LedgerFixture, folder: Path) -> None:
         changed = good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :]
         for data in (changed, changed[:-32] + sha256(changed[:-32]).digest()):
             path.write_bytes(data)
-            if data != good:  # a changed digest that is computed again is the old one
+            if data != good:  # computing a changed digest again gives the old one
                 with pytest.raises(InvalidRotation):
                     audited(ledger.rt, folder)
     path.write_bytes(good)
@@ -69,7 +69,7 @@ def test_every_byte_counts(ledger: LedgerFixture, folder: Path) -> None:
 
 def test_batches_cut_lost_doubled_or_out_of_order(ledger: LedgerFixture, folder: Path) -> None:
     first, second, third = batches(folder)
-    one, two, three = (path.read_bytes() for path in (first, second, third))
+    a, b, c = (path.read_bytes() for path in (first, second, third))
 
     def refused(*contents: bytes) -> None:
         for path, data in zip((first, second, third), contents, strict=False):
@@ -79,18 +79,18 @@ def test_batches_cut_lost_doubled_or_out_of_order(ledger: LedgerFixture, folder:
         with pytest.raises(InvalidRotation):
             audited(ledger.rt, folder)
 
-    refused(one, two, three[:-1])
-    refused(one, two, b"")
-    refused(one, two)
-    refused(one, three)
-    refused(two, one, three)
-    refused(one, two, two)
-    refused(one, two, three + b"x")
+    refused(a, b, c[:-1])
+    refused(a, b, b"")
+    refused(a, b)
+    refused(a, c)
+    refused(b, a, c)
+    refused(a, b, b)
+    refused(a, b, c + b"x")
     refused()
 
 
 def test_a_true_proof_of_something_else(ledger: LedgerFixture, folder: Path) -> None:
-    """The prover has the keys and makes proofs that hold; the root in the log is what does not fit."""
+    """The prover has the keys and computes valid proofs of other elements; only the root in the log is different."""
     settings = ledger.rt.settings
     factor = rotation_factor(*[load_oprf(settings, epoch)[2] for epoch in (1, 2)])
     path = batches(folder)[2]
@@ -130,13 +130,13 @@ def test_a_true_proof_of_something_else(ledger: LedgerFixture, folder: Path) -> 
     audited(ledger.rt, folder)
 
 
-def test_elements_that_were_not_turned(ledger: LedgerFixture, folder: Path) -> None:
-    """One person under the old key still, with everything else right: the proof does not hold."""
+def test_elements_that_were_not_converted(ledger: LedgerFixture, folder: Path) -> None:
+    """One person is still under the old key, and everything else is right: the proof is not valid."""
 
-    def not_turned(batch: Batch) -> Batch:
+    def not_converted(batch: Batch) -> Batch:
         return replace(batch, items=(replace(batch.items[0], new_element=batch.items[0].old_element), *batch.items[1:]))
 
-    rewrite(batches(folder)[0], not_turned)
+    rewrite(batches(folder)[0], not_converted)
     with pytest.raises(InvalidRotation, match="proof"):
         audited(ledger.rt, folder)
 
@@ -190,7 +190,7 @@ def test_another_log_key_or_suite(ledger: LedgerFixture, folder: Path) -> None:
     verify(served)
     for number in (0, 1):
         holder = {"id": "ledger", "url": None, "public_key": served["epochs"][1 - number]["holders"][0]["public_key"]}
-        epochs = [dict(one) for one in served["epochs"]]
+        epochs = [dict(epoch) for epoch in served["epochs"]]
         epochs[number] = {**epochs[number], "holders": [holder]}
         with pytest.raises(HolderMismatch):
             verify({**served, "epochs": epochs})

@@ -1,4 +1,4 @@
-"""Lookups while the key is rotated: whoever asks, at whichever process, under whichever epoch, is told what is true."""
+"""Lookups during a key rotation: every process answers correctly under every epoch that it accepts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ WAIT_SECONDS = 20
 
 @dataclass
 class Person:
-    """Somebody, and the events that there are about them, kept by the test."""
+    """A person, and the events about them that the test expects."""
 
     number: int
     under: dict[int, Subjects] = field(default_factory=dict)
@@ -45,8 +45,11 @@ class Person:
 
 
 class Traffic:
-    """One thread that reports, withdraws and restitutes, and one that looks people up at two processes, until stopped.
-    People are held while something is done about them, so that there is one right answer at a time."""
+    """Two threads that run until they are stopped: one reports, withdraws and restitutes, the other looks people up at
+    two processes.
+
+    A person is locked while a thread acts on them, so that there is one right answer at a time.
+    """
 
     def __init__(self, ledger: LedgerFixture, runtimes: list[Runtime]) -> None:
         self.ledger, self.runtimes = ledger, runtimes
@@ -71,10 +74,10 @@ class Traffic:
             thread.join()
 
     def go_on(self, *_: object) -> None:
-        """Let a few more writes and lookups happen."""
-        wanted = self.written.total() + 2, self.answers.total() + 4
+        """Wait for a few more writes and lookups."""
+        goal = self.written.total() + 2, self.answers.total() + 4
         end = time.monotonic() + WAIT_SECONDS
-        while not self.failures and (self.written.total() < wanted[0] or self.answers.total() < wanted[1]):
+        while not self.failures and (self.written.total() < goal[0] or self.answers.total() < goal[1]):
             assert time.monotonic() < end, "traffic has stopped"
             time.sleep(0.002)
         assert self.failures == []
@@ -89,7 +92,8 @@ class Traffic:
             raise
 
     def subjects(self, person: Person, epoch: int) -> Subjects:
-        """The person under `epoch`; made once, because the key of an old epoch goes in the end."""
+        """Return the person's subjects under `epoch`. They are computed once, because the key of an old epoch is
+        destroyed at the end."""
         if epoch not in person.under:
             person.under[epoch] = subjects_under(self.ledger.rt.settings, epoch, person.number)
         return person.under[epoch]
@@ -101,7 +105,7 @@ class Traffic:
         with person.lock:
             done = rng.choice([self._report, self._report, self._withdraw, self._restitute])(rt, person, rng)
         self.written[done] += 1
-        time.sleep(0.01)  # SQLite gives its lock to whoever asks at the right moment
+        time.sleep(0.01)  # SQLite's lock has no queue: the writer that tries at the right moment gets it
 
     def _report(self, rt: Runtime, person: Person, rng: random.Random) -> str:
         platform = rng.choice([self.ledger.acme, self.ledger.bolt])
@@ -114,16 +118,16 @@ class Traffic:
             stored = submit_report(rt.reports, platform.member(), payload, payload["signature"]).result(10)
         except StaleEpoch:
             return "stale"
-        told, body = json.loads(stored.body), payload["body"]
-        person.reached = told["entry_index"] + 1
-        person.events[told["id"]] = Event(
-            report_id=told["entry_index"],
-            act_id=told["entry_index"],
+        accepted, body = json.loads(stored.body), payload["body"]
+        person.reached = accepted["entry_index"] + 1
+        person.events[accepted["id"]] = Event(
+            report_id=accepted["entry_index"],
+            act_id=accepted["entry_index"],
             control_group=platform.control_group,
             conduct=body["conduct"],
             act_day=day_floor(parse_time(body["act_ended_at"])),
-            effective_hour=hour_floor(parse_time(told["effective_from"])),
-            expires_day=day_floor(parse_time(told["expires_at"])),
+            effective_hour=hour_floor(parse_time(accepted["effective_from"])),
+            expires_day=day_floor(parse_time(accepted["expires_at"])),
             disputed=False,
             unconfirmed=False,
             restituted=False,
@@ -169,18 +173,18 @@ class Traffic:
         rt = self.runtimes[number]
         epoch = rng.choice([1, 2]) if len(epochs(rt.engine)) > 1 else 1
         with person.lock:
-            wanted = fold(list(person.events.values()), rt.members.weights(), rt.policy, self.ledger.clock())
+            expected = fold(list(person.events.values()), rt.members.weights(), rt.policy, self.ledger.clock())
             request = lookup_request(rt, self.subjects(person, epoch), epoch=epoch, min_index=person.reached)
             answer = self._ask(rt, request)
         if answer is None:
             return
-        told = tuple(answer[name] for name in ("tier", "points", "events", "reporters"))
-        if told != (wanted.tier, wanted.points, wanted.events, wanted.reporters):
-            self.failures.append(f"person {person.number}, epoch {epoch}, process {number}: {told} is not {wanted}")
+        shown = tuple(answer[name] for name in ("tier", "points", "events", "reporters"))
+        if shown != (expected.tier, expected.points, expected.events, expected.reporters):
+            self.failures.append(f"person {person.number}, epoch {epoch}, process {number}: {shown} is not {expected}")
         self.answers[number, epoch] += 1
 
     def _ask(self, rt: Runtime, request: Any) -> dict[str, Any] | None:
-        """The answer; None where this process does not answer the epoch yet, or any more."""
+        """Return the answer; None if this process does not answer the epoch yet, or not any longer."""
         end = time.monotonic() + WAIT_SECONDS
         while True:
             try:
@@ -197,7 +201,7 @@ def test_every_answer_is_true_at_every_stage(ledger: LedgerFixture) -> None:
     settings, engine = ledger.rt.settings, ledger.rt.engine
     with ExitStack() as stack:
         runtimes = [ledger.rt]
-        if engine.dialect.name == "postgresql":  # SQLite is for one process
+        if engine.dialect.name == "postgresql":  # a ledger on SQLite has one process
             runtimes.append(stack.enter_context(opened(settings, ledger.clock)))
         traffic = stack.enter_context(Traffic(ledger, runtimes))
         traffic.go_on()
@@ -219,7 +223,7 @@ def test_every_answer_is_true_at_every_stage(ledger: LedgerFixture) -> None:
         while traffic.written["report -2"] < 3:
             traffic.go_on()
         retire(settings, engine, ledger.clock, early=True)
-        # Sooner than is ever done: some process may not have noticed.
+        # Earlier than in operation: a process may not have read the retirement yet.
         destroyed = destroy_settled(settings, engine, lambda: ledger.clock() + timedelta(seconds=1) + SETTLE, between)
         assert destroyed == [1]
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""Snapshots: what is in them and what is not, that they follow from row and cut alone, that one is built at a time."""
+"""Snapshots: their contents follow from row and cut alone, and only one is built at a time."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ pytestmark = pytest.mark.one_engine
 
 
 def snapshot(ledger: LedgerFixture, progress: Progress = silent, **changes: Any) -> PublishedSnapshot:
-    """Build and publish one now; `changes` are settings."""
+    """Build and publish a snapshot now; `changes` are settings."""
     settings = ledger.rt.settings.model_copy(update=changes)
     key = load_log_key(settings)
     return build_and_publish(
@@ -56,7 +56,7 @@ def snapshot(ledger: LedgerFixture, progress: Progress = silent, **changes: Any)
 
 
 def due(ledger: LedgerFixture, **changes: Any) -> PublishedSnapshot | None:
-    """As `snapshot`, if one is due."""
+    """Build and publish a snapshot if one is due."""
     settings = ledger.rt.settings.model_copy(update=changes)
     return publish_due(
         settings, ledger.rt.engine, load_log_key(settings), ledger.clock(), random_bytes=secrets.token_bytes
@@ -73,7 +73,7 @@ def folders(ledger: LedgerFixture) -> set[str]:
 
 
 def opened_bucket(ledger: LedgerFixture, manifest: Manifest, kind: Kind, element: bytes) -> list[SealedEvent]:
-    """What a client that holds `element` reads, with everything verified that a client verifies."""
+    """Return the events that a client with `element` reads, verified as a client verifies them."""
     folder = folder_of(ledger.rt.settings, manifest.version)
     number = prefix(tag(kind, element), manifest.bits)
     data, tree = (folder / "buckets.bin").read_bytes(), (folder / "tree.bin").read_bytes()
@@ -91,7 +91,7 @@ def change_listing(ledger: LedgerFixture, report: dict[str, Any], **values: Any)
 
 
 def ledger_with_a_past(ledger: LedgerFixture) -> dict[str, tuple[Subjects, list[str]]]:
-    """People, and the conducts that a snapshot must tell of each."""
+    """People by name, and the conducts about each that a snapshot must contain."""
     now = ledger.clock()
     people = {
         name: ledger.person(number)
@@ -100,34 +100,34 @@ def ledger_with_a_past(ledger: LedgerFixture) -> dict[str, tuple[Subjects, list[
              "victim", "suspended", "nobody"]
         )
     }  # fmt: skip
-    made = {name: ledger.report(ledger.acme, people[name]) for name in ("plain", "withdrawn", "expired", "disputed")}
+    reports = {name: ledger.report(ledger.acme, people[name]) for name in ("plain", "withdrawn", "expired", "disputed")}
     for _ in range(6):
         ledger.report(ledger.acme2, people["many"])
     ledger.report(ledger.bolt, people["many"], conduct="wardrobing", evidence=evidence("intake_photo", "policy_clause"))
-    ledger.withdraw(ledger.acme, made["withdrawn"]["id"])
+    ledger.withdraw(ledger.acme, reports["withdrawn"]["id"])
     ledger.report(ledger.acme, people["cooling"], notice_sent_at=format_time(now - timedelta(hours=40)))
-    # It cools until the coming UTC midnight, within the snapshot's day whatever the time of day is now.
+    # It cools until the next UTC midnight, within the snapshot's day, whatever the present time of day is.
     midnight = from_day(day_floor(now) + 1)
     ledger.report(ledger.acme, people["warming"], notice_sent_at=format_time(midnight - timedelta(hours=72)))
-    change_listing(ledger, made["disputed"], disputed=True)
+    change_listing(ledger, reports["disputed"], disputed=True)
     change_listing(ledger, ledger.report(ledger.acme, people["unconfirmed"]), unconfirmed=True)
     change_listing(ledger, ledger.report(ledger.acme, people["overdue"]), unconfirmed=True, disputed=True)
-    change_listing(ledger, made["expired"], expires_day=1)
+    change_listing(ledger, reports["expired"], expires_day=1)
     ledger.report(ledger.bolt, people["victim"], conduct="impersonated", evidence=evidence("admission"))
     carol = Platform("carol", "carol-group", "carol-1").enrol(ledger.rt.settings)
     ledger.rt.members.refresh()
     ledger.report(carol, people["suspended"])
     set_status(ledger.rt.engine, platform="carol", status=PlatformState.SUSPENDED, now=now, urgent=True)
     ledger.rt.members.refresh()
-    one = ["fake_return_tracking"]
-    told = {
-        "plain": one,
-        "many": one * 6 + ["wardrobing"],
-        "disputed": one,
-        "overdue": one,
+    single = ["fake_return_tracking"]
+    conducts = {
+        "plain": single,
+        "many": single * 6 + ["wardrobing"],
+        "disputed": single,
+        "overdue": single,
         "victim": ["impersonated"],
     }
-    return {name: (subjects, told.get(name, [])) for name, subjects in people.items()}
+    return {name: (subjects, conducts.get(name, [])) for name, subjects in people.items()}
 
 
 def test_it_tells_exactly_what_is_listed_and_says_what_a_direct_lookup_says(ledger: LedgerFixture) -> None:
@@ -136,14 +136,14 @@ def test_it_tells_exactly_what_is_listed_and_says_what_a_direct_lookup_says(ledg
     manifest = done.manifest
     filter_file = (folder_of(ledger.rt.settings, done.version) / "filter.bin").read_bytes()
     assert len(filter_file) == manifest.filter_bytes
-    found = FuseFilter.open(filter_file, manifest.filter_sha256)
-    assert found.keys_count == manifest.tags == 2 * sum(1 for _, conducts in people.values() if conducts)
+    local_filter = FuseFilter.open(filter_file, manifest.filter_sha256)
+    assert local_filter.keys_count == manifest.tags == 2 * sum(1 for _, conducts in people.values() if conducts)
     assert done.entries == manifest.tags + 2
     for name, (subjects, conducts) in people.items():
         for kind, element in subjects:
             events = opened_bucket(ledger, manifest, kind, element)
             assert sorted(event.conduct for event in events) == sorted(conducts), name
-            assert not conducts or tag(kind, element) in found
+            assert not conducts or tag(kind, element) in local_filter
             folded = standing_of(
                 [(kind, tag(kind, element), events)], ledger.rt.policy, manifest.as_of, ledger.clock()
             ).standing
@@ -204,7 +204,7 @@ def test_what_is_logged_during_the_build_is_not_in_it(ledger: LedgerFixture) -> 
 def test_the_files_follow_from_row_and_listings_on_both_engines(
     ledger: LedgerFixture, make_database: Callable[..., str], tmp_path: Path
 ) -> None:
-    """The rows of one engine, copied to the other, give the same bytes; another secret gives other ones."""
+    """The rows of one engine, copied to the other, result in the same bytes; another secret results in others."""
     ledger_with_a_past(ledger)
     here = ledger.rt.engine.dialect.name
     there = make_database("sqlite")
@@ -221,8 +221,8 @@ def test_the_files_follow_from_row_and_listings_on_both_engines(
     try:
         with reading(ledger.rt.engine) as connection, writing(second) as copied:
             for model in (Listing, Subject):
-                insert_rows(copied, model, [dict(one._mapping) for one in connection.execute(model.__table__.select())])
-        made = []
+                insert_rows(copied, model, [dict(row._mapping) for row in connection.execute(model.__table__.select())])
+        folders = []
         for number, (engine, built) in enumerate(
             [(ledger.rt.engine, row), (ledger.rt.engine, row), (second, row), (second, replace(row, secret=b"t" * 32))]
         ):
@@ -231,11 +231,11 @@ def test_the_files_follow_from_row_and_listings_on_both_engines(
             with snapshot_reading(engine) as connection:
                 count = store.listed_tags_count(connection, 1, hour, day)
                 write_files(folder, built, store.stream_listed(connection, 1, hour, day), count, rules, key)
-            made.append({path.name: path.read_bytes() for path in folder.iterdir()})
+            folders.append({path.name: path.read_bytes() for path in folder.iterdir()})
     finally:
         second.dispose()
-    assert made[0] == made[1] == made[2], here
-    assert {name for name in made[0] if made[0][name] == made[3][name]} == {"policy.toml"}
+    assert folders[0] == folders[1] == folders[2], here
+    assert {name for name in folders[0] if folders[0][name] == folders[3][name]} == {"policy.toml"}
 
 
 def test_two_builders_at_once(ledger: LedgerFixture) -> None:
@@ -269,7 +269,7 @@ def test_a_frozen_log_publishes_nothing(ledger: LedgerFixture, stage: BuildStage
 
 
 def switch_epoch(ledger: LedgerFixture) -> None:
-    """What a rotation's switch does to the key epochs."""
+    """Change the key epochs like a rotation's switch."""
     with writing(ledger.rt.engine) as connection:
         change_epoch(connection, 1, state="previous")
         insert_epoch(connection, EpochRow(2, "current", "ledger", bytes(32), 1, 1, announced_at=ledger.clock()))
@@ -326,7 +326,7 @@ def test_what_is_due_and_what_is_removed(ledger: LedgerFixture) -> None:
 def test_an_overfull_bucket_grows_all_and_raises_the_alarm(
     ledger: LedgerFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whoever could choose tags would fill one bucket: these four begin alike and have as many events as fit."""
+    """An attacker who can choose tags could fill one bucket: four tags with the same prefix and the most events."""
     now = ledger.clock()
     day, hour = int(now.timestamp()) // 86400, int(now.timestamp()) // 3600
     subjects: list[dict[str, Any]] = []
@@ -351,14 +351,14 @@ def test_an_overfull_bucket_grows_all_and_raises_the_alarm(
     with caplog.at_level(logging.WARNING):
         done = snapshot(ledger)
     manifest = done.manifest
-    events = {record.message for record in caplog.records}
-    assert events == {"snapshot_capacity_exceeded", "snapshot_events_left_out"}
+    messages = {record.message for record in caplog.records}
+    assert messages == {"snapshot_capacity_exceeded", "snapshot_events_left_out"}
     assert capacity_alarms(ledger.rt.settings) == 1
     assert done.entries == 4 * sealed.MAX_SLOTS == manifest.capacity > capacity_for(done.entries, manifest.bits)
     buckets = (folder_of(ledger.rt.settings, done.version) / "buckets.bin").read_bytes()
     for element in elements:
-        found = sealed.open_bucket(buckets[: manifest.bucket_bytes], element, "phone", manifest.version, 0)
-        assert [event.act_day for event in found] == [day] * MAX_EVENTS, "those of the latest acts"
+        latest = sealed.open_bucket(buckets[: manifest.bucket_bytes], element, "phone", manifest.version, 0)
+        assert [event.act_day for event in latest] == [day] * MAX_EVENTS, "the events of the latest acts"
 
 
 def test_a_folder_that_cannot_be_used(ledger: LedgerFixture, tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
-"""What still cools is hidden: a tag that only cools is answered as one of which nothing is known, on the same way,
-until the UTC midnight from which its report counts; and it is in no snapshot before."""
+"""Cooling reports are hidden: a tag with only cooling reports gets the same answer, on the same path, as an unknown
+tag, until the UTC midnight from which its report counts. No snapshot contains it before."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ LAST_MOMENT = timedelta(microseconds=1)
 
 
 def cooling(ledger: LedgerFixture, number: int = 0, **changes: Any) -> tuple[Subjects, datetime]:
-    """A person about whom one report cools, and the midnight at which it comes into effect."""
+    """Return a person with one cooling report, and the midnight at which the report comes into effect."""
     person = ledger.person(number)
-    made = ledger.report(ledger.acme, person, notice_sent_at=format_time(ledger.clock()), **changes)
-    assert made["status"] == "cooling"
-    return person, datetime.fromisoformat(made["effective_from"])
+    accepted = ledger.report(ledger.acme, person, notice_sent_at=format_time(ledger.clock()), **changes)
+    assert accepted["status"] == "cooling"
+    return person, datetime.fromisoformat(accepted["effective_from"])
 
 
 @contextmanager
 def statements(ledger: LedgerFixture) -> Iterator[list[str]]:
-    """What the thread that answers lookups asks the database meanwhile."""
+    """Collect the statements that the thread which answers lookups sends to the database in the block."""
     asked: list[str] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
@@ -65,13 +65,13 @@ def statements(ledger: LedgerFixture) -> Iterator[list[str]]:
 
 
 def from_memory(ledger: LedgerFixture, who: Subjects) -> dict[str, Any] | None:
-    """The answer from memory once memory answers at all, None if it leaves `who` to the database."""
+    """Return the answer from memory, as soon as memory answers; None if `who` needs the database."""
     member = ledger.bolt.member()
     end = time.monotonic() + 20
     while True:
-        found = ledger.rt.lookups.from_memory(member, lookup_request(ledger.rt, who))
-        if found is not None:
-            return dict(json.loads(found))
+        answer = ledger.rt.lookups.from_memory(member, lookup_request(ledger.rt, who))
+        if answer is not None:
+            return dict(json.loads(answer))
         stranger = lookup_request(ledger.rt, ledger.person(90 + secrets.randbelow(10)))
         if ledger.rt.lookups.from_memory(member, stranger) is not None and ledger.rt.clear_cache.ready():
             return None
@@ -89,7 +89,7 @@ def shape(answer: dict[str, Any] | None) -> dict[str, Any] | None:
 def test_a_tag_that_only_cools_takes_the_way_of_a_clean_one(ledger: LedgerFixture) -> None:
     person, begins = cooling(ledger)
     stranger = ledger.person(1)
-    from_memory(ledger, stranger)  # from now on ids are reserved, and a filter is there
+    from_memory(ledger, stranger)  # from now on ids are reserved, and there is a filter
     with statements(ledger) as asked:
         answers = [from_memory(ledger, who) for who in (person, person[:1], stranger)]
         assert None not in answers
@@ -98,7 +98,7 @@ def test_a_tag_that_only_cools_takes_the_way_of_a_clean_one(ledger: LedgerFixtur
     assert answers[0] is not None
     assert answers[0]["tier"] == "clear"
     assert answers[0]["reasons"] == ["no_record"]
-    # From the database too, where memory does not answer: one statement, nothing of the listing, no record.
+    # From the database too, if memory does not answer: one statement, no data of the listing, no record.
     counts = []
     for who in (person, stranger):
         with statements(ledger) as asked:
@@ -116,7 +116,7 @@ def test_a_tag_that_only_cools_takes_the_way_of_a_clean_one(ledger: LedgerFixtur
         assert len(list(connection.execute(select(LookupLog.id)))) == 1
 
 
-def test_a_cooling_report_is_not_told_beside_others(ledger: LedgerFixture) -> None:
+def test_a_cooling_report_is_not_shown_beside_others(ledger: LedgerFixture) -> None:
     person, begins = cooling(ledger)
     ledger.report(ledger.bolt, person, amount_minor=77)
     before = ledger.lookup(person)
@@ -128,16 +128,16 @@ def test_a_cooling_report_is_not_told_beside_others(ledger: LedgerFixture) -> No
 
 @pytest.fixture
 def watched(ledger: LedgerFixture) -> ClearLookupCache:
-    made = ClearLookupCache(ledger.rt.engine, Seconds(), now=ledger.clock)
-    renew(made)
-    return made
+    cache = ClearLookupCache(ledger.rt.engine, Seconds(), now=ledger.clock)
+    renew(cache)
+    return cache
 
 
 @pytest.mark.parametrize("how", ["refreshed", "built", "noted"])
-def test_memory_knows_beforehand_what_comes_into_effect(
+def test_memory_has_in_advance_what_comes_into_effect(
     ledger: LedgerFixture, watched: ClearLookupCache, how: str
 ) -> None:
-    """The view that was made before midnight is right at midnight, without reading anything in between."""
+    """A view from before midnight is right at midnight, without reading anything in between."""
     person, begins = cooling(ledger)
     now = ledger.clock()
     if how == "built":
@@ -147,41 +147,41 @@ def test_memory_knows_beforehand_what_comes_into_effect(
             watched.note(cooling_tags(connection, 0))
     else:
         watched.refresh()
-    for one in tags(person):
-        assert clean(watched, one, now=now) is not None
-        assert clean(watched, one, now=begins - LAST_MOMENT) is not None
-        assert clean(watched, one, now=begins) is None
-        assert clean(watched, secrets.token_bytes(32), one, now=begins + timedelta(days=3)) is None
+    for hidden in tags(person):
+        assert clean(watched, hidden, now=now) is not None
+        assert clean(watched, hidden, now=begins - LAST_MOMENT) is not None
+        assert clean(watched, hidden, now=begins) is None
+        assert clean(watched, secrets.token_bytes(32), hidden, now=begins + timedelta(days=3)) is None
     assert unlisted(watched, now=begins) is not None
     assert watched.sizes()[1] == 0, "what cools is not among the tags in effect"
     ledger.clock.moment = begins
     watched.refresh()
     assert watched.sizes()[1] == len(person)
-    assert all(clean(watched, one, now=begins) is None for one in tags(person))
+    assert all(clean(watched, hidden, now=begins) is None for hidden in tags(person))
     watched.build()
     watched.refresh()
     assert watched.sizes()[1] == 0
-    assert all(clean(watched, one, now=begins) is None for one in tags(person)), "now it is in the filter"
+    assert all(clean(watched, hidden, now=begins) is None for hidden in tags(person)), "now it is in the filter"
 
 
 def test_a_note_survives_a_filter_that_was_built_before_it(ledger: LedgerFixture, watched: ClearLookupCache) -> None:
-    """The old view goes on with what it knew while a new filter waits to be taken over."""
+    """The old view keeps its tags while a new filter waits to replace it."""
     first, begins = cooling(ledger, 0)
     watched.refresh()
     watched.build()
     second, _ = cooling(ledger, 1)
     with reading(ledger.rt.engine) as connection:
-        watched.note([one for one in tags_since(connection, 0) if one.tag in tags(second)])
+        watched.note([note for note in tags_since(connection, 0) if note.tag in tags(second)])
     for person in (first, second):
-        assert all(clean(watched, one, now=begins) is None for one in tags(person))
+        assert all(clean(watched, hidden, now=begins) is None for hidden in tags(person))
     watched.refresh()
     for person in (first, second):
-        assert all(clean(watched, one, now=begins) is None for one in tags(person))
-        assert all(clean(watched, one, now=begins - LAST_MOMENT) is not None for one in tags(person))
+        assert all(clean(watched, hidden, now=begins) is None for hidden in tags(person))
+        assert all(clean(watched, hidden, now=begins - LAST_MOMENT) is not None for hidden in tags(person))
 
 
 def test_a_decision_that_protects_ends_the_cooling(ledger: LedgerFixture, watched: ClearLookupCache) -> None:
-    """The note that protects the person is told at once, though the report it takes the place of still cooled."""
+    """The protective note is shown at once, although the report that it replaces was still cooling."""
     person, begins = cooling(ledger)
     (case,) = contest(ledger, person, {"id": reported(ledger)})
     watched.refresh()
@@ -194,7 +194,7 @@ def test_a_decision_that_protects_ends_the_cooling(ledger: LedgerFixture, watche
 
 
 def reported(ledger: LedgerFixture) -> str:
-    """The public id of the newest report."""
+    """Return the public id of the newest report."""
     with reading(ledger.rt.engine) as connection:
         number = connection.scalars(select(Report.id).order_by(Report.id.desc())).first()
     assert number is not None
@@ -205,7 +205,7 @@ def reported(ledger: LedgerFixture) -> str:
 
 
 def cut(ledger: LedgerFixture) -> PublishedSnapshot | None:
-    """One round of the snapshotter."""
+    """Run one round of the snapshotter."""
     settings = ledger.rt.settings
     return publish_due(
         settings, ledger.rt.engine, load_log_key(settings), ledger.clock(), random_bytes=secrets.token_bytes
@@ -225,7 +225,7 @@ def test_one_is_cut_at_midnight_and_tells_what_begins_to_count(ledger: LedgerFix
     assert cut(ledger) is None
     assert before.manifest.not_after == begins + timedelta(hours=1)
     assert after.manifest.as_of == begins
-    found = []
+    results = []
     for done in (before, after):
         manifest, folder = done.manifest, folder_of(ledger.rt.settings, done.version)
         held = FuseFilter.open((folder / "filter.bin").read_bytes(), manifest.filter_sha256)
@@ -235,8 +235,8 @@ def test_one_is_cut_at_midnight_and_tells_what_begins_to_count(ledger: LedgerFix
             bucket = buckets[number * manifest.bucket_bytes : (number + 1) * manifest.bucket_bytes]
             events = open_bucket(bucket, element, kind, manifest.version, number)
             assert not events or tag(kind, element) in held
-            found.append((manifest.tags, held.keys_count, [one.severity for one in events]))
-    assert found == [(0, 0, [])] * 2 + [(2, 2, [3])] * 2
+            results.append((manifest.tags, held.keys_count, [event.severity for event in events]))
+    assert results == [(0, 0, [])] * 2 + [(2, 2, [3])] * 2
     ledger.clock.moment = begins + timedelta(hours=1)
     cut(ledger)
     with pytest.raises(FileNotFoundError):
@@ -244,7 +244,7 @@ def test_one_is_cut_at_midnight_and_tells_what_begins_to_count(ledger: LedgerFix
 
 
 def test_a_snapshot_of_the_day_before_keeps_its_weights(ledger: LedgerFixture) -> None:
-    """One that crosses midnight says what was so at its cut; the next one has the weights of the new day."""
+    """A snapshot that is valid after midnight has the weights of its cut; the next one has those of the new day."""
     person = ledger.person(3)
     (case,) = contest(ledger, person, ledger.report(ledger.acme, person))
     decided(ledger, case, Outcome.OVERTURNED)
@@ -260,6 +260,6 @@ def test_a_snapshot_of_the_day_before_keeps_its_weights(ledger: LedgerFixture) -
         kind, element = person[0]
         number = prefix(tag(kind, element), manifest.bits)
         bucket = (folder / "buckets.bin").read_bytes()[number * manifest.bucket_bytes :][: manifest.bucket_bytes]
-        (one,) = open_bucket(bucket, element, kind, manifest.version, number)
-        weights.append(one.weight)
+        (event,) = open_bucket(bucket, element, kind, manifest.version, number)
+        weights.append(event.weight)
     assert weights == [40, 35]

@@ -1,4 +1,4 @@
-"""Which snapshots are served: covered by a checkpoint, not past their end, with their files here; the newest first."""
+"""The snapshots that are served: those covered by a checkpoint, not past their end, with their files; newest first."""
 
 from __future__ import annotations
 
@@ -45,47 +45,47 @@ def settings(seed: LedgerSeed, database_url: str, tmp_path: Path) -> Settings:
 
 
 def snapshot(ledger: LedgerFixture, *, covered: bool = True) -> PublishedSnapshot:
-    """One more snapshot, and a checkpoint that covers its entry."""
+    """Publish one more snapshot, and a checkpoint that covers its entry."""
     settings = ledger.rt.settings
-    made = build_and_publish(
+    published = build_and_publish(
         settings, ledger.rt.engine, load_log_key(settings), ledger.clock(), random_bytes=secrets.token_bytes
     )
     if covered:
         publish(settings)
-    return made
+    return published
 
 
 @pytest.fixture
-def shelf(ledger: LedgerFixture) -> SnapshotServer:
-    """A shelf that looks when the test says so."""
+def snapshot_server(ledger: LedgerFixture) -> SnapshotServer:
+    """Return a snapshot server that refreshes only when the test calls `refresh`."""
     return SnapshotServer(ledger.rt.settings, ledger.rt.engine, ledger.clock)
 
 
-def names(shelf: SnapshotServer, made: list[PublishedSnapshot]) -> list[bool]:
-    """Which of the snapshots are served."""
-    found = []
-    for one in made:
+def are_served(snapshot_server: SnapshotServer, published: list[PublishedSnapshot]) -> list[bool]:
+    """Return for each of the snapshots whether it is served."""
+    flags = []
+    for item in published:
         try:
-            found.append(shelf.find(b64url(one.version)).manifest == one.manifest)
+            flags.append(snapshot_server.find(b64url(item.version)).manifest == item.manifest)
         except SnapshotUnknown:
-            found.append(False)
-    return found
+            flags.append(False)
+    return flags
 
 
-def test_the_introduction_proves_the_snapshot(ledger: LedgerFixture, shelf: SnapshotServer) -> None:
+def test_the_introduction_proves_the_snapshot(ledger: LedgerFixture, snapshot_server: SnapshotServer) -> None:
     ledger.report(ledger.acme, ledger.person())
-    made = snapshot(ledger)
-    shelf.refresh()
-    latest = json.loads(shelf.latest().latest)
+    published = snapshot(ledger)
+    snapshot_server.refresh()
+    latest = json.loads(snapshot_server.latest().latest)
     assert latest.keys() == {"version", "manifest", "signature", "leaf", "proof", "policy_toml"}
     origin, log_key = parse_verifier_key(ledger.rt.keys.log_verifier_key)
     manifest = open_manifest(latest["manifest"], unb64url(latest["signature"], 64), log_key, ledger.rt.settings.service)
-    assert manifest == made.manifest
+    assert manifest == published.manifest
     assert latest["version"] == b64url(manifest.version)
     leaf = latest["leaf"].encode()
     assert snapshot_leaf_matches(parse_leaf(leaf), latest["manifest"])
     proof = parse_proof(latest["proof"])
-    assert (proof.index, proof.extra) == (made.entry_index, None)
+    assert (proof.index, proof.extra) == (published.entry_index, None)
     checkpoint = open_checkpoint(proof.checkpoint_note, origin, log_key)
     verify_inclusion(proof.index, checkpoint.size, leaf_hash(leaf), proof.hashes, checkpoint.root)
     assert manifest.policy_sha256 == hashlib.sha256(latest["policy_toml"].encode()).digest()
@@ -93,45 +93,45 @@ def test_the_introduction_proves_the_snapshot(ledger: LedgerFixture, shelf: Snap
 
 @pytest.mark.parametrize("laid_out", [True, False])
 def test_every_bucket_comes_with_its_path_in_one_length(
-    ledger: LedgerFixture, shelf: SnapshotServer, laid_out: bool, monkeypatch: pytest.MonkeyPatch
+    ledger: LedgerFixture, snapshot_server: SnapshotServer, laid_out: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PATHS_BITS", 20 if laid_out else 0)
     for number in range(8):
         ledger.report(ledger.acme, ledger.person(number))
     snapshot(ledger)
-    shelf.refresh()
-    one = shelf.latest()
-    assert bool(one.paths) is laid_out
-    manifest = one.manifest
-    answers = [one.bucket(number) for number in range(2**manifest.bits)]
+    snapshot_server.refresh()
+    newest = snapshot_server.latest()
+    assert bool(newest.paths) is laid_out
+    manifest = newest.manifest
+    answers = [newest.bucket(number) for number in range(2**manifest.bits)]
     assert {len(answer) for answer in answers} == {manifest.bucket_bytes + 32 * manifest.bits}
-    whole = one.buckets_path.read_bytes()
+    whole = newest.buckets_path.read_bytes()
     for number, answer in enumerate(answers):
         bucket, path = split_answer(answer, manifest)
         check_bucket(bucket, path, number, manifest.version, manifest.bits, manifest.buckets_root)
         assert bucket == whole[number * manifest.bucket_bytes : (number + 1) * manifest.bucket_bytes]
     for number in (-1, 2**manifest.bits):
         with pytest.raises(SnapshotUnknown):
-            one.bucket(number)
-    local = FuseFilter.open(one.filter_path.read_bytes(), manifest.filter_sha256)
+            newest.bucket(number)
+    local = FuseFilter.open(newest.filter_path.read_bytes(), manifest.filter_sha256)
     assert all(tag(*who) in local for number in range(8) for who in ledger.person(number))
 
 
 def test_a_fetch_is_counted_for_the_alarm(ledger: LedgerFixture, settings: Settings) -> None:
     ledger.report(ledger.acme, ledger.person())
-    made = snapshot(ledger)
+    published = snapshot(ledger)
     ledger.rt.snapshots.refresh()
     kind, element = ledger.person()[0]
-    number = prefix(tag(kind, element), made.manifest.bits)
-    one, body = ledger.rt.snapshots.fetch_bucket(ledger.bolt.member(), b64url(made.version), f"{number:08x}")
-    assert body == one.bucket(number)
+    number = prefix(tag(kind, element), published.manifest.bits)
+    served, body = ledger.rt.snapshots.fetch_bucket(ledger.bolt.member(), b64url(published.version), f"{number:08x}")
+    assert body == served.bucket(number)
     assert 'refund_ledger_bucket_fetches_total{platform="bolt"} 1.0' in ledger.rt.metrics.text().decode()
     for name, text in (
-        (b64url(made.version), f"{2**made.manifest.bits:08x}"),
-        (b64url(made.version), "0000000A"),
-        (b64url(made.version), "0"),
-        (b64url(made.version), "+0000001"),
-        (b64url(made.version), "0000_001"),
+        (b64url(published.version), f"{2**published.manifest.bits:08x}"),
+        (b64url(published.version), "0000000A"),
+        (b64url(published.version), "0"),
+        (b64url(published.version), "+0000001"),
+        (b64url(published.version), "0000_001"),
         (b64url(secrets.token_bytes(16)), "00000000"),
         ("latest", "00000000"),
     ):
@@ -139,63 +139,67 @@ def test_a_fetch_is_counted_for_the_alarm(ledger: LedgerFixture, settings: Setti
             ledger.rt.snapshots.fetch_bucket(ledger.bolt.member(), name, text)
 
 
-def test_nothing_is_served_before_a_checkpoint_covers_it(ledger: LedgerFixture, shelf: SnapshotServer) -> None:
-    shelf.refresh()
+def test_nothing_is_served_before_a_checkpoint_covers_it(
+    ledger: LedgerFixture, snapshot_server: SnapshotServer
+) -> None:
+    snapshot_server.refresh()
     with pytest.raises(SnapshotUnknown):
-        shelf.latest()
+        snapshot_server.latest()
     first = snapshot(ledger)
     ledger.clock.moment += timedelta(hours=1)
     second = snapshot(ledger, covered=False)
-    shelf.refresh()
-    assert names(shelf, [first, second]) == [True, False]
+    snapshot_server.refresh()
+    assert are_served(snapshot_server, [first, second]) == [True, False]
     publish(ledger.rt.settings)
-    shelf.refresh()
-    assert names(shelf, [first, second]) == [True, True]
-    assert shelf.latest().manifest == second.manifest
+    snapshot_server.refresh()
+    assert are_served(snapshot_server, [first, second]) == [True, True]
+    assert snapshot_server.latest().manifest == second.manifest
 
 
 def test_the_introduction_does_not_change_while_a_snapshot_is_served(
-    ledger: LedgerFixture, shelf: SnapshotServer
+    ledger: LedgerFixture, snapshot_server: SnapshotServer
 ) -> None:
     snapshot(ledger)
-    shelf.refresh()
-    before = shelf.latest()
+    snapshot_server.refresh()
+    before = snapshot_server.latest()
     ledger.report(ledger.acme, ledger.person())
     publish(ledger.rt.settings)
-    shelf.refresh()
-    assert shelf.latest() is before
-    assert before.latest_etag == shelf.latest().latest_etag
+    snapshot_server.refresh()
+    assert snapshot_server.latest() is before
+    assert before.latest_etag == snapshot_server.latest().latest_etag
 
 
-def test_a_snapshot_ends_by_the_clock_and_older_ones_make_room(ledger: LedgerFixture, shelf: SnapshotServer) -> None:
+def test_a_snapshot_ends_by_the_clock_and_older_ones_make_room(
+    ledger: LedgerFixture, snapshot_server: SnapshotServer
+) -> None:
     ledger.clock.moment = from_day(day_floor(ledger.clock()) + 2) - timedelta(hours=1)
-    made = []
+    published = []
     for _ in range(3):
-        made.append(snapshot(ledger))
-        shelf.refresh()
+        published.append(snapshot(ledger))
+        snapshot_server.refresh()
         ledger.clock.moment += timedelta(hours=1)
-    assert names(shelf, made) == [False, True, True], "two are kept"
-    one = shelf.latest()
-    assert shelf.seconds_left(one) == 23 * 3600
-    ledger.clock.moment = one.manifest.not_after - timedelta(seconds=1)
-    assert names(shelf, made) == [False, False, True]
-    assert shelf.seconds_left(one) == 1
+    assert are_served(snapshot_server, published) == [False, True, True], "two are kept"
+    newest = snapshot_server.latest()
+    assert snapshot_server.seconds_left(newest) == 23 * 3600
+    ledger.clock.moment = newest.manifest.not_after - timedelta(seconds=1)
+    assert are_served(snapshot_server, published) == [False, False, True]
+    assert snapshot_server.seconds_left(newest) == 1
     ledger.clock.moment += timedelta(seconds=1)
-    assert names(shelf, made) == [False, False, False], "without another look"
-    assert shelf.seconds_left(one) == 0
+    assert are_served(snapshot_server, published) == [False, False, False], "without another look"
+    assert snapshot_server.seconds_left(newest) == 0
     with pytest.raises(SnapshotUnknown):
-        shelf.latest()
-    shelf.refresh()
+        snapshot_server.latest()
+    snapshot_server.refresh()
     with pytest.raises(SnapshotUnknown):
-        shelf.latest()
+        snapshot_server.latest()
 
 
 @pytest.mark.parametrize("harm", ["folder", FILTER, BUCKETS, TREE, POLICY, "cut"])
 def test_where_the_files_are_missing_an_older_one_stays_the_latest(
-    ledger: LedgerFixture, shelf: SnapshotServer, harm: str, caplog: pytest.LogCaptureFixture
+    ledger: LedgerFixture, snapshot_server: SnapshotServer, harm: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     older = snapshot(ledger)
-    shelf.refresh()
+    snapshot_server.refresh()
     ledger.clock.moment += timedelta(hours=1)
     newer = snapshot(ledger)
     folder = folder_of(ledger.rt.settings, newer.version)
@@ -209,37 +213,38 @@ def test_where_the_files_are_missing_an_older_one_stays_the_latest(
         (folder / harm).unlink()
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
-            shelf.refresh()
-    assert shelf.latest().manifest == older.manifest
-    here = [record for record in caplog.records if record.threadName == "MainThread"]  # a runtime keeps a shelf too
+            snapshot_server.refresh()
+    assert snapshot_server.latest().manifest == older.manifest
+    # The runtime has a snapshot server too, with a thread of its own.
+    here = [record for record in caplog.records if record.threadName == "MainThread"]
     assert [record.getMessage() for record in here].count("snapshot_files_missing") == 1
     shutil.rmtree(folder, ignore_errors=True)
     kept.rename(folder)
-    shelf.refresh()
-    assert shelf.latest().manifest == newer.manifest, "they have been copied here meanwhile"
+    snapshot_server.refresh()
+    assert snapshot_server.latest().manifest == newer.manifest, "they have been copied here meanwhile"
 
 
-def test_files_that_are_deleted_stay_readable(ledger: LedgerFixture, shelf: SnapshotServer) -> None:
-    made = snapshot(ledger)
-    shelf.refresh()
-    one = shelf.latest()
-    expected = one.bucket(0)
-    shutil.rmtree(folder_of(ledger.rt.settings, made.version))
-    assert one.bucket(0) == expected
+def test_files_that_are_deleted_stay_readable(ledger: LedgerFixture, snapshot_server: SnapshotServer) -> None:
+    published = snapshot(ledger)
+    snapshot_server.refresh()
+    newest = snapshot_server.latest()
+    expected = newest.bucket(0)
+    shutil.rmtree(folder_of(ledger.rt.settings, published.version))
+    assert newest.bucket(0) == expected
 
 
 def test_a_process_looks_by_itself_and_after_a_restart(ledger: LedgerFixture) -> None:
-    made = snapshot(ledger)
-    wait_for(ledger.rt.snapshots, made)
+    published = snapshot(ledger)
+    wait_for(ledger.rt.snapshots, published)
     with opened(ledger.rt.settings, ledger.clock) as again:
-        wait_for(again.snapshots, made)
+        wait_for(again.snapshots, published)
         assert again.snapshots.alive()
     assert not again.snapshots.alive()
 
 
-def wait_for(shelf: SnapshotServer, made: PublishedSnapshot) -> None:
+def wait_for(snapshot_server: SnapshotServer, published: PublishedSnapshot) -> None:
     end = time.monotonic() + 20
-    while names(shelf, [made]) != [True]:
+    while are_served(snapshot_server, [published]) != [True]:
         assert time.monotonic() < end
         time.sleep(0.01)
 
@@ -249,32 +254,32 @@ def test_without_a_database_what_is_served_stays(ledger: LedgerFixture, tmp_path
     gone = tmp_path / "gone"
     gone.mkdir()
     engine = open_engine(f"sqlite:///{gone / 'ledger.db'}")
-    shelf = SnapshotServer(ledger.rt.settings, ledger.rt.engine, ledger.clock)
-    shelf.refresh()
-    before = shelf.latest()
+    snapshot_server = SnapshotServer(ledger.rt.settings, ledger.rt.engine, ledger.clock)
+    snapshot_server.refresh()
+    before = snapshot_server.latest()
     shutil.rmtree(gone)
-    shelf._engine = engine
+    snapshot_server._engine = engine
     with pytest.raises(DatabaseUnavailable):
-        shelf.refresh()
-    assert shelf.latest() is before
+        snapshot_server.refresh()
+    assert snapshot_server.latest() is before
     engine.dispose()
 
 
 @pytest.mark.parametrize("broken", ["{}", "{", '{"a":1}'])
 def test_a_snapshot_that_cannot_be_read_keeps_no_other_from_being_served(
-    ledger: LedgerFixture, shelf: SnapshotServer, broken: str, caplog: pytest.LogCaptureFixture
+    ledger: LedgerFixture, snapshot_server: SnapshotServer, broken: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = [snapshot(ledger), snapshot(ledger)]
+    published = [snapshot(ledger), snapshot(ledger)]
     with writing(ledger.rt.engine) as connection:
-        connection.execute(update(Snapshot).where(Snapshot.version == made[1].version).values(manifest=broken))
+        connection.execute(update(Snapshot).where(Snapshot.version == published[1].version).values(manifest=broken))
     for _ in range(2):
-        shelf.refresh()
-        assert names(shelf, made) == [True, False]
-    assert [one.message for one in caplog.records if one.name == module.__name__] == ["snapshot_unreadable"]
+        snapshot_server.refresh()
+        assert are_served(snapshot_server, published) == [True, False]
+    assert [record.message for record in caplog.records if record.name == module.__name__] == ["snapshot_unreadable"]
 
 
-def test_an_empty_file_is_as_good_as_none(ledger: LedgerFixture, shelf: SnapshotServer) -> None:
-    made = [snapshot(ledger), snapshot(ledger)]
-    (folder_of(ledger.rt.settings, made[1].version) / BUCKETS).write_bytes(b"")
-    shelf.refresh()
-    assert names(shelf, made) == [True, False]
+def test_an_empty_file_is_as_good_as_none(ledger: LedgerFixture, snapshot_server: SnapshotServer) -> None:
+    published = [snapshot(ledger), snapshot(ledger)]
+    (folder_of(ledger.rt.settings, published[1].version) / BUCKETS).write_bytes(b"")
+    snapshot_server.refresh()
+    assert are_served(snapshot_server, published) == [True, False]

@@ -1,4 +1,4 @@
-"""What an account may be, and what the audit log tells and exports."""
+"""The rules for new accounts, and the contents and exports of the audit log."""
 
 from __future__ import annotations
 
@@ -109,8 +109,8 @@ def test_the_audit_log_filters_and_pages(engine: Engine) -> None:
     assert len(seen) == 120
     assert [event.at for event in seen] == sorted((event.at for event in seen), reverse=True)
 
-    def count(**wanted: object) -> int:
-        return len(audit.page(engine, EventFilter(**wanted), None, limit=500).events)  # type: ignore[arg-type]
+    def count(**conditions: object) -> int:
+        return len(audit.page(engine, EventFilter(**conditions), None, limit=500).events)  # type: ignore[arg-type]
 
     assert count(staff_name="ann") == 60
     assert count(staff_name="ann", object_id="ap_2") == 12

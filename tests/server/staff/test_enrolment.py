@@ -1,4 +1,4 @@
-"""Enrolment links, second admins, and accounts that rest on one admin's word."""
+"""Enrolment links, second admins, and accounts for which one admin alone is responsible."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def admins(engine: Engine, *names: str) -> list[int]:
 
 
 def account(engine: Engine, name: str) -> Account:
-    return next(one for one in service.list_staff(engine) if one.name == name)
+    return next(account for account in service.list_staff(engine) if account.name == name)
 
 
 def invited(engine: Engine, by: int, name: str = "bo", role: str = "reviewer") -> Invitation:
@@ -61,7 +61,7 @@ def code_of(uri: str, now: datetime) -> str:
 
 
 def finished(engine: Engine, code: str, now: datetime = T0) -> tuple[Person, bool]:
-    """The person who used the link, and whether they can sign in."""
+    """Use the link; return the person, and whether they can sign in."""
     form = opened(engine, code, now)
     one_time = code_of(form.totp_uri, now)
     member, active = enrolment.finish(engine, SEALING_KEY, form.code, password=NEW, one_time_code=one_time, now=now)
@@ -77,10 +77,10 @@ def sign_in(engine: Engine, person: Person, now: datetime) -> str:
 
 def test_the_person_alone_knows_password_and_seed_and_two_admins_vouch(engine: Engine) -> None:
     ann, cleo = admins(engine, "ann", "cleo")
-    made = invited(engine, ann)
-    assert made.confirmed_later
-    assert made.code not in repr(made)
-    bo, active = finished(engine, made.code)
+    invitation = invited(engine, ann)
+    assert invitation.confirmed_later
+    assert invitation.code not in repr(invitation)
+    bo, active = finished(engine, invitation.code)
     assert not active
     with pytest.raises(LoginRefused):
         sign_in(engine, bo, T0 + timedelta(minutes=1))
@@ -121,10 +121,10 @@ def test_a_link_works_once_in_time_and_for_an_account_that_is_not_shut(engine: E
 
 def test_who_opens_a_link_first_is_found_out_and_sees_a_seed_that_is_not_used(engine: Engine) -> None:
     (ann,) = admins(engine, "ann")
-    made = invited(engine, ann)
-    peeked = opened(engine, made.code)
+    invitation = invited(engine, ann)
+    peeked = opened(engine, invitation.code)
     with pytest.raises(LinkInvalid):
-        opened(engine, made.code)
+        opened(engine, invitation.code)
     again = enrolment.reset(
         engine, "bo", revision=account(engine, "bo").revision, now=T0, random_bytes=secrets.token_bytes, by=ann
     )
@@ -154,14 +154,14 @@ def test_a_reset_takes_the_old_secrets_at_once_and_a_second_admin(engine: Engine
     ann, cleo = admins(engine, "ann", "cleo")
     bo = enrol(engine, "bo")
     token = sign_in(engine, bo, T0)
-    made = enrolment.reset(engine, "bo", revision=0, now=T0, random_bytes=secrets.token_bytes, by=ann)
+    invitation = enrolment.reset(engine, "bo", revision=0, now=T0, random_bytes=secrets.token_bytes, by=ann)
     with pytest.raises(SessionExpired):
         session_staff(engine, token, TIMES, T0)
     with pytest.raises(LoginRefused):
         sign_in(engine, bo, T0 + timedelta(minutes=1))
     with pytest.raises(StaffChanged):
         enrolment.reset(engine, "bo", revision=0, now=T0, random_bytes=secrets.token_bytes, by=ann)
-    new, active = finished(engine, made.code)
+    new, active = finished(engine, invitation.code)
     assert not active
     enrolment.confirm(engine, "bo", revision=account(engine, "bo").revision, now=T0, by=cleo)
     sign_in(engine, new, T0 + timedelta(minutes=3))
@@ -237,14 +237,16 @@ def test_a_race_of_two_who_send_the_same_form_acts_once(engine: Engine) -> None:
             results.append(change())
         except StaffChanged as error:
             results.append(error)
-    assert [type(one) for one in results] == [Invitation, StaffChanged]
+    assert [type(result) for result in results] == [Invitation, StaffChanged]
 
 
 def test_the_command_line_resets_an_account_that_waits(engine: Engine) -> None:
     ann, _ = admins(engine, "ann", "cleo")
     finished(engine, invited(engine, ann).code)
-    made = service.reset_staff(engine, SEALING_KEY, "bo", service="x.example", now=T0, random_bytes=secrets.token_bytes)
-    sign_in(engine, Person(made.staff, made.totp_uri, made.password), T0 + timedelta(minutes=1))
+    reset = service.reset_staff(
+        engine, SEALING_KEY, "bo", service="x.example", now=T0, random_bytes=secrets.token_bytes
+    )
+    sign_in(engine, Person(reset.staff, reset.totp_uri, reset.password), T0 + timedelta(minutes=1))
     assert not account(engine, "bo").alone
 
 

@@ -1,4 +1,4 @@
-"""Sessions of staff: how they end, and what a new password, role or lock does to them; on both engines."""
+"""Sessions of staff: how they end, and how a new password, role or lock affects them; on both engines."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_session_ends_when_idle_when_old_and_when_signed_out(engine: Engine) -
     ann = enrol(engine, "ann")
     token = sign_in(engine, ann)
     now = T0
-    for _ in range(25):  # kept busy, it lives on
+    for _ in range(25):  # a session that is used does not end
         now += timedelta(minutes=28)
         assert sessions.session_staff(engine, token, TIMES, now).name == "ann"
     with pytest.raises(SessionExpired):
@@ -62,11 +62,11 @@ def test_a_session_ends_when_idle_when_old_and_when_signed_out(engine: Engine) -
 def test_sessions_are_new_at_every_login(engine: Engine) -> None:
     ann = enrol(engine, "ann")
     planted = passwords.initial_password(secrets.token_bytes)
-    one = sign_in(engine, ann, replaces=planted)
-    two = sign_in(engine, ann, T0 + STEP, replaces=one)
-    assert len({planted, one, two}) == 3
-    sessions.session_staff(engine, two, TIMES, T0 + STEP)
-    for dead in (planted, one, "", None, "x" * 10_000, two + "A", two.swapcase()):
+    first = sign_in(engine, ann, replaces=planted)
+    second = sign_in(engine, ann, T0 + STEP, replaces=first)
+    assert len({planted, first, second}) == 3
+    sessions.session_staff(engine, second, TIMES, T0 + STEP)
+    for dead in (planted, first, "", None, "x" * 10_000, second + "A", second.swapcase()):
         with pytest.raises(SessionExpired):
             sessions.session_staff(engine, dead, TIMES, T0 + STEP)
 
@@ -100,16 +100,16 @@ def test_a_reset_ends_sessions_locks_and_the_old_secrets(engine: Engine) -> None
     token = sign_in(engine, ann)
     for _ in range(5):
         refused(engine, ann, password="wrong")
-    made = service.reset_staff(
+    enrolment = service.reset_staff(
         engine, SEALING_KEY, "ann", service="x.example", now=T0, random_bytes=secrets.token_bytes
     )
     with pytest.raises(SessionExpired):
         sessions.session_staff(engine, token, TIMES, T0)
     refused(engine, ann)
-    again = Person(made.staff, made.totp_uri, made.password)
+    again = Person(enrolment.staff, enrolment.totp_uri, enrolment.password)
     assert sessions.session_staff(engine, sign_in(engine, again), TIMES, T0).must_change_password
-    assert made.password not in repr(made)
-    assert made.totp_uri not in repr(made)
+    assert enrolment.password not in repr(enrolment)
+    assert enrolment.totp_uri not in repr(enrolment)
 
 
 def test_changing_a_password_ends_the_other_sessions(engine: Engine) -> None:

@@ -44,7 +44,7 @@ STEP = timedelta(seconds=30)
 
 
 class CountingHasher(PasswordHasher):
-    """The real one, at a low cost, which counts."""
+    """The product's hasher at a low cost; it counts its calls."""
 
     def __init__(self) -> None:
         super().__init__(time_cost=1, memory_cost=8, parallelism=1)
@@ -108,7 +108,7 @@ def test_every_refusal_says_the_same(engine: Engine, wrong: dict[str, Any]) -> N
     assert refused(engine, ann, **wrong) == "Name, password or code is wrong, or the account is locked."
 
 
-def test_every_attempt_costs_one_verification_whoever_is_asked_for(engine: Engine, hasher: CountingHasher) -> None:
+def test_every_attempt_costs_one_verification_for_every_name(engine: Engine, hasher: CountingHasher) -> None:
     ann, bo, di = enrol(engine, "ann"), enrol(engine, "bo"), enrol(engine, "di")
     service.disable_staff(engine, "bo", T0)
     for _ in range(5):
@@ -154,7 +154,7 @@ def test_a_code_is_taken_once_by_logins_at_the_same_time(engine: Engine) -> None
     ann = enrol(engine, "ann")
     start = Barrier(4)
 
-    def one() -> bool:
+    def attempt() -> bool:
         start.wait()
         try:
             sign_in(engine, ann)
@@ -163,7 +163,7 @@ def test_a_code_is_taken_once_by_logins_at_the_same_time(engine: Engine) -> None
         return True
 
     with ThreadPoolExecutor(4) as pool:
-        outcomes = [future.result() for future in [pool.submit(one) for _ in range(4)]]
+        outcomes = [future.result() for future in [pool.submit(attempt) for _ in range(4)]]
     assert outcomes.count(True) == 1
 
 
@@ -171,7 +171,7 @@ def test_five_failures_lock_and_the_right_password_does_not_help(engine: Engine)
     ann = enrol(engine, "ann")
     for _ in range(4):
         refused(engine, ann, password="wrong")
-    sign_in(engine, ann)  # a good one forgets what went before
+    sign_in(engine, ann)  # a success resets the count of failures
     now = T0 + STEP
     for _ in range(5):
         refused(engine, ann, now, password="wrong")
@@ -207,7 +207,7 @@ def test_only_every_fifth_failure_locks_and_never_for_less_than_the_one_before(f
 
 
 def test_guesses_at_the_same_time_share_one_count(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many guesses arrive together, no more than five of them are compared with the password."""
+    """Of guesses that arrive together, at most five are compared with the password, whatever their number."""
     many = 12
     monkeypatch.setattr(passwords, "slots", BoundedSemaphore(many))
     ann = enrol(engine, "ann")
@@ -223,13 +223,13 @@ def test_guesses_at_the_same_time_share_one_count(engine: Engine, monkeypatch: p
 
     with ThreadPoolExecutor(many) as pool:
         outcomes = list(pool.map(guess, range(many)))
-    found = account(engine, ann)
-    if "in" in outcomes:  # the right one was among the first five: what came before it is forgotten
+    stored = account(engine, ann)
+    if "in" in outcomes:  # the right guess was among the first five, so the failures before it do not count
         assert outcomes.count("in") == 1
-        assert found.failed_count <= many - 2
+        assert stored.failed_count <= many - 2
     else:
-        assert found.failed_count == 5
-        assert found.locked_until == T0 + timedelta(minutes=15)
+        assert stored.failed_count == 5
+        assert stored.locked_until == T0 + timedelta(minutes=15)
         assert actions(engine).count("login_refused") == 5
 
 

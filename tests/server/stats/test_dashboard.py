@@ -30,34 +30,34 @@ ANNA = Staff(1, "reviewer")
 
 
 def tomorrow(ledger: LedgerFixture) -> None:
-    """Turn the clock to a day that maintenance does not count any more; it counted today when the ledger was opened."""
+    """Set the clock to the next day, which is not counted yet: maintenance counted today when the ledger was opened."""
     ledger.rt.maintenance.close()
     ledger.clock.moment += timedelta(days=1)
 
 
 def test_every_listed_identifier_is_counted_once_on_its_own(ledger: LedgerFixture) -> None:
-    one, two = ledger.person(1), ledger.person(2)
-    ledger.report(ledger.acme, one)
-    ledger.report(ledger.acme, two)
-    ledger.report(ledger.bolt, two)
-    found = count_tiers(ledger.rt.engine, ledger.rt.policy, ledger.clock())
-    assert sum(found.values()) == 4, "two people of two identifiers each"
-    phone, wallet = ([pair] for pair in two)
+    first, second = ledger.person(1), ledger.person(2)
+    ledger.report(ledger.acme, first)
+    ledger.report(ledger.acme, second)
+    ledger.report(ledger.bolt, second)
+    counts = count_tiers(ledger.rt.engine, ledger.rt.policy, ledger.clock())
+    assert sum(counts.values()) == 4, "two people of two identifiers each"
+    phone, wallet = ([pair] for pair in second)
     assert phone[0][0] is Kind.PHONE
-    for subjects in ([one[0]], [one[1]], phone, wallet):
-        assert found[Tier(ledger.lookup(subjects)["tier"])] >= 1
+    for subjects in ([first[0]], [first[1]], phone, wallet):
+        assert counts[Tier(ledger.lookup(subjects)["tier"])] >= 1
     expected = dict.fromkeys(Tier, 0)
-    for pair in (*one, *two):
+    for pair in (*first, *second):
         expected[Tier(ledger.lookup([pair])["tier"])] += 1
-    assert found == expected
+    assert counts == expected
     set_status(ledger.rt.engine, platform="bolt", status="suspended", now=ledger.clock())
     assert count_tiers(ledger.rt.engine, ledger.rt.policy, ledger.clock())[Tier.WATCH] == 4
 
 
 def test_cooling_and_contested_reports_leave_an_identifier_clear(ledger: LedgerFixture) -> None:
     contest(ledger, ledger.person(1), ledger.report(ledger.acme, ledger.person(1)))
-    found = count_tiers(ledger.rt.engine, ledger.rt.policy, ledger.clock())
-    assert (found[Tier.CLEAR], found[Tier.WATCH]) == (2, 0)
+    counts = count_tiers(ledger.rt.engine, ledger.rt.policy, ledger.clock())
+    assert (counts[Tier.CLEAR], counts[Tier.WATCH]) == (2, 0)
 
 
 def test_a_day_is_counted_once(ledger: LedgerFixture) -> None:
@@ -92,7 +92,7 @@ def test_counting_waits_for_no_writer(ledger: LedgerFixture) -> None:
         log_store.lock_head(connection)
         if ledger.rt.engine.dialect.name == "postgresql":
             assert record_daily_tiers(ledger.rt.engine, ledger.rt.policy, ledger.clock()) is not None
-        else:  # SQLite has one writer at a time, whatever it writes
+        else:  # SQLite has one writer at a time
             assert count_tiers(ledger.rt.engine, ledger.rt.policy, ledger.clock())[Tier.WATCH] == 2
 
 
@@ -109,22 +109,22 @@ def test_weeks_times_and_ages(ledger: LedgerFixture) -> None:
         pass
     third = ledger.person(3)
     contest(ledger, third, ledger.report(ledger.bolt, third))
-    found = dashboard(ledger.rt.engine, ledger.rt.policy, ledger.clock(), 30)
-    assert [(week.opened, week.decided, week.overdue) for week in found.appeals] == [
+    figures = dashboard(ledger.rt.engine, ledger.rt.policy, ledger.clock(), 30)
+    assert [(week.opened, week.decided, week.overdue) for week in figures.appeals] == [
         (1, 0, 0),
         (1, 1, 0),
         (0, 0, 0),
         (0, 0, 0),
         (1, 0, 1),
     ]
-    times = {one.profile: one for one in found.times}
+    times = {of_profile.profile: of_profile for of_profile in figures.times}
     assert (times[Profile.CN].decided, times[Profile.CN].steps[2], times[Profile.CN].late) == (1, 1, 0)
     assert times[Profile.EU].decided == times[Profile.US].decided == 0
-    assert (sum(found.open_cases.in_time), found.open_cases.in_time[0]) == (1, 1)
-    assert (sum(found.open_cases.overdue), found.open_cases.overdue[7]) == (1, 1)
+    assert (sum(figures.open_cases.in_time), figures.open_cases.in_time[0]) == (1, 1)
+    assert (sum(figures.open_cases.overdue), figures.open_cases.overdue[7]) == (1, 1)
 
 
-def test_a_late_decision_is_told_from_one_in_time(ledger: LedgerFixture) -> None:
+def test_late_decisions_are_counted_as_late(ledger: LedgerFixture) -> None:
     person = ledger.person(1)
     (case,) = contest(ledger, person, ledger.report(ledger.acme, person))
     staff_actions.take(ledger.rt.context, case, ANNA)
@@ -133,20 +133,20 @@ def test_a_late_decision_is_told_from_one_in_time(ledger: LedgerFixture) -> None
         pass
     staff_actions.decide(ledger.rt.context, case, ANNA, Outcome.OVERTURNED, "As the documents show.")
     (times, *_) = [
-        one for one in dashboard(ledger.rt.engine, ledger.rt.policy, ledger.clock(), 90).times if one.decided
+        times for times in dashboard(ledger.rt.engine, ledger.rt.policy, ledger.clock(), 90).times if times.decided
     ]
     assert (times.late, times.steps[STEPS - 1]) == (1, 1)
     ledger.clock.moment += timedelta(days=40)
-    assert not any(one.decided for one in dashboard(ledger.rt.engine, ledger.rt.policy, ledger.clock(), 30).times)
+    assert not any(times.decided for times in dashboard(ledger.rt.engine, ledger.rt.policy, ledger.clock(), 30).times)
 
 
-def test_days_that_nobody_counted_are_none(ledger: LedgerFixture) -> None:
+def test_days_that_were_not_counted_are_none(ledger: LedgerFixture) -> None:
     tomorrow(ledger)
     for days, points in ((30, 30), (90, 90), (365, 53)):
-        found = dashboard(ledger.rt.engine, ledger.rt.policy, ledger.clock(), days).tiers
-        assert len(found) == points
-        assert found[-1].day == day_floor(ledger.clock())
-        assert found[-1].tags is None
+        tiers = dashboard(ledger.rt.engine, ledger.rt.policy, ledger.clock(), days).tiers
+        assert len(tiers) == points
+        assert tiers[-1].day == day_floor(ledger.clock())
+        assert tiers[-1].tags is None
 
 
 def test_the_limits_hold_every_clock() -> None:

@@ -1,4 +1,4 @@
-"""Figures of platforms, and what supervisors and admins do to them, on both engines."""
+"""Figures of platforms, and the actions of supervisors and admins on them, on both engines."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def case_number(ledger: LedgerFixture, case: str) -> int:
 
 
 def decided(ledger: LedgerFixture, number: int, outcome: Outcome) -> None:
-    """acme reports somebody, who appeals; decided like that."""
+    """Have acme report a person who appeals, and decide the case with this outcome."""
     person = ledger.person(number)
     (case,) = contest(ledger, person, ledger.report(ledger.acme, person))
     staff_actions.take(ledger.rt.context, case, ANNA)
@@ -56,14 +56,14 @@ def decided(ledger: LedgerFixture, number: int, outcome: Outcome) -> None:
 
 
 def test_a_platform_that_did_nothing_has_no_figures(ledger: LedgerFixture) -> None:
-    found = health(ledger, "bolt")
-    assert found.reports == (0, 0, 0, 0, 0, None)
-    assert found.outcomes.overturned_share is None
-    assert found.outcomes.interval == (0.0, 1.0)
-    assert (found.answers.asked, found.answers.median_hours) == (0, None)
-    assert (found.weight.stored, found.weight.effective, found.weight.follows) == (40, 40, 40)
-    assert [key.kid for key in found.keys] == ["bolt-1"]
-    assert found.quota == ledger.rt.settings.oprf_daily_quota_elements
+    bolt = health(ledger, "bolt")
+    assert bolt.reports == (0, 0, 0, 0, 0, None)
+    assert bolt.outcomes.overturned_share is None
+    assert bolt.outcomes.interval == (0.0, 1.0)
+    assert (bolt.answers.asked, bolt.answers.median_hours) == (0, None)
+    assert (bolt.weight.stored, bolt.weight.effective, bolt.weight.follows) == (40, 40, 40)
+    assert [key.kid for key in bolt.keys] == ["bolt-1"]
+    assert bolt.quota == ledger.rt.settings.oprf_daily_quota_elements
     with pytest.raises(NotFound):
         health(ledger, "nobody")
 
@@ -76,18 +76,18 @@ def test_reports_by_age_and_what_is_contested(ledger: LedgerFixture) -> None:
     ledger.clock.moment += timedelta(days=1)
     last = ledger.clock.moment
     contest(ledger, ledger.person(3), ledger.report(ledger.acme, ledger.person(3)))
-    found = health(ledger, "acme").reports
-    assert found == (2, 3, 2, 3, 1, last)
+    figures = health(ledger, "acme").reports
+    assert figures == (2, 3, 2, 3, 1, last)
 
 
 def test_outcomes_and_how_the_weight_follows(ledger: LedgerFixture) -> None:
     outcomes = [Outcome.UPHELD, Outcome.UPHELD, Outcome.OVERTURNED, Outcome.UNCONFIRMED]
     for number, outcome in enumerate(outcomes):
         decided(ledger, number, outcome)
-    found = health(ledger, "acme")
-    assert (found.outcomes.upheld, found.outcomes.overturned, found.outcomes.nothing) == (2, 1, 1)
-    assert found.outcomes.overturned_share == pytest.approx(1 / 3)
-    weight = found.weight
+    acme = health(ledger, "acme")
+    assert (acme.outcomes.upheld, acme.outcomes.overturned, acme.outcomes.nothing) == (2, 1, 1)
+    assert acme.outcomes.overturned_share == pytest.approx(1 / 3)
+    weight = acme.weight
     assert (weight.resolved, weight.overturned, weight.prior, weight.floor) == (3, 1, 10, 10)
     assert weight.rate == 12 / 13
     assert (weight.effective, weight.stored, weight.follows) == (40, 40, 35), "taken anew at the next UTC midnight"
@@ -116,11 +116,11 @@ def test_how_questions_are_answered(ledger: LedgerFixture) -> None:
     ledger.clock.moment += timedelta(days=8)
     while run_clocks(ledger.rt.context):
         pass
-    found = health(ledger, "acme")
-    assert (found.answers.asked, found.answers.answered, found.answers.silent) == (3, 2, 1)
-    assert found.answers.median_hours == pytest.approx(10, abs=0.01)
-    assert found.answers.ninth_decile_hours == pytest.approx(30, abs=0.01)
-    assert found.outcomes.overturned == 1, "silence overturns"
+    acme = health(ledger, "acme")
+    assert (acme.answers.asked, acme.answers.answered, acme.answers.silent) == (3, 2, 1)
+    assert acme.answers.median_hours == pytest.approx(10, abs=0.01)
+    assert acme.answers.ninth_decile_hours == pytest.approx(30, abs=0.01)
+    assert acme.outcomes.overturned == 1, "silence overturns"
 
 
 def test_questions_pair_within_their_case() -> None:
@@ -137,8 +137,8 @@ def test_questions_pair_within_their_case() -> None:
         at(0, 2, Action.ASK_REPORTER),
         at(90, 2, Action.REPORTER_SILENT),
     ]
-    found = question_answers(events)["acme"]
-    assert (found.asked, found.answered, found.silent, found.median_hours) == (3, 1, 1, 2.0)
+    answers = question_answers(events)["acme"]
+    assert (answers.asked, answers.answered, answers.silent, answers.median_hours) == (3, 1, 1, 2.0)
 
 
 @pytest.mark.parametrize(
@@ -153,10 +153,10 @@ def test_use_of_today(ledger: LedgerFixture) -> None:
     deduct(ledger.rt.oprf, ledger.bolt.member(), 40, ledger.clock())
     with writing(ledger.rt.engine) as connection:
         count_lookups(connection, {("bolt", today): (7, 2), ("bolt", today - 29): (1, 0), ("bolt", today - 30): (9, 9)})
-    found = health(ledger, "bolt")
-    assert found.elements_today == 40
-    assert (found.lookups_clean, found.lookups_disclosed) == (8, 2)
-    assert (found.lookups[0], found.lookups[-1], len(found.lookups)) == ((today, 7, 2), (today - 29, 1, 0), 30)
+    bolt = health(ledger, "bolt")
+    assert bolt.elements_today == 40
+    assert (bolt.lookups_clean, bolt.lookups_disclosed) == (8, 2)
+    assert (bolt.lookups[0], bolt.lookups[-1], len(bolt.lookups)) == ((today, 7, 2), (today - 29, 1, 0), 30)
     ledger.clock.moment += timedelta(days=1)
     assert health(ledger, "bolt").elements_today == 0
 
@@ -165,7 +165,7 @@ def test_use_of_today(ledger: LedgerFixture) -> None:
 
 
 def newest_states(ledger: LedgerFixture) -> list[str]:
-    """The states of bolt in the public log, in order."""
+    """Return the states of bolt in the public log, in order."""
     with reading(ledger.rt.engine) as connection:
         places = connection.scalars(
             select(GovernanceEntry.entry_index)
@@ -187,9 +187,9 @@ def test_suspending_is_in_both_logs_and_takes_the_weight(ledger: LedgerFixture) 
     ledger.report(ledger.bolt, person)
     assert service.suspend(ledger.rt.engine, SUE, "bolt", "Keys were  stolen.", ledger.clock())
     assert not service.suspend(ledger.rt.engine, SUE, "bolt", "Once more.", ledger.clock()), "nothing new"
-    found = health(ledger, "bolt")
-    assert found.suspended
-    assert (found.weight.effective, found.weight.stored) == (40, 40)
+    bolt = health(ledger, "bolt")
+    assert bolt.suspended
+    assert (bolt.weight.effective, bolt.weight.stored) == (40, 40)
     ledger.rt.members.refresh()
     assert ledger.lookup(person)["tier"] == "watch", "its weight goes at the next UTC midnight"
     ledger.clock.moment += timedelta(days=1)
@@ -260,4 +260,4 @@ def test_what_is_refused_leaves_no_trace(ledger: LedgerFixture) -> None:
     assert audited(ledger) == []
     assert newest_states(ledger) == ["active"]
     assert health(ledger, "bolt").row.oprf_daily_quota_elements is None
-    assert [service.may_act(one) for one in (SUE, ADA, AUDITOR, BOUND)] == [True, True, False, False]
+    assert [service.may_act(staff) for staff in (SUE, ADA, AUDITOR, BOUND)] == [True, True, False, False]

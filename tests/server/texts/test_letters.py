@@ -1,4 +1,4 @@
-"""Letters: what each must hold, in every profile and both languages, and what none may say."""
+"""Letters: their required contents, in every profile and both languages, and the texts that none may contain."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ NEXT = {
 
 
 def facts(profile: Profile, outcome: Outcome | None = None) -> CaseFacts:
-    """A case that is due at the end of 30 March, by the clock of `profile`."""
+    """Return the facts of a case that is due at the end of 30 March, by the clock of `profile`."""
     zone = ZONES[profile]
     end = datetime(2026, 3, 31, tzinfo=zone).astimezone(UTC)
     decided_at = datetime(2026, 3, 20, 9, 30, tzinfo=zone).astimezone(UTC)
-    made = CaseFacts(
+    case = CaseFacts(
         case_id="ap_k3X9bQ2w",
         report_id="rp_Zx81mPq4",
         profile=profile,
@@ -79,9 +79,9 @@ def facts(profile: Profile, outcome: Outcome | None = None) -> CaseFacts:
         question_due_at=datetime(2026, 3, 17, 14, 5, tzinfo=zone).astimezone(UTC),
     )
     if outcome is None:
-        return made
+        return case
     return replace(
-        made,
+        case,
         outcome=outcome,
         reasons=REASONS,
         decided_at=decided_at,
@@ -93,7 +93,7 @@ def facts(profile: Profile, outcome: Outcome | None = None) -> CaseFacts:
 
 
 def prose(letter: Letter) -> str:
-    """The letter without what people wrote in it."""
+    """Return the text of the letter without the quotations of people."""
     return "\n".join([letter.subject, *(part.text for part in letter.paragraphs if part.style is not Style.QUOTE)])
 
 
@@ -130,7 +130,7 @@ def test_no_letter_accuses_or_leaves_anything_untranslated(profile: Profile, loc
         if locale == "en":
             assert not re.search(r"[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]", text)
         else:
-            # Left in Latin letters: ids, the platform's own name, names of laws and authorities.
+            # Allowed in Latin letters: ids, the platform's own name, names of laws and authorities.
             rest = re.sub(r"ap_\w+|rp_\w+|Acme|GDPR|CFPB|FTC|\d+[a-z](\([a-z0-9]\))*", "", text)
             assert re.findall(r"[A-Za-z]{2,}", rest) == []
 
@@ -201,11 +201,12 @@ def test_an_overdue_letter_owns_up(locale: str) -> None:
 
 def test_each_outcome_has_its_own_verdict() -> None:
     for locale in LOCALES:
-        verdicts = {render(LetterKind.DECIDED, facts(Profile.CN, one), locale).paragraphs[0].text for one in Outcome}
+        letters = [render(LetterKind.DECIDED, facts(Profile.CN, outcome), locale) for outcome in Outcome]
+        verdicts = {letter.paragraphs[0].text for letter in letters}
         assert len(verdicts) == len(Outcome)
 
 
-def test_silence_is_told_as_silence_and_nobody_claims_to_have_judged() -> None:
+def test_a_letter_about_a_silent_reporter_does_not_claim_that_a_person_decided() -> None:
     case = replace(facts(Profile.EU, Outcome.OVERTURNED), reasons=None, silent_reporter=True)
     text = render(LetterKind.DECIDED, case, "en").to_text()
     assert "did not answer in time" in text
@@ -263,7 +264,8 @@ def test_plain_text_and_json_hold_the_same_paragraphs() -> None:
 
 
 def test_english_letters_are_easy_to_read() -> None:
-    """Flesch-Kincaid grade of the letters' own words, without the legal routes: about what is read at twelve."""
+    """The Flesch-Kincaid grade of the letters' own words, without the legal routes, is about that of a reader of twelve
+    years."""
     for letter in every_letter(Profile.EU, "en"):
         own = [part.text for part in letter.paragraphs if "GDPR" not in part.text and part.style is not Style.QUOTE]
         text = " ".join(own)
