@@ -181,9 +181,7 @@ def test_the_retry_schedule_ends_after_ten_attempts() -> None:
 
 
 @given(st.integers(0, 9), st.floats(0, 1, exclude_max=True), st.integers(0, 10**9))
-def test_a_wait_is_no_shorter_than_scheduled_nor_much_longer_than_the_next(
-    n: int, jitter: float, asked: int
-) -> None:
+def test_a_wait_is_no_shorter_than_scheduled_nor_much_longer_than_the_next(n: int, jitter: float, asked: int) -> None:
     wait = next_wait(n, jitter, timedelta(seconds=asked))
     assert wait is not None
     assert RETRY_SCHEDULE[n] <= wait <= RETRY_SCHEDULE[min(n + 1, 9)] * 1.1

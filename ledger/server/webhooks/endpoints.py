@@ -1,4 +1,8 @@
-"""What a platform may do with its endpoints and deliveries. Those of others are NotFound, as if they did not exist."""
+"""Operations of a platform on its endpoints and deliveries. Those of other platforms raise NotFound, as if they did not
+exist.
+
+Every function that reads or writes the database also raises DatabaseUnavailable.
+"""
 
 from __future__ import annotations
 
@@ -34,18 +38,18 @@ from ledger.server.webhooks.attempt import Resolve, checked_addresses, resolve
 from ledger.server.webhooks.queries import DeliveryRow, EndpointRow
 
 MAX_ENDPOINTS = 5
-"""Endpoints of one platform."""
+"""The maximum number of endpoints of one platform."""
 
 OVERLAP_HOURS = 24
-"""How long the secret before signs too after a rotation."""
+"""How long the previous secret also signs after a rotation."""
 
 SECRET_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Webhooks:
-    """What endpoints need beside the context: settings (whether private addresses are allowed), and the key that seals
-    their secrets."""
+    """The parts that endpoints need in addition to the context: settings (whether private addresses are allowed), and
+    the key that seals their secrets."""
 
     context: Context
     settings: Settings
@@ -55,10 +59,10 @@ class Webhooks:
 def create(
     webhooks: Webhooks, member: Member, url: str, events: Iterable[str], *, resolve: Resolve = resolve
 ) -> dict[str, Any]:
-    """Register an endpoint; the view of it with its `secret`, which is never shown again.
+    """Register an endpoint, and return its view with its `secret`, which is never shown again.
 
-    Raises WebhookInvalid: the URL or its host's addresses are not allowed, an event is unknown, or there are
-    `MAX_ENDPOINTS` already.
+    Raises WebhookInvalid if the URL or an address of its host is not allowed, an event is unknown, or there are
+    `MAX_ENDPOINTS` already; DatabaseUnavailable.
     """
     types = parse_types(events)
     private = webhooks.settings.webhook_allow_private
@@ -68,7 +72,7 @@ def create(
     secret = secrets.token_bytes(SECRET_BYTES)
     now = webhooks.context.now()
     with writing(webhooks.context.engine) as connection:
-        member_store.lock_platform(connection, member.platform)  # so that two at once do not both find room
+        member_store.lock_platform(connection, member.platform)  # so that two requests at once stay within the maximum
         if len(store.read_endpoints(connection, member.platform)) >= MAX_ENDPOINTS:
             raise WebhookInvalid(f"A platform has at most {MAX_ENDPOINTS} endpoints. Delete one first.")
         endpoint_id = store.new_endpoint_id(connection)
@@ -89,27 +93,30 @@ def create(
 
 
 def list_all(webhooks: Webhooks, member: Member) -> dict[str, Any]:
-    """{data}: the platform's endpoints, oldest first. There are few, so this is no page."""
+    """Return {data}: the platform's endpoints, oldest first. There are few, so they are not paged. Raises
+    DatabaseUnavailable."""
     with reading(webhooks.context.engine) as connection:
         return {"data": [_view(webhooks, row) for row in store.read_endpoints(connection, member.platform)]}
 
 
 def get(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, Any]:
-    """One endpoint. Raises NotFound."""
+    """Return one endpoint. Raises NotFound, DatabaseUnavailable."""
     with reading(webhooks.context.engine) as connection:
         return _view(webhooks, _read(webhooks, connection, member, endpoint))
 
 
 def delete(webhooks: Webhooks, member: Member, endpoint: str) -> None:
-    """The endpoint goes with all its deliveries; what is in the air right now may still arrive. Raises NotFound."""
+    """Delete the endpoint with all its deliveries; an attempt that is running may still arrive. Raises NotFound,
+    DatabaseUnavailable."""
     with writing(webhooks.context.engine) as connection:
         store.delete_endpoint(connection, _lock(webhooks, connection, member, endpoint).id)
 
 
 def rotate(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, Any]:
-    """A new secret, shown once. The one before signs too for `OVERLAP_HOURS`; one before that no more at once.
+    """Replace the secret, and return the view with the new one, shown once. The previous secret also signs for
+    `OVERLAP_HOURS`; the one before it stops at once.
 
-    Raises NotFound.
+    Raises NotFound, DatabaseUnavailable.
     """
     secret, until = secrets.token_bytes(SECRET_BYTES), webhooks.context.now() + timedelta(hours=OVERLAP_HOURS)
     with writing(webhooks.context.engine) as connection:
@@ -123,7 +130,8 @@ def rotate(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, Any]:
 
 
 def enable(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, Any]:
-    """Make a disabled endpoint active again. What was cancelled stays so; it can be replayed. Raises NotFound."""
+    """Make a disabled endpoint active again, and return it. Cancelled deliveries stay cancelled; they can be replayed.
+    Raises NotFound, DatabaseUnavailable."""
     with writing(webhooks.context.engine) as connection:
         row = _lock(webhooks, connection, member, endpoint)
         store.set_status(connection, row.id, store.ACTIVE, None)
@@ -131,9 +139,10 @@ def enable(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, Any]:
 
 
 def send_test(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, Any]:
-    """Send a `webhook.test`; its delivery. While one waits, that one is answered: asking often sends nothing more.
+    """Send a `webhook.test`, and return its delivery. While one waits, that one is returned: repeated calls send
+    nothing more.
 
-    Raises NotFound, WebhookInvalid for a disabled endpoint.
+    Raises NotFound, WebhookInvalid for a disabled endpoint, DatabaseUnavailable.
     """
     now = webhooks.context.now()
     with writing(webhooks.context.engine) as connection:
@@ -158,18 +167,19 @@ def send_test(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, An
 def deliveries(
     webhooks: Webhooks, member: Member, endpoint: str, limit: int, starting_after: str | None
 ) -> dict[str, Any]:
-    """{data, has_more}: deliveries of the last 30 days, newest messages first. Raises NotFound, InvalidRequest."""
+    """Return {data, has_more}: deliveries of the last 30 days, newest messages first. Raises NotFound, InvalidRequest,
+    DatabaseUnavailable."""
     before_id = None if starting_after is None else decode_id("wm", starting_after, webhooks.context.service)
     with reading(webhooks.context.engine) as connection:
         row = _read(webhooks, connection, member, endpoint)
         rows = store.page(connection, row.id, limit=limit + 1, before_id=before_id)
-    return {"data": [_delivery(webhooks, one) for one in rows[:limit]], "has_more": len(rows) > limit}
+    return {"data": [_delivery(webhooks, delivery) for delivery in rows[:limit]], "has_more": len(rows) > limit}
 
 
 def replay(webhooks: Webhooks, member: Member, endpoint: str, message: str) -> dict[str, Any]:
-    """Send a message again now, whatever became of it, under the same id; its delivery.
+    """Send a message again now, whatever its state, under the same id, and return its delivery.
 
-    Raises NotFound, WebhookInvalid for a disabled endpoint.
+    Raises NotFound, WebhookInvalid for a disabled endpoint, DatabaseUnavailable.
     """
     message_id = _number(webhooks, "wm", message)
     with writing(webhooks.context.engine) as connection:

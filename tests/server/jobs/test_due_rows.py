@@ -59,7 +59,7 @@ class Table:
 
 @settings(max_examples=trials(50, 1000), deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(0, 99), st.booleans()), unique_by=lambda one: one[0], max_size=20),
+    st.lists(st.tuples(st.integers(0, 99), st.booleans()), unique_by=lambda row: row[0], max_size=20),
     st.integers(1, 7),
     st.integers(1, 7),
 )
@@ -83,7 +83,7 @@ def test_the_first_failure_is_logged_with_its_places_and_each_with_its_name(capl
     table = Table([1, 2, 3, 4], {1, 3}, 1, [])
     with pytest.raises(ValueError, match="foresaw"):
         work_off(table.read, table.work, event="row_failed", name=lambda row: f"r{row}")
-    assert [(one.message, bool(one.exc_info)) for one in caplog.records] == [
+    assert [(record.message, bool(record.exc_info)) for record in caplog.records] == [
         ("row_failed r1", True),
         ("row_failed r3", False),
     ]
@@ -139,7 +139,8 @@ def test_cases_that_fail_in_front_stop_no_clock(
     with reading(ledger.rt.engine) as connection:
         overdue = set(connection.scalars(select(AppealCase.id).where(AppealCase.overdue)))
     assert overdue == set(ids) - bad
-    assert len([one for one in caplog.records if one.message.startswith("appeal_clock_failed ap_")]) == len(bad)
+    messages = [record.message for record in caplog.records]
+    assert len([message for message in messages if message.startswith("appeal_clock_failed ap_")]) == len(bad)
 
 
 def test_held_reports_that_fail_in_front_stop_no_other(ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +188,7 @@ def test_lookups_that_cannot_be_counted_stop_no_other(ledger: LedgerFixture, mon
 def test_malformed_reports_that_fail_stop_no_other(ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = []
     for number in range(3):
-        subjects = [(kind, with_bit_255(one)) for kind, one in ledger.person(number)]
+        subjects = [(kind, with_bit_255(value)) for kind, value in ledger.person(number)]
         numbers.append(record(ledger.rt, ledger.acme, subjects)["entry_index"])
     failing(malformed, "_take_back", monkeypatch, lambda _, ids: numbers[0] in ids)
     with pytest.raises(ValueError, match="foresaw"):
@@ -204,7 +205,7 @@ def test_a_file_that_cannot_be_deleted_stops_no_other(ledger: LedgerFixture, cap
         (folder / name).write_bytes(b"")
     with pytest.raises(OSError, match=names[0]):
         attachments.delete_many(ledger.rt.settings, names)
-    assert [one.name for one in folder.iterdir()] == names[:1]
+    assert [file.name for file in folder.iterdir()] == names[:1]
     with caplog.at_level(logging.ERROR):
         erasure._delete_files(ledger.rt.settings, names)
-    assert [one.message for one in caplog.records] == ["erased_files_not_deleted"]
+    assert [record.message for record in caplog.records] == ["erased_files_not_deleted"]

@@ -1,4 +1,4 @@
-"""Alarms and metrics: what an operator sees of somebody who enumerates, and what it never names."""
+"""Alarms and metrics: what an operator sees of a platform that enumerates people, and what is never shown."""
 
 from __future__ import annotations
 
@@ -91,16 +91,16 @@ def test_metrics_count_and_name_no_person(rt: Runtime) -> None:
     rt.metrics.count_lookups(7, 0, "memory")
     rt.metrics.count_evaluated("acme", 12)
     rt.metrics.count_refused("acme", "burst")
-    found = samples(rt)
-    assert found["refund_ledger_lookups_total", "clean", "memory"] == 7
-    assert found["refund_ledger_lookups_total", "disclosed", "database"] == 2
-    assert found["refund_ledger_oprf_elements_total", "acme"] == 12
-    assert found["refund_ledger_oprf_refused_total", "burst", "acme"] == 1
-    assert found["refund_ledger_database_up",] == 1
-    assert found["refund_ledger_log_entries",] == 2
-    assert found["refund_ledger_log_frozen",] == 0
-    assert found["refund_ledger_snapshots_over_capacity",] == 0
-    labels = {label for _, *labels in found for label in labels}
+    values = samples(rt)
+    assert values["refund_ledger_lookups_total", "clean", "memory"] == 7
+    assert values["refund_ledger_lookups_total", "disclosed", "database"] == 2
+    assert values["refund_ledger_oprf_elements_total", "acme"] == 12
+    assert values["refund_ledger_oprf_refused_total", "burst", "acme"] == 1
+    assert values["refund_ledger_database_up",] == 1
+    assert values["refund_ledger_log_entries",] == 2
+    assert values["refund_ledger_log_frozen",] == 0
+    assert values["refund_ledger_snapshots_over_capacity",] == 0
+    labels = {label for _, *labels in values for label in labels}
     own = {worker.name for worker in rt.process.workers} | {job.name for job in rt.maintenance.jobs}
     own |= {"appender", "lookups", "writes", "read", "write"}
     assert labels - own <= {"acme", "burst", "clean", "disclosed", "memory", "database"}

@@ -95,14 +95,14 @@ def test_a_grant_covers_what_the_quota_does_not(rt: Runtime) -> None:
     later = NOW + timedelta(hours=1)
     oprf.deduct(rt.oprf, MEMBER, 95, later)
     oprf.deduct(rt.oprf, MEMBER, 25, later + timedelta(seconds=60))  # 5 of the day, 20 granted
-    found = oprf.budget(rt.settings, rt.engine, "acme", later)
-    assert found["used_today"] == QUOTA
-    assert [one["used"] for one in found["grants"]] == [0, 20], "the grant that ends first goes first"
+    budget = oprf.budget(rt.settings, rt.engine, "acme", later)
+    assert budget["used_today"] == QUOTA
+    assert [grant["used"] for grant in budget["grants"]] == [0, 20], "the grant that ends first goes first"
     oprf.deduct(rt.oprf, MEMBER, 90, later + timedelta(seconds=120))
     assert refusal(rt, 11, later + timedelta(seconds=180))[0] == "daily"
     oprf.deduct(rt.oprf, MEMBER, 10, later + timedelta(seconds=180))
     used_up = oprf.budget(rt.settings, rt.engine, "acme", later)["grants"]
-    assert [(one["elements"], one["used"]) for one in used_up] == [(70, 70), (50, 50)]
+    assert [(grant["elements"], grant["used"]) for grant in used_up] == [(70, 70), (50, 50)]
 
 
 def test_a_grant_ends(rt: Runtime) -> None:
@@ -123,9 +123,9 @@ def test_a_grant_ends(rt: Runtime) -> None:
     ],
 )
 def test_an_impossible_grant_is_refused(rt: Runtime, change: dict[str, object], error: type[Exception]) -> None:
-    wanted = {"platform": "acme", "elements": 5, "reason": "because", "days": 3, "now": NOW, **change}
+    arguments = {"platform": "acme", "elements": 5, "reason": "because", "days": 3, "now": NOW, **change}
     with pytest.raises(error):
-        oprf.grant(rt.engine, **wanted)  # type: ignore[arg-type]
+        oprf.grant(rt.engine, **arguments)  # type: ignore[arg-type]
 
 
 def test_a_clock_that_jumps_and_returns_gives_nothing(rt: Runtime) -> None:

@@ -44,7 +44,7 @@ def refused(
     """The refusals of `count` acts that begin at the same time, half of them on each engine."""
     start = threading.Barrier(count)
 
-    def one(number: int) -> LedgerError | None:
+    def call(number: int) -> LedgerError | None:
         start.wait(10)
         try:
             act(engines[number % 2], number)
@@ -53,7 +53,7 @@ def refused(
         return None
 
     with ThreadPoolExecutor(count) as pool:
-        return [error for error in pool.map(one, range(count)) if error is not None]
+        return [error for error in pool.map(call, range(count)) if error is not None]
 
 
 def test_the_daily_quota_of_links_to_records(ledger: LedgerFixture, engines: tuple[Engine, Engine]) -> None:
@@ -77,8 +77,8 @@ def test_the_daily_quota_of_links_to_records(ledger: LedgerFixture, engines: tup
     errors = refused(engines, link, 60)
     assert {type(error) for error in errors} == {QuotaExceeded}
     with reading(ledger.rt.engine) as connection:
-        made = connection.execute(select(func.count()).select_from(SubjectSession)).scalar_one()
-    assert (made, len(errors)) == (10, 50)
+        sessions = connection.execute(select(func.count()).select_from(SubjectSession)).scalar_one()
+    assert (sessions, len(errors)) == (10, 50)
 
 
 def test_endpoints_of_webhooks(ledger: LedgerFixture, engines: tuple[Engine, Engine]) -> None:

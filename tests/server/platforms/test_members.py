@@ -169,9 +169,9 @@ def test_a_key_that_an_earlier_version_enrolled_is_listed_and_counts_as_revoked(
     assert [(key.kid, key.revoked, key.sound) for key in keys] == [("acme-1", False, True), ("acme-2", True, False)]
     members = Members(engine, refresh_seconds=60)
     try:
-        found = members.key("acme-2")
-        assert found is not None
-        assert (found.revoked, found.sound) == (True, False)
+        key = members.key("acme-2")
+        assert key is not None
+        assert (key.revoked, key.sound) == (True, False)
     finally:
         members.close()
     said = [record for record in caplog.records if record.message == "platform_key_unsound"]

@@ -1,4 +1,4 @@
-"""The batcher: company travels together, and nobody fails for another's fault."""
+"""The batcher: items are processed together, and the failure of one item does not fail the others."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_closing_in_a_hanging_call_answers_what_waits() -> None:
 
 
 def test_too_few_outcomes_are_no_reason_to_wait() -> None:
-    """`process` that breaks its promise leaves nobody without an answer."""
+    """If `process` returns too few outcomes, every item still gets an answer."""
     batcher: Batcher[int, int] = Batcher("test", lambda items: [1], max_batch=10, linger_ms=30, queue_limit=10)
     futures = batcher.submit_many([1, 2, 3])
     assert {outcome(future) for future in futures[1:]} == {"Unavailable"}

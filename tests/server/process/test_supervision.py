@@ -56,7 +56,7 @@ def test_whatever_it_raises_it_goes_on(outcomes: list[str]) -> None:
             assert done.wait(5), left
             until(lambda: worker.progress().failures == 0, "the success was not noted")
             assert worker.progress().state == "ok"
-            assert worker.progress().restarts == len([one for one in outcomes if one != "fine"])
+            assert worker.progress().restarts == len([outcome for outcome in outcomes if outcome != "fine"])
     finally:
         supervision.MIN_BACKOFF_SECONDS = before
 
