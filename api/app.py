@@ -24,7 +24,7 @@ from api.console import routes as console
 from api.consumer import json as me
 from api.consumer import routes as me_pages
 from api.consumer.pages import session_ended
-from api.consumer.session import Ended
+from api.consumer.session import SessionEnded
 from api.errors import TABLE, MethodNotAllowed, problem_response
 from api.fast_path import HotPath
 from api.json_io import refusal
@@ -76,34 +76,34 @@ TAGS = [
 
 
 class Api(FastAPI):
-    """The framework's application, with the hot path in front of it."""
+    """The framework's application behind the hot path."""
 
     hot: HotPath
 
     def put_in_front(self, access: AccessLog) -> None:
-        """Make the hot path. Once, before the first message."""
+        """Create the hot path. Call it once, before the first message."""
         self.hot = HotPath(super().__call__, access=access)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI entry point."""
+        """Serve one ASGI connection."""
         await self.hot(scope, receive, send)
 
 
 def start_logging() -> None:
-    """Send what libraries log to standard error as JSON lines, before there is an application that does."""
+    """Write the logs of libraries to standard error as JSON lines, until the application is created."""
     bridge_logging(make_logger())
 
 
 def server_options(settings: Settings) -> dict[str, Any]:
-    """The options of uvicorn's `Config` without which the application is not bounded as docs/operations.md says, or
-    would answer or log more than it should."""
+    """Return the options of uvicorn's `Config` that set the limits of docs/operations.md and disable answers and logs
+    of uvicorn itself."""
     return {
         "http": limited_http(settings),
         "ws": "none",
         "log_config": None,
         "access_log": False,
         "server_header": False,
-        "proxy_headers": False,  # nothing here reads the address of the caller
+        "proxy_headers": False,  # no code here reads the address of the caller
     }
 
 
@@ -114,11 +114,12 @@ def create_app(
     log_stream: BinaryIO | None = None,
     runtime: Runtime | None = None,
 ) -> FastAPI:
-    """The API. The database and keys are opened when the server starts and closed, after what waits is done, when it
-    stops; a given `runtime`, which is open already, is left to the caller. Settings come from the environment, logs go
-    to standard error, unless given. Raises ConfigurationError for settings that are unknown or not acceptable."""
+    """Return the application. It opens database and keys when the server starts, and closes them when it stops, after
+    pending work is done; a given `runtime` is open already, and the caller closes it. Settings are read from the
+    environment and logs are written to standard error, unless given. Raises ConfigurationError for unknown or invalid
+    settings."""
     settings = settings or load_settings()
-    base_path(settings)  # refused now, not with the first page
+    base_path(settings)  # refuse a bad address at start, not at the first page
     logger = make_logger(log_stream)
     bridge_logging(logger)
     access = AccessLog(log_stream)
@@ -141,11 +142,11 @@ def create_app(
         description=DESCRIPTION,
         openapi_tags=TAGS,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
-        docs_url=None,  # both pages load scripts from elsewhere
+        docs_url=None,  # both pages load scripts from other sites
         redoc_url=None,
         redirect_slashes=False,
         lifespan=lifespan,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # its spans would record exceptions' messages
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # its spans would record messages of exceptions
     )
     app.state.logger = logger
     app.state.settings = settings
@@ -162,7 +163,7 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(Elsewhere, go_elsewhere)
-    app.add_exception_handler(Ended, session_ended)
+    app.add_exception_handler(SessionEnded, session_ended)
     for module in (lookups, pictures, snapshots, reports, appeals, me, webhooks, oprf, system, log, metrics, static):
         app.include_router(module.router)
     app.include_router(texts.router)
@@ -175,7 +176,7 @@ def create_app(
 
 async def _ledger_error(request: Request, error: Exception) -> Response:
     if type(error) not in TABLE:
-        raise error  # a fault of ours: the frame logs it and answers 500
+        raise error  # an internal error: the frame logs it and answers 500
     return _refused(request, cast(LedgerError, error))
 
 
@@ -184,7 +185,7 @@ async def _validation_error(request: Request, error: Exception) -> Response:
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:
-    """What the framework itself refuses."""
+    """Return the problem document for a refusal of the framework itself."""
     status = cast(HTTPException, error).status_code
     if status == 404:
         return _refused(request, NotFound("There is nothing at this path."))
@@ -203,7 +204,7 @@ def _refused(request: Request, error: LedgerError) -> Response:
 
 
 def _allowed(request: Request) -> str:
-    """All methods of the path: the framework names only those of the first route that matches it."""
+    """Return all methods of the path: the framework names only those of the first matching route."""
     methods: set[str] = set()
     for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
         scope: dict[str, Any] = {**request.scope, "method": method}

@@ -1,8 +1,8 @@
-"""Who is asking: self-signed EdDSA tokens of member platforms (docs/api.md, RFC 7519, RFC 8725).
+"""Authentication of member platforms by self-signed EdDSA tokens (docs/api.md, RFC 7519, RFC 8725).
 
-A token is verified once and remembered by its hash (BLAKE2b: Python's own, where SHA-256 is OpenSSL's and several
-times as slow for so little) until it expires. Remembering saves the signature check only: key, platform and scopes are
-read from the members' snapshot at every request, so that a revocation or suspension stops a remembered token too.
+A token is verified once and cached by its hash until it expires (BLAKE2b, which is built into Python: OpenSSL's SHA-256
+is several times as slow for short inputs). The cache saves the signature check only: key, platform and scopes are read
+from the members' snapshot at every request, so that a revocation or suspension stops a cached token too.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ _ALGORITHM = "EdDSA"
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What a verified token says: whose key signed it, when it expires (Unix seconds), the scopes it narrows to."""
+    """The content of a verified token: the platform whose key signed it, its expiry (Unix seconds), the scopes it is
+    limited to."""
 
     kid: str
     platform: str
@@ -39,7 +40,7 @@ class Verified:
 
 
 class Authenticator:
-    """Checks tokens against the members' snapshot; `service` is the audience they must name."""
+    """Checks tokens against the members' snapshot; `service` is the audience that they must name."""
 
     def __init__(self, members: Members, service: str, now: Callable[[], datetime]) -> None:
         self._members = members
@@ -49,10 +50,10 @@ class Authenticator:
         self._lock = threading.Lock()
 
     def member(self, authorization: str | None, *scopes: str) -> Member:
-        """The platform behind an `Authorization` header, which must hold one of `scopes`.
+        """Return the platform of an `Authorization` header, which must have one of `scopes`.
 
         Raises Unauthenticated, InvalidToken, TokenExpired, UnknownKey, ScopeMissing, PlatformSuspended, and
-        DatabaseUnavailable when the snapshot is too old to let anybody in.
+        DatabaseUnavailable if the snapshot is too old to authenticate any platform.
         """
         token = _bearer(authorization)
         digest = hashlib.blake2b(token.encode(), digest_size=32).digest()
@@ -101,7 +102,8 @@ class Authenticator:
         return Verified(kid, key.platform, expires_at, _scopes(claims))
 
     def _claims(self, token: str, key: MemberKey) -> dict[str, Any]:
-        """The claims under a good signature. Times are checked by `_verify`, by the service's own clock."""
+        """Return the claims of a token with a valid signature. `_verify` checks the times against the service's own
+        clock."""
         try:
             return jwt.decode(
                 token,
@@ -128,7 +130,8 @@ class Authenticator:
 
 
 def authenticate(request: Request, *scopes: str) -> Member:
-    """The platform that sent `request`, which must hold one of `scopes`. Raises as `Authenticator.member` does."""
+    """Return the platform that sent `request`, which must have one of `scopes`. Raises as `Authenticator.member`
+    does."""
     gate: Authenticator = request.app.state.authenticator
     member = gate.member(request.headers.get("authorization"), *scopes)
     request.scope["state"]["platform"] = member.platform

@@ -1,4 +1,4 @@
-"""The parts that schemas share, and the problem document."""
+"""Common parts of schemas, and the problem document."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from pydantic_core import PydanticCustomError
 
 from ledger.protocol.encoding import MAX_INTEGER
+from ledger.protocol.public_ids import id_pattern
 from ledger.rules.consent import MAX_REF_CHARS, fault_of_reference
 
 TIME_PATTERN = r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z$"
@@ -33,7 +34,7 @@ Time = Annotated[
     StringConstraints(pattern=TIME_PATTERN),
     Field(description="UTC, whole seconds.", examples=["2026-01-31T23:59:59Z"]),
 ]
-ReportId = Annotated[str, StringConstraints(pattern=r"^rp_[A-Za-z0-9]{8,29}$"), Field(examples=["rp_Xk3mPq9a"])]
+ReportId = Annotated[str, StringConstraints(pattern=f"^{id_pattern('rp')}$"), Field(examples=["rp_Xk3mPq9a"])]
 Epoch = Annotated[int, Field(ge=1, le=2**31 - 1, description="Key epoch, as `GET /v1/suite` lists it.")]
 AmountMinor = Annotated[
     int,
@@ -47,7 +48,7 @@ Reference = Annotated[
     StringConstraints(pattern=rf"^[^\u0000-\u001f\u007f-\u009f]{{1,{MAX_REF_CHARS}}}$"),
     Field(description="Printable text in Unicode NFC. Never an identifier of a person."),
 ]
-"""A reference as the schema can say it: which characters are printable, and NFC, are for the core's rule."""
+"""A reference, as far as a schema can describe it: `ledger.rules.consent` checks printable characters and NFC."""
 
 
 def _fit_reference(text: str) -> str:
@@ -58,20 +59,20 @@ def _fit_reference(text: str) -> str:
 
 
 CheckedReference = Annotated[Reference, AfterValidator(_fit_reference)]
-"""As Reference, by the rule of `ledger.rules.consent`, for what the core does not parse again."""
+"""A Reference checked by the rule of `ledger.rules.consent`, for requests that the rules do not parse again."""
 
 Kind = Literal["phone", "email", "cn_id", "payment", "device"]
 FindingCodeText = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 
 
 class Wire(BaseModel):
-    """Strict: no coercion, no unknown keys."""
+    """Base of all schemas: strict, without coercion or unknown keys."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class FieldError(Wire):
-    """One thing that is wrong with the request. Values are never repeated, unknown names neither."""
+    """One fault in the request. Its values and unknown names are never repeated."""
 
     loc: Annotated[list[str | int], Field(description="Path to the place, e.g. [`subjects`, 0, `tag`].")]
     message: str

@@ -1,9 +1,9 @@
-"""What the server itself bounds, before there is a request: header bytes, the time that headers and bodies take, and
-connections in all and from one address.
+"""Limits of the server itself: bytes of headers, time of headers and bodies, and connections in all and from one
+address.
 
-uvicorn has no such limits, and a proxy that has them may be missing or misconfigured. `limited_http` gives the protocol
-class that uvicorn makes for each connection. It costs a request about two microseconds: bytes are counted as they
-arrive, and one timer for the whole process looks at all connections.
+uvicorn has no such limits, and a proxy that has them may be missing or misconfigured. `limited_http` returns the
+protocol class of which uvicorn creates an instance for each connection. It costs a request about two microseconds:
+bytes are counted as they arrive, and one timer of the process checks all connections.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ from ledger.errors import LedgerError
 from ledger.server.settings import Settings
 
 MAX_FIELDS = 128
-"""Header fields of a request."""
+"""Header fields of a request, at most."""
 MAX_PIPELINED = 16
-"""Requests that wait behind another one of their connection."""
+"""Requests that wait behind another one of their connection, at most."""
 CHECK_SECONDS = 0.5
-"""How often the timer looks; a deadline is met this much late at most."""
+"""Seconds between two checks of the timer; a deadline is enforced at most this late."""
 OWN_FILES = 100
-"""Files that the process needs for itself: databases, keys, snapshots, webhooks."""
+"""File descriptors that the process itself needs: databases, keys, snapshots, webhooks."""
 MOST_CONNECTIONS = 10_000
 RESERVE = 8
-"""Connections beyond the limit of all that are read far enough to answer a health probe, or to say 503. There are as
-many again for addresses that have all connections of their own: those take none of the first."""
+"""Connections in reserve beyond the total limit, which are read far enough to answer a health probe or 503. As many
+again are for addresses that have reached their own limit: those use none of the first."""
 RESERVE_PER_ADDRESS = 2
-"""How many of either one address may take at a time, so that no address keeps the probes of another out. Where
-addresses have no limit of their own, because a proxy's is the only one, it may take all."""
+"""Connections of either reserve that one address may have, so that no address blocks the probes of another. Where
+addresses have no limit of their own (behind a proxy, which has the only address), one may have all."""
 RESERVE_SECONDS = 2.0
-"""Time until the header of a connection in reserve is complete. It answers one request and is closed, after twice this
-time in any case."""
+"""Seconds within which the header of a connection in reserve must be complete. The connection answers one request and
+is closed, after twice this time at the latest."""
 SPARED_SECONDS = 1.0
-"""A connection that has asked nothing for this long gives way to a new one when there is no room."""
+"""Seconds without a request after which a connection may be closed to admit a new one when all are in use."""
 WARN_SECONDS = 60.0
 PROBES = frozenset({b"/healthz", b"/readyz", b"/readyz/write"})
 
@@ -59,17 +59,17 @@ _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(:[0-9]{0
 
 
 class Phase(Enum):
-    """What a connection waits for."""
+    """The event that a connection waits for."""
 
     HEADER = "header"
     BODY = "body"
     ANSWER = "answer"
-    """Nothing of the client's: the answer is being made, or the connection is kept for the next request."""
+    """No data of the client: the answer is in preparation, or the connection is kept for the next request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits of a process. `connections_per_address` None is no limit."""
+    """The limits of a process. `connections_per_address` is None for no limit."""
 
     target_bytes: int
     header_bytes: int
@@ -82,7 +82,7 @@ class Limits:
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
-        """The limits that the settings say."""
+        """Return the limits of `settings`."""
         connections = settings.connections_max or default_connections()
         per_address = settings.connections_per_address_max
         if per_address is None:
@@ -100,7 +100,7 @@ class Limits:
 
 
 def default_connections() -> int:
-    """Four fifths of the files that this process may open, without those it needs itself."""
+    """Return four fifths of the files that this process may open, less those that it needs itself."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
         return MOST_CONNECTIONS
@@ -108,7 +108,7 @@ def default_connections() -> int:
 
 
 class Place(Enum):
-    """What becomes of a new connection."""
+    """The treatment of a new connection."""
 
     FREE = "free"
     RESERVE = "reserve"
@@ -116,7 +116,7 @@ class Place(Enum):
 
 
 class Door:
-    """All connections of a process: how many there are, which have asked nothing yet, and the timer."""
+    """All connections of a process: their numbers, those without a request so far, and the timer."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -130,85 +130,85 @@ class Door:
         self._timer: asyncio.TimerHandle | None = None
         self._warned_at: dict[str, float] = {}
         self.host = b""
-        """The value of a Host header that was found good last: most requests have the same."""
+        """The last valid value of a Host header: most requests have the same."""
 
-    def enter(self, one: LimitedProtocol, address: str, now: float) -> Place:
-        """Count a new connection in, and say what becomes of it. Where all places are taken, the connection that has
-        been open longest without a request makes room for it."""
+    def enter(self, connection: LimitedProtocol, address: str, now: float) -> Place:
+        """Count a new connection and return its treatment. If all places are in use, the connection that has been open
+        longest without a request is closed."""
         full = len(self._open) - len(self._reserved) - len(self._crowded) >= self.limits.connections
         most = self.limits.connections_per_address
         crowded = most is not None and self._by_address[address] >= most
         refused = (full or crowded) and not self._make_room(address if crowded else None, now)
-        self._open[one] = address
+        self._open[connection] = address
         self._by_address[address] += 1
         if self._timer is None:
-            self._timer = one.loop.call_later(CHECK_SECONDS, self._check, one.loop)
+            self._timer = connection.loop.call_later(CHECK_SECONDS, self._check, connection.loop)
         if not refused:
-            self._silent[one] = None
+            self._silent[connection] = None
             return Place.FREE
         if crowded:
-            self._warn(one, "One address has its %d connections; new ones from it are refused.", most, now)
+            self._warn(connection, "One address has its %d connections; new ones from it are refused.", most, now)
         else:
-            self._warn(one, "All %d connections are taken; new ones are refused.", self.limits.connections, now)
+            self._warn(connection, "All %d connections are taken; new ones are refused.", self.limits.connections, now)
         reserve = self._crowded if crowded else self._reserved
         mine = sum(self._open[other] == address for other in reserve)
         if len(reserve) >= RESERVE or mine >= (RESERVE if most is None else RESERVE_PER_ADDRESS):
             return Place.NONE
-        reserve.add(one)
+        reserve.add(connection)
         return Place.RESERVE
 
-    def asked(self, one: LimitedProtocol) -> None:
-        """Its first request has a whole header: it does not give way any more."""
-        self._silent.pop(one, None)
+    def asked(self, connection: LimitedProtocol) -> None:
+        """Record that a connection's first request has a complete header: it is not closed for a new one any longer."""
+        self._silent.pop(connection, None)
 
-    def leave(self, one: LimitedProtocol) -> None:
-        """Count a connection out."""
-        address = self._open.pop(one, None)
+    def leave(self, connection: LimitedProtocol) -> None:
+        """Stop counting a connection."""
+        address = self._open.pop(connection, None)
         if address is None:
             return
-        self._silent.pop(one, None)
-        self._reserved.discard(one)
-        self._crowded.discard(one)
+        self._silent.pop(connection, None)
+        self._reserved.discard(connection)
+        self._crowded.discard(connection)
         self._by_address[address] -= 1
         if not self._by_address[address]:
             del self._by_address[address]
 
     def _make_room(self, address: str | None, now: float) -> bool:
-        """Drop the oldest connection (of `address`, if given) that has asked nothing for a while; whether there was
+        """Drop the oldest connection (of `address`, if given) without a request for some time. Return whether there was
         one."""
-        for one in self._silent:
-            if now - one.opened < SPARED_SECONDS:
+        for connection in self._silent:
+            if now - connection.opened < SPARED_SECONDS:
                 return False  # all others are younger
-            if address is None or self._open[one] == address:
-                one.transport.abort()
-                self.leave(one)
+            if address is None or self._open[connection] == address:
+                connection.transport.abort()
+                self.leave(connection)
                 return True
         return False
 
     def _check(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = loop.call_later(CHECK_SECONDS, self._check, loop) if self._open else None
         now = loop.time()
-        for one in tuple(self._open):
-            one.check(now)
+        for connection in tuple(self._open):
+            connection.check(now)
 
-    def _warn(self, one: LimitedProtocol, text: str, number: int | None, now: float) -> None:
-        """Log `text`, at most once in WARN_SECONDS. It names no address: that may be a person's."""
+    def _warn(self, connection: LimitedProtocol, text: str, number: int | None, now: float) -> None:
+        """Log `text`, at most once in WARN_SECONDS, without an address, which may be a person's."""
         if now - self._warned_at.get(text, float("-inf")) >= WARN_SECONDS:
             self._warned_at[text] = now
-            one.logger.warning(text, number)
+            connection.logger.warning(text, number)
 
 
 _HEADER, _BODY, _ANSWER, _FREE = Phase.HEADER, Phase.BODY, Phase.ANSWER, Place.FREE
-"""Found several times as fast as the members of their classes: every request looks them up."""
+"""Globals, because a lookup of an enum's member is several times as slow and every request needs these."""
 
 
-class _Refused(Exception):
-    """Ends the parser's work on a connection."""
+class _ParsingStopped(Exception):
+    """Raised to stop the parser of a connection."""
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """A connection under the limits of its `door`. Everything that it refuses is a problem document; after it the
-    connection is closed."""
+    """A connection under the limits of its `door`. Every refusal is a problem document, after which the connection is
+    closed."""
 
     door: ClassVar[Door]
     most_header_bytes: ClassVar[int]
@@ -227,36 +227,36 @@ class LimitedProtocol(HttpToolsProtocol):
         self._buffered = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """asyncio: the connection is there."""
+        """Called by asyncio: the connection is open."""
         super().connection_made(transport)
         self._place = self.door.enter(self, _address(self.client), self.since)
         if self._place is Place.NONE:
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """asyncio: the connection is gone."""
+        """Called by asyncio: the connection is closed."""
         self.door.leave(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """asyncio: bytes have arrived."""
+        """Called by asyncio: bytes have arrived."""
         if self._ended:
             return
         self._unparsed += len(data)
         super().data_received(data)
-        # What neither ends a header nor belongs to a body: a field, a chunk's extension or a trailer without an end.
+        # The bytes neither end a header nor belong to a body: an unfinished field, chunk extension or trailer.
         if self._unparsed > self.most_header_bytes and not self._ended:
             self._end(self._headers_too_large())
 
     def on_message_begin(self) -> None:
-        """The first byte of a request."""
+        """Called by the parser at the first byte of a request."""
         super().on_message_begin()
         self._phase = _HEADER
         self.since = self.loop.time()
         self._hosts = self._body_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header field, or a trailer."""
+        """Called by the parser for a header field or a trailer."""
         name = name.lower()
         if name == b"host":
             self._hosts += 1
@@ -269,11 +269,12 @@ class LimitedProtocol(HttpToolsProtocol):
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """The end of a header."""
+        """Called by the parser at the end of a header."""
         if len(self.url) > self.most_target_bytes:
             limit = self.most_target_bytes
             self._refuse(UriTooLong(f"An address has at most {limit} bytes.", limit_bytes=limit))
-        # What came so far holds the header and perhaps more: only where that is too much the fields are added up.
+        # The bytes so far contain the header and perhaps more, so the sizes of the fields are added up only if there
+        # are too many bytes.
         if len(self.headers) > MAX_FIELDS or (
             self._unparsed > self.most_header_bytes
             and sum(len(name) + len(value) + 4 for name, value in self.headers) > self.most_header_bytes
@@ -292,22 +293,22 @@ class LimitedProtocol(HttpToolsProtocol):
         self._phase = _BODY
         super().on_headers_complete()
         if self._place is not _FREE and self.cycle is not None:
-            self.cycle.keep_alive = False  # a kept connection would hold its place in the reserve
+            self.cycle.keep_alive = False  # a connection that is kept open would keep its place in the reserve
 
     def on_body(self, body: bytes) -> None:
-        """A part of a body."""
+        """Called by the parser for a part of a body."""
         self._unparsed = 0
         self._body_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The end of a request."""
+        """Called by the parser at the end of a request."""
         self._unparsed = 0
         self._phase = _ANSWER
         super().on_message_complete()
 
     def check(self, now: float) -> None:
-        """Close the connection if what it waits for has not come in time."""
+        """Close the connection if its deadline has passed."""
         if self.transport.is_closing():
             return
         limits = self.door.limits
@@ -319,7 +320,7 @@ class LimitedProtocol(HttpToolsProtocol):
             if now - self.since > allowed:
                 if self._unparsed:
                     self._end(RequestTimeout("The header did not arrive in time."))
-                else:  # nothing was asked: nothing is answered
+                else:  # without a request there is no answer
                     self.transport.close()
         elif self._phase is _BODY:
             if self.flow.read_paused:  # the client waits for us
@@ -330,12 +331,12 @@ class LimitedProtocol(HttpToolsProtocol):
             if now - self.since > allowed:
                 self._end(RequestTimeout("The body did not arrive in time."))
         elif (self.cycle is None or self.cycle.response_complete) and self.timeout_keep_alive_task is None:
-            # Bytes that begin no request have ended the wait for the next one.
+            # Bytes that do not begin a request have ended the wait for the next one.
             self._phase, self.since = _HEADER, now
         self._check_reading(now)
 
     def _check_reading(self, now: float) -> None:
-        """Drop the connection if its client takes nothing of an answer."""
+        """Drop the connection if its client does not read the answer."""
         buffered = self.transport.get_write_buffer_size() if self.flow.write_paused else 0
         if not buffered or buffered != self._buffered or self._stalled_at is None:
             self._buffered, self._stalled_at = buffered, now
@@ -343,7 +344,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def send_400_response(self, msg: str) -> None:
-        """What is answered when the parser stopped: because of a limit, or because this is no HTTP."""
+        """Answer after the parser has stopped: because of a limit, or because the bytes are not HTTP."""
         self._end(self._refusal or MalformedHttp("The request is not well-formed HTTP."))
 
     def _headers_too_large(self) -> HeadersTooLarge:
@@ -352,10 +353,11 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _refuse(self, error: LedgerError) -> None:
         self._refusal = error
-        raise _Refused
+        raise _ParsingStopped
 
     def _end(self, error: LedgerError) -> None:
-        """Answer with a problem, unless another answer has begun or is due before it, and close the connection."""
+        """Answer with a problem document, unless another answer has begun or is due before it, and close the
+        connection."""
         cycle = self.cycle
         busy = cycle is not None and not cycle.response_complete
         self._ended = True
@@ -366,14 +368,14 @@ class LimitedProtocol(HttpToolsProtocol):
 
 def _answer(error: LedgerError) -> bytes:
     request_id = request_id_of(None)
-    made = problem_response(error, request_id)
+    response = problem_response(error, request_id)
     own = [(b"x-request-id", request_id.encode()), *FRAME_HEADERS, (b"connection", b"close")]
-    fields = [b"%b: %b\r\n" % field for field in (*made.raw_headers, *own)]
-    return b"".join((STATUS_LINE[made.status_code], *fields, b"\r\n", bytes(made.body)))
+    fields = [b"%b: %b\r\n" % field for field in (*response.raw_headers, *own)]
+    return b"".join((STATUS_LINE[response.status_code], *fields, b"\r\n", bytes(response.body)))
 
 
 def _address(client: tuple[str, int] | None) -> str:
-    """By what connections are counted: the address, of IPv6 the network that one subscriber has."""
+    """Return the key by which connections are counted: the address, or for IPv6 the network of one subscriber."""
     if client is None:
         return ""
     try:
@@ -386,7 +388,7 @@ def _address(client: tuple[str, int] | None) -> str:
 
 
 def limited_http(settings: Settings) -> type[asyncio.Protocol]:
-    """The class of connections for one server: uvicorn's option `http`."""
+    """Return the class of connections of one server, for uvicorn's option `http`."""
     limits = Limits.of(settings)
     values = {
         "door": Door(limits),

@@ -1,4 +1,4 @@
-"""What routes depend on: the runtime, and the member behind the token."""
+"""Dependencies of routes: the runtime, and the member platform of the token."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ledger.server.runtime import Runtime
 
 
 def runtime(request: Request) -> Runtime:
-    """What this process holds open."""
+    """Return the open resources of this process."""
     return cast(Runtime, request.app.state.runtime)
 
 
@@ -47,19 +47,19 @@ async def _with_case(request: Request) -> Caller:
 
 
 Reporter = Annotated[Member, Depends(_with_report)]
-"""A member whose token holds the scope `report`. A dependency, so that it is checked before any parameter."""
+"""A member whose token has the scope `report`. It is a dependency, so that it is checked before any parameter."""
 
 Inquirer = Annotated[Member, Depends(_with_lookup)]
-"""A member whose token holds the scope `lookup`."""
+"""A member whose token has the scope `lookup`."""
 
 Blinder = Annotated[Member, Depends(_with_either)]
-"""A member whose token holds the scope `lookup` or `report`."""
+"""A member whose token has the scope `lookup` or `report`."""
 
 Subscriber = Annotated[Member, Depends(_with_appeal_or_report)]
-"""A member whose token holds the scope `appeal` or `report`."""
+"""A member whose token has the scope `appeal` or `report`."""
 
 Appellant = Annotated[Member, Depends(_with_appeal)]
-"""A member whose token holds the scope `appeal`: it may speak for its customers."""
+"""A member whose token has the scope `appeal`: it may act for its customers."""
 
 CaseParty = Annotated[Caller, Depends(_with_case)]
-"""A member in an appeal, by the scope `appeal`, or by `report` for its own reports only."""
+"""A member in an appeal: the scope `appeal`, or `report` for its own reports only."""

@@ -1,14 +1,14 @@
-"""The shortest way for what is asked most: lookups, and buckets of a snapshot.
+"""The fast path of the most frequent requests: lookups, and buckets of a snapshot.
 
-A plain ASGI wrapper around the whole application. It checks the token and parses the body by the same functions as the
-route does, and answers in the bytes, headers and access line that the route would give: clean lookups from memory,
-those of listed people when the desk has answered them. So a lookup is authenticated, parsed and validated once.
+A plain ASGI wrapper around the whole application. It checks the token and parses the body with the functions of the
+route, and answers with the bytes, headers and access line of the route: clean lookups from memory, all others from the
+database. So a lookup is authenticated, parsed and validated once.
 
-What is refused goes on to the application with the body played back, and so there is one place where errors are made.
-Where the lookup itself failed, its error goes along, and the route raises it instead of asking again.
+A request that is refused here is passed to the application with its body played back, so that errors are made in one
+place. If the lookup itself failed, its error is passed on, and the route raises it instead of repeating the lookup.
 
-It stands outside the request's frame and the framework's own layers, because each of them costs every request a few
-calls, and a clean lookup is little more than calls.
+It is outside the request's frame and the framework's layers, because each of them costs every request a few calls,
+which is most of the time of a clean lookup.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ BUCKET_ROUTE = SNAPSHOTS + "{version}/buckets/{prefix}"
 
 MAX_DIGITS = 4
 MAX_BYTES = 10**MAX_DIGITS - 1
-"""Longest body that is read here; a lookup has less than 4000 bytes."""
+"""The longest body in bytes that is read here; a lookup has less than 4000."""
 
 _HEADERS = [(b"content-length", str(ANSWER_BYTES).encode()), (b"content-type", b"application/json")]
-"""Of an answer to a lookup."""
+"""Headers of an answer to a lookup."""
 
 
 class HotPath:
-    """See the module. Passes everything on to `app` until `bind` gives it what it answers from."""
+    """The ASGI wrapper. It passes every request to `app` until `bind` was called."""
 
     def __init__(self, app: ASGIApp, *, access: AccessLog) -> None:
         self._app = app
@@ -51,15 +51,15 @@ class HotPath:
         self._authenticator: Authenticator | None = None
 
     def bind(self, rt: Runtime, authenticator: Authenticator) -> None:
-        """From now on, answer."""
+        """Start to answer from the open resources of `runtime`."""
         self._authenticator, self._rt = authenticator, rt
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI entry point."""
+        """Serve one ASGI connection."""
         if scope["type"] == "http":
             path, method = scope["path"], scope["method"]
             if scope["query_string"]:
-                pass  # none is known here: the request's frame says so
+                pass  # no such method here: the request's frame refuses it
             elif path == LOOKUPS and method == "POST":
                 await self._lookups(scope, receive, send)
                 return
@@ -71,7 +71,7 @@ class HotPath:
         started = perf_counter()
         headers = dict(scope["headers"])
         length = headers.get(b"content-length", b"0")
-        # What is declared as longer may have to be refused unread.
+        # A body that is declared as longer may have to be refused unread.
         member = self._member(scope, headers) if len(length) <= MAX_DIGITS else None
         if member is not None and self._rt is not None:
             try:
@@ -94,7 +94,7 @@ class HotPath:
         await self._app(scope, receive, send)
 
     async def _buckets(self, scope: Scope, path: str, send: Send) -> bool:
-        """Whether this was a bucket and is answered."""
+        """Answer a request for a bucket. Return whether it was one and is answered."""
         version, _, prefix = path[len(SNAPSHOTS) :].partition("/buckets/")
         headers = dict(scope["headers"])
         if not prefix or self._rt is None or b"if-none-match" in headers:
@@ -104,10 +104,10 @@ class HotPath:
         if member is None:
             return False
         try:
-            one, body = self._rt.snapshots.fetch_bucket(member, version, prefix)
+            snapshot, body = self._rt.snapshots.fetch_bucket(member, version, prefix)
         except Exception:
             return False
-        cache_control, etag = bucket_headers(self._rt, one, prefix).values()
+        cache_control, etag = bucket_headers(self._rt, snapshot, prefix).values()
         own = [
             (b"cache-control", cache_control.encode()),
             (b"etag", etag.encode()),
@@ -118,8 +118,8 @@ class HotPath:
         return True
 
     def _member(self, scope: Scope, headers: dict[bytes, bytes]) -> Member | None:
-        """Who asks; None where the application has to look: a refusal, a header that is there twice, or an idempotency
-        key, which means nothing here and is repeated all the same."""
+        """Return the platform of the request, None if the application has to handle it: a refusal, a repeated header,
+        or an idempotency key, which has no effect here but is repeated in the answer."""
         authorization = headers.get(b"authorization")
         if self._authenticator is None or authorization is None or len(headers) != len(scope["headers"]):
             return None
@@ -131,7 +131,7 @@ class HotPath:
             return None
 
     def _asked(self, headers: dict[bytes, bytes], message: Message) -> LookupRequest | None:
-        """The lookup in a request; None where something is wrong with it, which the route finds out again and says."""
+        """Return the lookup in a request, None for a faulty one, which the route parses again and refuses."""
         if message["type"] != "http.request" or message.get("more_body"):
             return None
         body, media_type = message.get("body", b""), headers.get(b"content-type", b"")
@@ -153,7 +153,7 @@ class HotPath:
         own: list[tuple[bytes, bytes]],
         body: bytes,
     ) -> None:
-        """Send `body` with its `own` headers in the frame that every answer has, and log the request."""
+        """Send `body` with its `own` headers and the headers of every answer, and log the request."""
         request_id = request_id_of(headers.get(b"x-request-id"))
         framed = [*own, (b"x-request-id", request_id.encode()), *FRAME_HEADERS]
         try:
@@ -164,14 +164,14 @@ class HotPath:
 
 
 class _PlayBack:
-    """A `receive` that begins with what was received already: a message, or an error in its place."""
+    """An ASGI `receive` that begins with a message that was received already, or raises an error in its place."""
 
     def __init__(self, receive: Receive, first: Message | Exception) -> None:
         self._receive = receive
         self._first: Message | Exception | None = first
 
     async def __call__(self) -> Message:
-        """ASGI's `receive`."""
+        """Return the next message."""
         first, self._first = self._first, None
         if first is None:
             return await self._receive()

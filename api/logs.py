@@ -1,8 +1,8 @@
 """Structured logs: one JSON object a line on standard error.
 
-The rule is that no line holds an identifier, element, tag, token or key. So nothing of a request's content is logged:
+The rule is that no line holds an identifier, element, tag, token or key. So the content of a request is never logged:
 an access line has the route's template, never the path or the query; a failure is logged as the exception's class and
-the places in the code it came through, never its message, because a driver's message quotes what was being written.
+its places in the code, never its message, because a driver's message quotes the written values.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ledger.server.process.json_logs import CHATTY, MAX_MESSAGE_CHARS, extras
 from ledger.server.process.json_logs import failure as failure
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
-"""What an access line shows of a method; it is the client's text."""
+"""Characters of a method that an access line shows; it is the client's text."""
 
 
 def make_logger(stream: BinaryIO | None = None) -> Any:
-    """A logger that writes to `stream`, by default standard error."""
+    """Return a logger that writes to `stream`, by default standard error."""
     return structlog.wrap_logger(
         structlog.BytesLogger(sys.stderr.buffer if stream is None else stream),
         processors=[
@@ -39,8 +39,8 @@ def make_logger(stream: BinaryIO | None = None) -> Any:
 
 
 class AccessLog:
-    """Access lines, as `make_logger(stream).info("request", ...)` would write them but many times as fast: each request
-    has one. Lines of one turn of the event loop are made and written together, at its end."""
+    """Access lines, one for each request, equal to those of `make_logger(stream).info("request", ...)` but many times
+    as fast. Lines of one iteration of the event loop are formatted and written together, at its end."""
 
     def __init__(self, stream: BinaryIO | None = None) -> None:
         self._logger = structlog.BytesLogger(sys.stderr.buffer if stream is None else stream)
@@ -56,8 +56,8 @@ class AccessLog:
         platform: str | None,
         code: str | None,
     ) -> None:
-        """Log one request that is answered now. `route` is the template of its path, `started` is of `perf_counter`.
-        Call it in the event loop."""
+        """Log a request at its answer. `route` is the template of its path, `started` its start by `perf_counter`. Call
+        it in the event loop."""
         if not self._requests:
             asyncio.get_running_loop().call_soon(self._write)
         seconds = perf_counter() - started
@@ -88,18 +88,18 @@ class AccessLog:
 
 
 class _Bridge(logging.Handler):
-    """Gives what libraries log through `logging` to the structured logger, under the module's rule."""
+    """Passes the records that libraries log through `logging` to the structured logger, under the module's rule."""
 
     def __init__(self, logger: Any) -> None:
         super().__init__(logging.INFO)
         self._logger = logger
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One line: the first line of the message, and an exception without its message."""
+        """Log the first line of the message, and an exception without its message."""
         if record.levelno < logging.WARNING and record.name.partition(".")[0] not in CHATTY:
             return
         try:
-            # asyncio and others put a repr of values on further lines.
+            # asyncio and other libraries write a repr of values on further lines.
             message = record.getMessage().partition("\n")[0][:MAX_MESSAGE_CHARS]
             fields: dict[str, Any] = {**extras(record), "logger": record.name}
             if record.exc_info and record.exc_info[1] is not None:
@@ -111,9 +111,9 @@ class _Bridge(logging.Handler):
 
 
 def bridge_logging(logger: Any) -> None:
-    """Send everything that libraries log (uvicorn, SQLAlchemy, asyncio) to `logger`; again replaces the last one.
+    """Send the logs of libraries (uvicorn, SQLAlchemy, asyncio) to `logger`; a further call replaces the logger.
 
-    uvicorn's access log is switched off: it would write paths with their queries.
+    uvicorn's access log is disabled: it would write paths with their queries.
     """
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if isinstance(handler, _Bridge)]:

@@ -1,5 +1,5 @@
-"""The frame around every request, as one plain ASGI middleware: request id, what its route takes, access line, last
-resort.
+"""The frame around every request, as one plain ASGI middleware: request id, limits of the route, access line, internal
+errors.
 
 One class instead of four: each layer of ASGI costs every request a few calls, and all of these need the same things
 (the response's start, the time, the id).
@@ -25,19 +25,19 @@ from api.web.pages import area_of, is_page
 from ledger.errors import BodyTooLarge, LedgerError, NotFound
 
 CLIENT_GONE = 499
-"""Logged, never sent: the client closed the connection before it had sent its request."""
+"""Status in the log, never sent: the client closed the connection before the end of its request."""
 
 FRAME_HEADERS = [(b"x-content-type-options", b"nosniff")]
-"""Of every answer, beside the request's id."""
+"""Headers of every answer, besides the request's id."""
 
 STARTED = "started"
-"""Where a request's state holds when it came in (of `perf_counter`), if another layer has handled it before."""
+"""Key in a request's state: its start (of `perf_counter`), if another layer has handled it before."""
 
 QUERY = "query"
-"""Where a request's state holds the names and values of its query that the route knows."""
+"""Key in a request's state: the names and values of its query that the route knows."""
 
 HEAD = "head"
-"""Where a request's state says that only the headers of the answer are sent. The application sees a GET."""
+"""Key in a request's state: whether only the headers of the answer are sent. The application sees a GET."""
 
 KEY_HEADER = b"idempotency-key"
 """Repeated in the answer to a POST, refusals included: a client sees that the answer is to its own request."""
@@ -48,8 +48,8 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{1,64}\Z")
 
 
 class RequestFrame:
-    """See the module. `limits` also hold for bodies sent in chunks of unknown total length. `table` gives the table of
-    the application's routes; it is asked for with the first request, when all routes are there."""
+    """The middleware. `limits` also apply to bodies sent in chunks of unknown total length. `table` returns the table
+    of the application's routes; it is called at the first request, after all routes are registered."""
 
     def __init__(
         self, app: ASGIApp, *, table: Callable[[], RouteTable], limits: BodyLimits, logger: Any, access: AccessLog
@@ -62,7 +62,7 @@ class RequestFrame:
         self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI entry point."""
+        """Serve one ASGI connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -75,7 +75,7 @@ class RequestFrame:
         started = state.get(STARTED) or perf_counter()
         state["request_id"] = request_id
         inner = scope
-        if method == "HEAD":  # a copy: the server itself looks at the method to know that no body follows
+        if method == "HEAD":  # a copy: the server itself reads the method to know that no body follows
             inner, state[HEAD] = {**scope, "method": "GET"}, True
         if self._table is None:
             self._table = self._make_table()
@@ -112,7 +112,7 @@ class RequestFrame:
         except Exception as error:
             state["code"] = "internal"
             self._logger.error("request_failed", request_id=request_id, **failure(error))
-            if status:  # the answer had begun: only closing the connection can tell the client
+            if status:  # the answer had begun: the client sees only the closed connection
                 raise
             await _failed(inner)(inner, receive, send_framed)
         finally:
@@ -122,7 +122,8 @@ class RequestFrame:
 
 
 def _refusal(scope: Scope, accepted: Accepted, content_length: int, limit: int) -> LedgerError | None:
-    """Why the request is refused before anything of it is read; None if it is not. Leaves the query in its state."""
+    """Return the error with which the request is refused before its body is read, None if it is not. Stores the query
+    in its state."""
     if UNFIT.search(scope["path"]):
         return NotFound("There is nothing at this path.")
     if content_length > limit:
@@ -138,9 +139,9 @@ def _refusal(scope: Scope, accepted: Accepted, content_length: int, limit: int) 
 
 
 def request_id_of(value: bytes | None) -> str:
-    """The id that the client sent in `X-Request-Id` if it is fit, else a new one.
+    """Return the id that the client sent in `X-Request-Id` if it is valid, else a new one.
 
-    A new one only has to differ from all others: the generator was seeded with enough entropy for that.
+    A new one only has to differ from all others: the generator's seed has enough entropy for that.
     """
     if value is not None and _REQUEST_ID.match(value):
         return value.decode("ascii")
@@ -148,8 +149,8 @@ def request_id_of(value: bytes | None) -> str:
 
 
 def _read_headers(scope: Scope) -> tuple[str, int, bytes | None]:
-    """The request's id, the client's own if it is fit, the declared body length (0 if none), and the idempotency key if
-    there is one that is fit."""
+    """Return the request's id (the client's own if it is valid), the declared body length (0 if none), and the
+    idempotency key if there is a valid one."""
     request_id = None
     content_length = 0
     keys = []
@@ -168,7 +169,7 @@ def _refused(scope: Scope, error: LedgerError) -> Response:
     area = area_of(scope["path"])
     if area is None:
         return problem_response(error, scope["state"]["request_id"])
-    # The page of the error names no address: it is where the area begins.
+    # The error's page shows no address of its own, so it gets the path of the area.
     return error_page(Request({**scope, "path": area, "raw_path": area.encode(), "query_string": b""}), error)
 
 

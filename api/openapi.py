@@ -1,5 +1,5 @@
-"""The OpenAPI 3.1 description. Routes answer prebuilt bytes and parse their own bodies, so each says here what it
-takes and gives; `tests/api` holds the description to what really happens."""
+"""The OpenAPI 3.1 description. Routes answer prebuilt bytes and parse their own bodies, so each declares its request
+and answers here; `tests/api` compares the description with real answers."""
 
 from __future__ import annotations
 
@@ -31,6 +31,10 @@ REF = "#/components/schemas/{model}"
 SECURITY_SCHEME = "token"
 SUBJECT_SCHEME = "subject"
 
+_PUBLISHED_NAMES = {"Outcome": "ledger__rules__outcomes__Outcome", "RefundOutcome": "ledger__rules__reports__Outcome"}
+"""Published names of schemas by the name of their class, where the two differ; the title of both is `Outcome`. Clients
+are generated from these names, so they stay when a class or a module is renamed."""
+
 AUTH_ERRORS: tuple[type[LedgerError], ...] = (
     e.Unauthenticated,
     e.InvalidToken,
@@ -47,7 +51,7 @@ SUBJECT_ERRORS: tuple[type[LedgerError], ...] = (
     e.DatabaseUnavailable,
     e.PolicyUnreadable,
 )
-"""What a request in a person's own session may meet."""
+"""Errors of a request in a person's own session."""
 
 BODY_ERRORS: tuple[type[LedgerError], ...] = (
     InvalidJson,
@@ -63,7 +67,7 @@ WRITE_ERRORS: tuple[type[LedgerError], ...] = (
     e.Overloaded,
     e.Unavailable,
 )
-"""What every command that goes to the appender may meet."""
+"""Errors of every command that writes to the log."""
 
 REPORT_ERRORS: tuple[type[LedgerError], ...] = (
     e.InvalidEncoding,
@@ -118,9 +122,9 @@ _IDEMPOTENCY_KEY = {
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A good answer: what it means, its model or (with another `media_type`) its format, `also` others that it may
-    have, and headers of its own. With an empty `media_type` it has no body."""
+class Success:
+    """A successful answer: its meaning, its model or (with another `media_type`) its format, `also` further media
+    types, and its own headers. With an empty `media_type` it has no body."""
 
     description: str
     model: type[BaseModel] | None = None
@@ -134,7 +138,7 @@ def operation(
     operation_id: str,
     summary: str,
     tag: str,
-    answers: Mapping[int, Answer],
+    answers: Mapping[int, Success],
     *,
     scopes: tuple[str, ...] = (),
     status: int | None = None,
@@ -145,9 +149,9 @@ def operation(
     subject: bool = False,
     raises: tuple[type[LedgerError], ...] = (),
 ) -> dict[str, Any]:
-    """Arguments for a route's decorator. The token must hold one of `scopes` (none: no token), `body` is the request's
-    model, `upload` says that it is a file instead, `status` is the usual one of several good `answers`, `subject`
-    that it takes the token of a person's own session, `raises` what the route answers beyond the errors of tokens and
+    """Return the arguments of a route's decorator. The token must have one of `scopes` (none: no token), `body` is the
+    request's model, `upload` is set if the body is a file, `status` is the usual one of several successful `answers`,
+    `subject` is set if the token is that of a person's own session, `raises` has the errors beyond those of tokens and
     bodies."""
     errors = AUTH_ERRORS if scopes else SUBJECT_ERRORS if subject else ()
     errors += (BODY_ERRORS if body else UPLOAD_ERRORS if upload else ()) + raises
@@ -165,7 +169,7 @@ def operation(
         extra["requestBody"] = {"required": True, "content": {_ANY_FILE: anything}}
     if idempotent:
         extra["parameters"] = [_IDEMPOTENCY_KEY]
-    responses: dict[int | str, Any] = {status: _good(one) for status, one in answers.items()}
+    responses: dict[int | str, Any] = {status: _good(answer) for status, answer in answers.items()}
     responses.update(_problems(errors))
     return {
         "operation_id": operation_id,
@@ -182,21 +186,21 @@ def operation(
 _MODELS: set[type[BaseModel]] = {Problem}
 
 
-def _good(one: Answer) -> dict[str, Any]:
-    if one.model is not None:
-        _MODELS.add(one.model)
-    media_types = dict.fromkeys((one.media_type, *one.also)) if one.media_type else {}
+def _good(answer: Success) -> dict[str, Any]:
+    if answer.model is not None:
+        _MODELS.add(answer.model)
+    media_types = dict.fromkeys((answer.media_type, *answer.also)) if answer.media_type else {}
     return {
-        "description": one.description,
-        "content": {media_type: {"schema": _schema(one, media_type)} for media_type in media_types},
-        "headers": {**_HEADERS, **(one.headers or {})},
+        "description": answer.description,
+        "content": {media_type: {"schema": _schema(answer, media_type)} for media_type in media_types},
+        "headers": {**_HEADERS, **(answer.headers or {})},
     }
 
 
-def _schema(one: Answer, media_type: str) -> dict[str, Any]:
-    if one.model is not None:
-        return {"$ref": REF.format(model=one.model.__name__)}
-    return {"type": "string", "contentMediaType": media_type} if one.binary else {"type": "string"}
+def _schema(answer: Success, media_type: str) -> dict[str, Any]:
+    if answer.model is not None:
+        return {"$ref": REF.format(model=answer.model.__name__)}
+    return {"type": "string", "contentMediaType": media_type} if answer.binary else {"type": "string"}
 
 
 def _problems(errors: tuple[type[LedgerError], ...]) -> dict[int | str, Any]:
@@ -238,7 +242,7 @@ def _example(status: int, code: str, title: str) -> dict[str, Any]:
 
 
 def install(app: FastAPI) -> None:
-    """Make `app.openapi()` give the whole description."""
+    """Make `app.openapi()` return the whole description."""
 
     def describe() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -246,6 +250,21 @@ def install(app: FastAPI) -> None:
         return app.openapi_schema
 
     app.openapi = describe  # type: ignore[method-assign]
+
+
+def _published(schemas: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return `schemas` under their published names, and references to them likewise."""
+    names = {REF.format(model=name): REF.format(model=published) for name, published in _PUBLISHED_NAMES.items()}
+
+    def renamed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: names.get(item, item) if key == "$ref" else renamed(item) for key, item in value.items()}
+        return [renamed(item) for item in value] if isinstance(value, list) else value
+
+    result = {_PUBLISHED_NAMES.get(name, name): renamed(schema) for name, schema in schemas.items()}
+    for published in _PUBLISHED_NAMES.values():
+        result[published]["title"] = "Outcome"
+    return result
 
 
 def _describe(app: FastAPI) -> dict[str, Any]:
@@ -257,8 +276,8 @@ def _describe(app: FastAPI) -> dict[str, Any]:
         tags=app.openapi_tags,
         license_info=app.license_info,
     )
-    # The framework adds a validation error of its own form wherever there is a parameter. Ours are listed already; what
-    # is left are text parameters, which cannot fail it.
+    # The framework adds a validation error of its own form to every operation with a parameter. Operations that can
+    # refuse a parameter list their errors already; the others have text parameters, which are never invalid.
     for methods in document["paths"].values():
         for described in methods.values():
             if "application/json" in described["responses"].get("422", {}).get("content", {}):
@@ -267,10 +286,10 @@ def _describe(app: FastAPI) -> dict[str, Any]:
     _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=REF)
     components = document.setdefault("components", {})
     document["webhooks"] = webhook_section()
-    components["schemas"] = dict(sorted({**schemas["$defs"], **webhook_schemas()}.items()))
+    components["schemas"] = dict(sorted({**_published(schemas["$defs"]), **webhook_schemas()}.items()))
     for schema in components["schemas"].values():
         for member in schema.get("properties", {}).values():
-            member.pop("default", None)  # an optional member is absent, it has no default
+            member.pop("default", None)  # an optional member may be absent; it has no default
     components["securitySchemes"] = {
         SECURITY_SCHEME: {
             "type": "http",

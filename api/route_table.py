@@ -1,8 +1,8 @@
-"""What each route takes: the bytes of its body and the names of its query. Both are checked before anything else.
+"""The limits of each route: the bytes of its body and the names of its query. Both are checked first.
 
-A request is refused by this table before its body is read, before anybody asks who sent it, and before the framework
-looks at it. The table names every route; `tests/api/test_route_table.py` compares it with the router, so that a new
-route cannot be forgotten.
+A request is refused by this table before its body is read, before authentication, and before the framework handles it.
+The table names every route; `tests/api/test_route_table.py` compares it with the router, so that a new route cannot be
+forgotten.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ from ledger.errors import InvalidRequest
 
 KIBIBYTE = 1024
 SMALL_BYTES = 4 * KIBIBYTE
-"""Limit of everything that anybody may send without a token or session, and of requests that have no body."""
+"""Limit of requests without a token or session, and of requests that need no body."""
 ITEM_BYTES = 64 * KIBIBYTE
 """Limit of a single JSON object. A text of 2000 characters has at most 24,000 bytes in any spelling of JSON."""
 ELEMENTS_BYTES = 128 * KIBIBYTE
-"""Limit of 1000 blinded elements of 46 bytes each, with room for blanks."""
+"""Limit of 1000 blinded elements of 46 bytes each, with white space."""
 REPORT_BYTES = 256 * KIBIBYTE
 """Limit of one report: 32 items of evidence with 64 findings each have at most 160,000 bytes."""
 FORM_BYTES = 128 * KIBIBYTE
-"""Limit of a form: seven texts of 2000 characters, each character of at most nine bytes, and what else a page has."""
+"""Limit of a form: seven texts of 2000 characters, each character of at most nine bytes, and the other fields of a
+page."""
 FORM_ROOM_BYTES = 4096
-"""What a form may add to a file that a page sends: boundaries and the file's name."""
+"""Bytes that a form may add to the file that a page sends: boundaries and the file's name."""
 
 MAX_QUERY_BYTES = 4096
 MAX_QUERY_PAIRS = 32
@@ -42,7 +43,7 @@ INTEGER = re.compile(r"(0|-?[1-9][0-9]{0,17})\Z")
 
 
 class Size(Enum):
-    """A kind of body; how many bytes it may have is said by `BodyLimits`."""
+    """A kind of body; `BodyLimits` has its limit in bytes."""
 
     NONE = "none"
     SMALL = "small"
@@ -63,7 +64,7 @@ class BodyLimits:
     file_bytes: int
 
     def of(self, size: Size) -> int:
-        """The limit of a kind of body, in bytes."""
+        """Return the limit of a kind of body, in bytes."""
         if size is Size.FILE:
             return self.file_bytes
         if size is Size.FILE_FORM:
@@ -72,7 +73,7 @@ class BodyLimits:
 
 
 _BYTES: Mapping[Size, int] = {
-    Size.NONE: SMALL_BYTES,  # some clients send `{}` or a blank where nothing is wanted
+    Size.NONE: SMALL_BYTES,  # some clients send `{}` or a blank where no body is expected
     Size.SMALL: SMALL_BYTES,
     Size.ITEM: ITEM_BYTES,
     Size.ELEMENTS: ELEMENTS_BYTES,
@@ -145,7 +146,7 @@ BODIES: Mapping[str, Size] = {
     "POST /console/staff": Size.FORM,
     "POST /console/staff/{name}/{step}": Size.FORM,
 }  # fmt: skip
-"""The body that each route takes. What has no row (every GET) takes none: `Size.NONE`."""
+"""The kind of body of each route. A route without a row (every GET) has none: `Size.NONE`."""
 
 _AUDIT = ("staff", "action", "object", "from", "to")
 QUERIES: Mapping[str, tuple[str, ...]] = {
@@ -173,34 +174,34 @@ QUERIES: Mapping[str, tuple[str, ...]] = {
     "GET /me/cases/{case_id}/filed": ("lang",),
     "GET /me/cases/{case_id}/letters/{kind}": ("round", "lang"),
 }  # fmt: skip
-"""Names that pages read from their query. Of operations of the API the names are those of their parameters."""
+"""Names in the query of pages. For operations of the API the names are those of their parameters."""
 
 ENTRANCES = frozenset(
     {"GET /me", "GET /me/open", "GET /me/ended", "GET /console", "GET /console/login", "GET /console/enrol"}
 )
-"""Pages that links in letters, e-mails and intranets lead to. What sends such a link on may add names of its own
-(`utm_source`, `fbclid`): names that these pages do not know are ignored. Everywhere else they are refused."""
+"""Pages to which links in letters, e-mails and intranets lead. Services that forward such a link may add names of their
+own (`utm_source`, `fbclid`), so these pages ignore unknown names. All other routes refuse them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What a route takes: its body, the names of its query (with the form of the value: `int`, `bool` or None for
+    """The limits of a route: its body, the names of its query (with the type of the value: `int`, `bool` or None for
     text), and whether other names are ignored."""
 
     body: Size = Size.NONE
     query: Mapping[str, type | None] | None = None
-    """None: of a route that is in no table nothing is known, and its query is not looked at."""
+    """None for a route that is in no table: its query is not checked."""
     ignores_others: bool = False
     path: str | None = None
     """The template of the route's path, for the access log."""
 
 
 UNKNOWN = Accepted()
-"""Of a path that no route has: it is refused by the router, and what it may send until then is little."""
+"""The limits of a path without a route: the router refuses it, and its body is limited until then."""
 
 
 class RouteTable:
-    """Finds what the route of a request takes."""
+    """Finds the limits of a request's route."""
 
     def __init__(self, routes: Sequence[BaseRoute]) -> None:
         self._exact: dict[str, Accepted] = {}
@@ -214,10 +215,10 @@ class RouteTable:
             self._patterns.setdefault((method, _area(route.path)), []).append((pattern, accepted))
 
     def find(self, method: str, path: str) -> Accepted:
-        """What the first route of this method and path takes, `UNKNOWN` where there is none."""
-        found = self._exact.get(f"{method} {path}")
-        if found is not None:
-            return found
+        """Return the limits of the first route of this method and path, `UNKNOWN` if there is none."""
+        exact = self._exact.get(f"{method} {path}")
+        if exact is not None:
+            return exact
         area = _area(path)
         for key in ((method, area), (method, area.partition("/")[0])):
             for pattern, accepted in self._patterns.get(key, ()):
@@ -227,7 +228,7 @@ class RouteTable:
 
 
 def named_routes(routes: Iterable[BaseRoute]) -> Iterator[tuple[str, APIRoute]]:
-    """(method, route) of every route of the application, those of included routers too."""
+    """Return (method, route) of every route of the application, including those of included routers."""
     for route in routes:
         included = getattr(route, "original_router", None)
         if included is not None:
@@ -238,8 +239,8 @@ def named_routes(routes: Iterable[BaseRoute]) -> Iterator[tuple[str, APIRoute]]:
 
 
 def _area(path: str) -> str:
-    """The first two parts of a path, by which the patterns of a method are kept: few share one. Of a template whose
-    second part is a parameter, the first part."""
+    """Return the first two parts of a path, by which the patterns of a method are grouped: few share one. For a
+    template whose second part is a parameter, return the first part."""
     parts = path.split("/", 3)
     return "/".join(parts[1:2] if parts[2:] and parts[2].startswith("{") else parts[1:3])
 
@@ -253,10 +254,10 @@ def _accepted(name: str, route: APIRoute) -> Accepted:
 
 
 def _parts(dependant: Dependant) -> Iterator[Dependant]:
-    """A route's parameters and those of everything that it depends on."""
+    """Return a route's parameters and those of its dependencies."""
     yield dependant
-    for one in dependant.dependencies:
-        yield from _parts(one)
+    for dependency in dependant.dependencies:
+        yield from _parts(dependency)
 
 
 def _form(annotation: Any) -> type | None:
@@ -265,16 +266,16 @@ def _form(annotation: Any) -> type | None:
 
 
 def read_query(accepted: Accepted, query: bytes) -> dict[str, str]:
-    """The names and values of a query string (`application/x-www-form-urlencoded`) that the route knows.
+    """Return the names and values of a query string (`application/x-www-form-urlencoded`) that the route knows.
 
-    Raises InvalidRequest for a name that the route does not know (a page of `ENTRANCES` ignores it), a name that is
-    there twice, text that is not UTF-8 or has a NUL, and a value that is not in the form of its parameter:
-    an integer is digits (`INTEGER`), a boolean `true` or `false`. Nothing that was sent is in the error.
+    Raises InvalidRequest for a name that the route does not know (a page of `ENTRANCES` ignores it), a repeated name,
+    text that is not UTF-8 or has a NUL, and a value of another form than its parameter's: an integer is digits
+    (`INTEGER`), a boolean `true` or `false`. The error repeats nothing of the query.
     """
     known = accepted.query
     if known is None or not query:
         return {}
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     errors: list[dict[str, Any]] = []
     pairs = query.split(b"&", MAX_QUERY_PAIRS)
     if len(pairs) > MAX_QUERY_PAIRS:
@@ -287,18 +288,18 @@ def read_query(accepted: Accepted, query: bytes) -> dict[str, str]:
         if name is None or name not in known:
             if not accepted.ignores_others:
                 errors.append({"loc": ["query", "?"], "message": "There is no such parameter."})
-        elif name in found:
+        elif name in values:
             errors.append({"loc": ["query", name], "message": "The parameter is there twice."})
         elif value is None:
             errors.append({"loc": ["query", name], "message": "The value is not text in UTF-8 without NUL."})
         elif not _is_of(known[name], value):
-            wanted = "an integer in digits" if known[name] is int else "true or false"
-            errors.append({"loc": ["query", name], "message": f"The value should be {wanted}."})
+            form = "an integer in digits" if known[name] is int else "true or false"
+            errors.append({"loc": ["query", name], "message": f"The value should be {form}."})
         else:
-            found[name] = value
+            values[name] = value
     if errors:
         raise InvalidRequest("The query does not have the documented form.", errors=errors)
-    return found
+    return values
 
 
 def _is_of(kind: type | None, value: str) -> bool:
@@ -308,7 +309,7 @@ def _is_of(kind: type | None, value: str) -> bool:
 
 
 def _text(raw: bytes) -> str | None:
-    """A name or value, decoded; None where it is not UTF-8 or has a NUL, which PostgreSQL stores nowhere."""
+    """Return a decoded name or value, None if it is not UTF-8 or has a NUL, which PostgreSQL cannot store."""
     try:
         text = unquote_to_bytes(raw.replace(b"+", b" ")).decode("utf-8")
     except UnicodeDecodeError:
@@ -317,5 +318,5 @@ def _text(raw: bytes) -> str | None:
 
 
 UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffd]")
-"""Characters that no path of this service has: controls, halves of surrogate pairs, and the mark that stands for bytes
-that were not UTF-8."""
+"""Characters that no path of this service has: controls, halves of surrogate pairs, and the replacement character for
+bytes that are not UTF-8."""

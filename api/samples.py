@@ -1,4 +1,4 @@
-"""Examples of the OpenAPI description: of the right form, with made-up elements, salts and signatures."""
+"""Examples of the OpenAPI description, with the right form and arbitrary elements, salts and signatures."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Catalogues of translations: where they are, and a reader for the texts that answers carry codes of.
+"""Catalogues of translations: their files, and a reader of the texts whose codes answers carry.
 
-Those texts, of reasons and of advice, are in a file of their own in each language, `ledger/locale/{folder}/answers.po`.
+These texts, of reasons and of advice, are in one file for each language, `ledger/locale/{folder}/answers.po`.
 The SDK shows them too, so they are read without Babel, which a platform need not have; all other texts are read by
 `ledger.i18n`. Format: the PO files of GNU gettext; only entries with one msgid and one msgstr are used.
 """
@@ -25,25 +25,25 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", '"': '"'}
 
 
 def catalogue_files(language: str) -> list[Traversable]:
-    """The catalogues of a language of `LANGUAGES`, by name; none for the language that the code is written in."""
+    """Return the catalogues of a language of `LANGUAGES`, sorted by name; none for the language of the code."""
     folder = FOLDER / LANGUAGES[language].folder
-    found = [file for file in folder.iterdir() if file.name.endswith(".po")] if folder.is_dir() else []
-    return sorted(found, key=lambda file: file.name)
+    catalogues = [file for file in folder.iterdir() if file.name.endswith(".po")] if folder.is_dir() else []
+    return sorted(catalogues, key=lambda file: file.name)
 
 
 def parse_po(text: str) -> dict[str, str]:
-    """The translations in `text` by their msgid, without the header, the untranslated, the fuzzy and the obsolete, and
-    without plurals and contexts.
+    """Return the translations in `text` by their msgid, without the header, untranslated, fuzzy and obsolete entries,
+    and entries with plurals or contexts.
 
-    Raises ValueError for a line that is no part of a PO file.
+    Raises ValueError for a line that does not belong to a PO file.
     """
-    found: dict[str, str] = {}
+    translations: dict[str, str] = {}
     entry: dict[str, str] = {}
     part, fuzzy = "", False
 
     def close() -> None:
         if entry.keys() == {"msgid", "msgstr"} and not fuzzy and entry["msgid"] and entry["msgstr"]:
-            found[entry["msgid"]] = entry["msgstr"]
+            translations[entry["msgid"]] = entry["msgstr"]
         entry.clear()
 
     for number, raw in enumerate(text.split("\n"), 1):
@@ -59,18 +59,18 @@ def parse_po(text: str) -> dict[str, str]:
             fuzzy = fuzzy or "fuzzy" in line
         if match is not None:
             part = match[1] or part
-            entry[part] = entry.get(part, "") + re.sub(r"\\(.)", lambda one: _ESCAPES.get(one[1], one[1]), match[2])
+            entry[part] = entry.get(part, "") + re.sub(r"\\(.)", lambda m: _ESCAPES.get(m[1], m[1]), match[2])
     close()
-    return found
+    return translations
 
 
 def reason_text(code: str, language: str) -> str:
-    """The plain text of reason `code` in `language`. Raises ValueError for a code that does not exist."""
+    """Return the plain text of reason `code` in `language`. Raises ValueError for a code that does not exist."""
     return _translated(REASON_TEXTS[Reason(code)], language)
 
 
 def advice_text(code: str, language: str) -> str:
-    """The plain text of advice `code` in `language`. Raises ValueError for a code that does not exist."""
+    """Return the plain text of advice `code` in `language`. Raises ValueError for a code that does not exist."""
     return _translated(ADVICE_TEXTS[Advice(code)], language)
 
 
@@ -80,6 +80,6 @@ def _translated(text: str, language: str) -> str:
 
 @cache
 def _answers(language: str) -> Mapping[str, str]:
-    """Translations of the texts of codes; none for English. Raises KeyError for a language without a row."""
+    """Return the translations of the texts of codes; none for English. Raises KeyError for a language without a row."""
     file = FOLDER / LANGUAGES[language].folder / ANSWERS
     return parse_po(file.read_text(encoding="utf-8")) if file.is_file() else {}

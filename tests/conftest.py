@@ -41,10 +41,12 @@ __all__ = ["connect", "reviewers", "running"]
 ENGINES = ("sqlite", "postgresql")
 OF_ENGINES = [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ENGINES]
 """Parameters of a fixture that makes a database on each engine."""
-ONE_OF_ENGINES = [pytest.param(*one.values, marks=[*one.marks, pytest.mark.one_engine]) for one in OF_ENGINES]
+ONE_OF_ENGINES = [
+    pytest.param(*of_engine.values, marks=[*of_engine.marks, pytest.mark.one_engine]) for of_engine in OF_ENGINES
+]
 """The same for a fixture of a test's own that makes a database on one of them, which the test's id chooses."""
 ONE_OF_ENGINES_BY_FILE = [
-    pytest.param(*one.values, marks=[*one.marks, pytest.mark.one_engine("module")]) for one in OF_ENGINES
+    pytest.param(*each.values, marks=[*each.marks, pytest.mark.one_engine("module")]) for each in OF_ENGINES
 ]
 """The same for a fixture that the tests of a file share: the file's name chooses."""
 
@@ -97,7 +99,7 @@ def is_chosen(item: pytest.Item) -> bool:
 
 
 def spread(cases: Sequence[pytest.Item], number: int) -> Sequence[pytest.Item]:
-    """`number` of the cases, the first among them, at equal distances; all if there are no more."""
+    """`number` of the cases, the first among them, at equal distances; all cases if there are fewer."""
     if number >= len(cases):
         return cases
     return [cases[place * len(cases) // number] for place in range(number)]
@@ -115,10 +117,10 @@ def without_further_cases(items: Sequence[pytest.Item]) -> list[pytest.Item]:
         if item.get_closest_marker("some_cases") is not None:
             cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
     staying: set[pytest.Item] = set()
-    for found in cases.values():
-        marker = found[0].get_closest_marker("some_cases")
+    for case in cases.values():
+        marker = case[0].get_closest_marker("some_cases")
         assert marker is not None
-        staying.update(spread(sorted(found, key=place_of), *marker.args))
+        staying.update(spread(sorted(case, key=place_of), *marker.args))
     return [item for item in items if item in staying or item.get_closest_marker("some_cases") is None]
 
 
@@ -174,9 +176,9 @@ def pg_admin_url(tmp_path_factory: pytest.TempPathFactory) -> str:
 def make_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., str]]:
     """`make_database(engine, template=None)` gives the URL of one more fresh database, on "sqlite" or "postgresql".
 
-    `template` is the URL of a PostgreSQL database to copy, to which nobody is connected. All are deleted afterwards.
+    `template` is the URL of a PostgreSQL database to copy, which has no connections. All are deleted afterwards.
     """
-    made: list[str] = []
+    created: list[str] = []
     files = count()
 
     def make(engine: str, template: str | None = None) -> str:
@@ -185,11 +187,11 @@ def make_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ca
             return f"sqlite:///{tmp_path / f'ledger{next(files)}.db'}"
         admin = make_url(request.getfixturevalue("pg_admin_url"))
         url = pg.create_database(admin, None if template is None else make_url(template))
-        made.append(url.render_as_string(hide_password=False))
-        return made[-1]
+        created.append(url.render_as_string(hide_password=False))
+        return created[-1]
 
     yield make
-    for url in made:
+    for url in created:
         pg.drop_database(url)
 
 
@@ -203,13 +205,13 @@ def database_url(request: pytest.FixtureRequest, make_database: Callable[..., st
 def postgresql_schema(pg_admin_url: str) -> Callable[[], str]:
     """`postgresql_schema()` gives the URL of a database with the schema and nothing in it, made once a process: copying
     it is many times faster than migrating. (For SQLite: `tests.support.sqlite_schema`.)"""
-    made: list[str] = []
+    created: list[str] = []
 
     def template() -> str:
-        if not made:
-            made.append(pg.create_database(make_url(pg_admin_url)).render_as_string(hide_password=False))
-            migrate.upgrade(made[0])
-        return made[0]
+        if not created:
+            created.append(pg.create_database(make_url(pg_admin_url)).render_as_string(hide_password=False))
+            migrate.upgrade(created[0])
+        return created[0]
 
     return template
 
@@ -220,20 +222,20 @@ def emptied_postgresql(request: pytest.FixtureRequest) -> Iterator[Callable[[], 
 
     Emptying one database takes a tenth of the time of copying a template.
     """
-    made: list[tuple[str, Kept]] = []
+    created: list[tuple[str, Kept]] = []
 
     def empty() -> str:
-        if not made:
+        if not created:
             template = make_url(request.getfixturevalue("postgresql_schema")())
             copy = pg.create_database(template, template)
-            made.append((copy.render_as_string(hide_password=False), keep(str(copy.database))))
-        ((url, kept),) = made
+            created.append((copy.render_as_string(hide_password=False), keep(str(copy.database))))
+        ((url, kept),) = created
         mine = ", ".join(["pg_backend_pid()", *map(str, kept.processes())])
         emptied = [
             # What a killed server left connected could hold locks. This waits for the end, up to 5 seconds.
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database()"
             f" AND backend_type = 'client backend' AND pid NOT IN ({mine})",
-            # As a replica, that no trigger stands in the way. TRUNCATE would make every file anew: ten times as long.
+            # As a replica, so that no trigger prevents it. TRUNCATE creates every file anew: ten times as long.
             "SET LOCAL session_replication_role = replica",
             *(f'DELETE FROM "{name}"' for name in Base.metadata.tables),
         ]
@@ -241,7 +243,7 @@ def emptied_postgresql(request: pytest.FixtureRequest) -> Iterator[Callable[[], 
         return url
 
     yield empty
-    for _, kept in made:
+    for _, kept in created:
         kept.close()
 
 

@@ -99,4 +99,4 @@ def unfit_keys() -> list[bytes]:
     honest = decode(Ed25519PrivateKey.from_private_bytes(bytes(range(32))).public_key().public_bytes_raw())
     assert honest is not None
     mixed = [encode(add(honest, point)) for point in small_order() if point != IDENTITY]
-    return [one for point in small_order() for one in spellings(point)] + mixed
+    return [spelling for point in small_order() for spelling in spellings(point)] + mixed

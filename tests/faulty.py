@@ -27,7 +27,7 @@ class Proxy:
 
     target: str
     cut_answers: int = 0
-    """So many next answers are cut: the server has done its work, the client gets nothing."""
+    """The number of next answers that are cut: the server has done its work, the client gets nothing."""
     refuse: bool = False
     """Accept connections and close them at once."""
     delay_seconds: float = 0.0
@@ -70,27 +70,27 @@ class Proxy:
                         break
                     time.sleep(self.delay_seconds)
                 sink.sendall(data)
-        for one in (source, sink):
+        for item in (source, sink):
             with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+                item.shutdown(socket.SHUT_RDWR)
 
     def close_all(self) -> None:
-        for one in self._sockets:
-            one.close()
+        for item in self._sockets:
+            item.close()
 
 
 @contextmanager
 def proxy(target: str) -> Iterator[Proxy]:
     """A running Proxy in front of the server at URL `target`."""
-    made = Proxy(target)
+    created = Proxy(target)
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        made.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        thread = threading.Thread(target=made.serve, args=(listening,), daemon=True)
+        created.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        thread = threading.Thread(target=created.serve, args=(listening,), daemon=True)
         thread.start()
-        yield made
+        yield created
         listening.shutdown(socket.SHUT_RDWR)
     thread.join(5)
-    made.close_all()
+    created.close_all()
 
 
 def _as_problem(headers: dict[str, str], answer: bytes, request_id: str) -> tuple[dict[str, str], bytes]:

@@ -63,17 +63,17 @@ class ForkedProcess:
         self._polling = threading.Lock()
         reading, writing = os.pipe()
         error_reading, error_writing = os.pipe() if stderr is None else (None, os.dup(stderr))
-        told, telling = os.pipe() if talk else (os.open(os.devnull, os.O_RDONLY), None)
+        shown, telling = os.pipe() if talk else (os.open(os.devnull, os.O_RDONLY), None)
         with _STARTING:
             self._process = _FORKS.Process(
                 target=_become,
                 args=(
                     module, list(arguments), dict(environment), str(folder), group,
-                    _Descriptor(told), _Descriptor(writing), _Descriptor(error_writing),
+                    _Descriptor(shown), _Descriptor(writing), _Descriptor(error_writing),
                 ),
             )  # fmt: skip
             self._process.start()
-        for number in (told, writing, error_writing):
+        for number in (shown, writing, error_writing):
             os.close(number)
         assert self._process.pid is not None
         self.pid = self._process.pid

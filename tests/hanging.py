@@ -16,7 +16,8 @@ import pytest
 HANGING_SECONDS = 300.0
 """How long a test runs, at most, until the stacks are printed."""
 RENEWED_SECONDS = 30.0
-"""How old the timer may be when a test begins: by so much earlier than `HANGING_SECONDS` it may go off."""
+"""The largest age of the timer in seconds at the start of a test, by which it may fire earlier than
+`HANGING_SECONDS`."""
 
 
 class HangWatch:

@@ -14,9 +14,9 @@ import pytest
 
 from ledger.cli.operator.platforms import enrol
 from ledger.client import Evidence, RefundLedger, evidence
+from ledger.server.context import Context
 from ledger.server.db.engine import open_engine, reading
 from ledger.server.log.policies import read_timeline
-from ledger.server.records.transaction import Context
 from ledger.server.settings import Settings
 from tests.support import CONSENT, RunningServer, new_ledger, serving
 
@@ -69,7 +69,7 @@ Connect = Callable[..., RefundLedger]
 
 
 def person() -> dict[str, str]:
-    """Identifiers of somebody new."""
+    """Return identifiers of a new person."""
     return {
         "phone": f"+86 138 {secrets.randbelow(10**4):04d} {secrets.randbelow(10**4):04d}",
         "payment": f"wallet/{secrets.token_hex(8)}",
@@ -142,10 +142,10 @@ def connect(running: Running, tmp_path: Path) -> Iterator[Connect]:
 
     def make(name: str = "acme", url: str | None = None, **settings: Any) -> RefundLedger:
         settings.setdefault("state_dir", tmp_path / f"state-{name}")
-        made = RefundLedger(running.suite(name, url), running.key(name), **settings)
-        opened.append(made)
-        return made
+        refund_ledger = RefundLedger(running.suite(name, url), running.key(name), **settings)
+        opened.append(refund_ledger)
+        return refund_ledger
 
     yield make
-    for one in opened:
-        one.close()
+    for item in opened:
+        item.close()

@@ -45,14 +45,14 @@ def catalogue() -> Iterator[None]:
             for file in catalogues.catalogue_files(code):
                 with file.open("rb") as source:
                     known = read_po(source)
-                made = Catalog(locale=CODE)
+                catalog = Catalog(locale=CODE)
                 for message in known:
                     if isinstance(message.id, str):
-                        made.add(message.id, in_guillemets(message.id) if message.id else None)
+                        catalog.add(message.id, in_guillemets(message.id) if message.id else None)
                     else:
-                        made.add(message.id, tuple(in_guillemets(message.id[-1]) for _ in range(PLURAL_FORMS)))
+                        catalog.add(message.id, tuple(in_guillemets(message.id[-1]) for _ in range(PLURAL_FORMS)))
                 with (folder / CODE / file.name).open("wb") as target:
-                    write_po(target, made)
+                    write_po(target, catalog)
         catalogues.FOLDER = folder
         try:
             yield
@@ -105,8 +105,8 @@ def sdk() -> None:
         missing = b'{"code": "not_found", "detail": "There are texts in en and zh-CN."}'
         ledger.replace[f"/v1/texts/{CODE}"] = lambda _: (404, {}, missing)
         with ledger.connect(lookup_budget_seconds=20) as acme:
-            found = acme.lookup(ledger.buyer({"phone": "+86 138 0013 8000"}), order="1")
-    assert [(one.code, one.en, one.zh_cn, one.text(CODE)) for one in found.reasons] == [
+            result = acme.lookup(ledger.buyer({"phone": "+86 138 0013 8000"}), order="1")
+    assert [(reason.code, reason.en, reason.zh_cn, reason.text(CODE)) for reason in result.reasons] == [
         ("new", "New.", "新的。", "new")
     ]
 
@@ -169,21 +169,21 @@ def served() -> None:
             platform.enrol(settings)
         with running(settings) as api, browser_clients(api) as new_browser:
             schemas(api.app)
-            told = api.client.get(f"/v1/texts/{CODE}").json()
-            assert told["reasons"] == {code.value: in_guillemets(REASON_TEXTS[code]) for code in Reason}
-            assert told["guidance"] == {code.value: in_guillemets(ADVICE_TEXTS[code]) for code in Advice}
+            body = api.client.get(f"/v1/texts/{CODE}").json()
+            assert body["reasons"] == {code.value: in_guillemets(REASON_TEXTS[code]) for code in Reason}
+            assert body["guidance"] == {code.value: in_guillemets(ADVICE_TEXTS[code]) for code in Advice}
             person = Persona(api)
             report = person.reported()
             person.open(locale=CODE)
             reasons = person.ask("GET", "/record").json()["standing"]["reasons"]
             assert reasons
-            assert all(one[CODE] == in_guillemets(one["en"]) for one in reasons)
+            assert all(reason[CODE] == in_guillemets(reason["en"]) for reason in reasons)
             own = {"report": report, "text": "Je l'ai renvoyé.", "locale": CODE}
             assert person.ask("POST", "/statements", json=own).status_code == 201
             browser = new_browser("en").open(person.code(locale=CODE))
             page = browser.get("/me").text
             assert f'<html lang="{CODE}"' in page
-            assert all(one[CODE].replace("'", "&#39;") in page for one in reasons)
+            assert all(item[CODE].replace("'", "&#39;") in page for item in reasons)
             assert f"/me?lang={CODE}" in browser.get("/me?lang=zh-CN").text
             assert "Français" in browser.get("/console/login").text
             assert f'<html lang="{CODE}"' in new_browser("fr-BE").get("/console/login").text

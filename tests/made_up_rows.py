@@ -142,10 +142,10 @@ class _Finder(importlib.abc.MetaPathFinder):
     ) -> importlib.machinery.ModuleSpec | None:
         if fullname not in ROWS:
             return None
-        found = importlib.machinery.PathFinder.find_spec(fullname, path)
-        assert found is not None
-        assert found.origin is not None
-        return spec_from_loader(fullname, _Loader(found.origin, ROWS[fullname]), origin=found.origin)
+        result = importlib.machinery.PathFinder.find_spec(fullname, path)
+        assert result is not None
+        assert result.origin is not None
+        return spec_from_loader(fullname, _Loader(result.origin, ROWS[fullname]), origin=result.origin)
 
 
 NOW = datetime(2026, 11, 23, 12, 30, tzinfo=UTC)
@@ -242,7 +242,8 @@ def jurisdiction() -> list[str]:
     assert figure.about[0] == law.limit_text
     assert referred(Audience.AUTHORITY, source(), profile="ZZ").profile == "ZZ"
     return [
-        law.clock_text, law.limit_text, law.handover or "", *law.statutes.values(), *(one.text for one in law.routes),
+        law.clock_text, law.limit_text, law.handover or "", *law.statutes.values(),
+        *(route.text for route in law.routes),
     ]  # fmt: skip
 
 
@@ -313,11 +314,11 @@ def entry() -> list[str]:
 def webhook_event() -> list[str]:
     """Messages, subscriptions, the OpenAPI description, and the SDK, which gives an event without a class."""
     from api.platform.webhook_event_schemas import schema_name, webhook_schemas, webhook_section
-    from ledger.rules.webhooks import Recipient, Source, WebhookType, message_body, parse_types
+    from ledger.rules.webhooks import MessageSource, Recipient, WebhookType, message_body, parse_types
 
     new = WebhookType("lookup.corrected")
     assert parse_types(["lookup.corrected"]) == (new,)
-    text = message_body(new, Recipient.MEMBER, Source("l.test", "live"), NOW, {"lookup": "lk_6LgZXD0J"})
+    text = message_body(new, Recipient.MEMBER, MessageSource("l.test", "live"), NOW, {"lookup": "lk_6LgZXD0J"})
     assert json.loads(text)["data"] == {"lookup": "lk_6LgZXD0J"}
     assert "lookup.corrected" in webhook_section()
     assert schema_name(new, Recipient.MEMBER) in webhook_schemas()
@@ -335,15 +336,15 @@ KINDS = (conduct, jurisdiction, outcome, signal, entry, webhook_event, language)
 def main() -> None:
     """Make every check; print the texts of each row that no catalogue has."""
     sys.meta_path.insert(0, _Finder())
-    found = {}
+    by_name = {}
     for check in KINDS:
         brought = check()
         from ledger.i18n import LOCALES, texts
 
         for locale in LOCALES[1:-1]:  # the last one is made up
             said = texts(locale)
-            found[check.__name__] = [text for text in brought if said.gettext(text) == text]
-    sys.stdout.write(json.dumps(found))
+            by_name[check.__name__] = [text for text in brought if said.gettext(text) == text]
+    sys.stdout.write(json.dumps(by_name))
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ MessageId = str | tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something to put right: `file` is a source for what is missing, else a catalogue."""
+    """A fault to correct: `file` is the source of a missing text, else a catalogue."""
 
     file: str
     what: str
@@ -55,13 +55,13 @@ def extracted(roots: Iterable[Path] = (ROOT / "ledger", ROOT / "api"), base: Pat
     """Every text in the code and its templates, with the files that say it."""
     with (FOLDER / "babel.cfg").open(encoding="utf-8") as mapping:
         methods, options = parse_mapping_cfg(mapping)  # type: ignore[no-untyped-call]
-    found: dict[MessageId, list[str]] = defaultdict(list)
+    result: dict[MessageId, list[str]] = defaultdict(list)
     for root in roots:
         for name, _line, message, _comments, _context in extract_from_dir(str(root), methods, options, KEYWORDS):
             file = str((root / name).relative_to(base))
-            if file not in found[message]:
-                found[message].append(file)
-    return dict(found)
+            if file not in result[message]:
+                result[message].append(file)
+    return dict(result)
 
 
 TRANSLATED = LOCALES[1:]
@@ -76,45 +76,45 @@ def folder_of(language: str) -> Path:
 def catalogues(language: str, folder: Path | None = None) -> dict[str, Catalog]:
     """Catalogues of a language by file name."""
     folder = folder or folder_of(language)
-    found = {}
+    by_name = {}
     for file in sorted(folder.glob("*.po")):
         with file.open("rb") as source:
-            found[file.name] = read_po(source, locale=LANGUAGES[language].cldr, abort_invalid=True)
-    return found
+            by_name[file.name] = read_po(source, locale=LANGUAGES[language].cldr, abort_invalid=True)
+    return by_name
 
 
 def problems(said: dict[MessageId, list[str]], files: dict[str, Catalog]) -> list[Problem]:
-    """What is missing, empty, fuzzy, said no more, said in two ways, or has other placeholders."""
-    found = []
+    """Return the texts that are missing, empty, fuzzy, obsolete, translated in two ways, or have other placeholders."""
+    results = []
     translated: dict[MessageId, list[str]] = {}
     for name, catalogue in files.items():
-        found += [Problem(name, "obsolete", _shown(_id(message))) for message in catalogue.obsolete.values()]
+        results += [Problem(name, "obsolete", _shown(_id(message))) for message in catalogue.obsolete.values()]
         for message in catalogue:
             if message.id == "":
                 continue
-            found += [Problem(name, what, _shown(_id(message))) for what in _faults(message, said)]
+            results += [Problem(name, what, _shown(_id(message))) for what in _faults(message, said)]
             if translated.setdefault(_id(message), _strings(message)) != _strings(message):
-                found.append(Problem(name, "translated otherwise in another catalogue", _shown(_id(message))))
+                results.append(Problem(name, "translated otherwise in another catalogue", _shown(_id(message))))
     for message_id, sources in said.items():
         if message_id not in translated:
-            found += [Problem(source, f"not in {area_of(source)}.po", _shown(message_id)) for source in sources[:1]]
-    return sorted(found, key=str)
+            results += [Problem(source, f"not in {area_of(source)}.po", _shown(message_id)) for source in sources[:1]]
+    return sorted(results, key=str)
 
 
 def _faults(message: Message, said: dict[MessageId, list[str]]) -> list[str]:
     if _id(message) not in said:
         return ["said nowhere"]
-    found = ["fuzzy"] if message.fuzzy else []
+    result = ["fuzzy"] if message.fuzzy else []
     strings = _strings(message)
     if not strings or not all(strings):
-        return [*found, "not translated"]
+        return [*result, "not translated"]
     ids = [message.id] if isinstance(message.id, str) else list(message.id)
-    wanted = {name for text in ids for name in placeholders(text)}
-    if any(placeholders(text) != wanted for text in strings):
-        found.append("other placeholders")
+    expected = {name for text in ids for name in placeholders(text)}
+    if any(placeholders(text) != expected for text in strings):
+        result.append("other placeholders")
     if {text.count("|") for text in strings} != {text.count("|") for text in ids}:
-        found.append("another number of cells")
-    return found
+        result.append("another number of cells")
+    return result
 
 
 def placeholders(text: str) -> set[str]:
@@ -145,7 +145,7 @@ def _shown(message_id: MessageId) -> str:
 
 
 def mend(said: dict[MessageId, list[str]], language: str, folder: Path | None = None) -> list[str]:
-    """Write a language's catalogues in the order of the code: with what was missing, without what is said no more."""
+    """Write a language's catalogues in the order of the code, with missing texts and without obsolete ones."""
     folder = folder or folder_of(language)
     folder.mkdir(exist_ok=True)
     files = catalogues(language, folder)

@@ -13,7 +13,8 @@ GROUP_ORDER = 2**252 + 27742317777372353535851937790883648493
 
 
 def root_of(leaf_hashes: Sequence[bytes]) -> bytes:
-    """Return the root of a tree over `leaf_hashes` (32 bytes each), row by row (RFC 6962 section 2.1)."""
+    """Return the root of a tree over `leaf_hashes` (32 bytes each), row by row (RFC 6962 section
+    2.1). Raises InvalidEncoding for a hash of another length."""
     row = list(leaf_hashes)
     if any(len(item) != HASH_BYTES for item in row):
         raise InvalidEncoding("A Merkle hash must have 32 bytes.")

@@ -1,4 +1,4 @@
-"""Persons in tests of their own session: a link, reports about them, and a reviewer who works on their cases."""
+"""Personas of tests: a person with a link, reports about them, and a reviewer who works on their cases."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PNG = bytes.fromhex(
 
 @dataclass
 class Persona:
-    """Somebody with a phone number and a means of payment, and the server that knows them."""
+    """A person with a phone number and a means of payment, and the server that has their record."""
 
     api: Api
     subjects: list[tuple[Kind, bytes]] = field(

@@ -68,7 +68,7 @@ def server(folder: Path, *, durable: bool = False) -> URL:
 
 
 def create_database(admin: URL, template: URL | None = None) -> URL:
-    """A fresh database: empty, or a copy of `template` (which nobody may be connected to). Returns its URL."""
+    """A fresh database: empty, or a copy of `template` (which must have no connections). Returns its URL."""
     name = f"t_{os.getpid()}_{next(_numbers)}"
     source = "template0" if template is None else str(template.database)
     with _admin(admin) as connection:
@@ -82,7 +82,7 @@ def create_database(admin: URL, template: URL | None = None) -> URL:
 
 
 def drop_database(url: URL | str) -> None:
-    """Delete a database, whoever is still connected to it."""
+    """Delete a database, also while it has connections."""
     target = make_url(url)
     with _admin(target) as connection:
         connection.execute(
@@ -107,7 +107,7 @@ def terminate_backends(url: URL | str) -> int:
 
 @contextlib.contextmanager
 def refused_connections(url: URL | str) -> Iterator[None]:
-    """While inside, nobody can connect to this database, and those who were connected no longer are."""
+    """A context in which no client can connect to this database, and in which former connections are closed."""
     target = make_url(url)
     allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
     name = sql.Identifier(str(target.database))
@@ -139,7 +139,7 @@ def _join_or_start(folder: Path, state: Path, durable: bool) -> None:
         try:
             _pipes[folder] = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
             return
-        except OSError:  # ENXIO: nobody reads, so the keeper was killed
+        except OSError:  # ENXIO: no process reads, so the keeper was killed
             state.unlink()
     if not pipe.exists():
         os.mkfifo(pipe)
@@ -213,14 +213,14 @@ def _serve(folder: Path, socket_dir: Path, postgres: subprocess.Popen[bytes]) ->
                 return
             time.sleep(0.02)
     state = folder / "postgresql.json"
-    # Opened without waiting for a writer; whoever started us holds the lock and opens the other end next.
+    # Opened without waiting for a writer; the process that started this one has the lock and opens the other end next.
     pipe = os.open(folder / "postgresql.pipe", os.O_RDONLY | os.O_NONBLOCK)
     draft = folder / "postgresql.json.new"
     draft.write_text(json.dumps({"socket_dir": str(socket_dir), "keeper_pid": os.getpid(), "pid": postgres.pid}))
     draft.rename(state)
     while postgres.poll() is None:
         time.sleep(0.2)
-        # BlockingIOError: somebody holds the other end. b"": nobody does, and with the lock nobody will.
+        # BlockingIOError: a process holds the other end. b"": none does, and under the lock none will.
         with _locked(folder), contextlib.suppress(BlockingIOError):
             if os.read(pipe, 1) == b"":
                 state.unlink(missing_ok=True)

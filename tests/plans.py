@@ -71,30 +71,30 @@ def unindexed(engine: Engine, captured: Captured) -> list[str]:
     PostgreSQL is asked again about what was found: its own upkeep may resize a table between two questions. What lacks
     an index is found each time.
     """
-    found: list[str] = []
+    results: list[str] = []
     for _ in range(3 if engine.dialect.name == "postgresql" else 1):
-        found = _unindexed(engine, captured)
-        if not found:
+        results = _unindexed(engine, captured)
+        if not results:
             break
         time.sleep(0.3)
-    return found
+    return results
 
 
 def _unindexed(engine: Engine, captured: Captured) -> list[str]:
-    found: list[str] = []
+    results: list[str] = []
     with engine.connect() as connection:
         if engine.dialect.name == "postgresql":
             _enlarge(connection)
         judge = _postgresql if engine.dialect.name == "postgresql" else _sqlite
         for statement, parameters in captured.statements.items():
-            found += [f"{step}: {statement}" for step in judge(connection, statement, parameters)]
+            results += [f"{step}: {statement}" for step in judge(connection, statement, parameters)]
         connection.rollback()
-    return found
+    return results
 
 
 def _sqlite(connection: Connection, statement: str, parameters: Any) -> list[str]:
     names = {name.lower(): name for name in _aliases(statement)}
-    found = []
+    results = []
     for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters):
         step = str(row[3])
         whole = re.match(r"SCAN (\w+)", step)
@@ -102,8 +102,8 @@ def _sqlite(connection: Connection, statement: str, parameters: Any) -> list[str
         if whole is not None or "ANY(" in step:
             name = step.split()[1]
             if names.get(name.lower(), name) not in SMALL and not _made_here(name, statement):
-                found.append(step)
-    return found
+                results.append(step)
+    return results
 
 
 def _aliases(statement: str) -> dict[str, str]:
@@ -127,7 +127,7 @@ def _made_here(name: str, statement: str) -> bool:
 
 def _postgresql(connection: Connection, statement: str, parameters: Any) -> list[str]:
     first = _first_columns(connection)
-    found = []
+    results = []
     for seqscan in ("on", "off"):
         connection.exec_driver_sql(f"SET LOCAL enable_seqscan = {seqscan}")
         (row,) = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters).one()
@@ -137,19 +137,19 @@ def _postgresql(connection: Connection, statement: str, parameters: Any) -> list
             if table is None or table in SMALL or _empty(connection, table) is (seqscan == "on"):
                 continue
             if index is None and "Seq Scan" in node["Node Type"]:
-                found.append(f"Seq Scan on {table}")
+                results.append(f"Seq Scan on {table}")
             elif (
                 index is not None
                 and seqscan == "on"
                 and not re.search(rf"\b{first[index][1]}\b", str(node.get("Index Cond", "")))
             ):
-                found.append(f"{node['Node Type']} using {index} without its first column")
-    return found
+                results.append(f"{node['Node Type']} using {index} without its first column")
+    return results
 
 
 def _empty(connection: Connection, table: str) -> bool:
     """Whether a table has no page, so that no statistics make the planner believe in rows. With `enable_seqscan = off`
-    its plan tells whether there is any index for the statement."""
+    its plan shows if there is any index for the statement."""
     return bool(connection.exec_driver_sql(f"SELECT pg_relation_size('\"{table}\"') = 0").scalar_one())
 
 

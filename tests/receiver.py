@@ -1,4 +1,4 @@
-"""A platform's webhook receiver: a real HTTP server on loopback that answers as a test tells it."""
+"""A platform's webhook receiver: a real HTTP server on loopback whose answers a test sets."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Receiver:
 
     def ids(self) -> list[str]:
         """`webhook-id` of what arrived, in order."""
-        return [one.id for one in self.arrivals]
+        return [arrival.id for arrival in self.arrivals]
 
     def close(self) -> None:
         """Stop."""

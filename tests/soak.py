@@ -117,7 +117,7 @@ def courses(home: Path, seed: int) -> str:
         for _ in range(COURSES):
             steps = [(chance.randrange(40), chance.randrange(10**7)) for _ in range(STEPS_A_STORY)]
             story = case_model.play(ledger, steps)
-            refused += sum(": " in one for one in story.done)
+            refused += sum(": " in item for item in story.done)
             done += len(story.done)
     return f"{COURSES} histories of all parties, {done} acts, {refused} of them refused"
 

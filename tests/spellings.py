@@ -26,13 +26,13 @@ def other_spellings(encoding: bytes) -> list[bytes]:
     """All 32-byte values but `encoding` that a reader takes for it who reduces the number modulo p, ignores bit 255 or
     takes an odd number for the even one of s and -s, or does several of these."""
     s = int.from_bytes(encoding, "little")
-    found = set()
+    values = set()
     for value in {s % P, -s % P}:
         for spelled in range(value, 2**256, P):
-            found.add(spelled)
+            values.add(spelled)
             if spelled < _BIT_255:
-                found.add(spelled | _BIT_255)
-    return sorted(one.to_bytes(32, "little") for one in found - {s})
+                values.add(spelled | _BIT_255)
+    return sorted(item.to_bytes(32, "little") for item in values - {s})
 
 
 def with_bit_255(encoding: bytes) -> bytes:

@@ -64,7 +64,7 @@ def enrol(
     changed: bool = True,
 ) -> Person:
     """An account whose first password was changed to PASSWORD, unless `changed` is False."""
-    made = service.add_staff(
+    created = service.add_staff(
         engine,
         sealing_key,
         name=name,
@@ -76,10 +76,10 @@ def enrol(
         random_bytes=secrets.token_bytes,
     )
     if not changed:
-        return Person(made.staff, made.totp_uri, made.password)
+        return Person(created.staff, created.totp_uri, created.password)
     with writing(engine) as connection:
-        store.update_staff(connection, made.staff.id, password_hash=cheap.hash(PASSWORD), must_change_password=False)
-    return Person(made.staff, made.totp_uri)
+        store.update_staff(connection, created.staff.id, password_hash=cheap.hash(PASSWORD), must_change_password=False)
+    return Person(created.staff, created.totp_uri)
 
 
 def forget_codes(engine: Engine, person: Person) -> None:
@@ -121,9 +121,9 @@ def refused(engine: Engine, person: Person, now: datetime = NOON, **changes: str
 def account(engine: Engine, person: Person) -> store.StaffRow:
     """As stored."""
     with reading(engine) as connection:
-        found = store.read_by_id(connection, person.staff.id)
-    assert found is not None
-    return found
+        result = store.read_by_id(connection, person.staff.id)
+    assert result is not None
+    return result
 
 
 def actions(engine: Engine) -> list[str]:

@@ -55,26 +55,26 @@ class Stalling:
                         wrote = False
                 self.flowing.wait()
                 sink.sendall(data)
-        for one in (source, sink):
+        for item in (source, sink):
             with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+                item.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """End all connections."""
         self.flowing.set()
         self.commits.set()
-        for one in [self._listening, *self._open]:
+        for item in [self._listening, *self._open]:
             with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
+                item.shutdown(socket.SHUT_RDWR)
+            item.close()
 
 
 @contextmanager
 def stalling(target: str) -> Iterator[Stalling]:
     """A running proxy in front of the PostgreSQL database at URL `target`, which is reached by a Unix socket."""
     with tempfile.TemporaryDirectory(prefix="rcl-stall-", dir="/tmp") as folder:
-        made = Stalling(target, Path(folder))
+        created = Stalling(target, Path(folder))
         try:
-            yield made
+            yield created
         finally:
-            made.close()
+            created.close()

@@ -82,12 +82,12 @@ def spellings(kind: str, raw: str) -> set[str]:
     """The forms of an identifier that must not be found anywhere, in small letters."""
     folded = unicodedata.normalize("NFKC", raw).casefold()
     digits = "".join([char for char in folded if char.isdecimal()]).lstrip("0")
-    found = {raw.strip().casefold(), folded.strip(), _compact(folded), digits}
+    values = {raw.strip().casefold(), folded.strip(), _compact(folded), digits}
     for region in ("CN", None):
         with suppress(InvalidIdentifier):
             value = canonical(kind, raw, region=region).decode().partition(":")[2].removeprefix("pan:").casefold()
-            found |= {value, _compact(value), value.removeprefix("+86")}
-    return {one for one in found if len(one) >= _LEAST}
+            values |= {value, _compact(value), value.removeprefix("+86")}
+    return {item for item in values if len(item) >= _LEAST}
 
 
 def _compact(text: str) -> str:
@@ -96,13 +96,13 @@ def _compact(text: str) -> str:
 
 def leaks(texts: dict[str, str], identifiers: Sequence[tuple[str, str]]) -> list[Found]:
     """Where which of the identifiers is found, in whatever spelling."""
-    wanted = {form for kind, raw in identifiers for form in spellings(kind, raw)}
-    found: list[Found] = []
+    expected = {form for kind, raw in identifiers for form in spellings(kind, raw)}
+    results: list[Found] = []
     for where, text in texts.items():
         small = unicodedata.normalize("NFKC", text).casefold()
         lines = "\n".join([_compact(line) for line in small.splitlines()])
-        found += [(where, form) for form in wanted if form in small or (form.isalnum() and form in lines)]
-    return found
+        results += [(where, form) for form in expected if form in small or (form.isalnum() and form in lines)]
+    return results
 
 
 def make_case(chance: random.Random) -> Case:
@@ -209,8 +209,8 @@ def hunt(chance: random.Random, access: list[str], folder: Path) -> Counter[str]
     for path in home.rglob("*"):
         if path.is_file() and path != table:
             texts[path.name] = path.read_bytes().decode("utf-8", "replace")
-    found = leaks(texts, case.identifiers)
-    assert not found, (found, case)
+    matches = leaks(texts, case.identifiers)
+    assert not matches, (matches, case)
     shutil.rmtree(home)
     return ends
 
@@ -227,7 +227,7 @@ def shop(folder: Path) -> Iterator[list[str]]:
 
 
 def hunt_many(folder: Path, count: int, seed: int) -> Counter[str]:
-    """`hunt` so many times; how the commands ended."""
+    """`hunt` `count` times. Return how the commands ended."""
     ends: Counter[str] = Counter()
     with shop(folder) as access:
         for number in range(count):

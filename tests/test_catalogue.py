@@ -81,17 +81,17 @@ def test_there_is_no_text_of_an_unknown_code_or_language() -> None:
 
 
 def test_a_reason_has_a_text_for_each_language() -> None:
-    one = explained("no_record")
+    first = explained("no_record")
     chinese = "没有任何对此人不利的有效记录。"
     english = "Nothing on record counts against this person."
-    assert one == Reason("no_record", english, chinese) == Reason(code="no_record", en=english, zh_cn=chinese)
-    assert repr(one) == f"Reason(code='no_record', en={english!r}, zh_cn={chinese!r})"
-    assert asdict(one) == {"code": "no_record", "en": english, "zh_cn": chinese}
-    assert one.texts() == (one.en, one.zh_cn) == tuple(one.text(language) for language in LOCALES)
-    assert pickle.loads(pickle.dumps(one)) == one
-    assert hash(one) == hash(replace(one))
+    assert first == Reason("no_record", english, chinese) == Reason(code="no_record", en=english, zh_cn=chinese)
+    assert repr(first) == f"Reason(code='no_record', en={english!r}, zh_cn={chinese!r})"
+    assert asdict(first) == {"code": "no_record", "en": english, "zh_cn": chinese}
+    assert first.texts() == (first.en, first.zh_cn) == tuple(first.text(language) for language in LOCALES)
+    assert pickle.loads(pickle.dumps(first)) == first
+    assert hash(first) == hash(replace(first))
     with pytest.raises(AttributeError):
-        one.en = ""  # type: ignore[attr-defined]
+        first.en = ""  # type: ignore[attr-defined]
     with pytest.raises(KeyError):
-        one.text("tlh")
+        first.text("tlh")
     assert unexplained("of_the_future").texts() == ("of_the_future",) * len(LOCALES)

@@ -47,13 +47,13 @@ def test_the_scope_module_gives_all_tests_of_a_file_one_engine(
 
 
 def test_every_marked_test_of_this_run_is_there_once(request: pytest.FixtureRequest) -> None:
-    found = Counter(
+    counter = Counter(
         without_engine(item.nodeid)
         for item in request.session.items
         if item.get_closest_marker("one_engine") and not item.get_closest_marker("both_engines")
     )
-    assert all_run(request) or set(found.values()) <= {1}
-    assert not LONG or set(found.values()) <= {2}
+    assert all_run(request) or set(counter.values()) <= {1}
+    assert not LONG or set(counter.values()) <= {2}
 
 
 @pytest.mark.both_engines
@@ -73,7 +73,7 @@ def test_cases_of_one_test_and_files_meet_both_engines() -> None:
 
 def test_the_engine_among_the_parameters_does_not_count() -> None:
     ids = [f"tests/a.py::test_a[{name}-1]" for name in ENGINES]
-    assert len({engine_for(one) for one in ids}) == 1
+    assert len({engine_for(item) for item in ids}) == 1
 
 
 def test_other_tests_stay(request: pytest.FixtureRequest) -> None:

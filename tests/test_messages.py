@@ -18,8 +18,8 @@ def texts() -> dict[MessageId, list[str]]:
 
 @pytest.mark.parametrize("language", TRANSLATED)
 def test_every_text_is_translated(texts: dict[MessageId, list[str]], language: str) -> None:
-    found = problems(texts, catalogues(language))
-    assert found == [], "\n" + "\n".join(map(str, found)) + "\n`python -m tests.messages` adds what is missing"
+    result = problems(texts, catalogues(language))
+    assert result == [], "\n" + "\n".join(map(str, result)) + "\n`python -m tests.messages` adds what is missing"
 
 
 def test_texts_are_found_at_all(texts: dict[MessageId, list[str]]) -> None:
@@ -42,14 +42,14 @@ def test_code_and_templates_are_read(tmp_path: Path) -> None:
 
 
 def catalogue(**strings: str) -> Catalog:
-    made = Catalog(locale="zh_CN")
+    catalog = Catalog(locale="zh_CN")
     for message, string in strings.items():
-        made.add(message.replace("_", " "), string)
-    return made
+        catalog.add(message.replace("_", " "), string)
+    return catalog
 
 
 def found(said: dict[MessageId, list[str]], **files: Catalog) -> list[str]:
-    return [problem.what for problem in problems(said, {f"{name}.po": one for name, one in files.items()})]
+    return [problem.what for problem in problems(said, {f"{name}.po": value for name, value in files.items()})]
 
 
 LANGUAGE = TRANSLATED[0]
@@ -74,9 +74,9 @@ def test_each_fault_is_found() -> None:
 def test_a_plural_has_all_its_placeholders() -> None:
     said: dict[MessageId, list[str]] = {("%(num)s day of %(n)s", "%(num)s days of %(n)s"): ["ledger/x.py"]}
     for string, faults in (("%(n)s 的 %(num)s 天", []), ("%(num)s 天", ["other placeholders"])):
-        made = Catalog(locale="zh_CN")
-        made.add(("%(num)s day of %(n)s", "%(num)s days of %(n)s"), (string,))
-        assert found(said, letters=made) == faults
+        catalog = Catalog(locale="zh_CN")
+        catalog.add(("%(num)s day of %(n)s", "%(num)s days of %(n)s"), (string,))
+        assert found(said, letters=catalog) == faults
     assert placeholders("100%% of %(n)s, %(m)d") == {"%(n)s", "%(m)d"}
 
 

@@ -1,4 +1,4 @@
-"""The README's way from nothing to the first answers, run as it stands in a copy of the checkout."""
+"""The README's way from nothing to the first answers, run unchanged in a copy of the checkout."""
 
 from __future__ import annotations
 

@@ -60,9 +60,9 @@ def table() -> dict[str, Row]:
     """The rows of the table of settings, by name."""
     lines = PAGES["operations.md"].partition("\n## Settings\n")[2].partition("\n## ")[0].splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
-    found = {name.strip("`"): Row(*cells) for name, *cells in rows}
-    assert len(found) == len(rows), "each once"
-    return found
+    by_name = {name.strip("`"): Row(*cells) for name, *cells in rows}
+    assert len(by_name) == len(rows), "each once"
+    return by_name
 
 
 ROWS = table()
@@ -95,7 +95,7 @@ def test_a_row_has_the_default_unit_and_range_of_its_setting(name: str) -> None:
 def is_number(annotation: Any) -> type | None:
     """int or float where a setting is a number, with or without none."""
     if isinstance(annotation, types.UnionType):
-        (annotation,) = [one for one in get_args(annotation) if one is not type(None)]
+        (annotation,) = [get_arg for get_arg in get_args(annotation) if get_arg is not type(None)]
     return annotation if annotation in (int, float) else None
 
 
@@ -118,14 +118,14 @@ def examples(allowed: str, number: type | None) -> Values:
     def above(bound: float) -> float:
         return bound + 1 if number is int else math.nextafter(bound, math.inf)
 
-    if found := re.fullmatch(r"(\d+) or more", allowed):
-        return [int(found[1]), 10**9], [below(int(found[1])), -(10**9)]
-    if found := re.fullmatch(r"(\d+) to (\d+)", allowed):
-        low, high = int(found[1]), int(found[2])
+    if match := re.fullmatch(r"(\d+) or more", allowed):
+        return [int(match[1]), 10**9], [below(int(match[1])), -(10**9)]
+    if match := re.fullmatch(r"(\d+) to (\d+)", allowed):
+        low, high = int(match[1]), int(match[2])
         return [low, high], [below(low), above(high)]
-    found = re.fullmatch(r"more than (\d+)(?:, (\d+) at most|, less than (\d+))?", allowed)
-    assert found, allowed
-    low, most, less = int(found[1]), found[2], found[3]
+    match = re.fullmatch(r"more than (\d+)(?:, (\d+) at most|, less than (\d+))?", allowed)
+    assert match, allowed
+    low, most, less = int(match[1]), match[2], match[3]
     good: list[Any] = [above(low)]
     bad: list[Any] = [low]
     if most:
@@ -139,11 +139,11 @@ def examples(allowed: str, number: type | None) -> Values:
 
 def words(allowed: str) -> Values:
     """As `examples`, for settings that are no numbers."""
-    if found := re.fullmatch(r"text: `\[(.*?)\]\{1,(\d+)\}`", allowed):
-        longest = int(found[2])
+    if match := re.fullmatch(r"text: `\[(.*?)\]\{1,(\d+)\}`", allowed):
+        longest = int(match[2])
         return ["a", "a" * longest, "a-1"], ["", "a" * (longest + 1), "A", "a b", "a/"]
-    if found := re.fullmatch(r"(\d+) characters or more", allowed):
-        return ["x" * int(found[1])], ["x" * (int(found[1]) - 1)]
+    if match := re.fullmatch(r"(\d+) characters or more", allowed):
+        return ["x" * int(match[1])], ["x" * (int(match[1]) - 1)]
     if re.fullmatch(r"`\w+`(, `\w+`)+", allowed):
         values: list[Any] = list(re.findall(r"`(\w+)`", allowed))
         return values, ["", f"{values[0]}{values[1]}"]
@@ -205,10 +205,10 @@ def default_of(name: str) -> Any:
 
 def claims() -> list[tuple[str, str]]:
     """(page, what it says), made from the code."""
-    body, target, header = (kib_or(default_of(f"{one}_limit_bytes")) for one in ("body", "target", "header"))
+    body, target, header = (kib_or(default_of(f"{item}_limit_bytes")) for item in ("body", "target", "header"))
     rate = kib(default_of("body_rate_bytes_per_second"))
     attachment = mib(default_of("attachment_limit_bytes"))
-    header_time, body_time = (f"{default_of(f'{one}_timeout_seconds'):g} s" for one in ("header", "body"))
+    header_time, body_time = (f"{default_of(f'{each}_timeout_seconds'):g} s" for each in ("header", "body"))
     stall = f"{default_of('answer_stall_seconds'):g} s"
     quota, burst = default_of("oprf_daily_quota_elements"), default_of("oprf_burst_elements")
     oprf_rate = default_of("oprf_rate_elements_per_second")
@@ -220,7 +220,7 @@ def claims() -> list[tuple[str, str]]:
     assert default_of("alarm_bucket_share") == 0.5
     assert default_of("snapshots_kept") == 3
     assert default_of("snapshot_interval_seconds") == 3600
-    refresh = max(one.le for one in Settings.model_fields["auth_refresh_seconds"].metadata if hasattr(one, "le"))
+    refresh = max(entry.le for entry in Settings.model_fields["auth_refresh_seconds"].metadata if hasattr(entry, "le"))
     pixels = default_of("attachment_pixels_max") // 10**6
     return [
         ("api.md", f"{body} (`REFUND_LEDGER_BODY_LIMIT_BYTES`)"),
@@ -247,7 +247,7 @@ def claims() -> list[tuple[str, str]]:
         ("operations.md", f"| `TARGET_LIMIT_BYTES` | {target}; 414 |"),
         ("operations.md", f"(and {MAX_FIELDS} fields) | `HEADER_LIMIT_BYTES` | {header}; 431 |"),
         ("operations.md", f"| `HEADER_TIMEOUT_SECONDS` | {header_time}; 408"),
-        ("operations.md", f"`BODY_RATE_BYTES_PER_SECOND` that came | {body_time}, {rate}/s; 408 |"),
+        ("operations.md", f"`BODY_RATE_BYTES_PER_SECOND` that arrived | {body_time}, {rate}/s; 408 |"),
         ("operations.md", f"| `ANSWER_STALL_SECONDS` | {stall}; closed |"),
         ("operations.md", f"| `READ_DEADLINE_MS` | {seconds(default_of('read_deadline_ms'))} |"),
         ("operations.md", f"| `WRITE_DEADLINE_MS` | {seconds(default_of('write_deadline_ms'))} |"),
@@ -265,10 +265,10 @@ def claims() -> list[tuple[str, str]]:
         ("operations.md", f"pictures is `REFUND_LEDGER_PICTURES_DAILY_QUOTA_HASHES` ({searched:,} for each platform)"),
         ("operations.md", f"{filed:,} appeals in a UTC day (`REFUND_LEDGER_APPEALS_DAILY_QUOTA`)"),
         ("operations.md", f"(default `{default_of('attachments_dir')}`)"),
-        ("operations.md", f"from a thread of its own, {sender.AT_ONCE} at a time"),
-        ("operations.md", f"eight more are read as far as `/healthz`{'' if RESERVE == 8 else '?'}"),
+        ("operations.md", f"in its own thread, {sender.AT_ONCE} at a time"),
+        ("operations.md", f"eight more are accepted{'' if RESERVE == 8 else '?'}: they are answered once"),
         ("webhooks.md", f"within {attempt.TIMEOUT_SECONDS:g} seconds"),
-        ("webhooks.md", f"are forgotten after {emit.KEPT_DAYS} days"),
+        ("webhooks.md", f"are deleted after {emit.KEPT_DAYS} days"),
         ("appeals.md", f"{attachment} each, {default_of('attachments_per_case')} files for each party of a case"),
     ]
 

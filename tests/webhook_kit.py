@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from ledger.rules.webhooks import Recipient, Source, WebhookType
+from ledger.rules.webhooks import MessageSource, Recipient, WebhookType
 from ledger.server.db.engine import writing
 from ledger.server.runtime import Runtime, utc_now
 from ledger.server.webhooks import endpoints
@@ -54,20 +54,20 @@ class Post:
         emit(connection, self.now(), self.source, platform, opened, Recipient.REPORTER, DATA)
 
     @property
-    def source(self) -> Source:
+    def source(self) -> MessageSource:
         """What messages say of their ledger."""
-        return Source(self.rt.settings.service, self.rt.settings.environment)
+        return MessageSource(self.rt.settings.service, self.rt.settings.environment)
 
     def deliveries(self, endpoint: dict[str, Any], platform: Platform | None = None) -> list[dict[str, Any]]:
         """Newest first."""
         member = (platform or self.acme).member()
-        found: list[dict[str, Any]] = endpoints.deliveries(self.rt.webhooks, member, endpoint["id"], 100, None)["data"]
-        return found
+        result: list[dict[str, Any]] = endpoints.deliveries(self.rt.webhooks, member, endpoint["id"], 100, None)["data"]
+        return result
 
     def last(self, endpoint: dict[str, Any]) -> tuple[Any, ...]:
         """State, attempts, last status and error of the newest delivery."""
-        one = self.deliveries(endpoint)[0]
-        return one["state"], one["attempts"], one["last_status"], one["last_error"]
+        first = self.deliveries(endpoint)[0]
+        return first["state"], first["attempts"], first["last_status"], first["last_error"]
 
     def another(self, **arguments: Any) -> Sender:
         """One more sender, as another process has one."""
@@ -80,16 +80,16 @@ class Post:
 def post(migrated_url: str, tmp_path: Path) -> Iterator[Post]:
     settings = new_ledger(migrated_url, tmp_path, webhook_allow_private=True)
     acme = Platform("acme", "acme-group", "acme-1").enrol(settings)
-    made = Post(acme, Platform("bolt", "bolt-group", "bolt-1").enrol(settings))
-    with opened(settings, made.now) as rt:
+    created = Post(acme, Platform("bolt", "bolt-group", "bolt-1").enrol(settings))
+    with opened(settings, created.now) as rt:
         rt.sender.close()
-        made.rt = rt
-        made.sender = made.another()
-        yield made
-        made.sender.close()
+        created.rt = rt
+        created.sender = created.another()
+        yield created
+        created.sender.close()
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    with receiving() as one:
-        yield one
+    with receiving() as first:
+        yield first

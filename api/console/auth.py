@@ -1,7 +1,7 @@
-"""Who is signed in at the console, and what their role may open.
+"""The signed-in member of staff, and the pages that their role may open.
 
-A route names its roles with one of the dependencies below, or with `Depends(needs("admin"))`. Roles are checked at
-every request from the account as it is then, never from what a session once said.
+A route names its roles with one of the dependencies below, or with `Depends(needs("admin"))`. Roles are read from the
+account at every request, never from the session.
 """
 
 from __future__ import annotations
@@ -26,30 +26,31 @@ from ledger.server.staff.sessions import SessionTimes, session_staff
 COOKIE, COOKIE_PATH = "console", "/console"
 LOGIN, PASSWORD, HOME = "/console/login", "/console/password", "/console/queue"
 OWN_PATH = re.compile(r"/console(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*\Z")
-"""Paths that a form or an address may name as the page to go to afterwards."""
+"""Paths to which a form or an address may redirect afterwards."""
 
 
 def console_router() -> APIRouter:
-    """A router for pages of the console: it refuses forms of other sites, and is not in the API's description."""
+    """Return a router for pages of the console: it refuses forms of other sites and is not in the API's description."""
     return APIRouter(prefix="/console", include_in_schema=False, dependencies=[Depends(check_same_origin)])
 
 
 def session_token(request: Request) -> str | None:
-    """The token in the request's cookie."""
+    """Return the token in the request's cookie."""
     return read_cookie(request, COOKIE, COOKIE_PATH)
 
 
 def session_times(settings: Settings) -> SessionTimes:
-    """How long sessions last."""
+    """Return the times of sessions from the settings."""
     return SessionTimes(timedelta(minutes=settings.staff_idle_minutes), timedelta(hours=settings.staff_session_hours))
 
 
 def signed_in(request: Request, *roles: str, changing_password: bool = False) -> StaffMember:
-    """Who sent `request`; they must have one of `roles` (none: any role). It asks the database: call it in a thread.
+    """Return the member of staff who sent `request` and has one of `roles` (none: any role). It queries the database:
+    call it in a thread.
 
-    Without a session a GET is sent to the login page (and comes back afterwards), anything else raises SessionExpired.
-    Whoever must change their password is sent to that page, unless this is it (`changing_password`).
-    Raises RoleMissing, DatabaseUnavailable, and `Elsewhere` for the two detours.
+    Without a session a GET is redirected to the login page (and back afterwards), and another method raises
+    SessionExpired. An account that must change its password is redirected to that page, unless the request is for it
+    (`changing_password`). Raises RoleMissing, DatabaseUnavailable, and `Elsewhere` for the two redirects.
     """
     rt = runtime(request)
     try:
@@ -69,7 +70,7 @@ def signed_in(request: Request, *roles: str, changing_password: bool = False) ->
 
 
 def needs(*roles: str) -> Callable[[Request], StaffMember]:
-    """A dependency that gives who is signed in, if they have one of `roles`."""
+    """Return a dependency that returns the signed-in member of staff, who must have one of `roles`."""
 
     def dependency(request: Request) -> StaffMember:
         return signed_in(request, *roles)
@@ -82,13 +83,13 @@ def _changing_password(request: Request) -> StaffMember:
 
 
 Signed = Annotated[StaffMember, Depends(needs())]
-"""Anybody who is signed in. FastAPI runs the dependency in a thread, as it does plain functions."""
+"""Any signed-in member of staff. FastAPI runs the dependency in a thread, as every plain function."""
 
 Admin = Annotated[StaffMember, Depends(needs("admin"))]
 """A signed-in admin."""
 
 AuditReader = Annotated[StaffMember, Depends(needs("auditor", "supervisor", "admin"))]
-"""Somebody who may read the audit log."""
+"""A signed-in member of staff who may read the audit log."""
 
 Returning = Annotated[StaffMember, Depends(_changing_password)]
-"""Anybody who is signed in, also before they changed their first password."""
+"""Any signed-in member of staff, also before the first password was changed."""

@@ -29,8 +29,8 @@ from ledger.server.appeals.case_page import CaseFile, case_file
 from ledger.server.appeals.case_service import zone_of
 from ledger.server.appeals.inspection import InspectionAttempt
 from ledger.server.appeals.staff_actions import lighter_conducts, open_outcomes, proposed_decision
+from ledger.server.context import Context
 from ledger.server.records.case_queries import CaseRow
-from ledger.server.records.transaction import Context
 from ledger.server.runtime import Runtime
 from ledger.server.staff.accounts import StaffMember, as_staff
 from ledger.tlog.entries import EventType

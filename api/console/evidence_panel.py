@@ -1,4 +1,4 @@
-"""The evidence of a case as the console shows it: findings in words, what was inspected again, reused pictures."""
+"""The evidence of a case on its page: texts of findings, repeated inspections, reused pictures."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from ledger.evidence import finding_texts
 from ledger.evidence.findings import Fact
 from ledger.i18n import texts
 from ledger.rules.conduct import Conduct, Evidence, EvidenceType, Inspection, known_codes
-from ledger.rules.corroboration import LISTING_CODES, Comparison, Corroboration, compare
+from ledger.rules.corroboration import LISTING_CODES, Corroboration, InspectionComparison, compare
 from ledger.rules.findings import CODES, TRUSTED, About, Trust, strength_of
 from ledger.rules.pictures import Unsearched, why_unsearched
 from ledger.server.appeals.case_page import CaseFile, EvidenceItem
 from ledger.server.appeals.inspection import (
     COMPARED_TYPES,
     INSPECTED_TYPES,
-    Failure,
     InspectionAttempt,
+    InspectionFailure,
     InspectionResult,
 )
 from ledger.server.pictures.search import reuse
@@ -26,7 +26,7 @@ from ledger.server.runtime import Runtime
 
 
 def _(text: str) -> str:
-    """Marks a text for the catalogues."""
+    """Mark a text for the catalogues."""
     return text
 
 
@@ -46,29 +46,33 @@ SUPPORTS: Mapping[Corroboration, tuple[str, str]] = {
     Corroboration.ASSERTED: ("amber", _("Claimed, and no finding supports it")),
     Corroboration.CONTRADICTED: ("red", _("Findings speak against it")),
 }
-"""Colour of the badge and its words."""
+"""Colour and text of each badge."""
 
-COMPARISONS: Mapping[Comparison, tuple[str, str]] = {
-    Comparison.AGREES: ("green", _("Agrees with the report")),
-    Comparison.OTHER_VERSION: ("amber", _("Differs: another version of the tool made the report’s")),
-    Comparison.OTHER_FINDINGS: ("red", _("Differs: other findings")),
-    Comparison.OTHER_TRUST: (
+COMPARISONS: Mapping[InspectionComparison, tuple[str, str]] = {
+    InspectionComparison.AGREES: ("green", _("Agrees with the report")),
+    InspectionComparison.OTHER_VERSION: ("amber", _("Differs: another version of the tool made the report’s")),
+    InspectionComparison.OTHER_FINDINGS: ("red", _("Differs: other findings")),
+    InspectionComparison.OTHER_TRUST: (
         "amber",
         _("The same findings, another trust in the signer: a certificate expired since, or the report says it wrongly"),
     ),
-    Comparison.OTHER_DETAILS: (
+    InspectionComparison.OTHER_DETAILS: (
         "amber",
         _("The same findings, other details: other facts, other photos, or another version of a library"),
     ),
-    Comparison.NO_LISTING: (
+    InspectionComparison.NO_LISTING: (
         "amber",
         _("Cannot be made again whole: the merchant’s photo was not compared here"),
     ),
 }
-FAILURES: Mapping[Failure, str] = {
-    Failure.EXTRA_MISSING: _("Files cannot be inspected on this server: the extra “evidence” is not installed."),
-    Failure.UNFIT: _("This file cannot be inspected: it is of another type, or damaged."),
-    Failure.STOPPED: _("The inspection took too much time or memory and was stopped. That says nothing of the person."),
+FAILURES: Mapping[InspectionFailure, str] = {
+    InspectionFailure.EXTRA_MISSING: _(
+        "Files cannot be inspected on this server: the extra “evidence” is not installed."
+    ),
+    InspectionFailure.UNFIT: _("This file cannot be inspected: it is of another type, or damaged."),
+    InspectionFailure.STOPPED: _(
+        "The inspection took too much time or memory and was stopped. That says nothing of the person."
+    ),
 }
 UNSEARCHED: Mapping[Unsearched, str] = {
     Unsearched.PROTECTIVE: _("Not searched for reuse: the report accuses nobody."),
@@ -88,8 +92,8 @@ NOT_AMONG_THE_FIRST = _("Not searched for reuse: only the first 8 hashes of a re
 
 @dataclass(frozen=True, slots=True)
 class ShownFinding:
-    """A finding for people. `trust` says what stands behind its signature, if it rests on one, and `limit` what it does
-    not show; sentence, place and facts are known only of an inspection that was made here."""
+    """A finding with its texts. `trust` describes the trust in its signature, if it has one, and `limit` what it does
+    not show; sentence, place and facts exist only for an inspection that was made here."""
 
     code: str
     strength: str | None
@@ -106,23 +110,23 @@ Groups = Mapping[str, list[ShownFinding]]
 
 @dataclass(frozen=True, slots=True)
 class ShownLook:
-    """An inspection that was made here, for the item that it is shown with; `matched` are the merchant's photos that
-    the file was made from, by their SHA-256 in base64url."""
+    """An inspection that was made here, for the item with which it is shown; `matched` has the SHA-256 (base64url) of
+    the merchant's photos of which the file is an edited copy."""
 
     groups: Groups
     conclusion: str
     notes: tuple[str, ...]
-    comparison: Comparison | None
+    comparison: InspectionComparison | None
     matched: tuple[str, ...]
-    made: InspectionResult
+    inspected: InspectionResult
 
 
 @dataclass(frozen=True, slots=True)
 class ShownItem:
-    """A reported item. `same_as` is the item of the same file, if another one, with which that is inspected: `groups`,
-    what the reported inspection found, are shown there if they are the same, and so is `file_id`, the file that can be
-    inspected again, and with that compared with the merchant's photo if it `compares`. `reuse` is an answer of
-    `ledger.server.pictures.search.reuse`, or `unsearched` says why there is none."""
+    """A reported item of evidence. `same_as` is the item of the same file with which the file is inspected, if it is
+    another one. That item then shows `groups` (the findings of the reported inspection) if they are equal, and
+    `file_id` (the file that can be inspected again, and compared with the merchant's photo if it `compares`). `reuse`
+    is an answer of `ledger.server.pictures.search.reuse`; `unsearched` is the reason if there is none."""
 
     item: EvidenceItem
     groups: Groups | None
@@ -130,7 +134,7 @@ class ShownItem:
     compares: bool
     same_as: int | None
     look: ShownLook | None
-    failure: Failure | None
+    failure: InspectionFailure | None
     reuse: Mapping[str, Any] | None
     unsearched: str | None
 
@@ -138,54 +142,63 @@ class ShownItem:
 def shown_items(
     rt: Runtime, file: CaseFile, file_ids: Mapping[int, str], locale: str, look: InspectionAttempt | None
 ) -> list[ShownItem]:
-    """The items of a case in their order, and what came of looking into a file just now. Raises DatabaseUnavailable."""
-    evidence = [one.evidence for one in file.items]
+    """Return the items of a case in their order, with the result of the inspection `look`, if there is one. Raises
+    DatabaseUnavailable."""
+    evidence = [item.evidence for item in file.items]
     leading = _leading(evidence)
     unsearched = why_unsearched(Conduct(file.row.conduct), evidence)
-    searched = [one.pdq is not None and why is None for one, why in zip(evidence, unsearched, strict=True)]
+    searched = [item.pdq is not None and why is None for item, why in zip(evidence, unsearched, strict=True)]
     met = reuse(rt.pictures, file.row.report_id) if any(searched) else {}
     photos = {
-        one.evidence.sha256 for one in file.items if one.evidence.type is EvidenceType.SOURCE_IMAGE and _is_still(one)
+        item.evidence.sha256
+        for item in file.items
+        if item.evidence.type is EvidenceType.SOURCE_IMAGE and _is_still(item)
     }
     shown = []
     for place, item in enumerate(file.items):
-        one = item.evidence
-        leads, looked, matching = leading[one.sha256] == place, None, item.matching
-        if leads and look is not None and look.sha256 == one.sha256:
+        evidence_item = item.evidence
+        leads, looked, matching = leading[evidence_item.sha256] == place, None, item.matching
+        if leads and look is not None and look.sha256 == evidence_item.sha256:
             looked = look
-        repeated = not leads and one.inspection == evidence[leading[one.sha256]].inspection
+        repeated = not leads and evidence_item.inspection == evidence[leading[evidence_item.sha256]].inspection
         inspectable = leads and matching is not None and matching.media_type in INSPECTED_TYPES
-        made = None if looked is None else looked.inspected
-        hits = met.get(bytes.fromhex(one.pdq)) if one.pdq is not None and unsearched[place] is None else None
+        inspected = None if looked is None else looked.inspected
+        hits = (
+            met.get(bytes.fromhex(evidence_item.pdq))
+            if evidence_item.pdq is not None and unsearched[place] is None
+            else None
+        )
         shown.append(
             ShownItem(
                 item=item,
-                groups=_reported(one.inspection, locale) if one.inspection and not repeated else None,
+                groups=_reported(evidence_item.inspection, locale)
+                if evidence_item.inspection and not repeated
+                else None,
                 file_id=file_ids[matching.id] if matching is not None and inspectable else None,
-                compares=inspectable and _is_still(item) and bool(photos - {one.sha256}),
-                same_as=None if leads else leading[one.sha256],
-                look=None if made is None else _look(made, one.inspection, locale),
+                compares=inspectable and _is_still(item) and bool(photos - {evidence_item.sha256}),
+                same_as=None if leads else leading[evidence_item.sha256],
+                look=None if inspected is None else _look(inspected, evidence_item.inspection, locale),
                 failure=None if looked is None else looked.failure,
                 reuse=hits,
-                unsearched=None if hits is not None else _why_unsearched(one, unsearched[place]),
+                unsearched=None if hits is not None else _why_unsearched(evidence_item, unsearched[place]),
             )
         )
     return shown
 
 
 def _is_still(item: EvidenceItem) -> bool:
-    """Whether the file was handed in and is a picture that can be compared."""
+    """True if the file was submitted and is a picture that can be compared."""
     return item.matching is not None and item.matching.media_type in COMPARED_TYPES
 
 
 def _leading(evidence: Sequence[Evidence]) -> dict[bytes, int]:
-    """By its SHA-256, the item with which a file is inspected again: the first with an inspection to compare with."""
-    found: dict[bytes, int] = {}
-    for place, one in enumerate(evidence):
-        before = found.setdefault(one.sha256, place)
-        if one.inspection is not None and evidence[before].inspection is None:
-            found[one.sha256] = place
-    return found
+    """Return, by SHA-256, the item with which a file is inspected again: the first that has a reported inspection."""
+    leading: dict[bytes, int] = {}
+    for place, item in enumerate(evidence):
+        before = leading.setdefault(item.sha256, place)
+        if item.inspection is not None and evidence[before].inspection is None:
+            leading[item.sha256] = place
+    return leading
 
 
 def _why_unsearched(item: Evidence, why: Unsearched | None) -> str | None:
@@ -196,26 +209,28 @@ def _why_unsearched(item: Evidence, why: Unsearched | None) -> str | None:
     return NO_HASH if item.type is EvidenceType.ORIGINAL_FILE else None
 
 
-def _look(made: InspectionResult, reported: Inspection | None, locale: str) -> ShownLook:
+def _look(inspected: InspectionResult, reported: Inspection | None, locale: str) -> ShownLook:
     groups: dict[str, list[ShownFinding]] = {}
-    for one in made.findings:
-        code, trust = one.code.value, one.trust
+    for finding in inspected.findings:
+        code, trust = finding.code.value, finding.trust
         shown = ShownFinding(
-            code, one.strength.value, finding_texts.title(code, locale, trust), "",
+            code, finding.strength.value, finding_texts.title(code, locale, trust), "",
             finding_texts.limit(code, locale, trust),
-            finding_texts.sentence(one, locale), one.where, one.facts,
+            finding_texts.sentence(finding, locale), finding.where, finding.facts,
         )  # fmt: skip
         groups.setdefault(_group(code, trust), []).append(shown)
-    conclusion = texts(locale).gettext(finding_texts.CONCLUSIONS[made.conclusion])
+    conclusion = texts(locale).gettext(finding_texts.CONCLUSIONS[inspected.conclusion])
     return ShownLook(
         groups=groups,
         conclusion=conclusion
-        if made.again.complete
+        if inspected.again.complete
         else f"{conclusion} {texts(locale).gettext(finding_texts.INCOMPLETE)}",
-        notes=tuple(finding_texts.note_sentence(note, locale) for note in made.notes),
-        comparison=None if reported is None else compare(reported, made.again),
-        matched=tuple(str(one.facts["listing_sha256"]) for one in made.findings if "listing_sha256" in one.facts),
-        made=made,
+        notes=tuple(finding_texts.note_sentence(note, locale) for note in inspected.notes),
+        comparison=None if reported is None else compare(reported, inspected.again),
+        matched=tuple(
+            str(finding.facts["listing_sha256"]) for finding in inspected.findings if "listing_sha256" in finding.facts
+        ),
+        inspected=inspected,
     )
 
 

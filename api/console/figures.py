@@ -1,5 +1,5 @@
-"""The dashboard's figures in words: titles, names and labels in a reader's language, for the plots and for the tables
-below them, which hold the same numbers."""
+"""Texts of the dashboard's figures: titles, names and labels in a reader's language, for the plots and for the tables
+below them, which have the same numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BLUE, GREEN, RED, PALE = "#0072b2", "#007a5a", "#b5420c", "#8fc1e3"
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A plot with its name in the address, what it shows in a sentence or two, and whether there is anything in it."""
+    """A plot with its name in the address, its description in a sentence or two, and whether it has data."""
 
     name: str
     plot: Plot
@@ -28,21 +28,21 @@ class Figure:
 
     @property
     def rows(self) -> list[tuple[str, list[int | None]]]:
-        """The table: (label, a number of each series)."""
-        columns = [one.values for one in self.plot.series]
+        """Return the rows of the table: (label, a number of each series)."""
+        columns = [series.values for series in self.plot.series]
         return [(label, [column[place] for column in columns]) for place, label in enumerate(self.plot.labels)]
 
 
 NAMES = ("tiers", "appeals", *(f"time-{profile.lower()}" for profile in Profile), "open")
 
 
-def figures(found: Dashboard, t: Texts) -> list[Figure]:
-    """All figures, in the order of `NAMES`."""
-    return [_tiers(found, t), _appeals(found, t), *(_time(one, t) for one in found.times), _open(found, t)]
+def figures(data: Dashboard, t: Texts) -> list[Figure]:
+    """Return all figures, in the order of `NAMES`."""
+    return [_tiers(data, t), _appeals(data, t), *(_time(times, t) for times in data.times), _open(data, t)]
 
 
 def tier_names(t: Texts) -> dict[Tier, str]:
-    """What the tiers are called."""
+    """Return the names of the tiers."""
     return {
         Tier.CLEAR: t.gettext("clear"),
         Tier.WATCH: t.gettext("watch"),
@@ -52,21 +52,21 @@ def tier_names(t: Texts) -> dict[Tier, str]:
 
 
 def day_label(day: int, t: Texts) -> str:
-    """Month and day of a UTC day, shortly."""
+    """Return month and day of a UTC day in short form."""
     return t.month_day(from_day(day))
 
 
-def _tiers(found: Dashboard, t: Texts) -> Figure:
+def _tiers(data: Dashboard, t: Texts) -> Figure:
     names = tier_names(t)
     series = [
-        Series(names[tier], [None if one.tags is None else one.tags[tier] for one in found.tiers], TIER_COLOURS[tier])
+        Series(names[tier], [None if day.tags is None else day.tags[tier] for day in data.tiers], TIER_COLOURS[tier])
         for tier in Tier
     ]
     plot = Plot(
         Form.STACKED,
         t.gettext("Listed identifiers by tier"),
         t.gettext("day (UTC)"),
-        [day_label(one.day, t) for one in found.tiers],
+        [day_label(day.day, t) for day in data.tiers],
         series,
     )
     about = [
@@ -76,20 +76,20 @@ def _tiers(found: Dashboard, t: Texts) -> Figure:
         ),
         t.gettext("Counted once a day. Days on which no server ran are missing and cannot be counted later."),
     ]
-    return Figure("tiers", plot, about, all(one.tags is None for one in found.tiers))
+    return Figure("tiers", plot, about, all(day.tags is None for day in data.tiers))
 
 
-def _appeals(found: Dashboard, t: Texts) -> Figure:
-    weeks = found.appeals
+def _appeals(data: Dashboard, t: Texts) -> Figure:
+    weeks = data.appeals
     plot = Plot(
         Form.LINES,
         t.gettext("Appeals by week"),
         t.gettext("first day of the week (UTC)"),
-        [day_label(one.first_day, t) for one in weeks],
+        [day_label(week.first_day, t) for week in weeks],
         [
-            Series(t.gettext("opened"), [one.opened for one in weeks], BLUE),
-            Series(t.gettext("decided"), [one.decided for one in weeks], GREEN),
-            Series(t.gettext("became overdue"), [one.overdue for one in weeks], RED),
+            Series(t.gettext("opened"), [week.opened for week in weeks], BLUE),
+            Series(t.gettext("decided"), [week.decided for week in weeks], GREEN),
+            Series(t.gettext("became overdue"), [week.overdue for week in weeks], RED),
         ],
     )
     about = [
@@ -98,22 +98,22 @@ def _appeals(found: Dashboard, t: Texts) -> Figure:
             "silence; withdrawn cases are not among them. The last week ends today."
         )
     ]
-    return Figure("appeals", plot, about, not any(one.opened + one.decided + one.overdue for one in weeks))
+    return Figure("appeals", plot, about, not any(week.opened + week.decided + week.overdue for week in weeks))
 
 
-def _time(one: TimeToDecision, t: Texts) -> Figure:
-    profile = one.profile
-    start, end = one.limit_days
+def _time(times: TimeToDecision, t: Texts) -> Figure:
+    profile = times.profile
+    start, end = times.limit_days
     bands = [Band(t.gettext("statutory limit"), start, end)]
     about = [t.gettext(profile.spec.limit_text)]
-    if one.extension_days:
-        bands.append(Band(t.gettext("limit if extended"), start + one.extension_days, end + one.extension_days))
-    if one.decided:
+    if times.extension_days:
+        bands.append(Band(t.gettext("limit if extended"), start + times.extension_days, end + times.extension_days))
+    if times.decided:
         about.append(
             t.gettext(
                 "%(late)s of %(decided)s had been marked overdue before they were decided.",
-                late=t.number(one.late),
-                decided=t.number(one.decided),
+                late=t.number(times.late),
+                decided=t.number(times.decided),
             )
         )
     plot = Plot(
@@ -121,15 +121,15 @@ def _time(one: TimeToDecision, t: Texts) -> Figure:
         t.gettext("Time to decision, profile %(profile)s", profile=profile.value),
         t.gettext("days from opening to decision"),
         step_labels(t),
-        [Series(t.gettext("decided"), one.steps, PALE)],
+        [Series(t.gettext("decided"), times.steps, PALE)],
         step=STEP_DAYS,
         bands=bands,
     )
-    return Figure(f"time-{profile.lower()}", plot, about, not one.decided)
+    return Figure(f"time-{profile.lower()}", plot, about, not times.decided)
 
 
-def _open(found: Dashboard, t: Texts) -> Figure:
-    cases = found.open_cases
+def _open(data: Dashboard, t: Texts) -> Figure:
+    cases = data.open_cases
     plot = Plot(
         Form.STACKED,
         t.gettext("Open cases by age"),
@@ -145,7 +145,7 @@ def _open(found: Dashboard, t: Texts) -> Figure:
 
 
 def step_labels(t: Texts) -> list[str]:
-    """Names of the steps of days."""
+    """Return the names of the steps of days."""
     starts = range(0, STEPS * STEP_DAYS, STEP_DAYS)
     named = [f"{start}–{start + STEP_DAYS - 1}" for start in starts]
     return [*named[:-1], t.gettext("%(days)s or more", days=(STEPS - 1) * STEP_DAYS)]

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, RootModel, StringConstraints
 
 from api.common_schemas import Bytes32, Epoch, ReportId, Time, Wire
 from api.platform.lookup_schemas import MAX_SUBJECTS, TaggedSubject
+from ledger.protocol.public_ids import id_pattern
 from ledger.rules.appeals import MAX_REPORTS, MAX_TEXT_CHARS, Action, CaseState, Grounds, Outcome
 from ledger.rules.conduct import MAX_EVIDENCE_ITEMS, Conduct
 from ledger.rules.jurisdictions import Profile
@@ -18,8 +19,8 @@ PAGE_LIMIT = 100
 PAGE_DEFAULT = 50
 MAX_NAME_CHARS = 255
 
-AppealId = Annotated[str, StringConstraints(pattern=r"^ap_[A-Za-z0-9]{8,29}$"), Field(examples=["ap_Xk3mPq9a"])]
-AttachmentId = Annotated[str, StringConstraints(pattern=r"^at_[A-Za-z0-9]{8,29}$"), Field(examples=["at_Xk3mPq9a"])]
+AppealId = Annotated[str, StringConstraints(pattern=f"^{id_pattern('ap')}$"), Field(examples=["ap_Xk3mPq9a"])]
+AttachmentId = Annotated[str, StringConstraints(pattern=f"^{id_pattern('at')}$"), Field(examples=["at_Xk3mPq9a"])]
 PartyName = Literal["subject", "reporter"]
 if TYPE_CHECKING:
     Locale = str
@@ -324,7 +325,7 @@ class SessionRequest(Wire):
 class SessionLink(Wire):
     """A link for the person alone. It works once, until `expires_at`."""
 
-    id: Annotated[str, Field(pattern=r"^ss_[A-Za-z0-9]{8,29}$")]
+    id: Annotated[str, Field(pattern=f"^{id_pattern('ss')}$")]
     url: Annotated[str, Field(description="Hand it to the browser; do not log or store it.")]
     expires_at: Time
 

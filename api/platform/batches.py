@@ -1,4 +1,4 @@
-"""A batch of reports: each item is checked, recorded and answered by itself."""
+"""Batches of reports: each item is checked, recorded and answered alone."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ _ITEM = frozenset({"idempotency_key", "body", "signature", "subjects"})
 
 
 def record_reports(rt: Runtime, member: Member, items: Sequence[Any], request_id: str, logger: Any) -> list[bytes]:
-    """The result of each item as JSON, in order. It blocks until all are durable or refused: call it in a thread.
+    """Record the items and return the result of each as JSON, in order. It blocks until all are durable or refused:
+    call it in a thread.
 
-    Raises Overloaded or Unavailable when none was taken.
+    Raises Overloaded or Unavailable if none was accepted.
     """
     outcomes = [_shape_error(item) for item in items]
     taken = submit_reports(rt.reports, member, [item for item, bad in zip(items, outcomes, strict=True) if bad is None])
@@ -34,7 +35,7 @@ def record_reports(rt: Runtime, member: Member, items: Sequence[Any], request_id
 
 
 def _key(item: object) -> str | None:
-    """The idempotency key of an item, which its result repeats; None where it has none that is fit."""
+    """Return the idempotency key of an item, which its result repeats; None without a valid one."""
     key = item.get("idempotency_key") if isinstance(item, dict) else None
     return key if is_key(key) else None
 
@@ -61,7 +62,7 @@ def _result(
         stored = sequencer.response_in_thread(outcome, time.monotonic() - started)
     except LedgerError as error:
         return batch_problem(error, request_id, idempotency_key=key)
-    except Exception as error:  # the others stand; this one gets `internal`
+    except Exception as error:  # the other items are unaffected; this one gets `internal`
         logger.error("batch_report_failed", request_id=request_id, **failure(error))
         return batch_problem(LedgerError("The server failed."), request_id, idempotency_key=key)
     return batch_item(stored.status, "report", stored.body, idempotency_key=key)

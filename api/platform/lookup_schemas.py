@@ -20,6 +20,7 @@ from api.common_schemas import (
     Wire,
 )
 from ledger.protocol.encoding import MAX_INTEGER
+from ledger.protocol.public_ids import id_pattern
 
 MAX_BATCH = 1000
 MAX_SUBJECTS = 8
@@ -33,7 +34,7 @@ class TaggedSubject(Wire):
 
 
 class Refund(Wire):
-    """The refund that is asked for. It only shapes the guidance."""
+    """The requested refund. It affects the guidance only."""
 
     amount_minor: AmountMinor
     currency: Currency
@@ -41,7 +42,7 @@ class Refund(Wire):
 
 
 class Lookup(Wire):
-    """One person, by 1 to 8 of their identifiers, and why they are looked up."""
+    """One person, by 1 to 8 of their identifiers, and the purpose of the lookup."""
 
     epoch: Epoch
     subjects: Annotated[list[TaggedSubject], Field(min_length=1, max_length=MAX_SUBJECTS)]
@@ -68,13 +69,13 @@ class Lookup(Wire):
 
 
 class LookupBatch(Wire):
-    """1 to 1000 lookups. Each succeeds or fails by itself."""
+    """1 to 1000 lookups. Each succeeds or fails on its own."""
 
     lookups: Annotated[list[Lookup], Field(min_length=1, max_length=MAX_BATCH)]
 
 
 class LookupItems(Wire):
-    """The batch before its items are looked at."""
+    """A batch before its items are parsed."""
 
     lookups: Annotated[list[Any], Field(min_length=1, max_length=MAX_BATCH)]
 
@@ -82,7 +83,7 @@ class LookupItems(Wire):
 class LookupAnswer(Wire):
     """A credit standing. It never says "deny": a refusal needs a human decision and a fresh direct lookup."""
 
-    id: Annotated[str, Field(pattern=r"^lk_[A-Za-z0-9]{8,29}$")]
+    id: Annotated[str, Field(pattern=f"^{id_pattern('lk')}$")]
     tier: Literal["clear", "watch", "review", "high"]
     credit: Annotated[int, Field(ge=0, le=100, description="100 is a clean record.")]
     points: Annotated[float, Field(ge=0)]

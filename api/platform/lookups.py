@@ -1,4 +1,4 @@
-"""Direct lookups, one or up to 1000."""
+"""Routes of direct lookups, one or up to 1000."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from api.json_io import (
     parse_briefly,
     read_json,
 )
-from api.openapi import LOOKUP_ERRORS, Answer, operation
+from api.openapi import LOOKUP_ERRORS, Success, operation
 from api.platform.lookup_schemas import Lookup, LookupAnswer, LookupBatch, LookupBatchResult, LookupItems
 from api.platform.questions import LOOKUP_FAILED, read_lookup
 from ledger import errors as e
@@ -31,9 +31,9 @@ from ledger.server.platforms.members import Member
 router = APIRouter()
 
 MAX_VALUES = 50_000
-"""Values of a batch: 1000 lookups of eight identifiers each have about 42,000."""
+"""Values of a batch, at most: 1000 lookups of eight identifiers each have about 42,000."""
 ITEMS_AT_A_TIME = 50
-"""Items of a batch that are read before other requests have their turn."""
+"""Items of a batch that are parsed before other requests get a turn."""
 
 EXAMPLE = {
     "epoch": 1,
@@ -52,7 +52,7 @@ EXAMPLE = {
         "createLookup",
         "Look a buyer up before a refund is decided",
         "lookups",
-        {200: Answer("The standing. Hit or miss, the answer has the same size.", LookupAnswer)},
+        {200: Success("The standing. Hit or miss, the answer has the same size.", LookupAnswer)},
         scopes=("lookup",),
         body=Lookup,
         example=EXAMPLE,
@@ -74,7 +74,7 @@ async def create_lookup(request: Request, member: Inquirer) -> Response:
         "createLookups",
         "Look up to 1000 buyers up",
         "lookups",
-        {200: Answer("One result for each, in order; each may be a problem of its own.", LookupBatchResult)},
+        {200: Success("One result for each, in order; each may be a problem of its own.", LookupBatchResult)},
         scopes=("lookup",),
         body=LookupBatch,
         example={"lookups": [EXAMPLE]},
@@ -91,18 +91,18 @@ async def create_lookups(request: Request, member: Inquirer) -> Response:
 
 
 async def _read_items(items: list[Any]) -> list[LookupRequest | LedgerError]:
-    """Each item as it was asked, or why it was not understood. Other requests have their turn in between."""
-    found: list[LookupRequest | LedgerError] = []
+    """Return each item as a lookup, or the error of a faulty one. Other requests get a turn in between."""
+    questions: list[LookupRequest | LedgerError] = []
     refused = 0
     for number, item in enumerate(items):
         if number % ITEMS_AT_A_TIME == ITEMS_AT_A_TIME - 1:
             await asyncio.sleep(0)
         try:
-            found.append(read_lookup(item, parse if refused < MAX_DETAILED else parse_briefly))
+            questions.append(read_lookup(item, parse if refused < MAX_DETAILED else parse_briefly))
         except LedgerError as error:
-            found.append(error)
+            questions.append(error)
             refused += 1
-    return found
+    return questions
 
 
 async def _answer(

@@ -1,4 +1,4 @@
-"""Blinded evaluation."""
+"""Route of blinded evaluation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from api.deps import Blinder, runtime
 from api.json_io import answer, parse, read_json
-from api.openapi import Answer, operation
+from api.openapi import Success, operation
 from api.public.service_schemas import EvaluationAnswer, EvaluationRequest
 from ledger import errors as e
 from ledger.protocol.encoding import b64url, unb64url
@@ -24,7 +24,7 @@ router = APIRouter()
         "evaluateBlinded",
         "Evaluate blinded identifiers",
         "oprf",
-        {200: Answer("One share for each key holder that this service runs.", EvaluationAnswer)},
+        {200: Success("One share for each key holder that this service runs.", EvaluationAnswer)},
         scopes=("lookup", "report"),
         body=EvaluationRequest,
         example={"epoch": 1, "blinded": ["4vR5gHnWmA2BLkT0GPDSRWXJT1vXkRNsSgEH7BTyeD4"]},
@@ -32,15 +32,15 @@ router = APIRouter()
     ),
 )
 async def evaluate(request: Request, member: Blinder) -> Response:
-    """Scope `lookup` or `report`. Each element counts against the platform's daily quota, whatever comes of the
-    answer; a malformed batch costs nothing."""
-    wanted = parse(EvaluationRequest, await read_json(request))
+    """Scope `lookup` or `report`. Each element counts against the platform's daily quota, whether or not the answer
+    arrives; a malformed batch costs nothing."""
+    body = parse(EvaluationRequest, await read_json(request))
     rt = runtime(request)
-    blinded = [unb64url(element, 32) for element in wanted.blinded]
-    evaluation = await to_thread.run_sync(oprf.evaluate, rt.oprf, member, wanted.epoch, blinded)
+    blinded = [unb64url(element, 32) for element in body.blinded]
+    evaluation = await to_thread.run_sync(oprf.evaluate, rt.oprf, member, body.epoch, blinded)
     share = {
         "holder": rt.keys.holder,
         "evaluated": [b64url(element) for element in evaluation.evaluated],
         "proof": b64url(evaluation.proof),
     }
-    return answer({"epoch": wanted.epoch, "shares": [share]})
+    return answer({"epoch": body.epoch, "shares": [share]})

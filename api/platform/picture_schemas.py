@@ -7,14 +7,16 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, StringConstraints
 
 from api.common_schemas import Bytes32, Time, Wire
-from ledger.rules.conduct import MAX_QUALITY
+from ledger.rules.conduct import MAX_QUALITY, PDQ_PATTERN
 from ledger.rules.pictures import MAX_SEARCHED
 
 
 class SearchedPicture(Wire):
     """A picture by its perceptual hash. The picture itself is never sent."""
 
-    pdq: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$"), Field(description="PDQ hash, highest bit first.")]
+    pdq: Annotated[
+        str, StringConstraints(pattern=f"^{PDQ_PATTERN}$"), Field(description="PDQ hash, highest bit first.")
+    ]
     quality: Annotated[int, Field(ge=0, le=MAX_QUALITY, description="Quality of the hash; 50 at least is needed.")]
 
 

@@ -1,4 +1,4 @@
-"""Searches for reused pictures."""
+"""Routes of searches for reused pictures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from api.deps import Inquirer, Reporter, runtime
 from api.json_io import json_response, parse, read_json
-from api.openapi import Answer, operation
+from api.openapi import Success, operation
 from api.platform.picture_schemas import PictureAnswer, PictureSearch
 from ledger import errors as e
 from ledger.protocol.encoding import unb64url
@@ -32,7 +32,7 @@ EXAMPLE = {
         "searchPictures",
         "Ask whether pictures of a claim were used in confirmed reports",
         "lookups",
-        {200: Answer("One result for each picture. Hit or miss, the answer has the same size.", PictureAnswer)},
+        {200: Success("One result for each picture. Hit or miss, the answer has the same size.", PictureAnswer)},
         scopes=("lookup",),
         body=PictureSearch,
         example=EXAMPLE,
@@ -40,13 +40,13 @@ EXAMPLE = {
     ),
 )
 async def search_pictures(request: Request, member: Inquirer) -> Response:
-    """A search that meets reports is on record, for their people to see, before it is answered. Each picture counts
-    against the platform's daily quota. A hit is a reason to look closer, never to refuse."""
-    wanted = parse(PictureSearch, await read_json(request))
-    if any(one.quality < MIN_QUALITY for one in wanted.pictures):
+    """A search that matches reports is recorded, visible to the people in them, before it is answered. Each picture
+    counts against the platform's daily quota. A hit is a reason to look closer, never to refuse."""
+    body = parse(PictureSearch, await read_json(request))
+    if any(picture.quality < MIN_QUALITY for picture in body.pictures):
         raise e.PictureUnfit(f"A hash of a quality below {MIN_QUALITY} would meet too many others.")
-    hashes = [bytes.fromhex(one.pdq) for one in wanted.pictures]
-    order_ref = unb64url(wanted.order_ref, 32)
+    hashes = [bytes.fromhex(picture.pdq) for picture in body.pictures]
+    order_ref = unb64url(body.order_ref, 32)
     return json_response(
         await to_thread.run_sync(pictures.search, runtime(request).pictures, member, hashes, order_ref)
     )
@@ -58,7 +58,7 @@ async def search_pictures(request: Request, member: Inquirer) -> Response:
         "getReportPictures",
         "Where else the pictures of a report of yours were used",
         "reports",
-        {200: Answer("One result for each of its searchable pictures, in the order of its evidence.", PictureAnswer)},
+        {200: Success("One result for each of its searchable pictures, in the order of its evidence.", PictureAnswer)},
         scopes=("report",),
         raises=(e.NotFound, e.QuotaExceeded),
     ),
@@ -68,6 +68,6 @@ def get_report_pictures(
     member: Reporter,
     report_id: Annotated[str, Path(description="A report's id.", examples=["rp_Xk3mPq9a"])],
 ) -> Response:
-    """As it is now, the report itself left out. At most its first eight searchable pictures; counted and recorded like
-    a search."""
+    """The present result, without the report itself. At most its first eight searchable pictures; counted and recorded
+    like a search."""
     return json_response(pictures.search_own(runtime(request).pictures, member, report_id))

@@ -1,4 +1,4 @@
-"""Schemas of reports. The body's rules are `ledger.rules.reports.parse_body`; these say the same in JSON Schema."""
+"""Schemas of reports. They describe in JSON Schema the rules of `ledger.rules.reports.parse_body`."""
 
 from __future__ import annotations
 
@@ -22,12 +22,20 @@ from api.common_schemas import (
 from api.samples import REPORT_VIEW
 from ledger.protocol.currencies import MINOR_DIGITS
 from ledger.protocol.encoding import MAX_INTEGER
+from ledger.protocol.public_ids import id_pattern
 from ledger.rules.appeals import MAX_TEXT_CHARS, CaseState
 from ledger.rules.appeals import Outcome as AppealOutcome
-from ledger.rules.conduct import MAX_EVIDENCE_ITEMS, MAX_INSPECTION_FINDINGS, MAX_QUALITY, Conduct, EvidenceType
+from ledger.rules.conduct import (
+    MAX_EVIDENCE_ITEMS,
+    MAX_INSPECTION_FINDINGS,
+    MAX_QUALITY,
+    PDQ_PATTERN,
+    Conduct,
+    EvidenceType,
+)
 from ledger.rules.findings import Strength, Trust
 from ledger.rules.provenance import OriginSource, Verdict
-from ledger.rules.reports import Outcome, Status
+from ledger.rules.reports import RefundOutcome, Status
 from ledger.tlog.entries import LEDGER_REASONS, WithdrawalReason
 
 MAX_BATCH = 1000
@@ -66,7 +74,7 @@ class Inspection(Wire):
 
 
 class Finding(Wire):
-    """What another tool found in an item of evidence."""
+    """A finding of another tool in an item of evidence."""
 
     code: Code
     strength: Annotated[Strength, Field(description="`identifies` needs the trust `listed` or `interim`.")]
@@ -89,7 +97,7 @@ class FileOrigin(Wire):
 
 
 class IssuerConfirmation(Wire):
-    """What a provider of an AI service answered to a referral. The item's `sha256` is that of the answer."""
+    """The answer of a provider of an AI service to a referral. The item's `sha256` is that of the answer."""
 
     issuer: Annotated[str, StringConstraints(pattern=r"^[^\u0000-\u001f\u007f-\u009f]{1,128}$")]
     answered_at: Time
@@ -126,7 +134,7 @@ class EvidenceItem(Wire):
     sha256: Bytes32
     pdq: Annotated[
         str,
-        StringConstraints(pattern=r"^[0-9a-f]{64}$"),
+        StringConstraints(pattern=f"^{PDQ_PATTERN}$"),
         Field(description="PDQ hash of the picture, highest bit first."),
     ] = ""
     pdq_quality: Annotated[
@@ -147,7 +155,7 @@ class SignedSubject(Wire):
 
 
 class OpenedSubject(Wire):
-    """What opens the commitment. It is kept in an erasable row, never in the log."""
+    """The opening of a commitment. It is stored in an erasable row, never in the log."""
 
     kind: Kind
     element: Bytes32
@@ -163,19 +171,19 @@ class ReportSubmission(Wire):
 
 
 class BatchItem(ReportSubmission):
-    """A report of a batch, with the idempotency key it would have been sent with alone."""
+    """A report of a batch with its own idempotency key."""
 
     idempotency_key: IdempotencyKey
 
 
 class ReportBatch(Wire):
-    """1 to 1000 reports. Each succeeds or fails by itself."""
+    """1 to 1000 reports. Each succeeds or fails on its own."""
 
     reports: Annotated[list[BatchItem], Field(min_length=1, max_length=MAX_BATCH)]
 
 
 class BatchItems(Wire):
-    """The batch before its items are looked at."""
+    """A batch before its items are parsed."""
 
     reports: Annotated[list[Any], Field(min_length=1, max_length=MAX_BATCH)]
 
@@ -205,7 +213,8 @@ class BatchAccepted(Wire):
 
 
 class BatchRefused(Wire):
-    """A report of the batch that was refused; the others stand. The key is null where the item had none that is fit."""
+    """A report of the batch that was refused; the others are unaffected. The key is null if the item had no valid
+    one."""
 
     status: Annotated[int, Field(ge=400, le=599)]
     idempotency_key: IdempotencyKey | None
@@ -226,7 +235,7 @@ class Restituted(Wire):
 
 
 class Withdrawn(Wire):
-    """The report was taken back. The last three reasons are the ledger's own."""
+    """The report was withdrawn. The last three reasons are those of the ledger itself."""
 
     reason: WithdrawalReason
     recorded_at: Time
@@ -234,9 +243,9 @@ class Withdrawn(Wire):
 
 
 class ReportAppeal(Wire):
-    """The appeal against a report. `conduct` is what a decision made of it, where it was amended."""
+    """The appeal against a report. `conduct` is the one of an `amended` decision."""
 
-    id: Annotated[str, Field(pattern=r"^ap_[A-Za-z0-9]{8,29}$")]
+    id: Annotated[str, Field(pattern=f"^{id_pattern('ap')}$")]
     state: CaseState
     due_at: Time
     outcome: AppealOutcome | None
@@ -246,7 +255,7 @@ class ReportAppeal(Wire):
 class Hold(Wire):
     """Why a report is or was held: it may be about the matter of `case`. Without a release it is void at `void_at`."""
 
-    case: Annotated[str, Field(pattern=r"^ap_[A-Za-z0-9]{8,29}$", description="A case about an earlier report.")]
+    case: Annotated[str, Field(pattern=f"^{id_pattern('ap')}$", description="A case about an earlier report.")]
     void_at: Time
     explanation: Annotated[str | None, Field(description="Your reason why it is another order.")]
     explained_at: Time | None
@@ -256,7 +265,7 @@ class Hold(Wire):
 
 
 class Explanation(Wire):
-    """Why a held report is about another order than the case that it is held for."""
+    """The reporter's explanation that a held report is about another order than the case that holds it."""
 
     text: Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT_CHARS)]
 
@@ -273,7 +282,7 @@ class ReportView(Wire):
     order_ref: Bytes32
     amount_minor: AmountMinor
     currency: Currency
-    outcome: Outcome
+    outcome: RefundOutcome
     act_ended_at: Time
     notice_sent_at: Time
     recorded_at: Time
@@ -296,20 +305,20 @@ class ReportView(Wire):
 
 
 class ReportPage(Wire):
-    """Newest first. Ask on with `starting_after` = the last id while `has_more`."""
+    """Newest first. Get the next page with `starting_after` = the last id while `has_more`."""
 
     data: list[ReportView]
     has_more: bool
 
 
 class Withdrawal(Wire):
-    """Why the report is taken back."""
+    """The reason of a withdrawal."""
 
-    reason: Literal[*[one.value for one in WithdrawalReason if one not in LEDGER_REASONS]]  # type: ignore[valid-type]
+    reason: Literal[*[reason.value for reason in WithdrawalReason if reason not in LEDGER_REASONS]]  # type: ignore[valid-type]
 
 
 class RestitutionRequest(Wire):
-    """The full amount came back. Partial repayments are not recorded."""
+    """The full amount was paid back. Partial repayments are not recorded."""
 
     received_at: Time
     amount_minor: AmountMinor
@@ -317,7 +326,7 @@ class RestitutionRequest(Wire):
 
 
 class ReportBody(Wire):
-    """What the platform's key signs, in canonical form: sorted keys, integers only, NFC (docs/protocol.md)."""
+    """The body that the platform's key signs, in canonical form: sorted keys, integers only, NFC (docs/protocol.md)."""
 
     v: Literal[1]
     service: Annotated[Name, Field(description="Service id of the ledger it is for.")]
@@ -330,7 +339,7 @@ class ReportBody(Wire):
     evidence: Annotated[list[EvidenceItem], Field(min_length=1, max_length=MAX_EVIDENCE_ITEMS)]
     amount_minor: AmountMinor
     currency: IsoCurrency
-    outcome: Outcome
+    outcome: RefundOutcome
     act_ended_at: Time
     notice_sent_at: Time
     notice_ref: Annotated[Reference, Field(description="Identifies the notice that told the person.")]

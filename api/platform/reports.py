@@ -1,4 +1,4 @@
-"""Reports: record, read, take back, restitution, receipt."""
+"""Routes of reports: record, read, withdraw, restitution, receipt."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from api.json_io import (
     read_json,
     stored_response,
 )
-from api.openapi import REPORT_ERRORS, WRITE_ERRORS, Answer, operation
+from api.openapi import REPORT_ERRORS, WRITE_ERRORS, Success, operation
 from api.platform.batches import record_reports
 from api.platform.report_schemas import (
     PAGE_DEFAULT,
@@ -55,7 +55,7 @@ PublicId = Annotated[str, Path(description="A report's id.", examples=["rp_Xk3mP
         "createReport",
         "Record a confirmed fraud",
         "reports",
-        {201: Answer("It is durable and has its place in the log.", ReportAccepted, headers=REPLAYED)},
+        {201: Success("It is durable and has its place in the log.", ReportAccepted, headers=REPLAYED)},
         scopes=("report",),
         body=ReportSubmission,
         example=REPORT,
@@ -77,7 +77,7 @@ async def create_report(request: Request, member: Reporter) -> Response:
         "createReports",
         "Record up to 1000 reports",
         "reports",
-        {200: Answer("One result for each, in order; each may be a problem of its own.", ReportBatchResult)},
+        {200: Success("One result for each, in order; each may be a problem of its own.", ReportBatchResult)},
         scopes=("report",),
         body=ReportBatch,
         example={"reports": [{"idempotency_key": "A-1001", **REPORT}]},
@@ -85,7 +85,7 @@ async def create_report(request: Request, member: Reporter) -> Response:
     ),
 )
 async def create_reports(request: Request, member: Reporter) -> Response:
-    """A bad report does not touch the others. Each carries its own idempotency key; the header is not used."""
+    """A refused report does not affect the others. Each has its own idempotency key; the header is not used."""
     items = parse(BatchItems, await read_json(request)).reports
     state = request.app.state
     results = await to_thread.run_sync(
@@ -100,7 +100,7 @@ async def create_reports(request: Request, member: Reporter) -> Response:
         "listReports",
         "Your platform's reports, newest first",
         "reports",
-        {200: Answer("A page.", ReportPage)},
+        {200: Success("A page.", ReportPage)},
         scopes=("report",),
         raises=(e.InvalidRequest,),
     ),
@@ -118,7 +118,7 @@ def list_reports(
         Query(description="Only reports that stand and have a `former_label`. Goes without `order_ref`."),
     ] = False,
 ) -> Response:
-    """Page on with `starting_after` while `has_more`."""
+    """Get the next page with `starting_after` while `has_more`."""
     if former_label and order_ref is not None:
         raise e.InvalidRequest("`former_label` goes without `order_ref`.")
     return answer(
@@ -132,7 +132,7 @@ def list_reports(
         "getReport",
         "One of your platform's reports",
         "reports",
-        {200: Answer("The report.", ReportView)},
+        {200: Success("The report.", ReportView)},
         scopes=("report",),
         raises=(e.NotFound,),
     ),
@@ -148,7 +148,7 @@ def get_report(request: Request, member: Reporter, report_id: PublicId) -> Respo
         "withdrawReport",
         "Take a report back",
         "reports",
-        {200: Answer("The report, withdrawn.", ReportView, headers=REPLAYED)},
+        {200: Success("The report, withdrawn.", ReportView, headers=REPLAYED)},
         scopes=("report",),
         body=Withdrawal,
         example={"reason": "wrong_person"},
@@ -170,7 +170,7 @@ async def withdraw_report(request: Request, member: Reporter, report_id: PublicI
         "restituteReport",
         "Record that the buyer paid the full amount back",
         "reports",
-        {200: Answer("The report, with its restitution.", ReportView, headers=REPLAYED)},
+        {200: Success("The report, with its restitution.", ReportView, headers=REPLAYED)},
         scopes=("report",),
         body=RestitutionRequest,
         example={"received_at": "2026-02-03T09:00:00Z", "amount_minor": 12900, "currency": "CNY"},
@@ -201,7 +201,7 @@ async def restitute_report(request: Request, member: Reporter, report_id: Public
         "explainReport",
         "Say why a held report is about another order",
         "reports",
-        {200: Answer("The report, with your reason.", ReportView, headers=REPLAYED)},
+        {200: Success("The report, with your reason.", ReportView, headers=REPLAYED)},
         scopes=("report",),
         body=Explanation,
         example={"text": "A second purchase of the same buyer, delivered three weeks after the first."},
@@ -223,7 +223,7 @@ async def explain_report(request: Request, member: Reporter, report_id: PublicId
         "getReceipt",
         "Proof that the log holds the report",
         "reports",
-        {200: Answer("A C2SP tlog-proof with the opening of the commitment.", media_type=TEXT)},
+        {200: Success("A C2SP tlog-proof with the opening of the commitment.", media_type=TEXT)},
         scopes=("report",),
         raises=(e.ReceiptPending, e.NotFound),
     ),

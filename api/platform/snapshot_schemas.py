@@ -10,7 +10,7 @@ from api.common_schemas import Bytes32, Bytes64, Epoch, Time, Wire
 
 
 class Manifest(Wire):
-    """What a snapshot is. Its canonical JSON is what the log's key signed, and the body of the log's entry."""
+    """The manifest of a snapshot. The log's key signs its canonical JSON, which is also the body of the log's entry."""
 
     v: Literal[1]
     service: str
@@ -32,7 +32,7 @@ class Manifest(Wire):
 
 
 class LatestSnapshot(Wire):
-    """The newest snapshot, with everything that proves it. Verify `proof` and `signature` before anything is used."""
+    """The newest snapshot with its proofs. Verify `proof` and `signature` before you use it."""
 
     version: Annotated[str, Field(pattern="^[A-Za-z0-9_-]{22}$")]
     manifest: Manifest

@@ -1,6 +1,6 @@
-"""Snapshots: everything of a version is immutable and may be kept until its end.
+"""Routes of snapshots. All files of a version are immutable and may be cached until its end.
 
-Buckets are mostly answered by `api.fast_path`; the route here answers what that one leaves, with the same headers.
+`api.fast_path` answers most requests for buckets; the route here answers the others, with the same headers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from api.deps import Inquirer, runtime
 from api.errors import RangeNotSatisfiable
 from api.middleware import HEAD
-from api.openapi import Answer, operation
+from api.openapi import Success, operation
 from api.platform.snapshot_schemas import LatestSnapshot
 from ledger import errors as e
 from ledger.server.runtime import Runtime
@@ -28,8 +28,8 @@ router = APIRouter()
 
 BINARY = "application/octet-stream"
 _CACHED = {"Cache-Control": {"schema": {"type": "string"}}, "ETag": {"schema": {"type": "string"}}}
-_UNCHANGED = Answer("Not modified: `If-None-Match` names what there is.", media_type="", headers=_CACHED)
-_PART = Answer("The asked `Range` of it.", media_type=BINARY, binary=True, headers=_CACHED)
+_UNCHANGED = Success("Not modified: `If-None-Match` names what there is.", media_type="", headers=_CACHED)
+_PART = Success("The asked `Range` of it.", media_type=BINARY, binary=True, headers=_CACHED)
 
 Version = Annotated[str, Path(description="The version, as `latest` gives it.", examples=["A" * 22])]
 Prefix = Annotated[str, Path(description="The bucket's number, 8 hexadecimal digits.", examples=["00000abc"])]
@@ -41,18 +41,18 @@ Prefix = Annotated[str, Path(description="The bucket's number, 8 hexadecimal dig
         "getLatestSnapshot",
         "The newest snapshot's manifest, with proofs",
         "snapshots",
-        {200: Answer("Manifest, signature, log entry and policy.", LatestSnapshot, headers=_CACHED), 304: _UNCHANGED},
+        {200: Success("Manifest, signature, log entry and policy.", LatestSnapshot, headers=_CACHED), 304: _UNCHANGED},
         scopes=("lookup",),
         raises=(e.SnapshotUnknown,),
     ),
 )
 async def get_latest(request: Request, member: Inquirer) -> Response:
-    """404 before the first one, and while the newest is past its end."""
-    one = runtime(request).snapshots.latest()
-    headers = {"Cache-Control": "no-cache", "ETag": one.latest_etag}
-    if is_known(request, one.latest_etag):
+    """404 before the first snapshot, and after the end of the newest."""
+    served = runtime(request).snapshots.latest()
+    headers = {"Cache-Control": "no-cache", "ETag": served.latest_etag}
+    if is_known(request, served.latest_etag):
         return Response(status_code=304, headers=headers)
-    return Response(one.latest, media_type="application/json", headers=headers)
+    return Response(served.latest, media_type="application/json", headers=headers)
 
 
 @router.get(
@@ -61,17 +61,17 @@ async def get_latest(request: Request, member: Inquirer) -> Response:
         "getSnapshotFilter",
         "The local filter",
         "snapshots",
-        {200: Answer("A binary fuse filter.", media_type=BINARY, binary=True, headers=_CACHED), 206: _PART,
+        {200: Success("A binary fuse filter.", media_type=BINARY, binary=True, headers=_CACHED), 206: _PART,
          304: _UNCHANGED},
         scopes=("lookup",),
         raises=(e.SnapshotUnknown, RangeNotSatisfiable),
     ),
 )  # fmt: skip
 def get_filter(request: Request, member: Inquirer, version: Version) -> Response:
-    """All listed tags as a filter, to be checked against the manifest before it is opened. `Range` is answered."""
+    """All listed tags as a filter. Check it against the manifest before you open it. `Range` is supported."""
     rt = runtime(request)
-    one = rt.snapshots.find(version)
-    return _file(request, rt, one, one.filter_path, f'"{one.name}-filter"')
+    served = rt.snapshots.find(version)
+    return _file(request, rt, served, served.filter_path, f'"{served.name}-filter"')
 
 
 @router.get(
@@ -80,17 +80,17 @@ def get_filter(request: Request, member: Inquirer, version: Version) -> Response
         "getSnapshotBuckets",
         "All buckets",
         "snapshots",
-        {200: Answer("The buckets in the order of their prefixes.", media_type=BINARY, binary=True, headers=_CACHED),
+        {200: Success("The buckets in the order of their prefixes.", media_type=BINARY, binary=True, headers=_CACHED),
          206: _PART, 304: _UNCHANGED},
         scopes=("lookup",),
         raises=(e.SnapshotUnknown, RangeNotSatisfiable),
     ),
 )  # fmt: skip
 def get_buckets(request: Request, member: Inquirer, version: Version) -> Response:
-    """For whoever asks about nobody in particular. `Range` is answered."""
+    """All buckets in one file. A download reveals no tag to the service. `Range` is supported."""
     rt = runtime(request)
-    one = rt.snapshots.find(version)
-    return _file(request, rt, one, one.buckets_path, f'"{one.name}-buckets"')
+    served = rt.snapshots.find(version)
+    return _file(request, rt, served, served.buckets_path, f'"{served.name}-buckets"')
 
 
 @router.get(
@@ -99,52 +99,52 @@ def get_buckets(request: Request, member: Inquirer, version: Version) -> Respons
         "getSnapshotBucket",
         "One bucket",
         "snapshots",
-        {200: Answer("The bucket, then its path in the tree of buckets; of one length for all buckets of a version.",
-                     media_type=BINARY, binary=True, headers=_CACHED),
+        {200: Success("The bucket, then its path in the tree of buckets; of one length for all buckets of a version.",
+                      media_type=BINARY, binary=True, headers=_CACHED),
          304: _UNCHANGED},
         scopes=("lookup",),
         raises=(e.SnapshotUnknown,),
     ),
 )  # fmt: skip
 async def get_bucket(request: Request, member: Inquirer, version: Version, prefix: Prefix) -> Response:
-    """The service learns the prefix: some bits of a tag."""
+    """The request reveals the prefix: some bits of a tag."""
     rt = runtime(request)
-    one, body = rt.snapshots.fetch_bucket(member, version, prefix)
-    headers = bucket_headers(rt, one, prefix)
+    served, body = rt.snapshots.fetch_bucket(member, version, prefix)
+    headers = bucket_headers(rt, served, prefix)
     if is_known(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return Response(body, media_type=BINARY, headers=headers)
 
 
-def bucket_headers(rt: Runtime, one: ServedSnapshot, prefix: str) -> dict[str, str]:
-    """Headers of the answer with bucket `prefix`."""
-    return _immutable(rt, one, f'"{one.name}-{prefix}"')
+def bucket_headers(rt: Runtime, served: ServedSnapshot, prefix: str) -> dict[str, str]:
+    """Return the headers of the answer with bucket `prefix`."""
+    return _immutable(rt, served, f'"{served.name}-{prefix}"')
 
 
-def _immutable(rt: Runtime, one: ServedSnapshot, etag: str) -> dict[str, str]:
-    """Headers of what never changes and is good until the snapshot's end."""
-    return {"Cache-Control": f"private, max-age={rt.snapshots.seconds_left(one)}, immutable", "ETag": etag}
+def _immutable(rt: Runtime, served: ServedSnapshot, etag: str) -> dict[str, str]:
+    """Return the headers of a file that never changes and is valid until the snapshot's end."""
+    return {"Cache-Control": f"private, max-age={rt.snapshots.seconds_left(served)}, immutable", "ETag": etag}
 
 
-def _file(request: Request, rt: Runtime, one: ServedSnapshot, path: FilePath, etag: str) -> Response:
-    headers = _immutable(rt, one, etag)
+def _file(request: Request, rt: Runtime, served: ServedSnapshot, path: FilePath, etag: str) -> Response:
+    headers = _immutable(rt, served, etag)
     if is_known(request, etag):
         return Response(status_code=304, headers=headers)
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except FileNotFoundError as error:
         raise e.SnapshotUnknown("This snapshot is not served any more. Fetch the latest.") from error
     if request.scope["state"].get(HEAD):
-        sizes = {"Content-Length": str(found.st_size), "Accept-Ranges": "bytes", "Content-Type": BINARY}
+        sizes = {"Content-Length": str(status.st_size), "Accept-Ranges": "bytes", "Content-Type": BINARY}
         return Response(status_code=200, headers={**headers, **sizes})
-    return _RangedFile(path, asked_ranges(request, found.st_size), headers, found)
+    return _RangedFile(path, asked_ranges(request, status.st_size), headers, status)
 
 
 class _RangedFile(FileResponse):
-    """A file of which `ranges` are sent: the value of a `Range` header that was checked, None for the whole file."""
+    """An answer with `ranges` of a file: the value of a checked `Range` header, None for the whole file."""
 
-    def __init__(self, path: FilePath, ranges: str | None, headers: dict[str, str], found: os.stat_result) -> None:
-        super().__init__(path, media_type=BINARY, headers=headers, stat_result=found)
+    def __init__(self, path: FilePath, ranges: str | None, headers: dict[str, str], status: os.stat_result) -> None:
+        super().__init__(path, media_type=BINARY, headers=headers, stat_result=status)
         self._ranges = ranges
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -156,18 +156,18 @@ class _RangedFile(FileResponse):
 
 
 def asked_ranges(request: Request, size_bytes: int) -> str | None:
-    """The part of a file that the request's `Range` asks for, as a header's value; None for all of it.
+    """Return the part of a file that the request's `Range` names, as a header's value; None for all of it.
 
-    A unit that is not bytes, a value that is not well-formed, more than `MAX_RANGES` ranges and a header that is there
-    twice are ignored (RFC 9110 section 14.2). Raises RangeNotSatisfiable when no range begins within the file.
+    A unit that is not bytes, a value that is not well-formed, more than `MAX_RANGES` ranges and a repeated header are
+    ignored (RFC 9110 section 14.2). Raises RangeNotSatisfiable if no range begins within the file.
     """
     values = request.headers.getlist("range")
     match = _RANGES.match(values[0]) if len(values) == 1 else None
     if match is None:
         return None
     kept = []
-    for one in match[1].split(","):
-        first, _, last = one.strip().partition("-")
+    for part in match[1].split(","):
+        first, _, last = part.strip().partition("-")
         if first and last and int(first) > int(last):
             return None
         if (first and int(first) < size_bytes) or (not first and int(last) > 0 and size_bytes > 0):
@@ -183,6 +183,8 @@ _RANGES = re.compile(rf"[ \t]*bytes=({_RANGE}(?:,{_RANGE}){{0,{MAX_RANGES - 1}}}
 
 
 def is_known(request: Request, etag: str) -> bool:
-    """Whether `If-None-Match` names `etag` (RFC 9110 section 13.1.2)."""
-    named = [one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")]
+    """True if `If-None-Match` names `etag` (RFC 9110 section 13.1.2)."""
+    named = [
+        etag_value.strip().removeprefix("W/") for etag_value in request.headers.get("if-none-match", "").split(",")
+    ]
     return etag in named or "*" in named

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from ledger.protocol.encoding import format_time, parse_time
+from ledger.protocol.public_ids import id_pattern
 from ledger.rules.webhooks import (
     EVENTS,
     ID_HEADER,
@@ -21,7 +22,7 @@ REF = "#/components/schemas/{name}"
 EXAMPLE_TIME = format_time(parse_time("2026-01-31T12:00:00Z"))
 
 _HEADERS = (
-    (ID_HEADER, "^wm_[A-Za-z0-9]{8,29}$", "The message's id, the same at every attempt: drop what you have had."),
+    (ID_HEADER, f"^{id_pattern('wm')}$", "The message's id, the same at every attempt: drop what you have had."),
     (TIMESTAMP_HEADER, "^[0-9]{1,12}$", "Unix time of this attempt, in seconds."),
     (SIGNATURE_HEADER, "^v1,\\S+( v1,\\S+)*$", "HMAC-SHA256 of id, timestamp and body, by each valid secret."),
 )
@@ -29,18 +30,18 @@ _TOLERANT = "Later versions may add members and values: ignore what you do not k
 
 
 def schema_name(type_: WebhookType, recipient: Recipient) -> str:
-    """The name of the schema of a message, e.g. `AppealOpenedReporterMessage`."""
+    """Return the name of the schema of a message, e.g. `AppealOpenedReporterMessage`."""
     words = [*type_.value.replace(".", "_").split("_"), recipient.value, "message"]
     return "".join(word.capitalize() for word in words)
 
 
 def webhook_section() -> dict[str, Any]:
-    """The value of `webhooks`: by type of event, the request that the ledger makes."""
+    """Return the value of `webhooks`: by type of event, the request that the ledger sends."""
     return {type_.value: {"post": _operation(type_)} for type_ in EVENTS}
 
 
 def webhook_schemas() -> dict[str, Any]:
-    """By name, the schemas that `webhook_section` refers to."""
+    """Return, by name, the schemas to which `webhook_section` refers."""
     return {
         schema_name(type_, recipient): _message(type_, recipient, members)
         for type_, spec in EVENTS.items()
@@ -50,7 +51,7 @@ def webhook_schemas() -> dict[str, Any]:
 
 def _operation(type_: WebhookType) -> dict[str, Any]:
     spec = EVENTS[type_]
-    references = {one.value: REF.format(name=schema_name(type_, one)) for one in spec.payloads}
+    references = {recipient.value: REF.format(name=schema_name(type_, recipient)) for recipient in spec.payloads}
     first = next(iter(references.values()))
     schema: dict[str, Any] = {"$ref": first}
     if len(references) > 1:
@@ -59,11 +60,12 @@ def _operation(type_: WebhookType) -> dict[str, Any]:
             "discriminator": {"propertyName": "recipient", "mapping": references},
         }
     sent = "" if spec.subscribable else " It is sent on request and cannot be subscribed to."
-    also = "".join(f" Endpoints that subscribe to `{one}` get it too." for one in spec.also_to)
+    also = "".join(f" Endpoints that subscribe to `{other}` get it too." for other in spec.also_to)
+    recipients = ", ".join(f"`{recipient}`" for recipient in references)
     return {
         "operationId": "on_" + type_.value.replace(".", "_"),
         "summary": spec.when[0].upper() + spec.when[1:],
-        "description": f"Sent to platforms as: {', '.join(f'`{one}`' for one in references)}.{sent}{also} {_TOLERANT}",
+        "description": f"Sent to platforms as: {recipients}.{sent}{also} {_TOLERANT}",
         "tags": ["webhooks"],
         "security": [],
         "parameters": [
@@ -123,7 +125,8 @@ def _message(type_: WebhookType, recipient: Recipient, members: tuple[PayloadMem
 
 
 def _member(member: PayloadMember) -> dict[str, Any]:
-    """The schema of a member. Known values are in the description and not an `enum`, since later versions add some."""
+    """Return the schema of a member. Known values are in the description and not an `enum`, because later versions add
+    values."""
     text = member.meaning[0].upper() + member.meaning[1:] + "."
     if member.pattern is None:
         return {"type": "integer", "minimum": 0, "maximum": MAX_INTEGER, "description": text}

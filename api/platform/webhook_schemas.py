@@ -7,16 +7,17 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, StringConstraints
 
 from api.common_schemas import Time, Wire
+from ledger.protocol.public_ids import id_pattern
 from ledger.rules.webhook_urls import MAX_URL_CHARS
 from ledger.rules.webhooks import SUBSCRIBABLE, DeliveryState, WebhookType
 
 PAGE_LIMIT = 100
 PAGE_DEFAULT = 50
 
-EndpointId = Annotated[str, StringConstraints(pattern=r"^we_[A-Za-z0-9]{8,29}$"), Field(examples=["we_Xk3mPq9a"])]
+EndpointId = Annotated[str, StringConstraints(pattern=f"^{id_pattern('we')}$"), Field(examples=["we_Xk3mPq9a"])]
 MessageId = Annotated[
     str,
-    StringConstraints(pattern=r"^wm_[A-Za-z0-9]{8,29}$"),
+    StringConstraints(pattern=f"^{id_pattern('wm')}$"),
     Field(description="The message's id: `webhook-id` of every attempt.", examples=["wm_Xk3mPq9a"]),
 ]
 Url = Annotated[
@@ -28,7 +29,7 @@ Event = Annotated[
     str,
     Field(
         description="A type of event. What is sent for each: `webhooks` in this description.",
-        json_schema_extra={"enum": [one.value for one in SUBSCRIBABLE]},
+        json_schema_extra={"enum": [type_.value for type_ in SUBSCRIBABLE]},
     ),
 ]
 Secret = Annotated[
@@ -110,7 +111,7 @@ class DeliveryView(Wire):
     )
 
     message: MessageId
-    type: Annotated[str, Field(json_schema_extra={"enum": [one.value for one in WebhookType]})]
+    type: Annotated[str, Field(json_schema_extra={"enum": [type_.value for type_ in WebhookType]})]
     created_at: Time
     state: DeliveryState
     attempts: Annotated[int, Field(ge=0)]
@@ -123,7 +124,7 @@ class DeliveryView(Wire):
 
 
 class DeliveryPage(Wire):
-    """Newest messages first. Ask on with `starting_after` = the last message's id while `has_more`."""
+    """Newest messages first. Get the next page with `starting_after` = the last message's id while `has_more`."""
 
     data: list[DeliveryView]
     has_more: bool

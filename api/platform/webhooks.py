@@ -1,7 +1,7 @@
-"""Webhooks: where a platform wants to be told, and what became of telling it.
+"""Routes of webhooks: endpoints and deliveries.
 
-No idempotency keys here: an endpoint made twice is seen in the list and deleted, there are at most five, and asking
-again for a test or a replay sends nothing that waits already.
+No idempotency keys here: an endpoint created twice is visible in the list and can be deleted, there are at most five,
+and a repeated request for a test or a replay sends no message that waits already.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from api.deps import Subscriber, runtime
 from api.json_io import answer, parse, read_json
-from api.openapi import Answer, operation
+from api.openapi import Success, operation
 from api.platform.webhook_schemas import (
     PAGE_DEFAULT,
     PAGE_LIMIT,
@@ -43,7 +43,7 @@ MessageId = Annotated[str, Path(description="A message's id.", examples=["wm_Xk3
         "createWebhook",
         "Register an endpoint",
         "webhooks",
-        {201: Answer("The endpoint, with its secret, this once.", EndpointWithSecret)},
+        {201: Success("The endpoint, with its secret, this once.", EndpointWithSecret)},
         scopes=_SCOPES,
         body=EndpointRequest,
         example={"url": "https://hooks.acme.example/refund-ledger", "events": ["appeal.opened", "appeal.decided"]},
@@ -52,9 +52,9 @@ MessageId = Annotated[str, Path(description="A message's id.", examples=["wm_Xk3
 )
 async def create_webhook(request: Request, member: Subscriber) -> Response:
     """At most five. Keep the secret: it is not shown again."""
-    wanted = parse(EndpointRequest, await read_json(request))
-    made = await to_thread.run_sync(endpoints.create, runtime(request).webhooks, member, wanted.url, wanted.events)
-    return answer(made, 201)
+    body = parse(EndpointRequest, await read_json(request))
+    endpoint = await to_thread.run_sync(endpoints.create, runtime(request).webhooks, member, body.url, body.events)
+    return answer(endpoint, 201)
 
 
 @router.get(
@@ -63,7 +63,7 @@ async def create_webhook(request: Request, member: Subscriber) -> Response:
         "listWebhooks",
         "Your platform's endpoints",
         "webhooks",
-        {200: Answer("All of them, oldest first.", EndpointList)},
+        {200: Success("All of them, oldest first.", EndpointList)},
         scopes=_SCOPES,
     ),
 )
@@ -78,7 +78,7 @@ def list_webhooks(request: Request, member: Subscriber) -> Response:
         "getWebhook",
         "One of your platform's endpoints",
         "webhooks",
-        {200: Answer("The endpoint.", Endpoint)},
+        {200: Success("The endpoint.", Endpoint)},
         scopes=_SCOPES,
         raises=(e.NotFound,),
     ),
@@ -94,13 +94,13 @@ def get_webhook(request: Request, member: Subscriber, webhook_id: EndpointId) ->
         "deleteWebhook",
         "Delete an endpoint",
         "webhooks",
-        {204: Answer("It is gone.", media_type="")},
+        {204: Success("It is gone.", media_type="")},
         scopes=_SCOPES,
         raises=(e.NotFound,),
     ),
 )
 def delete_webhook(request: Request, member: Subscriber, webhook_id: EndpointId) -> Response:
-    """With all its deliveries. What is being sent right now may still arrive."""
+    """With all its deliveries. A delivery in progress may still arrive."""
     endpoints.delete(runtime(request).webhooks, member, webhook_id)
     return Response(status_code=204)
 
@@ -111,7 +111,7 @@ def delete_webhook(request: Request, member: Subscriber, webhook_id: EndpointId)
         "rotateWebhook",
         "Change an endpoint's secret",
         "webhooks",
-        {200: Answer("The endpoint, with its new secret, this once.", EndpointWithSecret)},
+        {200: Success("The endpoint, with its new secret, this once.", EndpointWithSecret)},
         scopes=_SCOPES,
         raises=(e.NotFound,),
     ),
@@ -127,7 +127,7 @@ def rotate_webhook(request: Request, member: Subscriber, webhook_id: EndpointId)
         "enableWebhook",
         "Make a disabled endpoint active again",
         "webhooks",
-        {200: Answer("The endpoint.", Endpoint)},
+        {200: Success("The endpoint.", Endpoint)},
         scopes=_SCOPES,
         raises=(e.NotFound,),
     ),
@@ -143,7 +143,7 @@ def enable_webhook(request: Request, member: Subscriber, webhook_id: EndpointId)
         "testWebhook",
         "Have a test message sent",
         "webhooks",
-        {200: Answer("Its delivery.", DeliveryView)},
+        {200: Success("Its delivery.", DeliveryView)},
         scopes=_SCOPES,
         raises=(e.NotFound, e.WebhookInvalid),
     ),
@@ -159,7 +159,7 @@ def test_webhook(request: Request, member: Subscriber, webhook_id: EndpointId) -
         "listDeliveries",
         "What was sent to an endpoint in the last 30 days",
         "webhooks",
-        {200: Answer("A page.", DeliveryPage)},
+        {200: Success("A page.", DeliveryPage)},
         scopes=_SCOPES,
         raises=(e.NotFound, e.InvalidRequest),
     ),
@@ -174,7 +174,7 @@ def list_deliveries(
         Query(max_length=64, description="The last message's id of the page before.", examples=["wm_Xk3mPq9a"]),
     ] = None,
 ) -> Response:
-    """Page on with `starting_after` while `has_more`."""
+    """Get the next page with `starting_after` while `has_more`."""
     return answer(endpoints.deliveries(runtime(request).webhooks, member, webhook_id, limit, starting_after))
 
 
@@ -184,11 +184,12 @@ def list_deliveries(
         "replayDelivery",
         "Have a message sent again",
         "webhooks",
-        {200: Answer("Its delivery.", DeliveryView)},
+        {200: Success("Its delivery.", DeliveryView)},
         scopes=_SCOPES,
         raises=(e.NotFound, e.WebhookInvalid),
     ),
 )
 def replay_delivery(request: Request, member: Subscriber, webhook_id: EndpointId, message_id: MessageId) -> Response:
-    """Now, under the same `webhook-id`, whatever became of it before; if it fails, the retry schedule begins again."""
+    """Deliver again now, under the same `webhook-id`, whatever the state of the delivery; after a failure the retry
+    schedule begins again."""
     return answer(endpoints.replay(runtime(request).webhooks, member, webhook_id, message_id))

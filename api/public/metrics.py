@@ -18,8 +18,8 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/metrics")
 async def get_metrics(request: Request) -> Response:
-    """They name platforms, so they take a token of their own (`REFUND_LEDGER_METRICS_TOKEN`); without one configured
-    there is nothing here."""
+    """Metrics name platforms, so they need a token of their own (`REFUND_LEDGER_METRICS_TOKEN`). 404 without a
+    configured token."""
     rt = runtime(request)
     token = rt.settings.metrics_token
     if token is None:

@@ -1,4 +1,4 @@
-"""The policies of this ledger: what turns recorded events into a standing, and from when on."""
+"""Routes of this ledger's policies: the rules that turn recorded events into a standing, and their dates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from api.deps import runtime
 from api.json_io import answer
-from api.openapi import Answer, operation
+from api.openapi import Success, operation
 from api.platform.snapshots import is_known
 from api.public.policy_schemas import PolicyDocument, PolicyList
 from ledger import errors as e
@@ -32,7 +32,7 @@ _VERSION = re.compile(r"[1-9][0-9]{0,9}\Z", re.ASCII)
         "listPolicies",
         "All published policies, with the times from which they are in effect",
         "suite",
-        {200: Answer("The policies, oldest first.", PolicyList)},
+        {200: Success("The policies, oldest first.", PolicyList)},
     ),
 )
 async def list_policies(request: Request) -> Response:
@@ -40,7 +40,7 @@ async def list_policies(request: Request) -> Response:
     rt = runtime(request)
     timeline = rt.policies.timeline
     current = timeline.entry_at(rt.now())
-    return answer({"in_effect": current.version, "policies": [_published(one) for one in timeline.published]})
+    return answer({"in_effect": current.version, "policies": [_published(policy) for policy in timeline.published]})
 
 
 @router.get(
@@ -50,8 +50,8 @@ async def list_policies(request: Request) -> Response:
         "A policy with its text",
         "suite",
         {
-            200: Answer("The policy.", PolicyDocument, headers=_CACHED),
-            304: Answer("Not modified: `If-None-Match` names what there is.", media_type="", headers=_CACHED),
+            200: Success("The policy.", PolicyDocument, headers=_CACHED),
+            304: Success("Not modified: `If-None-Match` names what there is.", media_type="", headers=_CACHED),
         },
         raises=(e.NotFound,),
     ),
@@ -60,22 +60,22 @@ async def get_policy(
     request: Request, version: Annotated[str, Path(description="Version of the policy.", examples=["1"])]
 ) -> Response:
     """No token is needed. A published text never changes; the SHA-256 in its entry of the log pins it."""
-    one = runtime(request).policies.timeline.find(int(version)) if _VERSION.match(version) else None
-    if one is None or one.text is None:
+    policy = runtime(request).policies.timeline.find(int(version)) if _VERSION.match(version) else None
+    if policy is None or policy.text is None:
         raise e.NotFound("There is no policy of this version.")
-    etag = f'"{b64url(one.sha256)}"'
+    etag = f'"{b64url(policy.sha256)}"'
     headers = {"Cache-Control": f"public, max-age={MAX_AGE_SECONDS}", "ETag": etag}
     if is_known(request, etag):
         return Response(status_code=304, headers=headers)
-    body = orjson.dumps({**_published(one), "toml": one.text})
+    body = orjson.dumps({**_published(policy), "toml": policy.text})
     return Response(body, media_type="application/json", headers=headers)
 
 
-def _published(one: PublishedPolicy) -> dict[str, Any]:
+def _published(policy: PublishedPolicy) -> dict[str, Any]:
     return {
-        "version": one.version,
-        "toml_sha256": b64url(one.sha256),
-        "published_at": format_time(one.published_at),
-        "in_effect_at": format_time(one.in_effect_at),
-        "entry_index": one.entry_index,
+        "version": policy.version,
+        "toml_sha256": b64url(policy.sha256),
+        "published_at": format_time(policy.published_at),
+        "in_effect_at": format_time(policy.in_effect_at),
+        "entry_index": policy.entry_index,
     }

@@ -10,7 +10,7 @@ from api.common_schemas import Bytes32, Time, Wire
 
 
 class PublishedPolicy(Wire):
-    """A policy as its entry in the log publishes it. `toml_sha256` pins its text."""
+    """A policy, as published by its entry in the log. `toml_sha256` pins its text."""
 
     version: Annotated[int, Field(ge=1)]
     toml_sha256: Bytes32

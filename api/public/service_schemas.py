@@ -66,7 +66,7 @@ class NextPolicy(Wire):
 
 
 class Suite(Wire):
-    """Which service this is. Compare it with what you pinned; never pin from here."""
+    """The identity of this service. Compare it with your pinned suite; never pin from here."""
 
     service: str
     environment: Literal["live", "test"]
@@ -88,7 +88,7 @@ Progress = Literal["ok", "failing", "stuck", "stopped"]
 
 
 class Checks(Wire):
-    """How the parts of a process fare: `failing` for a while, `stuck` in one call, `stopped`."""
+    """The states of a process's parts: `failing` for some time, `stuck` in one call, `stopped`."""
 
     appender: Annotated[Progress, Field(description="What commits reports and other writes.")]
     lookups: Annotated[Progress, Field(description="What answers lookups from the database.")]
@@ -108,8 +108,8 @@ class Checks(Wire):
 
 
 class Readiness(Wire):
-    """Whether this process can answer lookups (`/readyz`) or take reports (`/readyz/write`), and how its parts fare.
-    Both paths answer with the same members; `status` says what each asks."""
+    """Whether this process can answer lookups (`/readyz`) or take reports (`/readyz/write`), and the states of its
+    parts. Both paths answer with the same members; `status` is the result for the path."""
 
     status: Literal["ready", "not_ready"]
     database: Literal["ok", "not_writable", "unavailable"]

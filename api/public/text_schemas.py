@@ -13,8 +13,8 @@ Texts = dict[str, str]
 
 
 class CodeTexts(Wire):
-    """What codes mean, in one language, by the member of an answer that holds them. A later version may add codes and
-    members: show a code that has no text here as it is."""
+    """Texts of codes in one language, by the member of an answer that has them. A later version may add codes and
+    members: show a code without a text here unchanged."""
 
     locale: Locale
     reasons: Annotated[Texts, Field(description="Of a lookup: why a standing is what it is.")]

@@ -1,4 +1,4 @@
-"""The texts of codes, for programs that show answers to people."""
+"""Route of the texts of codes, for programs that show answers to people."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.openapi import Answer, operation
+from api.openapi import Success, operation
 from api.platform.snapshots import is_known
 from api.public.text_schemas import CodeTexts
 from ledger import errors as e
@@ -34,8 +34,8 @@ _CACHED = {"Cache-Control": {"schema": {"type": "string"}}, "ETag": {"schema": {
         "What codes mean, in plain words",
         "suite",
         {
-            200: Answer("Texts by member and code.", CodeTexts, headers=_CACHED),
-            304: Answer("Not modified: `If-None-Match` names what there is.", media_type="", headers=_CACHED),
+            200: Success("Texts by member and code.", CodeTexts, headers=_CACHED),
+            304: Success("Not modified: `If-None-Match` names what there is.", media_type="", headers=_CACHED),
         },
         raises=(e.NotFound,),
     ),
@@ -53,6 +53,6 @@ async def get_texts(
 
 @cache
 def _texts(locale: str) -> tuple[bytes, str]:
-    """The document and its ETag. What raises is not kept, so no request makes this grow."""
+    """Return the document and its ETag. An error is not cached, so no request makes the cache grow."""
     body = orjson.dumps({"locale": locale, **texts_of(locale)})
     return body, f'"{b64url(hashlib.sha256(body).digest())}"'

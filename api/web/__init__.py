@@ -1,1 +1,1 @@
-"""What pages for people share: the console of the staff and /me of the consumers. No business logic."""
+"""Common parts of pages for people: the console of the staff and /me of the consumers. No business logic."""

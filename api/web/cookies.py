@@ -2,7 +2,7 @@
 behind https.
 
 A name with `__Host-` or `__Secure-` cannot be set by another site of the same domain or over plain http (RFC 6265bis
-section 4.1.3), so nobody can plant a session.
+section 4.1.3), so another site cannot set a session's cookie.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from ledger.server.settings import Settings
 
 
 def cookie_name(settings: Settings, name: str, path: str) -> str:
-    """The name that the cookie `name` for `path` really has."""
+    """Return the full name of the cookie `name` for `path`."""
     if not is_secure(settings):
         return name
     return f"__Host-{name}" if path == "/" else f"__Secure-{name}"
 
 
 def is_secure(settings: Settings) -> bool:
-    """Whether people reach this service over https."""
+    """True if the public address of this service is https."""
     return settings.public_url is not None and settings.public_url.lower().startswith("https://")
 
 
 def read_cookie(request: Request, name: str, path: str) -> str | None:
-    """The cookie's value."""
+    """Return the cookie's value."""
     return request.cookies.get(cookie_name(request.app.state.settings, name, path))
 
 
 def set_cookie(
     request: Request, response: Response, name: str, path: str, value: str, *, seconds: int | None = None
 ) -> None:
-    """Set it for so many seconds, by default until the browser closes; the server decides when its session ends."""
+    """Set a cookie for `seconds`, by default until the browser closes. The server decides when its session ends."""
     settings: Settings = request.app.state.settings
     response.set_cookie(
         cookie_name(settings, name, path),
@@ -48,7 +48,7 @@ def set_cookie(
 
 
 def drop_cookie(request: Request, response: Response, name: str, path: str) -> None:
-    """Make the browser forget it."""
+    """Delete a cookie from the browser."""
     settings: Settings = request.app.state.settings
     response.delete_cookie(
         cookie_name(settings, name, path),

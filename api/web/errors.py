@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from api.errors import INTERNAL, TABLE, Row
+from api.errors import INTERNAL, TABLE, ErrorRow
 from api.web.messages import BY_CODE, FAILED, PageMessage, message_of
 from api.web.pages import locale_of, redirect, render
 from ledger.errors import LedgerError
@@ -53,7 +53,7 @@ def _detail(request: Request, error: LedgerError) -> str | None:
     return translated if locale == DEFAULT_LOCALE or translated != str(error) else None
 
 
-def _page(request: Request, row: Row, message: PageMessage, detail: str | None) -> Response:
+def _page(request: Request, row: ErrorRow, message: PageMessage, detail: str | None) -> Response:
     request_id = request.scope["state"]["request_id"]
     return render(
         request,

@@ -1,4 +1,4 @@
-"""Sending a stranger's file to whoever may read it."""
+"""The answer that sends an uploaded file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FRAME = {name.decode().lower() for name, _ in FRAME_HEADERS}
 
 
 def file_response(data: bytes, media_type: str, name: str) -> Response:
-    """`data` under headers that keep it harmless: those of pages, and over them those of files. What the request's
-    frame adds to every answer is not said twice."""
+    """Return `data` under headers that keep it harmless in a browser: those of pages, overridden by those of files,
+    without those that the request's frame adds to every answer."""
     headers = {**page_headers(), **serving_headers(media_type, name)}
     return Response(data, headers={key: value for key, value in headers.items() if key.lower() not in _FRAME})

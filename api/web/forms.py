@@ -1,4 +1,4 @@
-"""Reading forms that a page sends as application/x-www-form-urlencoded. (Files come another way: see /me.)"""
+"""Parsing of forms that a page sends as application/x-www-form-urlencoded. (/me parses uploads of files itself.)"""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from starlette.requests import Request
 from ledger.errors import BodyTooLarge, InvalidRequest
 
 FORM_LIMIT_BYTES = 128 * 1024
-"""Seven texts of 2,000 characters, each of at most nine bytes in this form, and what else a page has."""
+"""Seven texts of 2,000 characters of at most nine encoded bytes each, and the other fields of a page."""
 MAX_FIELDS = 100
 MEDIA_TYPE = "application/x-www-form-urlencoded"
 
 
 async def read_form(request: Request) -> Mapping[str, str]:
-    """The fields of the form, each once. Raises InvalidRequest, BodyTooLarge."""
+    """Return the fields of the form, each once. Raises InvalidRequest, BodyTooLarge."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != MEDIA_TYPE:
         raise InvalidRequest("The form cannot be read.")
     body = bytearray()
@@ -37,7 +37,7 @@ async def read_form(request: Request) -> Mapping[str, str]:
         raise InvalidRequest("The form cannot be read.") from error
     fields = dict(pairs)
     if len(fields) != len(pairs) or any("\x00" in value for value in fields.values()):
-        raise InvalidRequest("The form cannot be read.")  # PostgreSQL stores no NUL, and each field is there once
+        raise InvalidRequest("The form cannot be read.")  # PostgreSQL stores no NUL, and no field may be repeated
     return fields
 
 

@@ -1,7 +1,7 @@
-"""Pages: templates in every language, with the formats of each, and errors as pages.
+"""Rendering of pages: templates, languages and their formats, redirects.
 
-Each area (`/console`, `/me`) has a folder of templates, looked up before the shared one. Everything is escaped; a name
-that a template uses and nobody gave is an error, not an empty text.
+Each area (`/console`, `/me`) has a folder of templates, looked up before the shared one. Every value is escaped; a
+template's use of an undefined name is an error, not an empty text.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from ledger.rules.languages import LANGUAGES
 
 _API = Path(__file__).resolve().parents[1]
 AREAS: Mapping[str, Path] = {"/console": _API / "console" / "templates", "/me": _API / "consumer" / "templates"}
-"""Where the templates of each area lie, by the prefix of its paths."""
+"""The folder of each area's templates, by the prefix of its paths."""
 
 SHARED = Path(__file__).resolve().parent / "templates"
 
 
 def area_of(path: str) -> str | None:
-    """The area that a path belongs to, None for paths of the API."""
+    """Return the area of a path, None for paths of the API."""
     for prefix in AREAS:
         if path == prefix or path.startswith(f"{prefix}/"):
             return prefix
@@ -45,7 +45,8 @@ def area_of(path: str) -> str | None:
 def render(
     request: Request, template: str, locale: str | None = None, *, status: int = 200, **values: Any
 ) -> HTMLResponse:
-    """The page that `template` of the request's area makes of `values`, in `locale` (by default `locale_of`).
+    """Return the page that `template` of the request's area renders from `values`, in `locale` (by default
+    `locale_of`).
 
     Every template knows `request_path`, `base` (the prefix before every path of a link or form), `locale`, `staff`
     (None unless signed in), `zone` (UTC unless given: the zone that the filters `date` and `time` use), `locales`,
@@ -72,16 +73,16 @@ def page_text(request: Request, template: str, locale: str, **values: Any) -> st
 
 
 def locale_of(request: Request) -> str:
-    """The language of whoever is signed in (a session leaves it in the request's state), else the browser's."""
+    """Return the language of the signed-in person (a session stores it in the request's state), else the browser's."""
     known = request.scope["state"].get("locale")
     return str(known) if known else negotiate(request.headers.get("accept-language"))
 
 
 @cache
 def environment(area: str | None, locale: str) -> Environment:
-    """The templates of an area in a language, compiled once."""
+    """Return the templates of an area in a language. They are compiled once."""
     folders = [SHARED] if area is None else [AREAS[area], SHARED]
-    made = Environment(
+    created = Environment(
         loader=FileSystemLoader(folders),
         autoescape=True,
         undefined=StrictUndefined,
@@ -90,10 +91,10 @@ def environment(area: str | None, locale: str) -> Environment:
         lstrip_blocks=True,
     )
     language = texts(locale)
-    # Newstyle: texts are escaped only after what they are filled with was.
-    made.install_gettext_translations(language.catalogue, newstyle=True)  # type: ignore[attr-defined]
-    made.filters.update(_filters(language))
-    return made
+    # Newstyle: the values that fill a text are escaped before the text is.
+    created.install_gettext_translations(language.catalogue, newstyle=True)  # type: ignore[attr-defined]
+    created.filters.update(_filters(language))
+    return created
 
 
 def _filters(language: Texts) -> dict[str, Any]:
@@ -107,7 +108,7 @@ def _filters(language: Texts) -> dict[str, Any]:
 
     @pass_context
     def last_day(context: Context, end: datetime, zone: tzinfo | None = None) -> str:
-        """A period that ends at the midnight `end` is over with the day before."""
+        """Return the last day of a period that ends at the midnight `end`."""
         return language.date(end - timedelta(seconds=1), zone or context["zone"])
 
     return {
@@ -134,7 +135,7 @@ _CODES: Mapping[str, Callable[[str, str], str]] = {
     "status_text": case_texts.status_text,
     "tier_text": case_texts.tier_text,
 }
-"""Filters that put a code into words."""
+"""Filters that return the text of a code."""
 
 
 def _told(text: Callable[[str, str], str], locale: str, code: str) -> str:
@@ -142,26 +143,25 @@ def _told(text: Callable[[str, str], str], locale: str, code: str) -> str:
 
 
 class _Redirect(Response):
-    """See other (303). The prefix of the service is put before the path when the answer is sent, so no route can
-    forget it."""
+    """See other (303). The prefix of the service is added to the path when the answer is sent, so no route has to add
+    it."""
 
     def __init__(self, path: str) -> None:
         super().__init__(status_code=303, headers={**page_headers(), "Location": path})
         self._path = path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
+        """Send the redirect."""
         self.headers["Location"] = base_of_scope(scope) + self._path
         await super().__call__(scope, receive, send)
 
 
 def redirect(path: str) -> Response:
-    """See other (303): the page at `path` of our own, a path that our routes know, without the service's prefix. A
-    header holds visible ASCII only, so every other character of the address is percent-encoded in UTF-8 (RFC 3986
-    section 2.5)."""
+    """Return a redirect (303) to `path`, a path of this service without the service's prefix. A header has visible
+    ASCII only, so every other character of the address is percent-encoded in UTF-8 (RFC 3986 section 2.5)."""
     return _Redirect(quote(path, safe="/?#[]@!$&'()*+,;=:%~", errors="replace"))
 
 
 def is_page(scope: Scope) -> bool:
-    """Whether the request is a browser's, for a page."""
+    """True if the request is for a page."""
     return area_of(scope["path"]) is not None

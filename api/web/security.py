@@ -1,7 +1,7 @@
-"""What keeps pages safe in a browser: strict headers, and forms that only our own pages may send.
+"""Security of pages in a browser: strict headers, and forms that only pages of this service may send.
 
-There are no CSRF tokens. Session cookies are SameSite=Strict, and every POST must say where it comes from: browsers
-send `Sec-Fetch-Site` (Fetch Metadata) to https and to this machine, and `Origin` with every POST.
+There are no CSRF tokens. Session cookies are SameSite=Strict, and every POST must name its origin: browsers send
+`Sec-Fetch-Site` (Fetch Metadata) to https and to this machine, and `Origin` with every POST.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CONTENT_POLICY = "; ".join(
         "base-uri 'none'",
     )
 )
-"""No inline script or style anywhere, so text that slips through as markup still cannot run."""
+"""No inline script or style, so markup that was injected by mistake cannot run."""
 
 _DENIED = ("camera", "display-capture", "geolocation", "microphone", "payment", "usb")
 
@@ -40,17 +40,17 @@ _SHELL = {
 
 
 def page_headers() -> dict[str, str]:
-    """Headers of every page and of every file that is somebody's: none is kept by the browser."""
+    """Return the headers of every page and of every personal file: browsers do not cache them."""
     return {**_SHELL, "Cache-Control": "no-store"}
 
 
 def static_headers(cache_control: str) -> dict[str, str]:
-    """Headers of a file of the program."""
+    """Return the headers of a file of the program."""
     return {**_SHELL, "Cache-Control": cache_control}
 
 
 async def check_same_origin(request: Request) -> None:
-    """A dependency for routers of pages. Raises CrossSite for a POST that did not come from a page of ours."""
+    """Check that a form was sent from a page of this service (a dependency of routers). Raises CrossSite."""
     if request.method in ("GET", "HEAD", "OPTIONS"):
         return
     site = request.headers.get("sec-fetch-site")
@@ -64,13 +64,13 @@ async def check_same_origin(request: Request) -> None:
 
 
 def own_origin(request: Request) -> str | None:
-    """Scheme and host of our own pages: of `public_url` where it is set, else as this request names them."""
+    """Return scheme and host of this service's pages: those of `public_url` if it is set, else those of the request."""
     settings: Settings = request.app.state.settings
     return _origin(settings.public_url or f"{request.url.scheme}://{request.headers.get('host', '')}")
 
 
 def _origin(url: str) -> str | None:
-    """The origin of a URL in one spelling, without the scheme's own port; None where there is none."""
+    """Return the origin of a URL in one spelling, without the scheme's default port; None if it has none."""
     try:
         parts = urlsplit(url)
         port = parts.port

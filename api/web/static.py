@@ -1,6 +1,6 @@
-"""Files of the program that pages load: style sheets, scripts, pictures. All are read at start and served from memory.
+"""Static files of pages: style sheets, scripts, pictures. All are read at start and served from memory.
 
-Pages name a file with the hash of its content, so browsers may keep it for ever.
+Pages name a file with the hash of its content, so browsers may cache it for ever.
 """
 
 from __future__ import annotations
@@ -41,29 +41,30 @@ class StaticFile:
 
 @cache
 def files() -> dict[str, StaticFile]:
-    """All files, by name."""
-    found = {}
+    """Return all files, by name."""
+    by_name = {}
     for path in sorted(FOLDER.iterdir()):
         if path.suffix in TYPES:
             content = path.read_bytes()
-            found[path.name] = StaticFile(content, TYPES[path.suffix], hashlib.sha256(content).hexdigest()[:16])
-    return found
+            by_name[path.name] = StaticFile(content, TYPES[path.suffix], hashlib.sha256(content).hexdigest()[:16])
+    return by_name
 
 
 def static_url(base: str, name: str) -> str:
-    """The address of a file below the service's prefix, with its version. Raises KeyError for one that is not there."""
+    """Return the address of a file below the service's prefix, with its version. Raises KeyError for an unknown
+    file."""
     return f"{base}/static/{name}?v={files()[name].version}"
 
 
 @router.get("/static/{name}")
 async def get_static(request: Request, name: str) -> Response:
-    """One file. Raises NotFound."""
+    """Send one file. Raises NotFound."""
     file = files().get(name)
     if file is None:
         raise NotFound("There is nothing at this path.")
     named = request.query_params.get("v") == file.version
     headers = {**static_headers(FOR_EVER if named else "no-cache"), "ETag": f'"{file.version}"'}
     known = request.headers.get("if-none-match", "")
-    if f'"{file.version}"' in [one.strip().removeprefix("W/") for one in known.split(",")]:
+    if f'"{file.version}"' in [etag.strip().removeprefix("W/") for etag in known.split(",")]:
         return Response(status_code=304, headers=headers)
     return Response(file.content, headers=headers, media_type=file.media_type)

@@ -10,8 +10,9 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
+from ledger.client.choices import AppealGrounds, AppealParty, AppealRole, AppealState, LetterKind
 from ledger.client.inputs import check_digest, check_id, check_text
 from ledger.client.models.appeals import (
     Appeal,
@@ -42,7 +43,7 @@ T = TypeVar("T")
 UPLOAD_SECONDS = 120.0
 """Time for all attempts to upload a file; each attempt may take half of it."""
 
-_KINDS = frozenset({"received", "question", "overdue", "decided"})
+_KINDS = frozenset(get_args(LetterKind))
 
 FiledAppeals = list[FiledAppeal]
 """One case for each report."""
@@ -50,7 +51,12 @@ FiledAppeals = list[FiledAppeal]
 
 class Appeals:
     """`ledger.appeals`: appeals, and links for persons to their own record. An `idempotency_key` that you do not give
-    is made here."""
+    is made here.
+
+    Each method raises InvalidRequest for an unfit argument, Unauthenticated or Forbidden (and their leaves) where the
+    platform has no access, UnexpectedAnswer or AnswerMismatch for a wrong answer, Unavailable in an outage, and what
+    `RefundLedger.connect` raises; its docstring names the other errors.
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -70,7 +76,7 @@ class Appeals:
     def open(
         self,
         reports: Sequence[str],
-        grounds: str,
+        grounds: AppealGrounds,
         statement: str,
         locale: str = DEFAULT_LOCALE,
         buyer: Buyer | None = None,
@@ -95,7 +101,7 @@ class Appeals:
             "/v1/appeals", {**body, **_about(buyer)}, self._session.key_or_new(idempotency_key), parse
         )
 
-    def get(self, appeal: str, party: str | None = None) -> Appeal:
+    def get(self, appeal: str, party: AppealParty | None = None) -> Appeal:
         """Return a case of yours; where you both filed it and made the report, for `party` (subject or reporter).
         Raises NotFound."""
         return self._session.get(
@@ -105,8 +111,8 @@ class Appeals:
     def list(
         self,
         *,
-        role: str | None = None,
-        state: str | None = None,
+        role: AppealRole | None = None,
+        state: AppealState | None = None,
         limit: int = 50,
         starting_after: str | None = None,
     ) -> AppealPage:
@@ -118,7 +124,7 @@ class Appeals:
             {name: check_text(name, value) for name, value in query.items() if value is not None},
         )
 
-    def answer(self, appeal: str, party: str, text: str, *, idempotency_key: str | None = None) -> Appeal:
+    def answer(self, appeal: str, party: AppealParty, text: str, *, idempotency_key: str | None = None) -> Appeal:
         """Answer the question that waits for `party` (subject: your customer; reporter: yourself), or add something.
         The other party reads it. Raises NotFound, ActionRefused, AppealInvalid, Unavailable."""
         return self._act(
@@ -128,7 +134,7 @@ class Appeals:
     def attach(
         self,
         appeal: str,
-        party: str,
+        party: AppealParty,
         file: str | Path,
         evidence_index: int | None = None,
         *,
@@ -189,7 +195,7 @@ class Appeals:
         return self._act(appeal, "reopen", {"text": check_text("text", text)}, idempotency_key)
 
     def concede(self, appeal: str, conduct: str, *, idempotency_key: str | None = None) -> Appeal:
-        """As the reporter, concede that a contested report should name another conduct, of no higher severity; once in
+        """Concede, as the reporter, that a contested report should name another conduct, of no higher severity; once in
         a round. The person sees it and may agree; a reviewer decides, and not worse than this. It does not reduce the
         weight of your reports.
 
@@ -205,7 +211,7 @@ class Appeals:
     def request_reopening(
         self, appeal: str, evidence_sha256: bytes, text: str, *, idempotency_key: str | None = None
     ) -> Appeal:
-        """As the reporter, ask that a case decided `unconfirmed` be opened again: once, within 60 days, for evidence
+        """Request, as the reporter, that a case decided `unconfirmed` is reopened: once, within 60 days, for evidence
         (its SHA-256, 32 bytes) that the report did not name. A reviewer grants or refuses it.
 
         Raises NotFound, ActionRefused, AppealInvalid, Unavailable.
@@ -224,11 +230,11 @@ class Appeals:
         return self._session.get(f"{_path(appeal)}/letters", parse_earlier_letters)
 
     def get_letter(
-        self, appeal: str, kind: str, locale: str | None = None, *, round: int | None = None
+        self, appeal: str, kind: LetterKind, locale: str | None = None, *, round: int | None = None
     ) -> AppealLetter:
         """Return a letter, to be sent unchanged: in the language of the appeal unless `locale` names one, of `round` or
-        of the newest round that has one. Raises NotFound while there is no such letter, and where you did not file for
-        the person."""
+        of the newest round that has one. Raises InvalidRequest for an unknown `kind`, and NotFound while there is no
+        such letter or where you did not file for the person."""
         if kind not in _KINDS:
             raise InvalidRequest("A letter is received, question, overdue or decided.")
         query = {"locale": locale, "round": None if round is None else str(round)}

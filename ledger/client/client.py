@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from ledger.client.appeals import Appeals
+from ledger.client.choices import Purpose
 from ledger.client.identity.environment import read_credentials
 from ledger.client.identity.suite import Suite
 from ledger.client.inputs import check_identifiers
@@ -37,7 +38,7 @@ from ledger.client.transport.budgets import (
     SUBJECT_BUDGET_SECONDS,
 )
 from ledger.client.transport.connections import ClientFactory
-from ledger.client.transport.event_log import proofs_noted
+from ledger.client.transport.event_log import proof_errors_logged
 from ledger.client.transport.http import Transport
 from ledger.client.webhooks import Webhooks
 from ledger.errors import LedgerError
@@ -203,9 +204,9 @@ class RefundLedger:
         """
         person = normalise(check_identifiers(identifiers, region), region)
         session = self._session
-        with proofs_noted("subject"):
+        with proof_errors_logged("subject"):
             # Not in the threads of lookups: while a key holder is away, attempts here last as long as their budget.
-            return session.transport.apart(session.subject_budget_seconds, partial(session.tag_in_time, person))
+            return session.transport.in_own_thread(session.subject_budget_seconds, partial(session.tag_in_time, person))
 
     def tag_many(
         self,
@@ -255,7 +256,7 @@ class RefundLedger:
         buyer: Buyer | Identifiers,
         *,
         order: str,
-        purpose: str = "refund_review",
+        purpose: Purpose = "refund_review",
         refund: Refund | None = None,
         consent_ref: str | None = None,
         min_index: int | None = None,

@@ -10,7 +10,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from typing import get_args
 
+from ledger.client.choices import Purpose
 from ledger.client.lookups.request import Refund
 from ledger.client.models.pictures import PictureHash
 from ledger.client.subjects import Buyer, Identifiers
@@ -29,10 +31,10 @@ from ledger.protocol.identifiers import Kind
 from ledger.rules.conduct import Conduct, Evidence
 from ledger.rules.consent import fault_of_reference
 from ledger.rules.guidance import Claim
-from ledger.rules.reports import Outcome
+from ledger.rules.reports import RefundOutcome
 from ledger.tlog.entries import LEDGER_REASONS, WithdrawalReason
 
-PURPOSES = ("refund_review", "appeal")
+PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 REASONS = tuple(sorted(set(WithdrawalReason) - LEDGER_REASONS))
 """Why a platform may take a report back."""
 LIKENESS = 0.5
@@ -78,7 +80,7 @@ def check_text(name: str, value: object, kind: type[LedgerError] = InvalidReques
 
 
 def check_optional_text(name: str, value: object, kind: type[LedgerError] = InvalidRequest) -> None:
-    """As `check_text`, where None is fit too."""
+    """Check that `value` is Unicode text or None. Raises `kind`."""
     if value is not None:
         check_text(name, value, kind)
 
@@ -207,10 +209,10 @@ def check_reported_buyer(value: object) -> None:
 
 
 def check_report(arguments: Mapping[str, object]) -> None:
-    """Check the types and choices of a report's arguments besides the buyer. Raises InvalidReport or one of its leaves,
-    InvalidTime."""
+    """Check the types and choices of a report's arguments besides the buyer. Raises InvalidReport or one of its leaves
+    (such as EvidenceInvalid), and InvalidTime."""
     check_choice("conduct", arguments["conduct"], list(Conduct), UnknownConduct)
-    check_choice("outcome", arguments["outcome"], list(Outcome), InvalidReport)
+    check_choice("outcome", arguments["outcome"], list(RefundOutcome), InvalidReport)
     items = arguments["evidence"]
     if not isinstance(items, Sequence) or isinstance(items, str | bytes):
         raise EvidenceInvalid(

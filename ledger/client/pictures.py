@@ -23,7 +23,12 @@ PictureReuses = list[PictureReuse]
 
 
 class Pictures:
-    """`ledger.pictures`: searches for reused pictures."""
+    """`ledger.pictures`: searches for reused pictures.
+
+    Each method raises InvalidRequest for an unfit argument, Unauthenticated or Forbidden (and their leaves) where the
+    platform has no access, UnexpectedAnswer or AnswerMismatch for a wrong answer, Unavailable in an outage, and what
+    `RefundLedger.connect` raises; its docstring names the other errors.
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session

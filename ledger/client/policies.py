@@ -1,4 +1,4 @@
-"""The policy in effect as far as the SDK knows it, for the checks of a report that need no ledger.
+"""The policy in effect as far as the SDK knows it, for checks of a report before it is sent.
 
 `GET /v1/suite` names the policy in effect and those that are announced. A change is announced at least 7 days before
 it is in effect, so an answer read at some moment names the policy of every moment in the following 7 days. Later, or

@@ -21,7 +21,7 @@ from ledger.client.identity.suite import Suite, is_loopback, load_suite, parse_s
 from ledger.client.identity.tokens import NEW_KEY_SECONDS, TokenSource
 from ledger.client.inputs import check_idempotency_key
 from ledger.client.lookups.questions import Questioner
-from ledger.client.lookups.reason_texts import Texts
+from ledger.client.lookups.reason_texts import ReasonTexts
 from ledger.client.models.decoding import Model, decode
 from ledger.client.outbox.sender import OutboxSender
 from ledger.client.outbox.store import Outbox
@@ -45,9 +45,9 @@ from ledger.client.transport.budgets import (
     checked_budget,
 )
 from ledger.client.transport.connections import ClientFactory, HttpOptions
-from ledger.client.transport.event_log import note, tell
+from ledger.client.transport.event_log import log_advice, log_event
 from ledger.client.transport.forks import ForkLock
-from ledger.client.transport.http import Answer, Deadline, Transport
+from ledger.client.transport.http import Deadline, HttpAnswer, Transport
 from ledger.client.verify.receipts import log_fetcher
 from ledger.errors import (
     ConfigurationError,
@@ -164,7 +164,7 @@ class Session:
             budget_seconds,
         )
         self.questions = Questioner(self.suite, random_bytes)
-        self.reason_texts = Texts(self.transport)
+        self.reason_texts = ReasonTexts(self.transport)
         self._lock = ForkLock()
         self._outbox_lock = ForkLock()  # of its own: opening the file may wait for other processes, and no lookup may
         self._checked = False
@@ -207,9 +207,9 @@ class Session:
         if self._checked and self._let_in and self.epochs.holds(self.epochs.current):
             return
         try:
-            self.transport.apart(self.connect_budget_seconds, self._connected)
+            self.transport.in_own_thread(self.connect_budget_seconds, self._connected)
         except (Unavailable, UnexpectedAnswer, LimitExceeded) as error:
-            note("connect_failed", reason=str(error.details.get("reason", error.code)))
+            log_event("connect_failed", reason=str(error.details.get("reason", error.code)))
             if required:
                 raise
 
@@ -219,11 +219,11 @@ class Session:
             self._prove_key(limit)
 
     def ready(self) -> None:
-        """What `connect` does, but for the proof of the key: for a call that needs it, if it was not done before.
-        Within the shorter of `connect_budget_seconds` and `budget_seconds`. Raises what `connect` does."""
+        """Connect without proving the key, unless that was done before: for a call that needs it. Takes at most the
+        shorter of `connect_budget_seconds` and `budget_seconds`. Raises what `connect` does."""
         self.transport.open()
         if not self._checked or not self.epochs.holds(self.epochs.current):
-            self.transport.apart(min(self.connect_budget_seconds, self.budget_seconds), self._compared)
+            self.transport.in_own_thread(min(self.connect_budget_seconds, self.budget_seconds), self._compared)
 
     def _compared(self, limit: Deadline) -> None:
         if not self._checked:
@@ -235,7 +235,7 @@ class Session:
             )
 
     def _prove_key(self, limit: Deadline) -> None:
-        """Make a request that needs a token, as far as the token goes: what this platform may do is not asked here."""
+        """Make a request that needs a token, and ignore refusals for other reasons than the token."""
 
         def ask(part: Deadline) -> None:
             with suppress(Forbidden, NotFound, InvalidInput, Conflict):
@@ -258,7 +258,8 @@ class Session:
         return self.epochs.current
 
     def tagging_epoch(self, epoch: int | Literal["current", "next"]) -> int:
-        """Return the number of a key epoch: see `RefundLedger.tagging_epoch`, also for the errors."""
+        """Return the number of a key epoch. Raises InvalidRequest for `next` while no rotation is announced, and what
+        `RefundLedger.tagging_epoch` names."""
         self.ready()
         if isinstance(epoch, int):
             return epoch
@@ -271,12 +272,13 @@ class Session:
     # --- key epochs -------------------------------------------------------------------------------------------------
 
     def compare_service(self, limit: Deadline) -> None:
-        """Once: compare the server with what is pinned."""
+        """Compare the server with the pinned suite, unless that was done before. Raises what `read_service` does."""
         if not self._checked:
             self.read_service(limit)
 
     def read_service(self, limit: Deadline) -> None:
-        """Ask the service for its epochs, again after it refused one as stale."""
+        """Read the service's key epochs and policies; again after it refused an epoch as stale. Raises HolderMismatch,
+        ConfigurationError, UnexpectedAnswer, Unavailable."""
         answer = self.transport.send("GET", "/v1/suite", limit)
         service = parse_service(answer.json())
         self.epochs.take(service)
@@ -315,12 +317,14 @@ class Session:
         self.epochs.hold(epoch, log_fetcher(self.transport, ATTEMPT_SECONDS), limit.left())
 
     def hold_listed_epoch(self, epoch: int) -> None:
-        """As `hold_epoch`, for an epoch that may be newer than what the service listed last."""
+        """Hold an epoch as `hold_epoch` does, also one that is newer than the service's last list of epochs. Raises
+        what `read_service` and `hold_epoch` do."""
         if not self.epochs.holds(epoch):
             self.retrying(self.read_service)
             self.retrying(lambda limit: self.hold_epoch(epoch, limit))
 
     def blinder(self, epoch: int) -> Blinder:
+        """Return the blinder of an epoch whose holders are held. Raises StaleEpoch."""
         with self._lock:
             blinder = self._blinders.get(epoch)
             if blinder is None:
@@ -381,7 +385,8 @@ class Session:
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
-    def post(self, path: str, body: Mapping[str, Any], limit: Deadline) -> Answer:
+    def post(self, path: str, body: Mapping[str, Any], limit: Deadline) -> HttpAnswer:
+        """POST `body` as JSON in one attempt. Raises the named error of a refusal, Unavailable, UnexpectedAnswer."""
         content = json.dumps(body, separators=(",", ":")).encode()
         return self.transport.send("POST", path, limit, content=content)
 
@@ -392,6 +397,7 @@ class Session:
         return self.retrying(lambda limit: self.transport.send("GET", path, limit, query=query).read(parse))
 
     def retrying(self, work: Callable[[Deadline], T]) -> T:
+        """Return what `work` returns, with retries within `budget_seconds`. Raises the last error of `work`."""
         return self.transport.retrying(self.budget_seconds, work, ATTEMPT_SECONDS)
 
     def new_key(self) -> str:
@@ -427,6 +433,7 @@ class Session:
         self._checked = False
 
     def outbox(self) -> Outbox:
+        """Return the outbox, opened. Raises ConfigurationError where there is no state folder or it cannot be used."""
         with self._outbox_lock:
             if self._opened_outbox is None:
                 path = self._in_state(OUTBOX_FILE)
@@ -446,13 +453,13 @@ class Session:
 
 
 def _warn_of_waiting(outbox: Outbox, now: datetime) -> None:
-    """Log that something still waits. Says how much and how long, not what."""
+    """Log a warning with the number and the age of the items that wait, not with their content."""
     with suppress(ConfigurationError):  # the call that used a damaged file has raised
         waiting = outbox.waiting()
         pending, parked = waiting["pending"], waiting["parked"]
         age = pending.oldest_age(now)
         if age is not None:
-            tell(
+            log_advice(
                 "outbox_pending",
                 "{pending} items wait in the outbox, the oldest for {oldest_seconds} s; {parked} are parked. "
                 "Call outbox.flush.",

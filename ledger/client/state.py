@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ledger.client.identity.keyfiles import replace_file
 from ledger.client.identity.suite import Suite
-from ledger.client.transport.event_log import tell
+from ledger.client.transport.event_log import log_advice
 from ledger.client.transport.forks import Descriptors, ForkLock
 from ledger.client.verify.local_text import kept_text
 from ledger.client.verify.log import Fetch, compare_views
@@ -48,8 +48,8 @@ def default_state_dir(suite: Suite) -> Path | None:
 
 
 def state_home() -> Path | None:
-    """Where all state goes by default (XDG Base Directory Specification); None where no home folder is known: neither
-    `XDG_STATE_HOME` nor `HOME` is set, and the user id has no entry among the system's users."""
+    """Return the default folder of all state (XDG Base Directory Specification); None where no home folder is known:
+    neither `XDG_STATE_HOME` nor `HOME` is set, and the user id has no entry among the system's users."""
     base = os.environ.get("XDG_STATE_HOME")
     try:
         return (Path(base) if base else Path.home() / ".local" / "state") / "refund-ledger"
@@ -68,7 +68,7 @@ def warn_of_memory(folder: Path | None, error: OSError | None = None) -> None:
         return
     _reported.add(folder)
     reason = "no home folder is known" if error is None else (os.strerror(error.errno or 0)).lower()
-    tell(
+    log_advice(
         "state_in_memory",
         "The state folder cannot be used ({reason}): {folder}. Checkpoint, key epochs and snapshots are kept in memory "
         "until this process ends, and reports are not accepted. Mount a folder that can be written, and give it as "
@@ -79,7 +79,7 @@ def warn_of_memory(folder: Path | None, error: OSError | None = None) -> None:
 
 
 def log_label(log_key: str) -> str:
-    """Eight hexadecimal digits that distinguish logs by their key."""
+    """Return eight hexadecimal digits that distinguish logs by their key."""
     return hashlib.sha256(log_key.encode()).hexdigest()[:8]
 
 
@@ -100,8 +100,9 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
 
 @contextmanager
 def turn(path: Path, memory: ForkLock, wait: bool = True) -> Iterator[OSError | None]:
-    """Hold the lock of `path` as `locked` does, and give None; where the folder cannot be written, hold `memory`, a
-    lock of this process, and give the reason. Raises what `locked` does for any other fault."""
+    """Hold the lock of `path` as `locked` does, and yield None; where the folder cannot be written, hold `memory`, a
+    lock of this process, and yield the reason. Raises ConfigurationError for any other fault of the folder, and
+    Unavailable as `locked` does."""
     with ExitStack() as stack:
         try:
             descriptor = _open_lock(path)
@@ -223,7 +224,7 @@ class SeenCheckpoint:
         self._memory = note
 
     def _give_up_file(self, error: OSError, seen: str | None) -> None:
-        """Go on in memory, with what was `seen` so far."""
+        """Continue in memory, with the checkpoint `seen` so far."""
         if self._in_memory or self._path is None:
             return
         self._memory, self._in_memory = seen, True

@@ -1,6 +1,6 @@
-"""From a buyer's identifiers to blinded elements and tags (RFC 9497), with every holder's proof checked.
+"""Blinded elements and tags of a buyer's identifiers (RFC 9497), with the proof of each key holder verified.
 
-Identifiers never leave the process. What was evaluated is remembered in memory only, for the last `CACHE_SIZE`
+Identifiers never leave the process. Evaluated identifiers are remembered in memory only, for the last `CACHE_SIZE`
 identifiers, under a MAC with a key that dies with the process: neither identifiers nor their guessable hashes stay.
 """
 
@@ -64,7 +64,7 @@ class SubjectIds:
 
 @dataclass(frozen=True, slots=True)
 class Buyer:
-    """A person as the ledger can know them: 1 to 8 blinded identifiers under one key epoch."""
+    """A person as the ledger sees them: 1 to 8 blinded identifiers under one key epoch."""
 
     epoch: int
     subjects: tuple[SubjectIds, ...]
@@ -86,7 +86,7 @@ class Buyer:
 
 
 def check_count(count: int) -> None:
-    """Raises BatchSizeInvalid unless a person has 1 to 8 identifiers."""
+    """Check that a person has 1 to 8 identifiers. Raises BatchSizeInvalid."""
     if not 1 <= count <= MAX_SUBJECTS:
         raise BatchSizeInvalid(f"A buyer has 1 to {MAX_SUBJECTS} identifiers.")
 

@@ -1,4 +1,4 @@
-"""Webhooks on the platform's side: verifying what arrives, and looking after the endpoints."""
+"""Webhooks on the platform's side: verify messages, and manage endpoints."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from ledger.client.models.decoding import about
 from ledger.client.models.webhook_events import WebhookEvent, read_event
 from ledger.client.models.webhooks import (
     DeliveryPage,
+    EndpointWithSecret,
     WebhookDelivery,
     WebhookEndpoint,
     parse_deliveries,
     parse_delivery,
     parse_endpoint,
+    parse_endpoint_with_secret,
     parse_endpoints,
 )
 from ledger.client.session import ATTEMPT_SECONDS, Session
@@ -74,12 +76,14 @@ def _secrets(given: object) -> list[str]:
         texts = [secret for secret in secrets if isinstance(secret, str)]
         if len(texts) == len(secrets):
             return texts
-    raise ConfigurationError("secrets must be the text whsec_... that webhooks.create gave, or a list of such texts.")
+    raise ConfigurationError(
+        "secrets must be the text whsec_... that webhooks.create returned, or a list of such texts."
+    )
 
 
 def _check_message(headers: object, body: object) -> None:
-    """Raises InvalidRequest for what no message can be, InvalidSignature for headers that a sender may have left out or
-    doubled: None or a list in place of text."""
+    """Check the types of headers and body. Raises InvalidRequest for types that no message can have, InvalidSignature
+    for headers that a sender may have left out or doubled: None or a list in place of text."""
     if not isinstance(headers, Mapping):
         raise InvalidRequest(
             "headers must be a mapping of names to texts; of ASGI's pairs: {name.decode(): value.decode('latin-1') "
@@ -103,48 +107,60 @@ WebhookEndpoints = list[WebhookEndpoint]
 
 class Webhooks:
     """`ledger.webhooks`: endpoints and deliveries. A request that changes something is sent once and not retried: list
-    the endpoints, then repeat."""
+    the endpoints, then repeat.
+
+    Each method raises InvalidRequest for an unfit argument, Unauthenticated or Forbidden (and their leaves) where the
+    platform has no access, UnexpectedAnswer or AnswerMismatch for a wrong answer, Unavailable in an outage, and what
+    `RefundLedger.connect` raises; its docstring names the other errors.
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def create(self, url: str, events: Sequence[str]) -> WebhookEndpoint:
-        """Register an endpoint for these types of events; its `secret` comes this once. Raises WebhookInvalid."""
-        return self._once("POST", "/v1/webhooks", about(parse_endpoint, url=url), {"url": url, "events": list(events)})
+    def create(self, url: str, events: Sequence[str]) -> EndpointWithSecret:
+        """Register an endpoint for these types of events; its `secret` is returned this once. Raises WebhookInvalid,
+        UnexpectedAnswer, Unavailable."""
+        parse = about(parse_endpoint_with_secret, url=url)
+        return self._once("POST", "/v1/webhooks", parse, {"url": url, "events": list(events)})
 
     def list(self) -> WebhookEndpoints:
         """Return your endpoints, oldest first."""
         return self._session.get("/v1/webhooks", lambda value: [*parse_endpoints(value)])
 
     def get(self, endpoint: str) -> WebhookEndpoint:
-        """One of them. Raises NotFound."""
+        """Return an endpoint of yours. Raises NotFound, InvalidRequest, Unavailable."""
         return self._session.get(_path(endpoint), about(parse_endpoint, id=endpoint))
 
     def delete(self, endpoint: str) -> None:
-        """Delete an endpoint with its deliveries. Raises NotFound."""
+        """Delete an endpoint with its deliveries. Raises NotFound, InvalidRequest, Unavailable."""
         self._once("DELETE", _path(endpoint), lambda _: None)
 
-    def rotate_secret(self, endpoint: str) -> WebhookEndpoint:
-        """Return a new `secret`; the one before signs as well for 24 hours. Raises NotFound."""
-        return self._once("POST", f"{_path(endpoint)}/rotate", about(parse_endpoint, id=endpoint))
+    def rotate_secret(self, endpoint: str) -> EndpointWithSecret:
+        """Make a new `secret` for an endpoint, and return the endpoint with it; the previous secret stays valid for 24
+        hours. Raises NotFound."""
+        return self._once("POST", f"{_path(endpoint)}/rotate", about(parse_endpoint_with_secret, id=endpoint))
 
     def enable(self, endpoint: str) -> WebhookEndpoint:
-        """Make an endpoint active again that was disabled because it answered 410. Raises NotFound."""
+        """Make an endpoint active again that was disabled because it answered 410. Raises NotFound, InvalidRequest,
+        Unavailable."""
         return self._once("POST", f"{_path(endpoint)}/enable", about(parse_endpoint, id=endpoint))
 
     def send_test(self, endpoint: str) -> WebhookDelivery:
-        """Have a `webhook.test` sent. Raises NotFound, WebhookInvalid for a disabled endpoint."""
+        """Have the ledger send a `webhook.test` message, and return its delivery. Raises NotFound, WebhookInvalid for a
+        disabled endpoint, InvalidRequest, Unavailable."""
         return self._once("POST", f"{_path(endpoint)}/test", about(parse_delivery, type="webhook.test"))
 
     def list_deliveries(self, endpoint: str, *, limit: int = 50, starting_after: str | None = None) -> DeliveryPage:
-        """What was sent to an endpoint in the last 30 days, newest first. Raises NotFound."""
+        """Return the deliveries to an endpoint in the last 30 days, newest first. Raises NotFound, InvalidRequest,
+        Unavailable."""
         query = {"limit": str(limit)}
         if starting_after is not None:
             query["starting_after"] = starting_after
         return self._session.get(f"{_path(endpoint)}/deliveries", parse_deliveries, query)
 
     def redeliver(self, endpoint: str, message: str) -> WebhookDelivery:
-        """Have a message sent again now, under the same id. Raises NotFound, WebhookInvalid."""
+        """Have the ledger send a message again now, under the same id, and return its delivery. Raises NotFound,
+        WebhookInvalid, InvalidRequest, Unavailable."""
         path = f"{_path(endpoint)}/deliveries/{check_id('wm', message)}/replay"
         return self._once("POST", path, about(parse_delivery, message=message))
 

@@ -1,7 +1,7 @@
 """Findings, notes and conclusions in sentences that people can act on, in every language.
 
-A receipt holds codes and facts only; the words are made here when somebody reads it, and no sentence says more than the
-signal proves. None says "genuine", none says that a person did something.
+A receipt has codes and facts only. The sentences are made here when the receipt is shown, and no sentence claims more
+than the signal proves. No sentence says "genuine" or that a person did something.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ledger.evidence.findings import Fact, Finding
+from ledger.evidence.findings import Fact, InspectionFinding
 from ledger.evidence.formats.metadata import Note, NoteCode
-from ledger.evidence.receipt import Conclusion, Receipt
+from ledger.evidence.receipt import Conclusion, InspectionReceipt
 from ledger.i18n import Texts, texts
 from ledger.rules.findings import SIGNED, TRUSTED, FindingCode, Strength, Trust
 
 
 def _(message: str) -> str:
-    """Marks a text for the catalogue; it is translated when it is asked for."""
+    """Mark a text for the catalogue. It is translated when it is shown."""
     return message
 
 
@@ -93,7 +93,7 @@ TITLES: Mapping[str, str] = {code: code.spec.title for code in FindingCode}
 """What a code says in a few words, without the facts of a file: a report carries codes only."""
 
 LIMITS: Mapping[str, str] = {code: code.spec.limit for code in FindingCode}
-"""What a code does not show, for whoever decides; `docs/evidence.md` says more."""
+"""What a code does not show, for the person who decides; `docs/evidence.md` says more."""
 
 NOTES: dict[NoteCode, str] = {
     _N.TRUNCATED: _("The file, or a part of it, is cut off."),
@@ -136,60 +136,60 @@ NOTES: dict[NoteCode, str] = {
 _NOT_SAID = _("not stated")
 
 
-def conclusion(receipt: Receipt, locale: str) -> str:
-    """The whole in one or two sentences, with the warning that something was not read where that is so."""
+def conclusion(receipt: InspectionReceipt, locale: str) -> str:
+    """Return the conclusion in one or two sentences, with a warning if a part of the file was not read."""
     said = texts(locale)
     sentence = said.gettext(CONCLUSIONS[receipt.conclusion])
     return sentence if receipt.complete else f"{sentence} {said.gettext(INCOMPLETE)}"
 
 
-def strength(one: Finding, locale: str) -> str:
-    """How far a finding goes, in a word."""
-    return texts(locale).gettext(STRENGTHS[one.strength])
+def strength(finding: InspectionFinding, locale: str) -> str:
+    """Return how far a finding goes, in a word."""
+    return texts(locale).gettext(STRENGTHS[finding.strength])
 
 
-def sentence(one: Finding, locale: str) -> str:
-    """A finding in a sentence, filled with its facts."""
+def sentence(finding: InspectionFinding, locale: str) -> str:
+    """Return a finding in a sentence, filled with its facts."""
     said = texts(locale)
-    return said.gettext(FINDINGS[one.code], **_Values(one, said)).strip()
+    return said.gettext(FINDINGS[finding.code], **_Values(finding, said)).strip()
 
 
 def title(code: str, locale: str, trust: Trust | None = None) -> str:
-    """A code in a few words, with the trust in the signer where it rests on one; of a later version's code, the code
-    itself."""
+    """Return a code in a few words, with the trust in the signer where it rests on one; of a later version's code, the
+    code itself."""
     said = texts(locale)
     name = said.gettext(TITLES.get(code, code))
     if trust is None or code not in SIGNED:
         return name
-    told = said.gettext(TRUST_TITLES[trust])
-    return said.with_note(name, told)
+    trust_text = said.gettext(TRUST_TITLES[trust])
+    return said.with_note(name, trust_text)
 
 
 def trust_sentence(code: str, trust: Trust | None, locale: str) -> str:
-    """What stands behind the signature that a code rests on, in a sentence; empty for a code that rests on none."""
+    """Return a sentence about the signature of a code, empty for a code that is not signed."""
     return texts(locale).gettext(NOT_SIGNED if trust is None else TRUSTS[trust]) if code in SIGNED else ""
 
 
 def limit(code: str, locale: str, trust: Trust | None = None) -> str:
-    """What a code does not show, given the trust in the signer; empty for a later version's."""
+    """Return what a code does not show, given the trust in the signer; empty for a later version's code."""
     said = texts(locale)
-    told = [LIMITS[code]] if code in LIMITS else []
+    sentences = [LIMITS[code]] if code in LIMITS else []
     if code in SIGNED and trust in TRUST_LIMITS:
-        told.append(TRUST_LIMITS[trust])
-    return said.language.between_sentences.join(map(said.gettext, told))
+        sentences.append(TRUST_LIMITS[trust])
+    return said.language.between_sentences.join(map(said.gettext, sentences))
 
 
 def note_sentence(note: Note, locale: str) -> str:
-    """A note in a sentence."""
+    """Return a note in a sentence."""
     return texts(locale).gettext(NOTES[note.code])
 
 
-def in_words(receipt: Receipt, locale: str) -> dict[str, object]:
-    """Conclusion, findings and notes in words, in the order of the receipt."""
+def in_words(receipt: InspectionReceipt, locale: str) -> dict[str, object]:
+    """Return conclusion, findings and notes as sentences, in the order of the receipt."""
     return {
         "conclusion": conclusion(receipt, locale),
-        "findings": [sentence(one, locale) for one in receipt.findings],
-        "limits": [limit(one.code, locale, one.trust) for one in receipt.findings],
+        "findings": [sentence(finding, locale) for finding in receipt.findings],
+        "limits": [limit(finding.code, locale, finding.trust) for finding in receipt.findings],
         "notes": [note_sentence(note, locale) for note in receipt.notes],
     }
 
@@ -201,16 +201,16 @@ _OPTIONAL = {"parameters"}
 class _Values(dict[str, object]):
     """A finding's facts by name, readable; what is not there is said to be so."""
 
-    def __init__(self, one: Finding, said: Texts) -> None:
-        facts: Mapping[str, Fact] = one.facts
+    def __init__(self, finding: InspectionFinding, said: Texts) -> None:
+        facts: Mapping[str, Fact] = finding.facts
         comma = said.language.between_items
         super().__init__(
             {name: comma.join(map(str, value)) if isinstance(value, list) else value for name, value in facts.items()}
         )
         if "producer_name" in facts:
             self["producer"] = f"{facts['producer_name']} ({facts.get('producer', '')})"
-        self["trust"] = said.gettext(NOT_SIGNED if one.trust is None else TRUSTS[one.trust])
-        self["for_person"] = said.gettext(FOR_PERSON if one.trust in TRUSTED else FOR_NOBODY)
+        self["trust"] = said.gettext(NOT_SIGNED if finding.trust is None else TRUSTS[finding.trust])
+        self["for_person"] = said.gettext(FOR_PERSON if finding.trust in TRUSTED else FOR_NOBODY)
         for name in _NAMES - self.keys():
             self[name] = "" if name in _OPTIONAL else said.gettext(_NOT_SAID)
 

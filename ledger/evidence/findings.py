@@ -11,12 +11,12 @@ from ledger.evidence.limits import MAX_FACTS_LISTED
 from ledger.rules.findings import CODES, About, FindingCode, Strength, Trust, strength_of
 
 Fact = str | int | list[str] | list[int]
-_TRUSTS = frozenset(one.value for one in Trust)
+_TRUSTS = frozenset(trust.value for trust in Trust)
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One finding: where in the file it was made, and facts as they stand there, cleaned and cut."""
+class InspectionFinding:
+    """One finding: its place in the file, and the facts there, cleaned and cut."""
 
     code: FindingCode
     where: str
@@ -24,35 +24,35 @@ class Finding:
 
     @property
     def trust(self) -> Trust | None:
-        """What stands behind the signature that it rests on, None where nothing is signed."""
-        told = self.facts.get("trust")
-        return Trust(told) if told in _TRUSTS else None
+        """The trust in the signer of the statement, None if it is not signed."""
+        trust = self.facts.get("trust")
+        return Trust(trust) if trust in _TRUSTS else None
 
     @property
     def strength(self) -> Strength:
-        """How far it goes."""
+        """The strength of the finding."""
         return strength_of(self.code, self.trust)
 
     @property
     def about(self) -> About:
-        """What it speaks to."""
+        """The subject of the finding."""
         return CODES[self.code][1]
 
 
-def finding(code: FindingCode, where: str, **facts: Fact | None) -> Finding:
-    """A finding with its facts made fit for a receipt; those without a value are left out."""
+def finding(code: FindingCode, where: str, **facts: Fact | None) -> InspectionFinding:
+    """Return a finding with its facts made fit for a receipt; those without a value are left out."""
     kept = {name: fit(value) for name, value in facts.items() if value is not None and value != "" and value != []}
-    return Finding(code, clean(where, 80), kept)
+    return InspectionFinding(code, clean(where, 80), kept)
 
 
 def fit(value: Fact) -> Fact:
-    """A fact as a receipt may hold it: texts cleaned and cut, lists of one kind and not too long."""
+    """Return a fact as a receipt may hold it: texts cleaned and cut, lists of one kind and not too long."""
     if isinstance(value, list):
-        numbers = [one for one in value if isinstance(one, int)]
-        return numbers or [clean(one) for one in value[:MAX_FACTS_LISTED] if isinstance(one, str)]
+        numbers = [item for item in value if isinstance(item, int)]
+        return numbers or [clean(item) for item in value[:MAX_FACTS_LISTED] if isinstance(item, str)]
     return clean(value) if isinstance(value, str) else value
 
 
 def folded(text: str) -> str:
-    """`text` for comparing names: NFKC, without case."""
+    """Return `text` for comparing names: NFKC, without case."""
     return unicodedata.normalize("NFKC", text).casefold()

@@ -18,15 +18,15 @@ from ledger.errors import (
     ListingUnreadable,
     PictureUnreadable,
 )
-from ledger.evidence.findings import Finding, folded
+from ledger.evidence.findings import InspectionFinding, folded
 from ledger.evidence.formats import containers, exif, xmp
 from ledger.evidence.formats.metadata import BlockType, NoteCode, ParsedFile, decode
 from ledger.evidence.limits import MAX_FILE_BYTES, MAX_FINDINGS, MAX_LISTINGS
 from ledger.evidence.perceptual_hash import pdq
 from ledger.evidence.perceptual_hash.pixels import STILLS, WHERE
-from ledger.evidence.receipt import Agreement, Receipt, check_form, compare
+from ledger.evidence.receipt import InspectionReceipt, ReceiptAgreement, check_form, compare
 from ledger.evidence.sandbox import c2pa as c2pa_reader
-from ledger.evidence.sandbox.c2pa import Answer
+from ledger.evidence.sandbox.c2pa import C2paAnswer
 from ledger.evidence.signals import aigc, c2pa_claims, editing, signers, thumbnails, traces
 from ledger.evidence.signals.signers import Times, TrustLists
 from ledger.extras import need
@@ -50,8 +50,8 @@ def inspect_file(
     *,
     received_at: datetime | None = None,
     trust_lists: TrustLists | None = None,
-) -> Receipt:
-    """What the file at `path` says about its origin, and whether it was made from one of the listing photos.
+) -> InspectionReceipt:
+    """Return what the file at `path` says about its origin, and whether it was made from one of the listing photos.
 
     `received_at` (aware) is when the platform received it, now if it does not say; `trust_lists` are the lists under
     which a signature counts, the shipped ones if none are given.
@@ -71,34 +71,34 @@ def inspect_bytes(
     *,
     received_at: datetime | None = None,
     trust_lists: TrustLists | None = None,
-) -> Receipt:
-    """The same for bytes; `file_name` is only compared with the type. Raises what `inspect_file` raises."""
+) -> InspectionReceipt:
+    """Return the same for bytes; `file_name` is only compared with the type. Raises what `inspect_file` raises."""
     need("evidence", _NEEDED, "Inspecting")
     lists, times = trust_lists or signers.shipped(), Times.of(datetime.now(UTC), received_at)
     if len(data) > MAX_FILE_BYTES:
         raise _too_large(len(data))
-    found = containers.read(data, file_name)
-    with c2pa_reader.asked(data, found, trust_folder=lists.folder) as manifests:
-        hashed = _hash(data, found)
-        findings, sdk = _findings(data, found, manifests, lists, times)
-    if not found.blocks:
-        found.note(NoteCode.NO_METADATA)
-    findings = _strongest_first(findings + _compared(data, found, listings))
+    parsed = containers.read(data, file_name)
+    with c2pa_reader.asked(data, parsed, trust_folder=lists.folder) as manifests:
+        hashed = _hash(data, parsed)
+        findings, sdk = _findings(data, parsed, manifests, lists, times)
+    if not parsed.blocks:
+        parsed.note(NoteCode.NO_METADATA)
+    findings = _strongest_first(findings + _compared(data, parsed, listings))
     if len(findings) > MAX_FINDINGS:
-        found.note(NoteCode.LIMIT_REACHED, "findings")
-    return Receipt(
+        parsed.note(NoteCode.LIMIT_REACHED, "findings")
+    return InspectionReceipt(
         TOOL,
         hashlib.sha256(data).digest(),
         len(data),
-        found.media_type,
-        found.width_px,
-        found.height_px,
+        parsed.media_type,
+        parsed.width_px,
+        parsed.height_px,
         tuple(findings[:MAX_FINDINGS]),
-        tuple(found.notes),
+        tuple(parsed.notes),
         sdk,
         hashed.hex if hashed else "",
         hashed.quality if hashed else 0,
-        tuple(sorted({one.sha256 for one in listings}, key=b64url)),
+        tuple(sorted({listing.sha256 for listing in listings}, key=b64url)),
         _opencv() if listings else "",
         lists.state,
     )
@@ -111,9 +111,10 @@ def verify_file(
     *,
     received_at: datetime | None = None,
     trust_lists: TrustLists | None = None,
-) -> Agreement:
-    """Whether the file at `path` bears a receipt (its JSON values) out, compared with the same listing photos and
-    judged by the same trust lists and time of receipt.
+) -> ReceiptAgreement:
+    """Inspect the file at `path` again and compare the result with a receipt (its JSON values).
+
+    Give the same listing photos, trust lists and time of receipt as before.
 
     Raises InspectionReceiptInvalid, and what `inspect_file` raises.
     """
@@ -122,7 +123,7 @@ def verify_file(
 
 
 def draw_match(path: str | Path, listing: str | Path) -> bytes | None:
-    """A picture (PNG) of how the file at `path` was made from a listing photo; None if it was not.
+    """Return a picture (PNG) of how the file at `path` was made from a listing photo; None if it was not.
 
     Raises EvidenceUnreadable, EvidenceTooLarge, PictureUnreadable, ListingUnreadable, ConfigurationError.
     """
@@ -136,8 +137,8 @@ def draw_match(path: str | Path, listing: str | Path) -> bytes | None:
 
 
 def read_listings(paths: Sequence[str | Path]) -> list[Photo]:
-    """Listing photos, ready to be compared. OpenCV is loaded if there are any. Raises ListingUnreadable, naming the
-    file, InvalidRequest for too many, and ConfigurationError."""
+    """Return listing photos, decoded for comparison. OpenCV is loaded if there are any. Raises ListingUnreadable, which
+    names the file, InvalidRequest for too many, and ConfigurationError."""
     if not paths:
         return []
     if len(paths) > MAX_LISTINGS:
@@ -158,35 +159,35 @@ def _listing(path: Path) -> Photo:
         raise ListingUnreadable(f"{path.name}: {error}", file=path.name, reason=error.code) from error
 
 
-def _hash(data: bytes, found: ParsedFile) -> pdq.Pdq | None:
-    """The PDQ hash of a still picture; a note says if there is none, or if it says too little."""
-    if found.media_type not in STILLS:
+def _hash(data: bytes, parsed: ParsedFile) -> pdq.Pdq | None:
+    """Return the PDQ hash of a still picture; a note says if there is none, or if it says too little."""
+    if parsed.media_type not in STILLS:
         return None
     try:
-        made = pdq.hash_bytes(data)
+        pdq_hash = pdq.hash_bytes(data)
     except PictureUnreadable as error:
-        found.note(NoteCode.PICTURE_NOT_HASHED, WHERE, str(error))
+        parsed.note(NoteCode.PICTURE_NOT_HASHED, WHERE, str(error))
         return None
-    if not made.usable:
-        found.note(NoteCode.PICTURE_UNFIT, WHERE, f"quality {made.quality}")
-    return made
+    if not pdq_hash.usable:
+        parsed.note(NoteCode.PICTURE_UNFIT, WHERE, f"quality {pdq_hash.quality}")
+    return pdq_hash
 
 
-def _compared(data: bytes, found: ParsedFile, listings: Sequence[Photo]) -> list[Finding]:
-    """What the comparison with listing photos finds."""
+def _compared(data: bytes, parsed: ParsedFile, listings: Sequence[Photo]) -> list[InspectionFinding]:
+    """Return the findings of the comparison with listing photos."""
     if not listings:
         return []
     from ledger.evidence.listing.match import judge, photo
 
-    if found.media_type not in STILLS:
-        found.note(NoteCode.LISTING_NOT_COMPARED, WHERE, found.media_type)
+    if parsed.media_type not in STILLS:
+        parsed.note(NoteCode.LISTING_NOT_COMPARED, WHERE, parsed.media_type)
         return []
     try:
         claim = photo(data)
     except PictureUnreadable as error:
-        found.note(NoteCode.LISTING_NOT_COMPARED, WHERE, str(error))
+        parsed.note(NoteCode.LISTING_NOT_COMPARED, WHERE, str(error))
         return []
-    return judge(claim, list({one.sha256: one for one in listings}.values()))
+    return judge(claim, list({listing.sha256: listing for listing in listings}.values()))
 
 
 def _opencv() -> str:
@@ -216,49 +217,49 @@ def _too_large(size_bytes: int) -> EvidenceTooLarge:
 
 
 def _findings(
-    data: bytes, found: ParsedFile, manifests: Callable[[], Answer | None], lists: TrustLists, times: Times
-) -> tuple[list[Finding], str]:
-    """All findings in what the file says, and the version of the C2PA library if it was asked."""
-    packets = [xmp.parse(block.data, block.where, found) for block in found.of(BlockType.XMP)]
-    exifs = [(block.where, exif.parse(block.data, block.where, found)) for block in found.of(BlockType.EXIF)]
-    packets += [xmp.parse(one.xmp, f"{where} tag 700", found) for where, one in exifs if one.xmp]
-    findings = _labels(found, packets, exifs)
+    data: bytes, parsed: ParsedFile, manifests: Callable[[], C2paAnswer | None], lists: TrustLists, times: Times
+) -> tuple[list[InspectionFinding], str]:
+    """Return all findings in what the file says, and the version of the C2PA library if it was asked."""
+    packets = [xmp.parse(block.data, block.where, parsed) for block in parsed.of(BlockType.XMP)]
+    exifs = [(block.where, exif.parse(block.data, block.where, parsed)) for block in parsed.of(BlockType.EXIF)]
+    packets += [xmp.parse(tags.xmp, f"{where} tag 700", parsed) for where, tags in exifs if tags.xmp]
+    findings = _labels(parsed, packets, exifs)
     for packet in packets:
         findings += traces.in_xmp(packet)
-    for where, one in exifs:
-        findings += traces.in_exif(one, where)
-    findings += traces.in_texts(found.of(BlockType.TEXT))
-    findings += editing.judge(found, exifs, packets)
-    for where, one in exifs[:1]:
-        findings += thumbnails.judge(data, found, one, where)
+    for where, tags in exifs:
+        findings += traces.in_exif(tags, where)
+    findings += traces.in_texts(parsed.of(BlockType.TEXT))
+    findings += editing.judge(parsed, exifs, packets)
+    for where, tags in exifs[:1]:
+        findings += thumbnails.judge(data, parsed, tags, where)
     answer = manifests()
     if answer is not None:
-        findings += c2pa_claims.judge(answer, found, lists, times)
-    unique = list({(one.code, one.where, repr(one.facts)): one for one in findings}.values())
+        findings += c2pa_claims.judge(answer, parsed, lists, times)
+    unique = list({(finding.code, finding.where, repr(finding.facts)): finding for finding in findings}.values())
     return unique, answer.sdk if answer else ""
 
 
-def _strongest_first(findings: list[Finding]) -> list[Finding]:
+def _strongest_first(findings: list[InspectionFinding]) -> list[InspectionFinding]:
     order = list(Strength)
-    return sorted(findings, key=lambda one: order.index(one.strength))
+    return sorted(findings, key=lambda finding: order.index(finding.strength))
 
 
-def _labels(found: ParsedFile, packets: list[xmp.Xmp], exifs: list[tuple[str, exif.Exif]]) -> list[Finding]:
-    """The AIGC record, from each of its places."""
+def _labels(parsed: ParsedFile, packets: list[xmp.Xmp], exifs: list[tuple[str, exif.Exif]]) -> list[InspectionFinding]:
+    """Return the AIGC record, from each of its places."""
     texts = [
-        (f"{block.where} {block.key}", decode(block.data), _is_label(block.key)) for block in found.of(BlockType.TEXT)
+        (f"{block.where} {block.key}", decode(block.data), _is_label(block.key)) for block in parsed.of(BlockType.TEXT)
     ]
-    texts += [(f"{where} UserComment", one.comment, False) for where, one in exifs]
+    texts += [(f"{where} UserComment", tags.comment, False) for where, tags in exifs]
     for tag in ("ImageDescription", "XPComment"):
-        texts += [(f"{where} {tag}", one.texts.get(tag, ""), False) for where, one in exifs]
-    texts += [(block.where, decode(block.data), False) for block in found.of(BlockType.SEGMENT)]
-    records: list[aigc.Record] = []
+        texts += [(f"{where} {tag}", tags.texts.get(tag, ""), False) for where, tags in exifs]
+    texts += [(block.where, decode(block.data), False) for block in parsed.of(BlockType.SEGMENT)]
+    records: list[aigc.AigcRecord] = []
     for packet in packets:
         records += aigc.from_xmp(packet)
     for where, text, is_label in texts:
         records += aigc.from_text(text, where, is_label)
     label_texts = [(where, text) for where, text, is_label in texts if is_label]
-    return aigc.judge(records, found) + aigc.emptied(packets, label_texts, records)
+    return aigc.judge(records, parsed) + aigc.emptied(packets, label_texts, records)
 
 
 def _is_label(key: str) -> bool:

@@ -1,7 +1,7 @@
 """How much of a file is read: every number that keeps an inspection bounded, whatever the file claims.
 
-Lengths inside a file are claims of whoever made it. Readers compare them with the bytes that are there and stop, with a
-note, at the first limit. What is skipped is stated in the receipt, so that "nothing found" never hides "not looked at".
+Lengths inside a file are untrusted. Readers compare them with the bytes that are there, and stop with a note at the
+first limit. What is skipped is stated in the receipt, so that "nothing found" never hides "not looked at".
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ MAX_ITEMS = 2_000
 """Keys, items and locations that the tables of an MP4 or HEIC file may list."""
 
 MAX_METADATA_BLOCKS = 256
-"""Pieces of metadata kept of one file."""
+"""Blocks of metadata kept of one file."""
 
 MAX_PARSED_BLOCKS = 8
 """XMP packets of one file, and EXIF blocks: parsing one at its limits takes a quarter of a second."""
 
 MAX_TEXT_BYTES = 2**20
-"""One text, as it stands in the file or inflated: a ComfyUI workflow has some hundred kilobytes."""
+"""One text, as it is in the file or inflated: a ComfyUI workflow has some hundred kilobytes."""
 
 MAX_INFLATED_BYTES = 4 * 2**20
 """All compressed texts of one file together, inflated."""

@@ -18,19 +18,19 @@ from enum import StrEnum
 from typing import Any
 
 from ledger.errors import InspectionReceiptInvalid, InvalidCanonicalForm, InvalidEncoding, NewerFormat
-from ledger.evidence.findings import Finding
+from ledger.evidence.findings import InspectionFinding
 from ledger.evidence.formats.metadata import DECODER_DEPENDENT, INCOMPLETE, NAME_DEPENDENT, TIME_DEPENDENT, Note
 from ledger.protocol.encoding import b64url, canonical_json, unb64url
 from ledger.rules import conduct
+from ledger.rules.conduct import is_pdq
 from ledger.rules.findings import CODES, About, FindingCode, Strength, Trust, strength_of, weakest
 from ledger.rules.pictures import distance
 
 RECEIPT_VERSION = 2
-"""Version 1 had no `trust_lists` and no trust: its codes that name an issuer identified whoever had signed."""
+"""Version 1 had no `trust_lists` and no trust: its codes that name an issuer identified the signer, trusted or not."""
 
 MAX_RECEIPT_BYTES = 256 * 2**10
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
-_PDQ = re.compile(r"(?:[0-9a-f]{64})?\Z")
 _KEYS = {"v", "tool", "c2pa_sdk", "opencv", "file", "listings", "conclusion", "complete", "findings", "notes"}
 _KEYS_OF = {1: _KEYS, 2: _KEYS | {"trust_lists"}}
 _LAPSED = frozenset({Trust.EXPIRED.value, Trust.REVOKED.value})
@@ -67,7 +67,7 @@ class Conclusion(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class InspectionReceipt:
     """What an inspection found in one file. Notes say what it could not look at, and what else is to be known."""
 
     tool: str
@@ -76,7 +76,7 @@ class Receipt:
     media_type: str
     width_px: int
     height_px: int
-    findings: tuple[Finding, ...]
+    findings: tuple[InspectionFinding, ...]
     notes: tuple[Note, ...]
     c2pa_sdk: str = ""
     pdq: str = ""
@@ -90,29 +90,29 @@ class Receipt:
 
     @property
     def trust(self) -> Trust | None:
-        """The weakest trust that a signed finding rests on; None where nothing is signed."""
-        return weakest(one.trust for one in self.findings if one.trust is not None)
+        """The weakest trust among the signed findings; None where no finding is signed."""
+        return weakest(finding.trust for finding in self.findings if finding.trust is not None)
 
     @property
     def complete(self) -> bool:
-        """Whether everything that may hold a label was read."""
+        """True if everything that may hold a label was read."""
         return not any(note.code in INCOMPLETE for note in self.notes)
 
     @property
     def conclusion(self) -> Conclusion:
-        """How far the strongest finding about AI goes."""
-        return conclusion_of((one.code.value, one.strength.value) for one in self.findings)
+        """The conclusion from the strongest finding about AI."""
+        return conclusion_of((finding.code.value, finding.strength.value) for finding in self.findings)
 
     def in_report(self) -> conduct.Inspection:
-        """The receipt as a report's evidence carries it: the digest of the whole, and the codes of its findings.
+        """Return the receipt as a report's evidence carries it: the digest of the whole, and the codes of its findings.
 
         The digest leaves out what was measured on pixels (`receipt_digest`); the report carries the PDQ hash beside it.
         """
-        codes = sorted({one.code.value for one in self.findings})
+        codes = sorted({finding.code.value for finding in self.findings})
         return conduct.Inspection(receipt_digest(self.to_json()), self.tool, tuple(codes), self.trust)
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values, as `canonical` writes them."""
+        """Return the JSON values that `canonical` writes."""
         return {
             "v": RECEIPT_VERSION,
             "tool": self.tool,
@@ -128,23 +128,28 @@ class Receipt:
                 "pdq": self.pdq,
                 "pdq_quality": self.pdq_quality,
             },
-            "listings": [b64url(one) for one in self.listings],
+            "listings": [b64url(listing) for listing in self.listings],
             "conclusion": self.conclusion.value,
             "complete": self.complete,
             "findings": [
-                {"code": one.code.value, "strength": one.strength.value, "where": one.where, "facts": dict(one.facts)}
-                for one in self.findings
+                {
+                    "code": finding.code.value,
+                    "strength": finding.strength.value,
+                    "where": finding.where,
+                    "facts": dict(finding.facts),
+                }
+                for finding in self.findings
             ],
-            "notes": [{"code": one.code.value, "where": one.where, "detail": one.detail} for one in self.notes],
+            "notes": [{"code": note.code.value, "where": note.where, "detail": note.detail} for note in self.notes],
         }
 
     def canonical(self) -> bytes:
-        """The receipt's canonical bytes."""
+        """Return the receipt's canonical bytes."""
         return canonical_json(self.to_json())
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class ReceiptAgreement:
     """Whether a file bears a receipt out. `differences` names what is not the same.
 
     `same_tool` false explains findings that differ: another version may know more, or judge otherwise.
@@ -157,13 +162,13 @@ class Agreement:
 
 
 def receipt_trust(receipt: Mapping[str, Any]) -> Trust | None:
-    """The weakest trust in a signer that a receipt (checked by `check_form`) tells of; None where nothing is signed."""
-    told = [_TRUSTS.get(one["facts"].get("trust")) for one in receipt["findings"]]
-    return weakest(one for one in told if one is not None)
+    """Return the weakest trust in a signer in a receipt (checked by `check_form`); None where nothing is signed."""
+    trusts = [_TRUSTS.get(finding["facts"].get("trust")) for finding in receipt["findings"]]
+    return weakest(item for item in trusts if item is not None)
 
 
 def receipt_digest(receipt: Mapping[str, Any]) -> bytes:
-    """SHA-256 of a receipt's JSON values in canonical form, as a report carries it.
+    """Return the SHA-256 of a receipt's JSON values in canonical form, as a report carries it.
 
     Left out is what another receipt of the same file may rightly have otherwise: notes that depend on the day, on the
     file's name or on the decoder, what was measured on pixels, which includes the PDQ hash, and (but for version 1) the
@@ -172,18 +177,18 @@ def receipt_digest(receipt: Mapping[str, Any]) -> bytes:
     kept = {
         **receipt,
         "notes": [note for note in receipt["notes"] if note["code"] not in _NOT_COMPARED],
-        "findings": [_without_measured(one) for one in receipt["findings"]],
+        "findings": [_without_measured(finding) for finding in receipt["findings"]],
         "file": {name: receipt["file"][name] for name in _BYTES_KEYS},
     }
     del kept["opencv"]
     if receipt["v"] != 1:
-        kept["findings"] = [_without_trust(one) for one in kept["findings"]]
+        kept["findings"] = [_without_trust(finding) for finding in kept["findings"]]
         del kept["conclusion"]
     return hashlib.sha256(canonical_json(kept)).digest()
 
 
 def check_form(value: object) -> dict[str, Any]:
-    """`value` if it has the form of a receipt, of whatever tool.
+    """Return `value` if it has the form of a receipt, of any tool.
 
     Codes, strengths and conclusions that a later version added are kept as texts, and so are further members; they are
     part of the digest, but for those of `file`. Raises InspectionReceiptInvalid, and NewerFormat for a receipt of a
@@ -215,11 +220,11 @@ def check_form(value: object) -> dict[str, Any]:
         raise InspectionReceiptInvalid("A receipt is canonical JSON, its sha256 base64url of 32 bytes.") from error
     texts = (value["tool"], value["c2pa_sdk"], value["opencv"], file["media_type"], conclusion, file["pdq"])
     numbers = (file["size_bytes"], file["width_px"], file["height_px"], file["pdq_quality"])
-    if not all(isinstance(one, str) for one in (*texts, value.get("trust_lists", ""))) or not all(
-        type(one) is int and one >= 0 for one in numbers
+    if not all(isinstance(item, str) for item in (*texts, value.get("trust_lists", ""))) or not all(
+        type(number) is int and number >= 0 for number in numbers
     ):
         raise InspectionReceiptInvalid("A receipt's tool, media type, conclusion and sizes have other types.")
-    if not _PDQ.match(file["pdq"]):
+    if file["pdq"] and not is_pdq(file["pdq"]):
         raise InspectionReceiptInvalid("A receipt's pdq has 64 lower-case hexadecimal digits, or none.")
     if type(value["complete"]) is not bool or not _CODE.match(conclusion):
         raise InspectionReceiptInvalid("A receipt's conclusion is a code, and complete true or false.")
@@ -238,12 +243,12 @@ def _is_item(item: object, keys: set[str]) -> bool:
     return all(isinstance(item[name], str) for name in keys - {"facts"}) and isinstance(item.get("facts", {}), dict)
 
 
-def compare(claimed: Mapping[str, Any], recomputed: Receipt) -> Agreement:
-    """A receipt (checked by `check_form`) against the one that the file gives now.
+def compare(claimed: Mapping[str, Any], recomputed: InspectionReceipt) -> ReceiptAgreement:
+    """Compare a receipt (checked by `check_form`) with the one that the file gives now.
 
     Left out are notes that depend on the day (certificates), on the file's name or on the decoder; what was measured on
     pixels may differ a little. A signer may have lapsed since, and nothing else of the trust may differ. The same
-    listing photos must have been compared. A receipt of version 1 is compared by what its version told.
+    listing photos must have been compared. A receipt of version 1 is compared in the form of its version.
     """
     own = recomputed.to_json() if claimed["v"] != 1 else _as_version_1(recomputed.to_json())
     same_tool = all(claimed[name] == own[name] for name in ("tool", "c2pa_sdk", "opencv"))
@@ -251,9 +256,11 @@ def compare(claimed: Mapping[str, Any], recomputed: Receipt) -> Agreement:
     differences += _pdq_differences(claimed["file"], own["file"])
     same_file = claimed["file"]["sha256"] == own["file"]["sha256"]
     differences += [
-        f"listings: only in the receipt: {one}" for one in claimed["listings"] if one not in own["listings"]
+        f"listings: only in the receipt: {listing}" for listing in claimed["listings"] if listing not in own["listings"]
     ]
-    differences += [f"listings: only given now: {one}" for one in own["listings"] if one not in claimed["listings"]]
+    differences += [
+        f"listings: only given now: {listing}" for listing in own["listings"] if listing not in claimed["listings"]
+    ]
     trust_differs, lapsed = (
         _trust_differences(claimed["findings"], own["findings"]) if claimed["v"] != 1 else ([], False)
     )
@@ -264,62 +271,63 @@ def compare(claimed: Mapping[str, Any], recomputed: Receipt) -> Agreement:
         differences += [f"{name}: only in the receipt: {code}" for code in _only(theirs, ours)]
         differences += [f"{name}: only in the file: {code}" for code in _only(ours, theirs)]
     differences += trust_differs
-    return Agreement(not differences, same_file, same_tool, tuple(differences))
+    return ReceiptAgreement(not differences, same_file, same_tool, tuple(differences))
 
 
-def conclusion_of(found: Iterable[tuple[str, str]]) -> Conclusion:
-    """The whole of findings, each (code, strength); codes that this version does not know speak of no AI."""
-    told = list(found)
+def conclusion_of(findings: Iterable[tuple[str, str]]) -> Conclusion:
+    """Return the conclusion from findings, each (code, strength). Codes of later versions are no signs of AI."""
+    pairs = list(findings)
     about_ai = {About.MADE_BY_AI, About.EDITED_WITH_AI}
-    strengths = {strength for code, strength in told if code in _ABOUT and _ABOUT[code] in about_ai}
+    strengths = {strength for code, strength in pairs if code in _ABOUT and _ABOUT[code] in about_ai}
     if Strength.IDENTIFIES.value in strengths:
         return Conclusion.AI_IDENTIFIED
     if Strength.INDICATES.value in strengths:
         return Conclusion.AI_INDICATED
-    return Conclusion.OTHER_FINDINGS if told else Conclusion.NOTHING_FOUND
+    return Conclusion.OTHER_FINDINGS if pairs else Conclusion.NOTHING_FOUND
 
 
 _ABOUT = {code.value: about for code, (_, about) in CODES.items()}
 
 
 def _as_version_1(own: dict[str, Any]) -> dict[str, Any]:
-    """A receipt as version 1 would have told it."""
-    findings = [_without_trust(one) | {"strength": one["strength"]} for one in own["findings"]]
-    for one in findings:
-        if one["code"] in conduct.FORMERLY_IDENTIFYING:
-            one["strength"] = Strength.IDENTIFIES.value
-    conclusion = conclusion_of((one["code"], one["strength"]) for one in findings)
+    """Return a receipt in the form of version 1."""
+    findings = [_without_trust(finding) | {"strength": finding["strength"]} for finding in own["findings"]]
+    for finding in findings:
+        if finding["code"] in conduct.FORMERLY_IDENTIFYING:
+            finding["strength"] = Strength.IDENTIFIES.value
+    conclusion = conclusion_of((finding["code"], finding["strength"]) for finding in findings)
     return {**own, "findings": findings, "conclusion": conclusion.value}
 
 
 def _trust_differences(
     theirs: Sequence[Mapping[str, Any]], ours: Sequence[Mapping[str, Any]]
 ) -> tuple[list[str], bool]:
-    """Where a receipt tells another trust than the file shows now, and whether a signer has lapsed since, which is no
-    difference. Findings are matched by code and place; a strength that does not follow from the trust is one."""
-    now = {(one["code"], one["where"]): one["facts"].get("trust") for one in ours}
+    """Return the places where a receipt states another trust than the file shows now, and whether a signer has lapsed
+    since, which is no difference. Findings are matched by code and place; a strength that does not follow from the
+    trust is a difference."""
+    now = {(finding["code"], finding["where"]): finding["facts"].get("trust") for finding in ours}
     differences, lapsed = [], False
-    for one in theirs:
-        code, claimed = one["code"], one["facts"].get("trust")
-        shown = now.get((code, one["where"]), claimed)
+    for finding in theirs:
+        code, claimed = finding["code"], finding["facts"].get("trust")
+        shown = now.get((code, finding["where"]), claimed)
         if claimed != shown and shown in _LAPSED:
             lapsed = True
         elif claimed != shown:
             differences.append(f"trust: {code}: {claimed} in the receipt, {shown} now")
         known, trust = _CODES.get(code), _TRUSTS.get(claimed)
-        if known is not None and one["strength"] != strength_of(known, trust).value:
+        if known is not None and finding["strength"] != strength_of(known, trust).value:
             differences.append(f"strength: {code}")
     return sorted(set(differences)), lapsed
 
 
 _CODES = {code.value: code for code in FindingCode}
-_TRUSTS: dict[object, Trust] = {one.value: one for one in Trust}
+_TRUSTS: dict[object, Trust] = {trust.value: trust for trust in Trust}
 
 
 def _pdq_differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
-    one, other = bytes.fromhex(theirs["pdq"]), bytes.fromhex(ours["pdq"])
+    claimed, own = bytes.fromhex(theirs["pdq"]), bytes.fromhex(ours["pdq"])
     differences = []
-    if len(one) != len(other) or distance(one, other) > MAX_PDQ_DIFFERENCE:
+    if len(claimed) != len(own) or distance(claimed, own) > MAX_PDQ_DIFFERENCE:
         differences.append("file.pdq")
     if abs(theirs["pdq_quality"] - ours["pdq_quality"]) > MAX_QUALITY_DIFFERENCE:
         differences.append("file.pdq_quality")
@@ -331,31 +339,31 @@ def _kept(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _only(these: list[dict[str, Any]], those: list[dict[str, Any]]) -> list[str]:
-    return sorted({one["code"] for one in these if not any(_alike(one, other) for other in those)})
+    return sorted({finding["code"] for finding in these if not any(_alike(finding, other) for other in those)})
 
 
-def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """The same, but for the room that measurements have."""
-    if canonical_json(_without_trust(_without_measured(one))) != canonical_json(
-        _without_trust(_without_measured(other))
+def _alike(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    """True if both are the same within the tolerance of measurements."""
+    if canonical_json(_without_trust(_without_measured(first))) != canonical_json(
+        _without_trust(_without_measured(second))
     ):
         return False
-    facts, others = one.get("facts", {}), other.get("facts", {})
+    facts, others = first.get("facts", {}), second.get("facts", {})
     return facts.keys() == others.keys() and all(
         _near(facts[name], others[name], room) for name, room in MEASURED_FACTS.items() if name in facts
     )
 
 
-def _near(one: object, other: object, room: int) -> bool:
-    if type(one) is int and type(other) is int:
-        return abs(one - other) <= max(room, max(abs(one), abs(other)) // 10)
-    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        return all(_near(first, second, room) for first, second in zip(one, other, strict=True))
+def _near(first: object, second: object, room: int) -> bool:
+    if type(first) is int and type(second) is int:
+        return abs(first - second) <= max(room, max(abs(first), abs(second)) // 10)
+    if isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
+        return all(_near(left, right, room) for left, right in zip(first, second, strict=True))
     return False
 
 
 def _without_trust(item: dict[str, Any]) -> dict[str, Any]:
-    """A finding without what follows from its signer; a note as it is."""
+    """Return a finding without what follows from its signer; a note as it is."""
     if "facts" not in item:
         return item
     facts = {name: value for name, value in item["facts"].items() if name != "trust"}

@@ -6,8 +6,9 @@ id, any id can be decoded. Knowing an id never authorises anything.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeGuard, get_args
 
 from hashids import Hashids, _reorder  # type: ignore[import-untyped]
 
@@ -21,6 +22,19 @@ MAX_ID_NUMBER = 2**63 - 1
 
 MAX_ID_CHARS = 32
 _MIN_LENGTH = 8
+
+
+def id_pattern(prefix: Prefix) -> str:
+    """Return the regular expression (without anchors) of the form of public ids with this prefix, of any service."""
+    return f"{prefix}_[A-Za-z0-9]{{{_MIN_LENGTH},{MAX_ID_CHARS - len(prefix) - 1}}}"
+
+
+_FORMS: dict[str, re.Pattern[str]] = {prefix: re.compile(id_pattern(prefix)) for prefix in get_args(Prefix)}
+
+
+def is_id(prefix: Prefix, text: object) -> TypeGuard[str]:
+    """True if `text` has the form of a public id with this prefix. Only `decode_id` shows whether it is one."""
+    return isinstance(text, str) and _FORMS[prefix].fullmatch(text) is not None
 
 
 @lru_cache(maxsize=64)

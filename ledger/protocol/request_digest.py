@@ -21,7 +21,8 @@ DOMAIN = b"refund-ledger question v1"
 
 
 def question_digest(request: Mapping[str, Any], nonce: bytes) -> bytes:
-    """Return SHA-256 of `DOMAIN` || `nonce` || the canonical JSON of `request` without its member `nonce`: 32 bytes.
+    """Return SHA-256 of `DOMAIN` || `nonce` || the canonical JSON of `request` without its member `nonce`: 32
+    bytes.
 
     `request` is the JSON object as it was sent: an optional member that was left out and one that was sent as null are
     two questions. In a batch it is the item. `nonce` has 16 bytes, or none where the request has no nonce or null.

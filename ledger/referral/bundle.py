@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -16,9 +15,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from ledger.client import RefundLedger
 from ledger.errors import AlreadyExists, ConfigurationError, InvalidRequest
 from ledger.extras import need
+from ledger.protocol.public_ids import is_id
 from ledger.referral.audience import Audience, Part, gets
 from ledger.referral.checks import LOG_KEY_FILE, PLATFORM_KEY_FILE, SUMS_FILE
-from ledger.referral.facts import Referral, Source, check_referable, make_referral, receipt_name, to_json
+from ledger.referral.facts import Referral, ReportSources, check_referable, make_referral, receipt_name, to_json
 from ledger.referral.inspections import read_receipts
 from ledger.rules.languages import DEFAULT_LOCALE
 from ledger.rules.languages import LOCALES as LOCALES
@@ -26,7 +26,6 @@ from ledger.rules.languages import LOCALES as LOCALES
 MAX_REPORTS = 50
 MAX_ORDER_CHARS = 128
 _NEEDED = ("fpdf", "babel", "PIL", "pylopdf_fonts_zh_cn")
-_REPORT_ID = re.compile(r"rp_[A-Za-z0-9]{1,29}\Z")
 
 
 def refer(
@@ -62,7 +61,7 @@ def refer(
     for report, order in orders.items():
         _check_order(ledger, report, order)
     sources = [
-        Source(
+        ReportSources(
             view,
             ledger.reports.receipt(view.id, wait_seconds),
             None if view.appeal is None else ledger.appeals.get(view.appeal.id, party="reporter"),
@@ -140,7 +139,7 @@ def _audience(name: str) -> Audience:
 def _check_arguments(reports: Sequence[str], locale: str, orders: Mapping[str, str], audience: Audience) -> None:
     if not 1 <= len(reports) <= MAX_REPORTS:
         raise InvalidRequest(f"A referral is of 1 to {MAX_REPORTS} reports.")
-    if len(set(reports)) != len(reports) or not all(_REPORT_ID.match(report) for report in reports):
+    if len(set(reports)) != len(reports) or not all(is_id("rp", report) for report in reports):
         raise InvalidRequest("Each report is named once, by an id that looks like rp_ and letters and digits.")
     if locale not in LOCALES:
         raise InvalidRequest(f"A referral is written in one of: {', '.join(LOCALES)}.")

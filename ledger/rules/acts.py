@@ -1,4 +1,4 @@
-"""Which act a report is about: its own, or one that another control group has reported already.
+"""The act that a report is about: a new one, or one that another control group has reported already.
 
 Two platforms that share a payment provider may both report the same refund. Such reports are one *act* and count
 once (docs/decisions/0003-acts-and-groups.md).
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ListedReport:
-    """A live report met through one of a new report's subjects. `act_day` counts from the Unix epoch."""
+    """A live report that shares a subject with a new report. `act_day` counts from the Unix epoch."""
 
     tag: bytes
     report_id: int
@@ -33,7 +33,7 @@ def act_to_join(
     window_days: int,
     replaces: int | None = None,
 ) -> int | None:
-    """The act that a new report joins, or None: it is about an act of its own.
+    """Return the act that a new report joins, None if it is about a new act.
 
     Of the live reports in `met` (all that share a subject with the new one) it joins the earliest by another group with
     equal amount and currency and at most `window_days` between the acts. It never joins an act that its own group has
@@ -41,28 +41,30 @@ def act_to_join(
     report make one of them would lower the total. The report that it `replaces` does not count as its group's.
     """
     listed = list(met)
-    own = {one.act_id for one in listed if one.control_group == control_group and one.report_id != replaces}
+    own = {report.act_id for report in listed if report.control_group == control_group and report.report_id != replaces}
     fit = [
-        one
-        for one in listed
-        if one.control_group != control_group
-        and one.amount_minor == amount_minor
-        and one.currency == currency
-        and abs(one.act_day - act_day) <= window_days
-        and one.act_id not in own
+        report
+        for report in listed
+        if report.control_group != control_group
+        and report.amount_minor == amount_minor
+        and report.currency == currency
+        and abs(report.act_day - act_day) <= window_days
+        and report.act_id not in own
     ]
-    return min(fit, key=lambda one: one.report_id).act_id if fit else None
+    return min(fit, key=lambda item: item.report_id).act_id if fit else None
 
 
 def is_duplicate(met: Iterable[ListedReport], report_id: int) -> bool:
-    """Whether report `report_id` says no more than an older live one of its control group: of all reports in `met` that
-    share a subject with it, itself among them, one was recorded before, of an act on the same day with the same amount
-    and currency."""
+    """True if report `report_id` repeats an older live report of its control group.
+
+    `met` are all reports that share a subject with it, itself included. An older one repeats it if its act was on the
+    same day with the same amount and currency.
+    """
     listed = list(met)
-    mine = next((one for one in listed if one.report_id == report_id), None)
+    mine = next((report for report in listed if report.report_id == report_id), None)
     return mine is not None and any(
-        one.report_id < report_id
-        and (one.control_group, one.act_day, one.amount_minor, one.currency)
+        report.report_id < report_id
+        and (report.control_group, report.act_day, report.amount_minor, report.currency)
         == (mine.control_group, mine.act_day, mine.amount_minor, mine.currency)
-        for one in listed
+        for report in listed
     )

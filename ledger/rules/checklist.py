@@ -1,9 +1,9 @@
-"""A conduct's minimum as a checklist for the reviewer: what was reported, what was handed in, what is missing.
+"""A conduct's minimum as a checklist for the reviewer: the evidence that was reported, uploaded, or is missing.
 
-A report names its evidence by digest; only in an appeal does anybody see the files. So each need of the minimum is in
-one of four states, and what is `on_paper` is the reporter's word until the file comes. Beside it stands what findings
-say of the items (`ledger.rules.corroboration`): a file that was handed in shows what was reported, not yet that it is
-so.
+A report names its evidence by digest, and the files are uploaded only in an appeal. So each need of the minimum is in
+one of four states; `on_paper` means that there is only the reporter's statement, not the file. Each need also has the
+corroboration of its items by findings (`ledger.rules.corroboration`): an uploaded file shows what was reported, which
+may still be wrong.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from ledger.rules.corroboration import Again, Corroboration, corroborations
 
 
 class FileState(StrEnum):
-    """What is known of the file behind a reported item."""
+    """The state of the file of a reported item."""
 
     MATCHES = "matches"
-    """It was handed in and has the reported SHA-256."""
+    """It was uploaded and has the reported SHA-256."""
     NOT_HANDED_IN = "not_handed_in"
     DIFFERS = "differs"
-    """A file was handed in for this item, and its SHA-256 is another one."""
+    """A file was uploaded for this item, and its SHA-256 is another one."""
 
 
 class NeedState(StrEnum):
     """How far a need is met, from best to worst."""
 
     MET = "met"
-    """By files that were handed in and match."""
+    """By files that were uploaded and match."""
     ON_PAPER = "on_paper"
-    """Only together with items whose files were not handed in."""
+    """Only together with items whose files were not uploaded."""
     FAILS = "fails"
     """Only together with items whose files do not match."""
     MISSING = "missing"
@@ -40,7 +40,7 @@ class NeedState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class CheckedNeed:
     """A need and how far it is met, by files and by findings; `items` are the places (0 is the first) of reported items
     of its types. `support` is that of the worst item without which the need would not be met, None where it is not."""
 
@@ -54,11 +54,11 @@ class Check:
 class Alternative:
     """One way to reach the minimum."""
 
-    checks: tuple[Check, ...]
+    checks: tuple[CheckedNeed, ...]
 
     @property
     def state(self) -> NeedState:
-        """That of the need that is worst off."""
+        """The state of the need with the worst one."""
         return max((check.state for check in self.checks), key=_ORDER.index)
 
 
@@ -77,9 +77,9 @@ def checklist(
     again: Mapping[bytes, Again] | None = None,
     reading: Reading = Reading.RECORDED,
 ) -> tuple[Alternative, ...]:
-    """The alternatives of the minimum of `conduct`, in their order; `files` has a state for each item of `evidence`,
-    `again` what a reviewer's own inspections found, by the SHA-256 of the file, and `reading` says by which rules items
-    count.
+    """Return the alternatives of the minimum of `conduct`, in their order; `files` has a state for each item of
+    `evidence`, `again` what a reviewer's own inspections found, by the SHA-256 of the file, and `reading` says by which
+    rules items count.
 
     Under `Reading.INTAKE` some alternative is not `missing` exactly where `check_evidence` finds the minimum reached,
     and some is `met` exactly where the items whose files match reach it. Raises ValueError when the two lists differ in
@@ -92,16 +92,16 @@ def checklist(
 
 
 def best_state(alternatives: Sequence[Alternative]) -> NeedState:
-    """The state of the alternative that is best off."""
-    return min((one.state for one in alternatives), key=_ORDER.index)
+    """Return the state of the alternative with the best one."""
+    return min((alternative.state for alternative in alternatives), key=_ORDER.index)
 
 
-def _check(need: Need, stated: Sequence[tuple[Evidence, FileState, Corroboration]], reading: Reading) -> Check:
+def _check(need: Need, stated: Sequence[tuple[Evidence, FileState, Corroboration]], reading: Reading) -> CheckedNeed:
     items = tuple(place for place, (item, _, _) in enumerate(stated) if item.type in need.of)
     for state, believed in _BELIEVED:
         if is_met(need, [item for item, file, _ in stated if file in believed], reading):
-            return Check(need, state, items, _weakest_needed(need, stated, reading))
-    return Check(need, NeedState.MISSING, items, None)
+            return CheckedNeed(need, state, items, _weakest_needed(need, stated, reading))
+    return CheckedNeed(need, NeedState.MISSING, items, None)
 
 
 def _weakest_needed(

@@ -1,13 +1,13 @@
-"""Texts that people type or paste, cleaned: what nobody sees is dropped, what shows is kept.
+"""Clean the texts that people type or paste: invisible characters are removed, visible ones are kept.
 
-Pasting brings characters that have no shape: isolates around a number copied from a contact (WhatsApp, iOS), a byte
-order mark from a file, zero-width spaces from a web page, soft line breaks from a word processor. None is a mistake of
-the person, so none is refused. Bidirectional controls go for another reason as well: they can make a text look like
-another one (UAX 9; Unicode Technical Report 36, section 3).
+Pasted texts have characters without a shape: isolates around a number copied from a contact (WhatsApp, iOS), a byte
+order mark from a file, zero-width spaces from a web page, soft line breaks from a word processor. They are not mistakes
+of the person, so the text is not refused. Bidirectional controls are removed for another reason too: they can make a
+text look like another one (UAX 9; Unicode Technical Report 36, section 3).
 
-Kept of the characters without a shape of their own are those that writing needs, where they stand between characters
-that show: ZERO WIDTH JOINER and NON-JOINER (Persian, Indic scripts, emoji), variation selectors after the character
-that they vary, and the tags of a flag (UTS 51, emoji tag sequences).
+Kept of the characters without a shape are those that writing needs, between characters that have one: ZERO WIDTH JOINER
+and NON-JOINER (Persian, Indic scripts, emoji), variation selectors after the character that they vary, and the tags of
+a flag (UTS 51, emoji tag sequences).
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ _BLANK_LETTERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 
 
 def cleaned(text: str) -> str:
-    """`text` in NFC without what nobody sees, blanks at its ends included; its only control character is the line feed.
+    """Return `text` in NFC without invisible characters and without blanks at its ends. Its only control character is
+    the line feed.
 
-    "" when nothing shows: when it has no letter, digit, punctuation or symbol with a shape. Cleaning twice is cleaning
-    once.
+    Returns "" for a text without a letter, digit, punctuation or symbol that has a shape. Cleaning a clean text does
+    not change it.
     """
     before, text = None, _LINE_ENDS.sub("\n", text).replace("\t", " ")
-    while text != before:  # what goes may bring together what then goes too, or composes
+    while text != before:  # a removal may join characters that are then removed too, or compose
         before = text
         text = unicodedata.normalize("NFC", _without_unseen(text))
         text = _stripped(text)
@@ -44,27 +45,29 @@ def cleaned(text: str) -> str:
 
 
 def shows(character: str) -> bool:
-    """Whether a character has a shape by itself: a letter, digit, punctuation or symbol, or one that this version of
+    """True if a character has a shape by itself: a letter, digit, punctuation or symbol, or one that this version of
     Unicode does not know yet."""
     category = unicodedata.category(character)
     return (category[0] in "LNPS" and character not in _BLANK_LETTERS) or category in ("Co", "Cn")
 
 
 def _without_unseen(text: str) -> str:
-    """`text` without controls, halves of surrogate pairs, noncharacters, format characters that no script needs where
-    they stand, and variation selectors that vary nothing."""
+    """Return `text` without controls, halves of surrogate pairs, noncharacters, format characters that no script needs
+    at their position, and variation selectors that vary nothing."""
+    if text.isascii() and text.replace("\n", "").isprintable():
+        return text
     flags = {place for flag in _FLAG.finditer(text) for place in range(flag.start() + 1, flag.end())}
     kept = [character for place, character in enumerate(text) if place in flags or not _unseen(character)]
-    made: list[str] = []
+    kept_characters: list[str] = []
     for place, character in enumerate(kept):
         if character in _JOINERS:
             follows = place + 1 < len(kept) and _stands(kept[place + 1])
-            if not (made and _stands(made[-1]) and follows):
+            if not (kept_characters and _stands(kept_characters[-1]) and follows):
                 continue
-        elif _varies(character) and not (made and shows(made[-1])):
+        elif _varies(character) and not (kept_characters and shows(kept_characters[-1])):
             continue
-        made.append(character)
-    return "".join(made)
+        kept_characters.append(character)
+    return "".join(kept_characters)
 
 
 def _unseen(character: str) -> bool:
@@ -77,12 +80,12 @@ def _unseen(character: str) -> bool:
 
 
 def _noncharacter(point: int) -> bool:
-    """Unicode's 66 code points that are no characters in interchange."""
+    """True for one of Unicode's 66 code points that are not characters in interchange."""
     return point & 0xFFFE == 0xFFFE or 0xFDD0 <= point <= 0xFDEF
 
 
 def _varies(character: str) -> bool:
-    """Whether it is a variation selector: Mongolian, standardised or ideographic."""
+    """True if it is a variation selector: Mongolian, standardised or ideographic."""
     return (
         "\u180b" <= character <= "\u180f"
         or "\ufe00" <= character <= "\ufe0f"
@@ -91,12 +94,12 @@ def _varies(character: str) -> bool:
 
 
 def _stands(character: str) -> bool:
-    """Whether a joiner may stand beside it: it shows, or belongs to one that does (a mark, a variation selector)."""
+    """True if a joiner may stand beside it: it shows, or belongs to one that does (a mark, a variation selector)."""
     return shows(character) or unicodedata.category(character)[0] == "M"
 
 
 def _stripped(text: str) -> str:
-    """`text` without blanks at its ends, letters without a shape included."""
+    """Return `text` without blanks at its ends, letters without a shape included."""
     start, end = 0, len(text)
     while start < end and _blank(text[start]):
         start += 1

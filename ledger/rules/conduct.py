@@ -1,7 +1,7 @@
-"""What may be reported, and how much it takes: conduct codes, evidence types, the minimum for each conduct.
+"""The reportable conduct: conduct codes, evidence types, and the minimum of evidence for each conduct.
 
-Only confirmed fraud is reportable, and this module is where that is enforced. Evidence itself never comes
-here: a report names each item by type and SHA-256, and the file stays at the platform. `docs/reports.md`
+Only confirmed fraud is reportable, and this module enforces it. Evidence itself is not sent to the ledger: a
+report names each item by type and SHA-256, and the file stays at the platform. `docs/reports.md`
 shows the rows of `Conduct` as a table, and a test keeps the two equal.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import combinations
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 from ledger.errors import (
     EvidenceInsufficient,
@@ -23,6 +23,7 @@ from ledger.errors import (
     InvalidEncoding,
 )
 from ledger.protocol.encoding import unb64url
+from ledger.protocol.public_ids import is_id
 from ledger.protocol.row_enum import RowEnum
 from ledger.rules.findings import TRUSTED, FindingCode, Strength, Trust, identifies_ai, strength_of
 from ledger.rules.provenance import Confirmation, Origin, OriginSource, Verdict, parse_confirmation, parse_origin
@@ -70,7 +71,7 @@ class Need:
     count: int = 1
 
     def __str__(self) -> str:
-        """For people: `original_file`, `one of: a, b`, `two of: a, b, c`."""
+        """Return the need as a text: `original_file`, `one of: a, b`, `two of: a, b, c`."""
         if len(self.of) == len(EvidenceType):
             return "one item of any type"
         names = ", ".join(self.of)
@@ -100,15 +101,15 @@ _FABRICATED = (_need(_E.ORIGINAL_FILE), _need(*_IMAGE_PROOF, count=2))
 
 
 def _(message: str) -> str:
-    """`message` itself, marked for the catalogues."""
+    """Return `message` itself, marked for the catalogues."""
     return message
 
 
 @dataclass(frozen=True, slots=True)
 class ConductSpec:
-    """Everything that is known of one conduct.
+    """The definition of one conduct.
 
-    `byte` (1 to 255) stands for it in sealed events: append only, a number never changes its meaning. `severity` is its
+    `byte` (1 to 255) is its code in sealed events: append only, a number never changes its meaning. `severity` is its
     default in points (0: the conduct protects a person); the policy in effect sets the number that counts. `reason` is
     the code that a standing gives for it, None for a protective one. `minimum` is the evidence that a report needs,
     `text` the msgid of what a report of it says. `forges_picture`: it says of the reported picture itself that it is
@@ -227,11 +228,11 @@ MINIMUMS: Mapping[Conduct, Minimum] = {conduct: conduct.spec.minimum for conduct
 """The minimum evidence of each conduct."""
 
 CONDUCT_BYTES: Mapping[str, int] = {conduct: conduct.spec.byte for conduct in Conduct}
-"""The byte of each conduct in sealed events; 0 stands for no event."""
+"""The byte of each conduct in sealed events; 0 means no event."""
 
 REFUSED_EVIDENCE = frozenset({"police_penalty_record"})
 """Never accepted for anything: art. 136 of the PRC Public Security Administration Punishments Law (in force
-since 2026) seals these records, and giving them to a consortium would be unlawful for whoever holds them."""
+since 2026) seals these records, and giving them to a consortium would be unlawful."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,12 +250,13 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """The receipt of an inspection, as a report carries it (`ledger.evidence.receipt.Receipt.in_report` makes it).
+    """The receipt of an inspection, as a report carries it
+    (`ledger.evidence.receipt.InspectionReceipt.in_report` makes it).
 
     `receipt_sha256` (32 bytes) is the digest of the whole receipt, which stays with the file, so that a reviewer who
     has both can make it again; `tool` is the tool's name and version; `findings` are the codes of what it found, each
     once. Their facts are not here: they are copied from the file, and may name people. `trust` is the weakest that a
-    signed finding among them rests on, None where nothing is signed (or the tool is from before trust was told).
+    signed finding among them rests on, None where nothing is signed (or the version of the tool did not report trust).
     """
 
     receipt_sha256: bytes
@@ -295,10 +297,12 @@ class Reading(StrEnum):
     """Those for a report from before labels had to be signed under a trust list: its labels count as they did."""
 
 
-_HEX64 = re.compile(r"[0-9a-f]{64}\Z")
+PDQ_PATTERN = "[0-9a-f]{64}"
+"""Form of a PDQ hash as text: its 256 bits as lower-case hexadecimal digits, highest bit first."""
+
+_PDQ = re.compile(PDQ_PATTERN)
 _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+/ -]{0,63}\Z")
 _FINDING_CODE = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
-_REPORT_ID = re.compile(r"rp_[A-Za-z0-9]{8,29}\Z")
 EVIDENCE_MEMBERS = frozenset(
     {"type", "sha256", "pdq", "pdq_quality", "inspection", "finding", "report_id", "origin", "confirmation"}
 )
@@ -313,8 +317,13 @@ FORMERLY_IDENTIFYING = frozenset({FindingCode.AIGC_GENERATED, FindingCode.C2PA_A
 """Codes that identified a file in every report until labels had to be signed under a trust list."""
 
 
+def is_pdq(text: object) -> TypeGuard[str]:
+    """True if `text` has the form of a PDQ hash (`PDQ_PATTERN`)."""
+    return isinstance(text, str) and _PDQ.fullmatch(text) is not None
+
+
 def parse_evidence(items: object) -> tuple[Evidence, ...]:
-    """The evidence list of a report body, strictly: unknown keys are refused, nothing is guessed.
+    """Return the evidence list of a report body, strictly: unknown keys are refused, nothing is guessed.
 
     Raises EvidenceInvalid, EvidenceRefused (types that are never accepted) or InvalidEncoding.
     """
@@ -338,14 +347,14 @@ def parse_item(item: Any) -> Evidence:
     if kind is None:
         raise EvidenceInvalid("Unknown type of evidence.", known=sorted(EvidenceType))
     pdq, report_id = item.get("pdq"), item.get("report_id")
-    if "pdq" in item and not (isinstance(pdq, str) and _HEX64.match(pdq)):
+    if "pdq" in item and not is_pdq(pdq):
         raise EvidenceInvalid("A pdq hash has 64 lower-case hexadecimal digits.")
     quality = item.get("pdq_quality")
     if "pdq_quality" in item and not (pdq is not None and type(quality) is int and 0 <= quality <= MAX_QUALITY):
         raise EvidenceInvalid("A pdq_quality is a whole number from 0 to 100, beside the pdq that it is of.")
     if ("report_id" in item) != (kind is EvidenceType.LINKED_INSTRUMENT):
         raise EvidenceInvalid("A linked_instrument names the report it rests on in report_id; nothing else does.")
-    if "report_id" in item and not (isinstance(report_id, str) and _REPORT_ID.match(report_id)):
+    if "report_id" in item and not is_id("rp", report_id):
         raise EvidenceInvalid("A report_id looks like rp_ and letters and digits.")
     if "origin" in item and kind is not EvidenceType.ORIGINAL_FILE:
         raise EvidenceInvalid("Only an original_file has an origin.")
@@ -371,7 +380,7 @@ def _refuse(name: object) -> NoReturn:
 
 
 def parse_inspection(value: Any) -> Inspection:
-    """An inspection as it stands in a body. Raises EvidenceInvalid."""
+    """Return the inspection of an item in a report's body. Raises EvidenceInvalid."""
     if type(value) is not dict or value.keys() - {"trust"} != {"receipt_sha256", "tool", "findings"}:
         raise EvidenceInvalid("An inspection has receipt_sha256, tool, findings and optionally trust.")
     tool, findings = value["tool"], value["findings"]
@@ -393,10 +402,10 @@ def _trust(value: Mapping[str, Any]) -> Trust | None:
     if "trust" not in value:
         return None
     name = value["trust"]
-    found = _TRUSTS.get(name) if isinstance(name, str) else None
-    if found is None:
+    trust = _TRUSTS.get(name) if isinstance(name, str) else None
+    if trust is None:
         raise EvidenceInvalid("Unknown trust in a signer.", known=list(Trust))
-    return found
+    return trust
 
 
 def _finding(value: Any) -> Finding:
@@ -406,22 +415,22 @@ def _finding(value: Any) -> Finding:
     for text in (code, tool_version):
         if not isinstance(text, str) or not _CODE.match(text):
             raise EvidenceInvalid(f"A finding's code and tool_version have 1 to {MAX_CODE_CHARS} characters.")
-    found = _STRENGTHS.get(strength) if isinstance(strength, str) else None
-    if found is None:
+    level = _STRENGTHS.get(strength) if isinstance(strength, str) else None
+    if level is None:
         raise EvidenceInvalid("A finding's strength is identifies, indicates or hint.")
     known, trust = _FINDING_CODES.get(code), _trust(value)
-    if known is not None and found is not strength_of(known, trust) and not _was_so(known, found, trust):
+    if known is not None and level is not strength_of(known, trust) and not _was_so(known, level, trust):
         raise EvidenceInvalid(f"The strength of {code} is {strength_of(known, trust).value} with this trust.")
-    return Finding(code, found, tool_version, trust)
+    return Finding(code, level, tool_version, trust)
 
 
 def _was_so(known: FindingCode, strength: Strength, trust: Trust | None) -> bool:
-    """Whether recorded reports may say this of a code; `check_evidence` refuses it in new ones."""
+    """True if recorded reports may say this of a code; `check_evidence` refuses it in new ones."""
     return known in FORMERLY_IDENTIFYING and strength is Strength.IDENTIFIES and trust is None
 
 
 def check_evidence(conduct: Conduct, evidence: Sequence[Evidence]) -> None:
-    """Nothing if `evidence` reaches the minimum of `conduct` for a new report.
+    """Check that `evidence` reaches the minimum of `conduct` for a new report.
 
     Raises EvidenceInsufficient with `details["missing"]`, the unmet needs of the alternative that came closest, or its
     leaf EvidenceOriginMissing where only the origin of an original file is missing; EvidenceInvalid for too many items
@@ -449,14 +458,14 @@ def check_evidence(conduct: Conduct, evidence: Sequence[Evidence]) -> None:
 
 
 def _check_claims(evidence: Sequence[Evidence]) -> None:
-    """That no item claims more than the rules allow."""
+    """Check that no item claims more than the rules allow."""
     originals = _originals(evidence)
     for item in evidence:
         finding = item.finding
         if finding is not None and finding.strength is Strength.IDENTIFIES and finding.trust not in TRUSTED:
             raise EvidenceUntrusted(
-                "A finding identifies only with the trust listed or interim: what is signed by others, or by nobody, "
-                "indicates at most.",
+                "A finding identifies only with the trust listed or interim: without a signature, or with that of "
+                "another signer, it indicates at most.",
                 trusts=sorted(TRUSTED),
             )
         if item.confirmation is not None and item.confirmation.file_sha256 not in originals:
@@ -468,19 +477,19 @@ def _originals(evidence: Sequence[Evidence]) -> set[bytes]:
 
 
 def _missing(conduct: Conduct, evidence: Sequence[Evidence], reading: Reading) -> list[Need] | None:
-    """The unmet needs of the alternative that comes closest; None where one is met."""
-    found: list[Need] | None = None
+    """Return the unmet needs of the alternative that comes closest; None where one is met."""
+    fewest: list[Need] | None = None
     for alternative in MINIMUMS[conduct]:
         unmet = [need for need in alternative if not is_met(need, evidence, reading)]
         if not unmet:
             return None
-        if found is None or len(unmet) < len(found):
-            found = unmet
-    return found
+        if fewest is None or len(unmet) < len(fewest):
+            fewest = unmet
+    return fewest
 
 
 def is_met(need: Need, evidence: Sequence[Evidence], reading: Reading = Reading.INTAKE) -> bool:
-    """Whether `evidence` has enough different items for `need`."""
+    """True if `evidence` has enough different items for `need`."""
     fit = [item for item in evidence if item.type in need.of and _counts(item, reading)]
     if reading is Reading.INTAKE:  # a label of some other picture says nothing of the claim
         originals = _originals(evidence)
@@ -489,7 +498,7 @@ def is_met(need: Need, evidence: Sequence[Evidence], reading: Reading = Reading.
 
 
 def _counts(item: Evidence, reading: Reading) -> bool:
-    """Whether an item is what its type says. A code that this version does not know identifies nothing."""
+    """True if an item is what its type says. A code that this version does not know identifies nothing."""
     if item.type is EvidenceType.ORIGINAL_FILE:
         if item.origin is None:
             return reading is not Reading.INTAKE
@@ -502,7 +511,7 @@ def _counts(item: Evidence, reading: Reading) -> bool:
 
 
 def identifies(item: Evidence) -> bool:
-    """Whether the item's inspection, or another tool's finding, identifies its file as made by AI."""
+    """True if the item's inspection, or another tool's finding, identifies its file as made by AI."""
     finding, inspection = item.finding, item.inspection
     if finding is not None and finding.strength is Strength.IDENTIFIES and finding.trust in TRUSTED:
         return True
@@ -510,25 +519,26 @@ def identifies(item: Evidence) -> bool:
 
 
 def formerly_identified(item: Evidence) -> bool:
-    """Whether the item says that its file was identified as made by AI, and says nothing of its signer: enough until
+    """True if the item says that its file was identified as made by AI, and says nothing of its signer: enough until
     labels had to be signed under a trust list, and no longer."""
     finding, inspection = item.finding, item.inspection
     if item.type is not EvidenceType.AI_LABEL or identifies(item):
         return False
     if finding is not None and finding.strength is Strength.IDENTIFIES and finding.trust is None:
         return True
-    told = inspection is not None and inspection.trust is None
-    return inspection is not None and told and not FORMERLY_IDENTIFYING.isdisjoint(known_codes(inspection.findings))
+    if inspection is None or inspection.trust is not None:
+        return False
+    return not FORMERLY_IDENTIFYING.isdisjoint(known_codes(inspection.findings))
 
 
-def known_codes(found: Sequence[str]) -> list[FindingCode]:
-    """Those of an inspection's codes that this version knows."""
-    return [_FINDING_CODES[code] for code in found if code in _FINDING_CODES]
+def known_codes(codes: Sequence[str]) -> list[FindingCode]:
+    """Return those of an inspection's codes that this version knows."""
+    return [_FINDING_CODES[code] for code in codes if code in _FINDING_CODES]
 
 
 def _all_different(chosen: Sequence[Evidence]) -> bool:
-    """Whether these items may count as that many: different files, different linked reports, and no second
-    `ai_label` or `issuer_confirmation`, because both are the word of whoever made the picture."""
+    """True if each of these items may count: they are different files and different linked reports, and there is no
+    second `ai_label` or `issuer_confirmation`, because both are statements of the picture's producer."""
     linked = [item.report_id for item in chosen if item.report_id is not None]
     labels = [item for item in chosen if item.type in _WORD_OF_ISSUER]
     return len({item.sha256 for item in chosen}) == len(chosen) and len(set(linked)) == len(linked) and len(labels) <= 1

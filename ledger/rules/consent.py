@@ -15,7 +15,7 @@ MAX_REF_CHARS = 128
 
 
 def fault_of_reference(value: object) -> str | None:
-    """What is wrong with the form of a reference, as a sentence that lacks its subject; None if nothing is.
+    """Return what is wrong with the form of a reference, as a sentence without its subject; None if the form is right.
 
     A reference has 1 to 128 printable characters (`str.isprintable`: blanks only as U+0020) in Unicode NFC. One that
     is made of characters without a shape passes here; see `shows_nothing`.
@@ -28,13 +28,14 @@ def fault_of_reference(value: object) -> str | None:
 
 
 def shows_nothing(text: str) -> bool:
-    """Whether no character of `text` has a shape by itself: a blank names nothing."""
+    """True if no character of `text` has a shape by itself: a blank names nothing."""
     return not any(map(shows, text))
 
 
 def check_consent(ref: str | None, *, profile: str, required: bool, of: str, unfit: type[LedgerError]) -> None:
-    """Raises ConsentMissing where a consent is `required` under `profile` and `ref` is missing or blank, and `unfit`
-    for a blank reference elsewhere. `of` is what needs it: `report`, `lookup` or `check`. The form of `ref` is fit."""
+    """Check the consent. Raises ConsentMissing where a consent is `required` under `profile` and `ref` is missing or
+    blank, and `unfit` for a blank reference elsewhere. `of` is what needs it: `report`, `lookup` or `check`. The form
+    of `ref` is fit."""
     blank = ref is not None and shows_nothing(ref)
     if required and (ref is None or blank):
         raise ConsentMissing(

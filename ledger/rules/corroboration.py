@@ -1,7 +1,7 @@
-"""How far findings bear out what an item of evidence says it is.
+"""How far findings corroborate an item of evidence.
 
-A report may claim an `ai_label` or a `listing_match`; whether there is one, an inspection of the file can tell. Of all
-other types it cannot: somebody has to read the file. Findings of one file count for every item that names it.
+A report may claim an `ai_label` or a `listing_match`, and an inspection of the file shows whether there is one. For all
+other types it cannot: a person has to read the file. Findings of one file count for every item that names it.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from ledger.rules.findings import (
 
 
 class Corroboration(StrEnum):
-    """How far an item is borne out, from best to worst."""
+    """How far an item is corroborated, from best to worst."""
 
     FOUND_AGAIN = "found_again"
     """A reviewer's own inspection of the file finds it."""
     FOUND = "found"
-    """A finding in the report says so, which is the reporter's word until it is made again."""
+    """A finding in the report shows it. This is the reporter's statement until a reviewer repeats the inspection."""
     TO_BE_READ = "to_be_read"
-    """No inspection tells of this type; what the file shows is for a person to judge."""
+    """No inspection covers this type; a person has to judge what the file shows."""
     INDICATED = "indicated"
-    """There are signs of it that anybody can write, or make a certificate for."""
+    """There are signs of it that any person can write, or make a certificate for."""
     ASSERTED = "asserted"
-    """An inspection could tell, and no finding says so."""
+    """An inspection could show it, and no finding does."""
     CONTRADICTED = "contradicted"
     """What the report says was found is not in the file, or a camera whose signer is trusted says that it took it."""
 
 
-class Comparison(StrEnum):
+class InspectionComparison(StrEnum):
     """A reviewer's inspection beside the one in the report."""
 
     AGREES = "agrees"
@@ -68,7 +68,7 @@ class Again:
 
     @property
     def with_listing(self) -> bool:
-        """Whether the file was compared with photos of the merchant's."""
+        """True if the file was compared with photos of the merchant's."""
         return self.alone is not None
 
 
@@ -79,45 +79,46 @@ _LAPSED = frozenset({Trust.EXPIRED, Trust.REVOKED})
 """A signer that was trusted when the report was made may be this by now."""
 
 
-def bears_out(kind: EvidenceType, found: Inspection) -> bool:
-    """Whether an inspection shows that an item of this kind is what it says.
+def bears_out(kind: EvidenceType, inspection: Inspection) -> bool:
+    """True if an inspection shows that an item of this kind is what it says.
 
     A label must identify, which takes a signer on a trust list. That a picture is the merchant's own (`listing_same`)
     is not enough for a listing match: honest people send it to show what they ordered.
     """
     if kind is EvidenceType.AI_LABEL:
-        return identifies_ai(found.findings, found.trust)
-    return kind is EvidenceType.LISTING_MATCH and FindingCode.LISTING_ALTERED.value in found.findings
+        return identifies_ai(inspection.findings, inspection.trust)
+    return kind is EvidenceType.LISTING_MATCH and FindingCode.LISTING_ALTERED.value in inspection.findings
 
 
-def _indicates(kind: EvidenceType, found: Inspection) -> bool:
-    """Whether there are signs that a label is right, of the kind that anybody can write."""
+def _indicates(kind: EvidenceType, inspection: Inspection) -> bool:
+    """True if there are signs that a label is right, of the kind that any person can write."""
     return kind is EvidenceType.AI_LABEL and any(
-        CODES[code][1] is About.MADE_BY_AI and strength_of(code, found.trust) is Strength.INDICATES
-        for code in known_codes(found.findings)
+        CODES[code][1] is About.MADE_BY_AI and strength_of(code, inspection.trust) is Strength.INDICATES
+        for code in known_codes(inspection.findings)
     )
 
 
 def corroborations(
     evidence: Sequence[Evidence], again: Mapping[bytes, Again] | None = None
 ) -> tuple[Corroboration, ...]:
-    """For each item how far it is borne out; `again` has the reviewer's inspections by the SHA-256 of the file.
+    """Return for each item how far it is corroborated; `again` has the reviewer's inspections by the SHA-256 of the
+    file.
 
     That an inspection finds nothing contradicts only what the same version of the tool is said to have found in the
     file: what another version or tool saw, this one may not see.
     """
-    made = again or {}
+    again_by_sha256 = again or {}
     reported: dict[bytes, list[Inspection]] = {}
     for item in evidence:
         if item.inspection is not None:
             reported.setdefault(item.sha256, []).append(item.inspection)
-    return tuple(_support(item, reported.get(item.sha256, []), made.get(item.sha256)) for item in evidence)
+    return tuple(_support(item, reported.get(item.sha256, []), again_by_sha256.get(item.sha256)) for item in evidence)
 
 
 def _support(item: Evidence, reported: Sequence[Inspection], again: Again | None) -> Corroboration:
-    if item.type not in _TOLD_BY_INSPECTIONS:
+    if item.type not in _SHOWN_BY_INSPECTIONS:
         return Corroboration.TO_BE_READ
-    claims = [one for one in reported if bears_out(item.type, one)]
+    claims = [inspection for inspection in reported if bears_out(item.type, inspection)]
     newest = reported
     if again is not None and (again.with_listing or item.type is not EvidenceType.LISTING_MATCH):
         if bears_out(item.type, again.inspection):
@@ -125,28 +126,30 @@ def _support(item: Evidence, reported: Sequence[Inspection], again: Again | None
         if _refutes(again, claims):
             return Corroboration.CONTRADICTED
         claims, newest = [], [again.inspection]
-    if not claims and any(speaks_for_person(one.findings, one.trust) for one in newest):
+    if not claims and any(speaks_for_person(inspection.findings, inspection.trust) for inspection in newest):
         return Corroboration.CONTRADICTED
-    told = _by_another_tool(item.type, item.finding)
-    if claims or told is Corroboration.FOUND:
+    other_tool = _by_another_tool(item.type, item.finding)
+    if claims or other_tool is Corroboration.FOUND:
         return Corroboration.FOUND
-    return (
-        Corroboration.INDICATED if told or any(_indicates(item.type, one) for one in newest) else Corroboration.ASSERTED
-    )
+    if other_tool or any(_indicates(item.type, inspection) for inspection in newest):
+        return Corroboration.INDICATED
+    return Corroboration.ASSERTED
 
 
-_TOLD_BY_INSPECTIONS = frozenset({EvidenceType.AI_LABEL, EvidenceType.LISTING_MATCH})
+_SHOWN_BY_INSPECTIONS = frozenset({EvidenceType.AI_LABEL, EvidenceType.LISTING_MATCH})
 
 
 def _refutes(again: Again, claims: Sequence[Inspection]) -> bool:
-    """Whether the file would have to show here what these inspections of it are said to have found. A trust that lapses
-    with time proves nobody wrong."""
+    """True if the reviewer's inspection would have to show the findings of these inspections of the same file.
+
+    A trust that lapsed with time refutes no report.
+    """
     lapsed = again.inspection.trust in _LAPSED and FindingCode.C2PA_AI_GENERATED.value in again.inspection.findings
-    return again.complete and not lapsed and any(one.tool == again.inspection.tool for one in claims)
+    return again.complete and not lapsed and any(inspection.tool == again.inspection.tool for inspection in claims)
 
 
 def _by_another_tool(kind: EvidenceType, finding: Finding | None) -> Corroboration | None:
-    """How far another tool's finding goes, None if not far enough to be shown."""
+    """Return how far another tool's finding goes, None if it is too weak to be shown."""
     if finding is None or finding.strength is Strength.HINT:
         return None
     if kind is EvidenceType.LISTING_MATCH:
@@ -155,19 +158,27 @@ def _by_another_tool(kind: EvidenceType, finding: Finding | None) -> Corroborati
     return Corroboration.FOUND if trusted else Corroboration.INDICATED
 
 
-def compare(reported: Inspection, again: Again) -> Comparison:
-    """The report's inspection of a file beside the one that was made of it again, with the merchant's photos or
-    without, whichever comes closer: the report does not say whether it was compared with any."""
-    made = [again.inspection] if again.alone is None else [again.inspection, again.alone]
-    found = min((_beside(reported, one) for one in made), key=list(Comparison).index)
-    if found is Comparison.OTHER_FINDINGS and again.alone is None and not LISTING_CODES.isdisjoint(reported.findings):
-        return Comparison.NO_LISTING
-    return found
+def compare(reported: Inspection, again: Again) -> InspectionComparison:
+    """Compare the report's inspection of a file with the reviewer's own one, with the merchant's photos or
+    without, whichever is closer: the report does not say whether it was compared with any."""
+    inspections = [again.inspection] if again.alone is None else [again.inspection, again.alone]
+    closest = min((_beside(reported, item) for item in inspections), key=list(InspectionComparison).index)
+    if (
+        closest is InspectionComparison.OTHER_FINDINGS
+        and again.alone is None
+        and not LISTING_CODES.isdisjoint(reported.findings)
+    ):
+        return InspectionComparison.NO_LISTING
+    return closest
 
 
-def _beside(reported: Inspection, made: Inspection) -> Comparison:
-    if reported.receipt_sha256 == made.receipt_sha256:
-        return Comparison.AGREES if reported.trust == made.trust else Comparison.OTHER_TRUST
-    if reported.tool != made.tool:
-        return Comparison.OTHER_VERSION
-    return Comparison.OTHER_DETAILS if reported.findings == made.findings else Comparison.OTHER_FINDINGS
+def _beside(reported: Inspection, inspected: Inspection) -> InspectionComparison:
+    if reported.receipt_sha256 == inspected.receipt_sha256:
+        return InspectionComparison.AGREES if reported.trust == inspected.trust else InspectionComparison.OTHER_TRUST
+    if reported.tool != inspected.tool:
+        return InspectionComparison.OTHER_VERSION
+    return (
+        InspectionComparison.OTHER_DETAILS
+        if reported.findings == inspected.findings
+        else InspectionComparison.OTHER_FINDINGS
+    )

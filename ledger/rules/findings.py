@@ -1,10 +1,10 @@
-"""What an inspection of a file can find: stable codes, how far each goes, and what it is about.
+"""The findings of an inspection: stable codes, the strength of each, and its subject.
 
-Reports carry these codes and the intake rule looks at them, so they stand in the core; `ledger.evidence` finds them in
-files. `identifies` is kept for a statement about the whole picture by an issuer whom the reporter cannot impersonate: a
+Reports carry these codes and the intake rule reads them, so they are in this package; `ledger.evidence` finds them in
+files. `identifies` is only for a statement about the whole picture by an issuer whom the reporter cannot impersonate: a
 C2PA manifest that is bound to these very bytes and signed under a shipped trust list. The strength of every other code
-is the same in every file: what anybody can write indicates at most; what honest people's files have too is a hint. The
-reasons stand in `docs/evidence.md` one by one, and a test keeps its table equal to this one.
+is the same in every file: a finding without an accountable issuer is at most `indicates`, and one that also occurs in
+honest files is a `hint`. `docs/evidence.md` gives the reason for each, and a test keeps its table equal to this one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Strength(StrEnum):
 
 
 class About(StrEnum):
-    """What a finding speaks to."""
+    """The subject of a finding."""
 
     MADE_BY_AI = "made_by_ai"
     EDITED_WITH_AI = "edited_with_ai"
@@ -37,14 +37,14 @@ class About(StrEnum):
 
 
 class Trust(StrEnum):
-    """What stands behind the signature of a C2PA manifest, from best to worst."""
+    """The trust in the signer of a C2PA manifest, from best to worst."""
 
     LISTED = "listed"
     """The certificate was issued under the official C2PA trust list."""
     INTERIM = "interim"
     """It was issued under the former interim list, and the signature is shown to be from before that list's end."""
     UNLISTED = "unlisted"
-    """It is under no list that counts here: anybody can make such a certificate, in any name."""
+    """It is under no list that counts here: any person can make such a certificate, in any name."""
     EXPIRED = "expired"
     """It was out of date, and no trusted time stamp shows that it was valid when it signed."""
     INVALID = "invalid"
@@ -54,20 +54,20 @@ class Trust(StrEnum):
 
 
 TRUSTED = frozenset({Trust.LISTED, Trust.INTERIM})
-"""Behind these stands an issuer whom nobody else can impersonate."""
+"""Levels of trust with an issuer that no other party can impersonate."""
 
 
 def _(message: str) -> str:
-    """`message` itself, marked for the catalogues."""
+    """Return `message` itself, marked for the catalogues."""
     return message
 
 
 @dataclass(frozen=True, slots=True)
 class SignalSpec:
-    """Everything that is known of one signal in a file, but for how it is read. All texts are msgids.
+    """The definition of one signal in a file, except how it is read. All texts are msgids.
 
-    `strength` is how far it goes at most (`strength_of` says how far in a file), `about` what it speaks to. `signed`:
-    it is a statement of a bound C2PA manifest, which is worth what its signer is worth, and comes with a `Trust`.
+    `strength` is how far it goes at most (`strength_of` says how far in a file), `about` its subject. `signed`: it
+    is a statement of a bound C2PA manifest, as reliable as its signer, and has a `Trust`.
     `title` is the signal in a few words without facts of a file, `shows` a sentence with its facts as %(name)s,
     `limit` what it does not show.
     """
@@ -377,28 +377,28 @@ CODES: Mapping[FindingCode, tuple[Strength, About]] = {
 """For each code how far it goes at most (`strength_of` says how far in a file), and what it is about."""
 
 SIGNED = frozenset(code for code in FindingCode if code.spec.signed)
-"""Statements of a bound manifest, which are worth what its signer is worth: they come with a `Trust`."""
+"""Statements of a bound manifest, which are as reliable as its signer: they have a `Trust`."""
 
 _IDENTIFYING = frozenset(code for code in FindingCode if CODES[code] == (Strength.IDENTIFIES, About.MADE_BY_AI))
 _CAPTURED = frozenset(code for code in FindingCode if code.spec.about is About.CAPTURED)
 
 
 def strength_of(code: FindingCode, trust: Trust | None) -> Strength:
-    """How far a finding goes, given the trust in the signer that it rests on (None for what nobody signed)."""
+    """Return how far a finding goes, given the trust in its signer (None for an unsigned statement)."""
     most = code.spec.strength
     return Strength.INDICATES if most is Strength.IDENTIFIES and trust not in TRUSTED else most
 
 
 def weakest(trusts: Iterable[Trust]) -> Trust | None:
-    """The worst of these, None if there are none: a chain of manifests is as good as its worst signature."""
+    """Return the worst of these, None if there are none: a chain of manifests is as reliable as its worst signature."""
     return max(trusts, key=list(Trust).index, default=None)
 
 
 def identifies_ai(codes: Iterable[str], trust: Trust | None) -> bool:
-    """Whether an inspection with these codes identifies its file as made by AI."""
+    """True if an inspection with these codes identifies its file as made by AI."""
     return not _IDENTIFYING.isdisjoint(codes) and trust in TRUSTED
 
 
 def speaks_for_person(codes: Iterable[str], trust: Trust | None) -> bool:
-    """Whether an inspection with these codes has a camera's word that counts: one of a signer who is on a list."""
+    """True if an inspection with these codes has a camera's statement that counts: its signer is on a list."""
     return not _CAPTURED.isdisjoint(codes) and trust in TRUSTED

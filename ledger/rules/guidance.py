@@ -13,7 +13,7 @@ from ledger.rules.standing import Standing, Tier
 
 
 def _(message: str) -> str:
-    """Marks a text for the catalogue; it is translated when it is asked for."""
+    """Mark a text for the catalogue. It is translated when it is shown."""
     return message
 
 
@@ -61,7 +61,7 @@ _HIGH = (*_REVIEW, Advice.ACCOUNT_REVIEW)
 
 
 def advise(standing: Standing, claim: Claim) -> tuple[Advice, ...]:
-    """Advice for a refund with this `claim` by a person with this `standing`, most useful first, never empty.
+    """Return advice for a refund with this `claim` by a person with this `standing`, most useful first, never empty.
 
     Only what counts matters: with nothing but disputed reports or a protective note, the advice is `approve`.
     """

@@ -80,13 +80,13 @@ class HashIndex:
         self._count = count
 
     def near(self, pdq: bytes) -> NDArray[np.int64]:
-        """The numbers of all hashes within `MAX_DISTANCE` of `pdq`, ascending."""
+        """Return the numbers of all hashes within `MAX_DISTANCE` of `pdq`, ascending."""
         tail_length = self._count - self._listed
         if tail_length > TAIL_MIN and tail_length * TAIL_SHARE > self._count:
             self._list()
-        wanted = np.frombuffer(pdq, np.uint64)
+        searched = np.frombuffer(pdq, np.uint64)
         fresh = self._hashes[self._listed : self._count]
-        tail = self._listed + np.flatnonzero(_differences(fresh, wanted) <= MAX_DISTANCE)
+        tail = self._listed + np.flatnonzero(_differences(fresh, searched) <= MAX_DISTANCE)
         if self._listed == 0:
             return self._ids[tail]
         places = (_OFFSETS + (np.frombuffer(pdq, np.uint16).astype(np.int64)[:, None] ^ _PROBES)).ravel()
@@ -95,9 +95,9 @@ class HashIndex:
         candidates = np.concatenate([positions[start:end] for start, end in zip(starts, ends, strict=True)])
         # `take` with a mode skips the check of bounds; indexing costs four times as much.
         compared = self._hashes.take(candidates, axis=0, mode="clip")
-        hits = candidates[_differences(compared, wanted) <= MAX_DISTANCE]
-        found: NDArray[np.int64] = self._ids[np.concatenate([np.unique(hits), tail])]
-        return found
+        hits = candidates[_differences(compared, searched) <= MAX_DISTANCE]
+        ids: NDArray[np.int64] = self._ids[np.concatenate([np.unique(hits), tail])]
+        return ids
 
     def _list(self) -> None:
         count = self._count
@@ -116,21 +116,21 @@ class HashIndex:
 
 
 def distances(hashes: bytes, pdq: bytes) -> NDArray[np.uint32]:
-    """The distance of `pdq` from each of some packed hashes."""
+    """Return the distance of `pdq` from each of some packed hashes."""
     return _differences(np.frombuffer(hashes, np.uint64).reshape(-1, _WORDS), np.frombuffer(pdq, np.uint64))
 
 
 def _grown(array: NDArray[Scalar], count: int, room: int) -> NDArray[Scalar]:
-    """A longer array that begins with the first `count` of `array`."""
-    made = np.empty((room, *array.shape[1:]), array.dtype)
-    made[:count] = array[:count]
-    return made
+    """Return a longer array that begins with the first `count` of `array`."""
+    larger = np.empty((room, *array.shape[1:]), array.dtype)
+    larger[:count] = array[:count]
+    return larger
 
 
-def _differences(hashes: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> NDArray[np.uint32]:
-    """In how many bits each of `hashes` differs from `wanted`."""
+def _differences(hashes: NDArray[np.uint64], searched: NDArray[np.uint64]) -> NDArray[np.uint32]:
+    """Return the number of bits in which each of `hashes` differs from `searched`."""
     # Four counts of one byte each are summed as halves of one number: many times faster than `sum(axis=1)` over four.
-    counts = np.bitwise_count(hashes ^ wanted).view(np.uint32).ravel()
+    counts = np.bitwise_count(hashes ^ searched).view(np.uint32).ravel()
     halves = (counts & _LOW) + (counts >> _BYTE & _LOW)
-    found: NDArray[np.uint32] = (halves & _HALF) + (halves >> _TWO_BYTES)
-    return found
+    differences: NDArray[np.uint32] = (halves & _HALF) + (halves >> _TWO_BYTES)
+    return differences

@@ -61,6 +61,7 @@ DEFAULT_LOCALE = LOCALES[0]
 
 
 def language_for(tag: str) -> str | None:
-    """The code of the language that a tag (`zh-Hant-TW`, `en_GB.UTF-8`) has the primary subtag of, if there is one."""
+    """Return the code of the language that a tag (`zh-Hant-TW`, `en_GB.UTF-8`) has the primary subtag of, if there is
+    one."""
     primary = tag.strip().lower().replace("_", "-").partition("-")[0].partition(".")[0]
     return next((language.code for language in LANGUAGES.values() if language.primary == primary), None)

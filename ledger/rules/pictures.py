@@ -1,6 +1,6 @@
-"""Which pictures of a report can be found again, and what it takes to call two of them the same.
+"""The pictures of a report that can be found again, and the rule by which two of them are the same.
 
-A PDQ hash has 256 bits (`ledger.evidence.perceptual_hash.pdq` makes it). Two pictures are taken for one when their
+A PDQ hash has 256 bits (`ledger.evidence.perceptual_hash.pdq` makes it). Two pictures are taken as equal when their
 hashes differ in at most `MAX_DISTANCE` bits, the threshold that the hash's authors recommend.
 
 Not every hash of a report is searched for (docs/decisions/0011-reused-pictures.md): one that says little about its
@@ -31,8 +31,8 @@ FORGED = frozenset(conduct for conduct in Conduct if conduct.spec.forges_picture
 """Conduct that says of the picture itself that it is false."""
 
 COMMON_PEOPLE, COMMON_GROUPS = 5, 3
-"""From how many unconnected people, and independent members, on a picture that nobody calls forged is taken for one
-that anybody may have: a screenshot of a courier's page, a picture from the shop."""
+"""A picture that no report calls forged is common from this many unconnected people and independent members on: it is
+probably a screenshot of a courier's page, or a picture of the shop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +45,21 @@ class Use:
     tags: Collection[bytes]
 
 
-def distance(one: bytes, other: bytes) -> int:
-    """In how many bits two hashes of 32 bytes differ."""
-    return (int.from_bytes(one) ^ int.from_bytes(other)).bit_count()
+def distance(first: bytes, second: bytes) -> int:
+    """Return the number of bits in which two hashes of 32 bytes differ."""
+    return (int.from_bytes(first) ^ int.from_bytes(second)).bit_count()
 
 
 def is_degenerate(pdq: bytes) -> bool:
-    """Whether these 32 bytes cannot be the hash of a picture with anything in it."""
+    """True if these 32 bytes cannot be the hash of a picture with anything in it."""
     return not MIN_SET_BITS <= int.from_bytes(pdq).bit_count() <= MAX_SET_BITS
 
 
 class Unsearched(StrEnum):
-    """Why the hash of an item is not one that others may find."""
+    """The reason why the hash of an item is not searchable."""
 
     PROTECTIVE = "protective"
-    """The report accuses nobody."""
+    """The report accuses no person."""
     NOT_THE_CLAIMANTS = "not_the_claimants"
     """The item is no `original_file`: the picture is not what the claimant sent."""
     NO_QUALITY = "no_quality"
@@ -67,15 +67,15 @@ class Unsearched(StrEnum):
     FLAT = "flat"
     """Bits that no picture with anything in it gives."""
     MERCHANTS_PHOTO = "merchants_photo"
-    """As good as the hash of a `source_image` of the same report."""
+    """Nearly the hash of a `source_image` of the same report."""
 
 
 def why_unsearched(conduct: Conduct, evidence: Sequence[Evidence]) -> list[Unsearched | None]:
-    """For each item the first reason why its hash is not searched; None if it is, or if there is none.
+    """Return for each item the first reason why its hash is not searched; None if it is, or if it has no hash.
 
     Searched are hashes of the claimant's own files of sufficient quality, unless the report itself shows that the
-    merchant's photo has as good as the same hash: a picture that was only retouched, or the listing photo itself, would
-    meet everybody who sends the listing photo for an honest reason. A protective report accuses nobody.
+    merchant's photo has nearly the same hash: a picture that was only retouched, or the listing photo itself, would
+    match every person who sends the listing photo for an honest reason. A protective report accuses no person.
     """
     sources = [
         bytes.fromhex(item.pdq) for item in evidence if item.type is EvidenceType.SOURCE_IMAGE and item.pdq is not None
@@ -100,42 +100,42 @@ def _why(conduct: Conduct, item: Evidence, pdq: bytes, sources: Sequence[bytes])
 
 
 def searchable(conduct: Conduct, evidence: Sequence[Evidence]) -> list[bytes]:
-    """The hashes of a report that others may find, each once, in the order of its evidence (`why_unsearched`)."""
+    """Return the searchable hashes of a report (see `why_unsearched`), each once, in the order of its evidence."""
     reasons = zip(evidence, why_unsearched(conduct, evidence), strict=True)
-    found = [bytes.fromhex(item.pdq) for item, reason in reasons if item.pdq is not None and reason is None]
-    return list(dict.fromkeys(found))
+    hashes = [bytes.fromhex(item.pdq) for item, reason in reasons if item.pdq is not None and reason is None]
+    return list(dict.fromkeys(hashes))
 
 
 def may_be_common(uses: Collection[Use]) -> bool:
-    """Whether `is_common` could say yes, whoever the people are; looks at no tag."""
-    if any(one.conduct in FORGED for one in uses):
+    """True if `is_common` can be true for some people; tags are not compared."""
+    if any(use.conduct in FORGED for use in uses):
         return False
-    return len(uses) >= COMMON_PEOPLE and len({one.control_group for one in uses}) >= COMMON_GROUPS
+    return len(uses) >= COMMON_PEOPLE and len({use.control_group for use in uses}) >= COMMON_GROUPS
 
 
 def is_common(uses: Collection[Use]) -> bool:
-    """Whether a picture with these uses is in so many hands that meeting it again says nothing about anybody.
+    """True if the picture is common: many unrelated people used it, so a match is not evidence.
 
-    Time does not enter: what many unconnected people have, they have this year and next. A picture that one of the
-    reports calls forged is never common, however many used it: that is what a ring with one template looks like.
+    The times of the uses do not matter. A picture that one of the reports calls forged is never common, however many
+    people used it: it may be the template of a ring.
     """
-    return may_be_common(uses) and people(one.tags for one in uses) >= COMMON_PEOPLE
+    return may_be_common(uses) and people(use.tags for use in uses) >= COMMON_PEOPLE
 
 
 def people(tags: Iterable[Iterable[bytes]]) -> int:
-    """How many people there are at most, of whom one is known by each of these sets of tags: sets that share a tag, or
-    are connected by others that do, are of one."""
+    """Return the largest possible number of people who are known by these sets of tags. Sets that share a tag, or are
+    connected by others that do, are of one person."""
     parent: dict[bytes, bytes] = {}
 
-    def root(one: bytes) -> bytes:
-        while parent[one] != one:
-            parent[one] = one = parent[parent[one]]
-        return one
+    def root(tag: bytes) -> bytes:
+        while parent[tag] != tag:
+            parent[tag] = tag = parent[parent[tag]]
+        return tag
 
     for known in tags:
         first: bytes | None = None
-        for one in known:
-            parent.setdefault(one, one)
-            first = root(one) if first is None else first
-            parent[root(one)] = first
-    return sum(parent[one] == one for one in parent)
+        for key in known:
+            parent.setdefault(key, key)
+            first = root(key) if first is None else first
+            parent[root(key)] = first
+    return sum(parent[tag] == tag for tag in parent)

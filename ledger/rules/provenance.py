@@ -1,7 +1,6 @@
-"""Where a file of evidence came from, and what an issuer answered when it was asked about one.
+"""The origin of a file of evidence, and the answer of an issuer about a file.
 
-Both are the reporter's word, signed with the report, so that they can be held against it: a platform that calls a file
-an upload of the claim, or an answer a provider's, has said so over its key.
+Both are statements of the reporter, signed with the report, so that the platform is accountable for them.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ class OriginSource(StrEnum):
     CLAIM_UPLOAD = "claim_upload"
     """The claimant uploaded it to the platform's own form, which kept it as it came."""
     HANDED_IN_BY_MERCHANT = "handed_in_by_merchant"
-    """The merchant handed it in, who may have saved or changed it: it counts for no minimum."""
+    """The merchant provided it, and may have saved or changed it: it counts for no minimum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +58,14 @@ class Confirmation:
     file_sha256: bytes
 
 
-_SOURCES: dict[object, OriginSource] = {one.value: one for one in OriginSource}
-_VERDICTS: dict[object, Verdict] = {one.value: one for one in Verdict}
+_SOURCES: dict[object, OriginSource] = {source.value: source for source in OriginSource}
+_VERDICTS: dict[object, Verdict] = {verdict.value: verdict for verdict in Verdict}
 
 
 def parse_origin(value: Any) -> Origin:
-    """An origin as it stands in a body. Raises EvidenceInvalid."""
+    """Return the origin in a report's body. Raises EvidenceInvalid."""
     if type(value) is not dict or not {"source"} <= value.keys() <= {"source", "received_at"}:
-        raise EvidenceInvalid("An origin has source and received_at, no more.")
+        raise EvidenceInvalid("An origin has only the members source and received_at.")
     name = value["source"]
     source = _SOURCES.get(name) if isinstance(name, str) else None
     if source is None:
@@ -78,13 +77,13 @@ def parse_origin(value: Any) -> Origin:
 
 
 def origin_json(origin: Origin) -> dict[str, Any]:
-    """An origin as it stands in a body."""
+    """Return the form of an origin in a report's body."""
     value: dict[str, Any] = {"source": origin.source.value}
     return value if origin.received_at is None else {**value, "received_at": format_time(origin.received_at)}
 
 
 def parse_confirmation(value: Any) -> Confirmation:
-    """A confirmation as it stands in a body. Raises EvidenceInvalid."""
+    """Return the confirmation in a report's body. Raises EvidenceInvalid."""
     if type(value) is not dict or value.keys() != {"issuer", "answered_at", "verdict", "file_sha256"}:
         raise EvidenceInvalid("A confirmation has exactly issuer, answered_at, verdict and file_sha256.")
     issuer, name = value["issuer"], value["verdict"]
@@ -103,7 +102,7 @@ def parse_confirmation(value: Any) -> Confirmation:
 
 
 def confirmation_json(confirmation: Confirmation) -> dict[str, Any]:
-    """A confirmation as it stands in a body."""
+    """Return the form of a confirmation in a report's body."""
     return {
         "issuer": confirmation.issuer,
         "answered_at": format_time(confirmation.answered_at),

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """In the order in which they are given: what speaks for the person first, then how sure the record is."""
+    """In the order in which they are given: first those in favour of the person, then how certain the record is."""
 
     PROTECTED = "protected"
     DISPUTED = "disputed_not_counted"

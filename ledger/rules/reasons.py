@@ -1,8 +1,8 @@
 """Why a standing is what it is: reason codes, and one plain English text for each, which is the msgid of its
 translations (`ledger.catalogue`).
 
-A text tells a person at the platform, and the consumer who asks, what is on record and what it does not mean.
-It accuses nobody and names no platform.
+A text says what is on record and what it does not mean, to the staff of the platform and to the consumer. It accuses no
+person and names no platform.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MAX_REASONS = 4
 
 
 def _(message: str) -> str:
-    """Marks a text for the catalogue; it is translated when it is asked for."""
+    """Mark a text for the catalogue. It is translated when it is shown."""
     return message
 
 

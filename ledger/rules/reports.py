@@ -1,7 +1,7 @@
 """A report: its signed body, what is checked at intake, and the state it is in.
 
-The platform signs the canonical body, so a report proves "this platform asserts it" and nobody else can invent
-one. Subjects stand in it only as commitments; the elements travel beside it and can be erased.
+The platform signs the canonical body, so a report proves "this platform asserts it", and no other party can
+forge one. The body has subjects only as commitments; the elements are sent beside it and can be erased.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from ledger.protocol.encoding import (
     unix_seconds,
 )
 from ledger.protocol.identifiers import Kind
+from ledger.protocol.public_ids import is_id
 from ledger.rules.conduct import Conduct, Evidence, check_evidence, parse_evidence
 from ledger.rules.consent import check_consent, fault_of_reference, shows_nothing
 from ledger.rules.policy.values import Policy, Profile, is_expired
@@ -55,8 +56,8 @@ _ORDER_DOMAIN = "refund-ledger order v1:"
 _HOURS_A_DAY = 24
 
 
-class Outcome(StrEnum):
-    """What became of the money."""
+class RefundOutcome(StrEnum):
+    """The result of the refund claim: refused, recovered, or paid and lost."""
 
     REFUND_REFUSED = "refund_refused"
     REFUND_RECOVERED = "refund_recovered"
@@ -101,7 +102,7 @@ class ReportBody:
     evidence: tuple[Evidence, ...]
     amount_minor: int
     currency: str
-    outcome: Outcome
+    outcome: RefundOutcome
     act_ended_at: datetime
     notice_sent_at: datetime
     notice_ref: str
@@ -133,14 +134,13 @@ BODY_MEMBERS = _REQUIRED | {"consent_ref", "replaces"}
 """The members that a body may have."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}\Z")
-_REPORT_ID = re.compile(r"rp_[A-Za-z0-9]{8,29}\Z")
 _KINDS: dict[object, Kind] = {kind.value: kind for kind in Kind}
 _CONDUCTS: dict[object, Conduct] = {conduct.value: conduct for conduct in Conduct}
-_OUTCOMES: dict[object, Outcome] = {outcome.value: outcome for outcome in Outcome}
+_OUTCOMES: dict[object, RefundOutcome] = {outcome.value: outcome for outcome in RefundOutcome}
 
 
 def parse_body(data: Mapping[str, Any]) -> ReportBody:
-    """The checked form of a signed body. Strict: unknown keys are refused, nothing is coerced or trimmed.
+    """Return the checked form of a signed body. Strict: unknown keys are refused, nothing is coerced or trimmed.
 
     Raises InvalidReport or one of its leaves (UnknownConduct, SubjectsInvalid, EvidenceInvalid, EvidenceRefused),
     InvalidTime. Whether the evidence suffices and the times fit is for `check_intake`.
@@ -158,9 +158,9 @@ def parse_body(data: Mapping[str, Any]) -> ReportBody:
     if not isinstance(currency, str) or currency not in MINOR_DIGITS:
         raise InvalidReport("currency must be an ISO 4217 code in capital letters, such as CNY.")
     if not isinstance(outcome, str) or outcome not in _OUTCOMES:
-        raise InvalidReport("Unknown outcome.", known=sorted(Outcome))
+        raise InvalidReport("Unknown outcome.", known=sorted(RefundOutcome))
     replaces = data.get("replaces")
-    if "replaces" in data and not (isinstance(replaces, str) and _REPORT_ID.match(replaces)):
+    if "replaces" in data and not is_id("rp", replaces):
         raise InvalidReport("replaces must be a report id: rp_ and letters and digits.")
     return ReportBody(
         service=_id(data, "service"),
@@ -246,12 +246,12 @@ def _bytes32(data: Mapping[str, Any], key: str) -> bytes:
 
 
 def signed_bytes(body: Mapping[str, Any]) -> bytes:
-    """What the platform signs: a domain line, then the canonical body. Raises InvalidCanonicalForm."""
+    """Return the bytes that the platform signs: a domain line, then the canonical body. Raises InvalidCanonicalForm."""
     return SIGNATURE_DOMAIN + canonical_json(body)
 
 
 def sign(body: Mapping[str, Any], private_key: Ed25519PrivateKey) -> bytes:
-    """The 64-byte Ed25519 signature (RFC 8032) of `body`. Raises InvalidCanonicalForm."""
+    """Return the 64-byte Ed25519 signature (RFC 8032) of `body`. Raises InvalidCanonicalForm."""
     return private_key.sign(signed_bytes(body))
 
 
@@ -261,7 +261,7 @@ def verify_signature(body: Mapping[str, Any], signature: bytes, public_key: Ed25
 
 
 def verify_canonical(canonical: bytes, signature: bytes, public_key: Ed25519PublicKey) -> None:
-    """As `verify_signature`, of a body's canonical bytes."""
+    """Verify the signature of a body's canonical bytes, as `verify_signature`. Raises InvalidSignature."""
     try:
         public_key.verify(signature, SIGNATURE_DOMAIN + canonical)
     except _BadSignature as error:
@@ -269,31 +269,31 @@ def verify_canonical(canonical: bytes, signature: bytes, public_key: Ed25519Publ
 
 
 def order_ref(order_key: bytes, order_id: str) -> bytes:
-    """The 32-byte blind reference of an order: HMAC-SHA256 under a key that only the platform's services share,
+    """Return the 32-byte blind reference of an order: HMAC-SHA256 under a key that only the platform's services share,
     so that order numbers, which are easy to guess, stay at the platform. The id is hashed in its normal form (see
     `normal_order_id`). Raises InvalidEncoding for a short key, InvalidReport for an id that has no normal form."""
     return _hashed_order(order_key, normal_order_id(order_id))
 
 
 def former_order_ref(order_key: bytes, order_id: str) -> bytes | None:
-    """The reference that earlier versions made of this order id (NFC and nothing else), where it differs from
+    """Return the reference that earlier versions made of this order id (NFC and nothing else), where it differs from
     `order_ref`; else None. Raises InvalidEncoding, InvalidReport."""
     former = unicodedata.normalize("NFC", order_id)
     return None if former == normal_order_id(order_id) else _hashed_order(order_key, former)
 
 
 def normal_order_id(order_id: str) -> str:
-    """The one form in which an order id is hashed: Unicode NFKC, without invisible characters anywhere, and without
-    blanks at its ends.
+    """Return the one form in which an order id is hashed: Unicode NFKC, without invisible characters anywhere, and
+    without blanks at its ends.
 
     Invisible are format characters (category Cf, the byte order mark among them) and the default-ignorable characters
     of UAX 44 that have another category, such as variation selectors and Hangul fillers. Blanks inside stay, and so do
-    capitals: a shop may tell "a1" from "A1". Raises InvalidReport for an id that is empty then, has control characters
-    inside, or is not valid Unicode.
+    capitals: a shop may distinguish "a1" and "A1". Raises InvalidReport for an id that is empty then, has control
+    characters inside, or is not valid Unicode.
     """
     text = unicodedata.normalize("NFKC", order_id)
-    text = "".join([one for one in text if not _is_invisible(one)])
-    # A mark that was kept apart by an invisible character may compose now.
+    text = "".join([character for character in text if not _is_invisible(character)])
+    # A mark that an invisible character separated may compose now.
     text = unicodedata.normalize("NFKC", text).strip(_BLANKS)
     if not text:
         raise InvalidReport("An order needs an id.")
@@ -330,16 +330,16 @@ def _hashed_order(order_key: bytes, normal: str) -> bytes:
 
 
 def check_intake(body: ReportBody, profile: Profile, policy: Policy, now: datetime) -> Intake:
-    """Every check of a parsed body that needs the platform's `profile`, the `policy` or the time `now`.
+    """Check everything in a parsed body that depends on the `profile` of the platform, the `policy` or the time `now`.
 
     Raises InvalidReport, ConductNotInPolicy, NoticeInvalid, ConsentMissing, EvidenceInsufficient, EvidenceInvalid or
     AlreadyExpired. The rounding of `effective_hour` is explained in docs/decisions/0002-effective-from.md.
     """
     check_conduct_in_policy(body.conduct, policy)
     if not body.act_ended_at <= body.notice_sent_at:
-        raise NoticeInvalid("The person must be told after the act ended, not before.")
+        raise NoticeInvalid("The notice must be sent to the person after the act ended, not before.")
     if body.notice_sent_at > now + timedelta(minutes=policy.intake.clock_skew_minutes):
-        raise NoticeInvalid("The notice lies in the future; a report is made after the person was told.")
+        raise NoticeInvalid("The notice is dated in the future: send the notice first, then report.")
     for name, text in (("notice_ref", body.notice_ref), ("decided_by", body.decided_by)):
         if shows_nothing(text):
             raise InvalidReport(f"{name} shows nothing: it must name where the platform keeps it.")
@@ -375,7 +375,7 @@ def check_conduct_in_policy(conduct: Conduct, policy: Policy) -> None:
 
 
 def _day_text(day: int) -> str:
-    """A day (since the Unix epoch) as `YYYY-MM-DD`."""
+    """Return a day (since the Unix epoch) as `YYYY-MM-DD`."""
     return (date(1970, 1, 1) + timedelta(days=day)).isoformat()
 
 
@@ -383,13 +383,13 @@ def _check_evidence_times(body: ReportBody, latest: datetime) -> None:
     for item in body.evidence:
         received_at = item.origin.received_at if item.origin is not None else None
         if received_at is not None and received_at > body.notice_sent_at:
-            raise EvidenceInvalid("A file of the claim is received before the person is told, not after.")
+            raise EvidenceInvalid("A file of the claim is received before the notice is sent to the person, not after.")
         if item.confirmation is not None and item.confirmation.answered_at > latest:
-            raise EvidenceInvalid("An issuer's answer lies in the future.")
+            raise EvidenceInvalid("An issuer's answer is dated in the future.")
 
 
 def effective_from_hour(notice_sent_at: datetime, recorded_at: datetime, cooling_hours: int) -> int:
-    """The hour (since the Unix epoch) from which a report counts: the UTC midnight at or after notice plus
+    """Return the hour (since the Unix epoch) from which a report counts: the UTC midnight at or after notice plus
     cooling, or the hour in which it was recorded if that is later."""
     cooled = day_ceil(notice_sent_at + timedelta(hours=cooling_hours)) * _HOURS_A_DAY
     return max(cooled, hour_floor(recorded_at))
@@ -406,7 +406,7 @@ def status(
     reversal: Status | None = None,
     erased: bool = False,
 ) -> Status:
-    """The state of a report at `now`. `reversal` is how it was reversed, at most once: withdrawn, overturned or
+    """Return the state of a report at `now`. `reversal` is how it was reversed, at most once: withdrawn, overturned or
     victim. `expires_day` is the one the policy in force leaves (`Policy.expiry_day`).
 
     What ended a report for good wins over what is under way: a withdrawn report stays withdrawn once expired.

@@ -1,7 +1,7 @@
-"""On whose word an account of the staff rests: what makes two signatures the signatures of two people.
+"""The admin who controls an account of the staff: the rule by which two signatures are those of two people.
 
-An admin could make two reviewers and sign with both. So an account that one admin alone enrolled is that admin's hand
-until a second admin, who is not a hand of the first one, has confirmed it.
+An admin could enrol two reviewers and sign with both. So an account that one admin alone enrolled counts as that
+admin's own until a second admin, whom the first one does not control, has confirmed it.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Vouched:
-    """Who vouches for the present credentials and role of an account, as ids of admins.
+class ResponsibleAdmins:
+    """The admins who are responsible for the present credentials and role of an account, by their ids.
 
     `enrolled_by` is None for the operator's command line, which can write into the database anyway; `confirmed_by` is
     the second admin, None while there is none.
@@ -22,24 +22,25 @@ class Vouched:
     confirmed_by: int | None
 
 
-def hand_of(accounts: Mapping[int, Vouched], staff_id: int) -> int:
-    """The id of the account on whose word alone this account rests, followed to its end; its own id where it rests on
-    the word of two admins or of the command line. An id that is not in `accounts` is its own."""
+def controller_of(accounts: Mapping[int, ResponsibleAdmins], staff_id: int) -> int:
+    """Return the id of the account that controls this one: that of the admin who alone enrolled it, or of the account
+    that controls that admin. An account that two admins or the command line enrolled, or that is not in `accounts`,
+    controls itself."""
     met: set[int] = set()
     current = staff_id
     while current not in met:
         met.add(current)
-        vouched = accounts.get(current)
-        if vouched is None or vouched.enrolled_by is None or vouched.confirmed_by is not None:
+        responsible = accounts.get(current)
+        if responsible is None or responsible.enrolled_by is None or responsible.confirmed_by is not None:
             return current
-        current = vouched.enrolled_by
-    # Accounts that rest on each other, as after an admin reset the one who had enrolled them: all are one hand.
+        current = responsible.enrolled_by
+    # Accounts that rest on each other, as after an admin reset the one who had enrolled them: one account controls all.
     return min(met)
 
 
-def may_confirm(accounts: Mapping[int, Vouched], enrolled_by: int, staff_id: int, by: int) -> bool:
-    """Whether admin `by` may confirm the account `staff_id` that admin `enrolled_by` enrolled.
+def may_confirm(accounts: Mapping[int, ResponsibleAdmins], enrolled_by: int, staff_id: int, by: int) -> bool:
+    """True if admin `by` may confirm the account `staff_id` that admin `enrolled_by` enrolled.
 
-    It must not be the account itself, and must rest on another word than the admin who enrolled it.
+    It must not be the account itself, and must not be controlled by the same account as the admin who enrolled it.
     """
-    return by not in (staff_id, enrolled_by) and hand_of(accounts, by) != hand_of(accounts, enrolled_by)
+    return by not in (staff_id, enrolled_by) and controller_of(accounts, by) != controller_of(accounts, enrolled_by)

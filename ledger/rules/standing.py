@@ -1,4 +1,4 @@
-"""The credit standing: a pure fold over events. Nothing stores a standing; everybody who folds gets the same one.
+"""The credit standing: a pure fold over events. A standing is never stored; every fold of the same events is equal.
 
 All points are integers in thousandths, each event's rounded down before anything is added, so neither the order of
 events nor the machine matters. The rules are docs/standing.md; how acts that several groups reported are counted is
@@ -24,11 +24,12 @@ FULL_WEIGHT = 40
 whole numbers of them, so that weights of two policies are never mistaken for one another."""
 
 REPEATED_EVENTS = 3
-"""So many counting acts of one group are told as `repeated_at_one_platform`; they add nothing to the points."""
+"""From this many counting acts of one group on, the reason `repeated_at_one_platform` is given; the points stay the
+same."""
 
 
 class Tier(StrEnum):
-    """From nothing known to several independent platforms having confirmed fraud."""
+    """The tiers, from no record to fraud that several independent platforms confirmed."""
 
     CLEAR = "clear"
     WATCH = "watch"
@@ -41,8 +42,9 @@ class Event:
     """A recorded report as one lookup sees it. Days and hours count from the Unix epoch; `matched` are the kinds of
     identifier through which the lookup met it.
 
-    `disputed` is shown and takes the points away; `unconfirmed` takes them away silently, and also stands for an event
-    whose appeal is overdue. `severity` is what a sealed entry says of it; None: that of its conduct in the policy.
+    `disputed` is shown and takes the points away; `unconfirmed` takes them away without being shown, and also marks an
+    event whose appeal is overdue. `severity` is what a sealed entry says of it; None: that of its conduct in the
+    policy.
     """
 
     report_id: int
@@ -85,29 +87,29 @@ class Standing:
 
 
 def merge(events: Iterable[Event]) -> list[Event]:
-    """One event a report: several identifiers that met the same report are one person's."""
-    found: dict[int, Event] = {}
+    """Return one event for each report. The identifiers that met the same report are of one person."""
+    merged: dict[int, Event] = {}
     for event in events:
-        known = found.get(event.report_id)
-        found[event.report_id] = event if known is None else replace(known, matched=known.matched | event.matched)
-    return list(found.values())
+        known = merged.get(event.report_id)
+        merged[event.report_id] = event if known is None else replace(known, matched=known.matched | event.matched)
+    return list(merged.values())
 
 
 def fold(events: Iterable[Event], weights: Mapping[str, int], policy: Policy, now: datetime) -> Standing:
-    """The standing at `now` of the person whom `events` (one a report, see `merge`) are about.
+    """Return the standing at `now` of the person whom `events` (one a report, see `merge`) are about.
 
-    `weights` are fortieths by control group; a group that is not named has full weight, a suspended one 0. Nothing is
-    told of events that are cooling, expired or unconfirmed, nor of reports that weigh nothing.
+    `weights` are fortieths by control group; a group that is not named has full weight, a suspended one 0. Events
+    that are cooling, expired or unconfirmed are not visible, and nor are reports that weigh nothing.
     """
-    told = visible_events(events, weights, policy, now)
-    return conclude(told, corroboration_of(told.counting, policy), policy)
+    visible = visible_events(events, weights, policy, now)
+    return conclude(visible, corroboration_of(visible.counting, policy), policy)
 
 
 def visible_events(events: Iterable[Event], weights: Mapping[str, int], policy: Policy, now: datetime) -> VisibleEvents:
-    """What may be told of `events` at `now`; the first half of `fold`."""
+    """Return the events that are visible at `now`; the first half of `fold`."""
     seconds = unix_seconds(now)
     this_hour, today = seconds // HOUR_SECONDS, seconds // DAY_SECONDS
-    told = VisibleEvents([], set())
+    visible = VisibleEvents([], set())
     for event in events:
         severity = policy.severity[event.conduct] if event.severity is None else event.severity
         retention_days = policy.retention_days[severity]
@@ -117,27 +119,27 @@ def visible_events(events: Iterable[Event], weights: Mapping[str, int], policy: 
         if not is_visible(event, severity, weight):
             continue
         if event.disputed:
-            told.disputed = True
+            visible.disputed = True
         elif severity:
             fresh = severity * weight * _MILLIPOINTS
             if event.restituted:
                 fresh //= 2
-            told.counting.append(Counted(event, decayed(fresh, max(0, today - event.act_day), retention_days)))
+            visible.counting.append(Counted(event, decayed(fresh, max(0, today - event.act_day), retention_days)))
         else:
-            told.protected = True
-        told.has_statement = told.has_statement or event.has_statement
-        told.kinds |= event.matched
-    return told
+            visible.protected = True
+        visible.has_statement = visible.has_statement or event.has_statement
+        visible.kinds |= event.matched
+    return visible
 
 
 def is_visible(event: Flagged, severity: int, weight: int) -> bool:
-    """Whether lookups show an event while it is neither cooling nor expired. A dispute is shown even while the report
+    """True if lookups show an event while it is neither cooling nor expired. A dispute is shown even while the report
     is unconfirmed; a report of a group that weighs nothing is not, but its word that protects a person is."""
     return (weight > 0 or not severity) and (event.disputed or not event.unconfirmed)
 
 
 def corroboration_of(counting: Sequence[Counted], policy: Policy) -> EventCorroboration:
-    """How the counting events of one person support one another, when it is known which group reported what."""
+    """Return how the counting events of one person corroborate each other, when the group of each report is known."""
     if not counting:
         return _NO_CORROBORATION
     strong = [item for item in counting if is_strong(item.event)]
@@ -152,10 +154,10 @@ def corroboration_of(counting: Sequence[Counted], policy: Policy) -> EventCorrob
     )
 
 
-def conclude(told: VisibleEvents, support: EventCorroboration, policy: Policy) -> Standing:
-    """The standing that follows; the second half of `fold`."""
-    counting = told.counting
-    if not (counting or told.disputed or told.protected):
+def conclude(visible: VisibleEvents, support: EventCorroboration, policy: Policy) -> Standing:
+    """Return the standing that follows; the second half of `fold`."""
+    counting = visible.counting
+    if not (counting or visible.disputed or visible.protected):
         return CLEAN
     total = act_total(counting)
     tier = _tier(total, support, policy)
@@ -166,11 +168,11 @@ def conclude(told: VisibleEvents, support: EventCorroboration, policy: Policy) -
         points_milli=points,
         events=len({item.event.act_id for item in counting}),
         reporters=support.reporters,
-        disputed=told.disputed,
-        protected=told.protected,
-        has_statement=told.has_statement,
-        reasons=_reasons(told, support, tier),
-        matched_kinds=tuple(sorted(told.kinds)),
+        disputed=visible.disputed,
+        protected=visible.protected,
+        has_statement=visible.has_statement,
+        reasons=_reasons(visible, support, tier),
+        matched_kinds=tuple(sorted(visible.kinds)),
     )
 
 
@@ -179,11 +181,11 @@ class Flagged(Protocol):
 
     @property
     def disputed(self) -> bool:
-        """Shown, and without points."""
+        """True if the event is shown without points."""
 
     @property
     def unconfirmed(self) -> bool:
-        """Not shown, unless it is disputed."""
+        """True if the event is not shown, unless it is disputed."""
 
 
 class Counted(NamedTuple):
@@ -195,8 +197,8 @@ class Counted(NamedTuple):
 
 @dataclass(slots=True)
 class VisibleEvents:
-    """What may be told of a person at one moment, before it is judged: the counting events, the kinds of identifier
-    that met any told event, and whether a told event is disputed, protects the person, or has a statement."""
+    """The visible events of a person at one moment: the counting events, the kinds of identifier that met any visible
+    event, and whether a visible event is disputed, protects the person, or has a statement."""
 
     counting: list[Counted]
     kinds: set[Kind]
@@ -221,7 +223,7 @@ class EventCorroboration(NamedTuple):
 _NO_CORROBORATION = EventCorroboration(0, 0, 0, weak=False, repeated=False, one_reporter=False)
 
 CLEAN = Standing(Tier.CLEAR, 100, 0, 0, 0, False, False, False, (Reason.NO_RECORD,), ())
-"""The standing of almost everybody."""
+"""The standing of most people: nothing is recorded."""
 
 _MILLIPOINTS = 25
 """Thousandths of a point that one fortieth of weight gives a severity of 1. Restitution halves the points of a fresh
@@ -230,7 +232,7 @@ report, rounded down to a thousandth; that result decays."""
 
 @lru_cache(maxsize=1 << 17)
 def decayed(fresh_millipoints: int, age_days: int, retention_days: int) -> int:
-    """fresh x 0.5^(age / half-life), rounded down exactly, in thousandths; the half-life is half the retention.
+    """Return fresh x 0.5^(age / half-life), rounded down exactly, in thousandths; the half-life is half the retention.
 
     A machine's power function may be one unit off in its last place, and on the edge of a whole number that would give
     two folds different points. So near an edge the question is decided in integers: p <= f x 2^(-2a/r) if and only if
@@ -245,14 +247,17 @@ def decayed(fresh_millipoints: int, age_days: int, retention_days: int) -> int:
 
 
 def is_strong(event: Event) -> bool:
-    """A payment or government id matched, or two weak identifiers of different kinds. Phone numbers are recycled, and
-    households share accounts and devices: one of those alone says little about who the person is."""
+    """True if a payment or government id matched, or two weak identifiers of different kinds.
+
+    Phone numbers are recycled, and households share accounts and devices: one of those alone says little about who the
+    person is.
+    """
     return len(event.matched) >= 2 or not STRONG_KINDS.isdisjoint(event.matched)
 
 
 def group_weight(resolved: int, overturned: int, policy: Policy) -> int:
-    """Weight of a control group in fortieths: 1 - overturned / (resolved + 10), rounded down to a multiple of the
-    policy's unit (eighths, or twentieths in version 1), and not below its floor.
+    """Return the weight of a control group in fortieths: 1 - overturned / (resolved + 10), rounded down to a multiple
+    of the policy's unit (eighths, or twentieths in version 1), and not below its floor.
 
     Raises ValueError unless 0 <= overturned <= resolved.
     """
@@ -263,14 +268,14 @@ def group_weight(resolved: int, overturned: int, policy: Policy) -> int:
 
 
 def credit_of(points_milli: int, policy: Policy) -> int:
-    """round(100 x 0.5^(points / 6)) of the points as shown, with two decimals: 100 is a clean record."""
+    """Return round(100 x 0.5^(points / 6)) of the points as shown, with two decimals: 100 is a clean record."""
     kept: float = 0.5 ** (points_milli // 10 / (policy.tiers.credit_half_points * 100))
     return round(100 * kept)
 
 
 def second_group_points(counted: Iterable[Counted], cap: int) -> int:
-    """G2 in thousandths, at most `cap`: the most that the second-largest group can have when each act is counted for
-    one of the groups that reported it.
+    """Return G2 in thousandths, at most `cap`: the most that the second-largest group can have when each act is counted
+    for one of the groups that reported it.
 
     Acts that one group alone reported are its own. Shared acts are dealt out so that the second group gets the most:
     any fixed rule would let one more report improve a standing, or a withdrawal worsen one.
@@ -302,7 +307,7 @@ def second_group_points(counted: Iterable[Counted], cap: int) -> int:
 
 
 def best_split(acts: Iterable[Mapping[str, int]], left: str, right: str, best: int, cap: int) -> int:
-    """The largest possible min(left's sum, right's sum), each sum capped; or `best` if there is no more than that."""
+    """Return the largest possible min(left's sum, right's sum), each sum capped; `best` if that is not exceeded."""
     own_left = own_right = 0
     shared: list[tuple[int, int]] = []
     for groups in acts:
@@ -328,7 +333,7 @@ def best_split(acts: Iterable[Mapping[str, int]], left: str, right: str, best: i
 
 
 def act_total(counted: Iterable[Counted]) -> int:
-    """All points, each act once with its largest."""
+    """Return all points, each act once with its largest."""
     best: dict[int, int] = {}
     for event, points in counted:
         if points > best.get(event.act_id, -1):
@@ -352,26 +357,27 @@ def _shown(total: int, tier: Tier, policy: Policy) -> int:
     return min(total, policy.tiers.review_cap_hundredths * 10) if tier is Tier.REVIEW else total
 
 
-def _reasons(told: VisibleEvents, support: EventCorroboration, tier: Tier) -> tuple[Reason, ...]:
-    """At most four: what speaks for the person first, then how sure the record is, then what weighs most in it."""
-    found: list[Reason] = []
-    if told.protected:
-        found.append(Reason.PROTECTED)
-    if told.disputed:
-        found.append(Reason.DISPUTED)
-    if told.counting:
+def _reasons(visible: VisibleEvents, support: EventCorroboration, tier: Tier) -> tuple[Reason, ...]:
+    """Return at most four reasons: first those in favour of the person, then how certain the record is, then what
+    counts most in it."""
+    reasons: list[Reason] = []
+    if visible.protected:
+        reasons.append(Reason.PROTECTED)
+    if visible.disputed:
+        reasons.append(Reason.DISPUTED)
+    if visible.counting:
         if support.weak:
-            found.append(Reason.WEAK_MATCH)
+            reasons.append(Reason.WEAK_MATCH)
         if support.repeated:
-            found.append(Reason.REPEATED)
+            reasons.append(Reason.REPEATED)
         if support.second > 0:
-            found.append(Reason.INDEPENDENT)
+            reasons.append(Reason.INDEPENDENT)
         elif support.one_reporter and not support.repeated:
-            found.append(Reason.ONE_REPORTER)
-        found.append(Reason.FADED if tier is Tier.CLEAR else _heaviest(told.counting))
-        if any(event.restituted for event, _ in told.counting):
-            found.append(Reason.RESTITUTED)
-    return tuple(found[:MAX_REASONS])
+            reasons.append(Reason.ONE_REPORTER)
+        reasons.append(Reason.FADED if tier is Tier.CLEAR else _heaviest(visible.counting))
+        if any(event.restituted for event, _ in visible.counting):
+            reasons.append(Reason.RESTITUTED)
+    return tuple(reasons[:MAX_REASONS])
 
 
 def _most_acts_of_a_group(counting: Iterable[Counted]) -> int:
@@ -382,6 +388,6 @@ def _most_acts_of_a_group(counting: Iterable[Counted]) -> int:
 
 
 def _heaviest(counting: Sequence[Counted]) -> Reason:
-    """The reason for the event with most points; of equals, the same one whatever their order."""
+    """Return the reason for the event with most points; of equals, the same one whatever their order."""
     _, conduct = max([(item.points, item.event.conduct) for item in counting])
     return CONDUCT_REASON.get(conduct, Reason.OTHER)

@@ -1,4 +1,4 @@
-"""Where a webhook may go: the form of an endpoint's URL, and which addresses of the Internet are everybody's.
+"""The allowed targets of webhooks: the form of an endpoint's URL, and the public addresses of the Internet.
 
 A platform names a URL and this service connects to it, from inside the operator's network: without these rules it would
 be a way to reach what only the operator may reach (server-side request forgery). The URL is read by one strict pattern
@@ -67,7 +67,7 @@ class Target:
 
 
 def parse_url(url: str, *, allow_private: bool = False) -> Target:
-    """The parts of an endpoint's URL. Raises WebhookInvalid; the message does not repeat the URL.
+    """Return the parts of an endpoint's URL. Raises WebhookInvalid; the message does not repeat the URL.
 
     `allow_private`, for tests and closed networks, lets http and every port pass.
     """
@@ -99,8 +99,8 @@ def _host(match: re.Match[str]) -> str:
 
 
 def public_address(text: str) -> bool:
-    """Whether `text`, an IPv4 or IPv6 address as the resolver gives it, is everybody's: global unicast, and not a
-    way to one that is not (mapped, translated or tunnelled)."""
+    """True if `text`, an IPv4 or IPv6 address as the resolver returns it, is public: global unicast, and not a mapped,
+    translated or tunnelled address that leads to another one."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

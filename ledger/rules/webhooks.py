@@ -1,7 +1,7 @@
 """Webhooks by the Standard Webhooks specification (version 1.0.0): events, messages, signatures, when to try again.
 
-A message is thin: its type, its time, ids and states. What they mean is read through the API by whoever is told, so a
-copy of a message tells nothing about a person.
+A message is thin: its type, its time, ids and states. The recipient reads their content through the API, so a copy
+of a message contains nothing about a person.
 
 `EVENTS` has one row for each event. Messages, the OpenAPI description, the tables of docs/webhooks.md and the SDK's
 types are made from it or tested against it.
@@ -39,7 +39,7 @@ RETRY_SCHEDULE = tuple(
 """How long each attempt waits after the one before; after the last one the delivery has failed (75.6 hours in all)."""
 
 JITTER_SHARE = 0.1
-"""A wait is drawn out by up to this share, so that what failed together does not come back together."""
+"""A wait is longer by up to this share, so that deliveries that failed together are not retried together."""
 
 _SIGNATURE_BYTES = hashlib.sha256().digest_size
 _TIMESTAMP = re.compile(r"[0-9]{1,12}\Z", re.ASCII)
@@ -59,7 +59,7 @@ class WebhookType(StrEnum):
 
 
 class DeliveryState(StrEnum):
-    """Where a delivery stands. It is tried again only while it is pending."""
+    """The state of a delivery. It is tried again only while it is pending."""
 
     PENDING = "pending"
     DELIVERED = "delivered"
@@ -101,7 +101,7 @@ class PayloadMember:
     values: tuple[str, ...] = ()
 
     def accepts(self, value: object) -> bool:
-        """Whether this version may send `value`."""
+        """True if this version may send `value`."""
         if self.pattern is None:
             return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_INTEGER
         if not isinstance(value, str) or re.fullmatch(self.pattern, value, re.ASCII) is None:
@@ -114,7 +114,7 @@ def _id(name: str, prefix: str, example: str, meaning: str) -> PayloadMember:
 
 
 def _code(name: str, values: Iterable[str], meaning: str) -> PayloadMember:
-    """A member with known values, the first of which is the example."""
+    """Return a member with known values, the first of which is the example."""
     known = tuple(values)
     form = ", ".join(f"`{value}`" for value in known)
     return PayloadMember(name, meaning, form, known[0], pattern="[a-z_]{1,64}", values=known)
@@ -126,7 +126,7 @@ def _integer(name: str, example: int, meaning: str) -> PayloadMember:
 
 @dataclass(frozen=True, slots=True)
 class EventSpec:
-    """What is known of an event: when it happens, and the members of `data` for each recipient that is told.
+    """The definition of an event: when it happens, and the members of `data` for each recipient.
 
     `subscribable` is false for what is sent on request only. Endpoints that subscribe to one of `also_to` get the event
     without subscribing to it: it was part of those events in an earlier version.
@@ -149,7 +149,7 @@ _REPORT = _id("report", "rp", "rp_QqNvkEq6", "your report; read it by `GET /v1/r
 
 
 def _to_parties(*members: PayloadMember) -> dict[Recipient, tuple[PayloadMember, ...]]:
-    """Both parties' platforms are told of the appeal; only the reporter's message names the report."""
+    """Return the members of `data` for the platforms of both parties; only the reporter's message names the report."""
     return {Recipient.REPORTER: (_APPEAL, _REPORT, *members), Recipient.FILER: (_APPEAL, *members)}
 
 
@@ -249,7 +249,7 @@ SUBSCRIBABLE = tuple(type_ for type_, spec in EVENTS.items() if spec.subscribabl
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class MessageSource:
     """Which ledger sends a message: its service id, and `live` or `test`."""
 
     service: str
@@ -273,9 +273,9 @@ def check_payload(type_: WebhookType, recipient: Recipient, data: Mapping[str, o
 
 
 def message_body(
-    type_: WebhookType, recipient: Recipient, source: Source, now: datetime, data: Mapping[str, str | int]
+    type_: WebhookType, recipient: Recipient, source: MessageSource, now: datetime, data: Mapping[str, str | int]
 ) -> str:
-    """The JSON text of a message, as it is signed and sent at every attempt. `now` is when the event happened.
+    """Return the JSON text of a message, as it is signed and sent at every attempt. `now` is when the event happened.
 
     Raises ValueError unless `data` is what the event's row says (`check_payload`).
     """
@@ -292,18 +292,19 @@ def message_body(
 
 
 def parse_types(names: Iterable[str]) -> tuple[WebhookType, ...]:
-    """The subscribed types in their order of declaration. Raises WebhookInvalid for none, a doubled or an unknown one.
+    """Return the subscribed types in their order of declaration. Raises WebhookInvalid for none, a doubled or an
+    unknown one.
 
     `webhook.test` is not subscribed to: it is sent on request.
     """
-    wanted = list(names)
-    if not wanted or len(set(wanted)) != len(wanted) or not set(wanted) <= set(SUBSCRIBABLE):
+    requested = list(names)
+    if not requested or len(set(requested)) != len(requested) or not set(requested) <= set(SUBSCRIBABLE):
         raise WebhookInvalid(f"Events are one or more, each once, of: {', '.join(SUBSCRIBABLE)}.")
-    return tuple(one for one in SUBSCRIBABLE if one in wanted)
+    return tuple(event_type for event_type in SUBSCRIBABLE if event_type in requested)
 
 
 def subscriptions_to(type_: WebhookType) -> frozenset[WebhookType]:
-    """The subscriptions under which an endpoint gets `type_`."""
+    """Return the subscriptions under which an endpoint gets `type_`."""
     return frozenset((type_, *EVENTS[type_].also_to))
 
 
@@ -311,12 +312,13 @@ def subscriptions_to(type_: WebhookType) -> frozenset[WebhookType]:
 
 
 def format_secret(secret: bytes) -> str:
-    """A secret as people see it: `whsec_` and base64."""
+    """Return a secret as people see it: `whsec_` and base64."""
     return SECRET_PREFIX + base64.b64encode(secret).decode("ascii")
 
 
 def parse_secret(text: str) -> bytes:
-    """Inverse of `format_secret`. Raises ConfigurationError; its message holds nothing of the secret."""
+    """Return the bytes of a secret, the inverse of `format_secret`. Raises ConfigurationError; its message has no part
+    of the secret."""
     try:
         secret = base64.b64decode(text.removeprefix(SECRET_PREFIX), validate=True)
     except (binascii.Error, ValueError):
@@ -331,7 +333,7 @@ def _mac(secret: bytes, message_id: str, timestamp: int, body: bytes) -> bytes:
 
 
 def signature_header(secrets: Sequence[bytes], message_id: str, timestamp: int, body: bytes) -> str:
-    """The value of `webhook-signature`: one signature for each secret. `timestamp` is the time of the
+    """Return the value of `webhook-signature`: one signature for each secret. `timestamp` is the time of the
     attempt, in Unix seconds."""
     macs = (_mac(secret, message_id, timestamp, body) for secret in secrets)
     return " ".join(f"v1,{base64.b64encode(mac).decode('ascii')}" for mac in macs)
@@ -344,7 +346,7 @@ def check_signature(
     now: datetime,
     tolerance_seconds: int = TOLERANCE_SECONDS,
 ) -> tuple[str, int]:
-    """The message's id and the time of sending (Unix seconds), if one of the signatures is by one of `secrets`.
+    """Return the message's id and the time of sending (Unix seconds), if one of the signatures is by one of `secrets`.
 
     Every signature is compared with every secret in constant time. Signatures of versions other than v1 are passed
     over. Raises InvalidSignature: a header is missing or malformed, the time is too far off, or nothing matches.
@@ -358,14 +360,14 @@ def check_signature(
         raise InvalidSignature("The webhook was sent at another time than now: an old message, or a wrong clock.")
     expected = [_mac(secret, message_id, timestamp, body) for secret in secrets]
     given = [_signature(part) for part in lower.get(SIGNATURE_HEADER, "").split(" ")]
-    matches = [hmac.compare_digest(mac, one) for mac in expected for one in given]
+    matches = [hmac.compare_digest(mac, item) for mac in expected for item in given]
     if not any(matches):
         raise InvalidSignature("No signature of the webhook is by this secret.")
     return message_id, timestamp
 
 
 def _signature(part: str) -> bytes:
-    """The bytes of one signature; none that could match for another version or a malformed one."""
+    """Return the bytes of one signature; none that could match for another version or a malformed one."""
     version, _, encoded = part.partition(",")
     if version != "v1":
         return b""
@@ -385,9 +387,9 @@ def next_wait(
     retry_after: timedelta | None = None,
     schedule: Sequence[timedelta] = RETRY_SCHEDULE,
 ) -> timedelta | None:
-    """How long to wait after `attempts` failed ones; None: there is no further one. `jitter` lies in [0, 1).
+    """Return how long to wait after `attempts` failed attempts, None if there is no further one. `jitter` is in [0, 1).
 
-    What the receiver asked for (`retry_after`) makes the wait longer, up to the next wait of the schedule.
+    The receiver's `retry_after` makes the wait longer, up to the next step of the retry schedule.
     """
     if attempts >= len(schedule):
         return None
@@ -399,7 +401,8 @@ def next_wait(
 
 
 def parse_retry_after(value: str | None, now: datetime) -> timedelta | None:
-    """`Retry-After` (RFC 9110 section 10.2.3): seconds or an HTTP date. None for nothing, nonsense or the past."""
+    """Return the time of a `Retry-After` header (RFC 9110 section 10.2.3): seconds or an HTTP date. None for a missing
+    or malformed value, and for the past."""
     if value is None:
         return None
     text = value.strip()

@@ -9,7 +9,7 @@ Z_95 = 1.959963984540054
 
 
 def wilson_interval(hits: int, trials: int, z: float = Z_95) -> tuple[float, float]:
-    """Bounds of the share of which `hits` in `trials` were seen; (0, 1) where there was no trial.
+    """Return the bounds of the share of which `hits` in `trials` were seen; (0, 1) if there was no trial.
 
     Unlike the textbook interval it never leaves 0 to 1 and does not claim certainty for 0 of 3. Raises ValueError
     unless 0 <= hits <= trials.

@@ -184,10 +184,10 @@ class FuseFilter:
     def contains_many(self, tags: Buffer | NDArray[np.uint8]) -> NDArray[np.bool_]:
         """`contains` for n tags, packed or of shape (n, 32), as n truth values. Raises InvalidInput."""
         column = _words(tags)
-        found = np.empty(len(column), np.bool_)
+        matches = np.empty(len(column), np.bool_)
         for part in _chunks(len(column)):
-            found[part] = self._found(column[part])
-        return found
+            matches[part] = self._found(column[part])
+        return matches
 
     @property
     def keys_count(self) -> int:
@@ -206,8 +206,8 @@ class FuseFilter:
         for position in _positions(hashes, self._header.shape):
             # Positions are below the number of slots by construction, and "clip" copies nothing, as "raise" would.
             fingerprints ^= np.take(self._slots, position, mode="clip")
-        found: NDArray[np.bool_] = fingerprints == 0
-        return found
+        matches: NDArray[np.bool_] = fingerprints == 0
+        return matches
 
     def _contains_all(self, keys: Words, look: Callable[[], None]) -> bool:
         for part in _chunks(len(keys)):

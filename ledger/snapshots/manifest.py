@@ -181,7 +181,8 @@ def snapshot_leaf_matches(leaf: Leaf, value: Mapping[str, Any]) -> bool:
 
 
 def _check(manifest: Manifest) -> None:
-    """Check the values of a manifest. Raises InvalidManifest for values that no snapshot has."""
+    """Check the values of a manifest. Check the values of a manifest. Raises InvalidManifest for values that no
+    snapshot has."""
     for name, (low, high) in _INTEGERS.items():
         number = getattr(manifest, name)
         if type(number) is not int or not low <= number <= high:

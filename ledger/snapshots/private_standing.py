@@ -47,7 +47,7 @@ from ledger.snapshots.sealed import (
 )
 
 
-class Recorded(Flagged, Protocol):
+class SealableReport(Flagged, Protocol):
     """A report under one tag: the common members of `Event` and of a listing's row."""
 
     @property
@@ -83,7 +83,7 @@ class Recorded(Flagged, Protocol):
         """Whether the person has added a statement."""
 
 
-_R = TypeVar("_R", bound=Recorded)
+_R = TypeVar("_R", bound=SealableReport)
 
 
 # --- what a snapshot holds ----------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ def listed_events(events: Iterable[_R], weights: Mapping[str, int], policy: Poli
     return [event for event in events if _is_listed(event, weights, policy, today, this_hour)]
 
 
-def _is_listed(event: Recorded, weights: Mapping[str, int], policy: Policy, today: int, this_hour: int) -> bool:
+def _is_listed(event: SealableReport, weights: Mapping[str, int], policy: Policy, today: int, this_hour: int) -> bool:
     severity = policy.severity[event.conduct]
     return (
         event.effective_hour <= this_hour
@@ -121,7 +121,7 @@ def _moment(as_of: datetime) -> tuple[int, int]:
 
 
 def to_packed(
-    events: Sequence[Recorded],
+    events: Sequence[SealableReport],
     weights: Mapping[str, int],
     policy: Policy,
     keys: SnapshotKeys,

@@ -298,8 +298,8 @@ def tile_path(level: TileLevel, index: int, width: int | None = None) -> str:
 
 
 def parse_tile_path(level: str, path: str) -> tuple[TileLevel, int, int | None]:
-    """Return (level, index, width or None for a full tile) of the URL parts `level` ("0" to "63", or "entries") and
-    `path` ("x001/067.p/5"). Every tile has exactly one accepted name. Raises InvalidTile."""
+    """Return (level, index, width or None for a full tile) of the URL parts `level` ("0" to "63", or "entries")
+    and `path` ("x001/067.p/5"). Every tile has exactly one accepted name. Raises InvalidTile."""
     match = _INDEX.match(path)
     if not match or not (level == "entries" or _LEVEL.match(level)):
         raise InvalidTile("This is not the name of a tile.")
@@ -314,7 +314,8 @@ def parse_tile_path(level: str, path: str) -> tuple[TileLevel, int, int | None]:
 
 
 def encode_bundle(entries: Sequence[bytes]) -> bytes:
-    """Return 1 to 256 entries as an entry bundle: each after its length, 16 bits big-endian. Raises InvalidTile."""
+    """Return 1 to 256 entries as an entry bundle: each after its length, 16 bits big-endian. Raises
+    InvalidTile."""
     if not 1 <= len(entries) <= TILE_WIDTH or any(len(entry) > MAX_ENTRY_BYTES for entry in entries):
         raise InvalidTile("A bundle holds 1 to 256 entries of at most 65,535 bytes.")
     return b"".join([len(entry).to_bytes(2, "big") + entry for entry in entries])

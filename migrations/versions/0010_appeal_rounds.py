@@ -171,10 +171,10 @@ def _last(
     connection: sa.Connection, case_id: int, actions: tuple[str, ...], number: int | None
 ) -> sa.Row[tuple[object, ...]] | None:
     """Return the newest event of the case with one of these actions, in round `number` if it is given."""
-    wanted = [_event.c.case_id == case_id, _event.c.action.in_(actions)]
+    conditions = [_event.c.case_id == case_id, _event.c.action.in_(actions)]
     if number is not None:
-        wanted.append(_event.c.round == number)
-    return connection.execute(sa.select(_event).where(*wanted).order_by(_event.c.id.desc()).limit(1)).one_or_none()
+        conditions.append(_event.c.round == number)
+    return connection.execute(sa.select(_event).where(*conditions).order_by(_event.c.id.desc()).limit(1)).one_or_none()
 
 
 def _aware(moment: datetime) -> datetime:

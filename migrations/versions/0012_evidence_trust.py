@@ -37,9 +37,9 @@ def upgrade() -> None:
     connection = op.get_bind()
     last = -1
     while rows := _reports(connection, last):
-        found = [{"report_id": report, "platform": platform} for report, platform, body in rows if _labelled(body)]
-        if found:
-            connection.execute(sa.insert(table), found)
+        labelled = [{"report_id": report, "platform": platform} for report, platform, body in rows if _labelled(body)]
+        if labelled:
+            connection.execute(sa.insert(table), labelled)
         last = rows[-1][0]
 
 

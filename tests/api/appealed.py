@@ -24,7 +24,7 @@ from ledger.server.appeals import attachments, consumer, staff_actions
 from ledger.server.appeals.attachments import check_file, written_file
 from ledger.server.appeals.case_service import changing, load_case
 from ledger.server.appeals.participants import Participant, Party, add_file
-from ledger.server.appeals.sessions import SessionRow
+from ledger.server.appeals.sessions import SubjectSessionRow
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.appeals import AppealCase, CaseAttachment
 from ledger.server.db.tables.reports import Listing
@@ -51,14 +51,14 @@ Somebody = list[tuple[Kind, bytes]]
 
 
 def somebody() -> Somebody:
-    """Phone and payment of somebody nobody has seen."""
+    """Return phone and payment of a new person."""
     return [(Kind.PHONE, person()), (Kind.PAYMENT, person())]
 
 
-def session_of(api: Api, who: Somebody, locale: str = "en", profile: str = "CN") -> SessionRow:
+def session_of(api: Api, who: Somebody, locale: str = "en", profile: str = "CN") -> SubjectSessionRow:
     """A session of this person, as a platform would have it opened."""
     subjects = tuple((kind.value, tag(kind, element)) for kind, element in who)
-    return SessionRow(
+    return SubjectSessionRow(
         1, BETA.name, BETA.control_group, profile, locale, api.rt.keys.epoch, subjects, None, api.rt.now()
     )
 
@@ -78,7 +78,7 @@ def contested(
     profile: str = "CN",
     **report: Any,
 ) -> str:
-    """Report somebody and let them appeal; the case's public id."""
+    """Report a person and let them appeal. Return the case's public id."""
     who = who or somebody()
     session, ids = session_of(api, who, locale, profile), [report_about(api, who, by, **report)]
     (row,) = consumer.open_cases(api.rt.context, session, ids, "wrong_facts", statement, locale)
@@ -95,9 +95,9 @@ def held(api: Api, who: Somebody, **report: Any) -> str:
     case = contested(api, who, **report)
     first = api.request("GET", f"/v1/appeals/{case}", ACME).json()["report"]
     assert send(api, f"/v1/reports/{first}/withdraw", {"reason": "other"}).status_code == 200
-    made = api.report(ACME, who, **report).json()
-    assert made["status"] == "held"
-    return str(made["id"])
+    body = api.report(ACME, who, **report).json()
+    assert body["status"] == "held"
+    return str(body["id"])
 
 
 def case_row(api: Api, case: str) -> CaseRow:
@@ -138,8 +138,8 @@ def with_file(
         "evidence_index": place, "added_at": api.rt.now(),
     }  # fmt: skip
     with writing(api.rt.engine) as connection:
-        made = connection.execute(insert(CaseAttachment).values(**values).returning(CaseAttachment.id)).scalar_one()
-    return encode_id("at", made, api.settings.service)
+        created = connection.execute(insert(CaseAttachment).values(**values).returning(CaseAttachment.id)).scalar_one()
+    return encode_id("at", created, api.settings.service)
 
 
 def attach(api: Api, case: str, data: bytes = b"hello", name: str = "a.txt", party: Party = Party.SUBJECT) -> str:
@@ -165,8 +165,8 @@ def reported(data: bytes, kind: str) -> dict[str, Any]:
 
 def inspected(data: bytes, kind: str, **changes: Any) -> dict[str, Any]:
     """The same with an inspection of the file, in which `changes` stand instead of what is true."""
-    found = inspect_bytes(data).in_report()
-    return {**reported(data, kind), "inspection": {**inspection_json(found), **changes}}
+    result = inspect_bytes(data).in_report()
+    return {**reported(data, kind), "inspection": {**inspection_json(result), **changes}}
 
 
 @dataclass
@@ -188,7 +188,7 @@ class Browsers:
         return post(self.client(name), f"/console/cases/{case}/{action}", {"seen": newest(self.api, case), **fields})
 
     def taken(self, case: str, name: str = "reviewer") -> str:
-        """The case, in the hands of this person."""
+        """Return the case, assigned to this member of staff."""
         staff_actions.take(self.api.rt.context, case, as_staff(self.console.staff[name].staff))
         return case
 

@@ -51,15 +51,15 @@ NewBrowser = Callable[..., BrowserClient]
 
 @contextmanager
 def browser_clients(api: Api) -> Iterator[NewBrowser]:
-    """`new_browser()` is one more browser; `new_browser("zh-CN")` one of somebody who reads Chinese."""
-    made: list[BrowserClient] = []
+    """`new_browser()` opens a further browser; `new_browser("zh-CN")` one with Chinese as its language."""
+    created: list[BrowserClient] = []
 
     def new_browser(language: str = "en") -> BrowserClient:
-        made.append(BrowserClient(api, language))
-        return made[-1]
+        created.append(BrowserClient(api, language))
+        return created[-1]
 
     try:
         yield new_browser
     finally:
-        for browser in made:
+        for browser in created:
             browser.client.close()

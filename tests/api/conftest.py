@@ -92,7 +92,7 @@ class Api:
 
 
 def person() -> bytes:
-    """The element of somebody nobody has seen."""
+    """Return the element of a new person."""
     return sodium.point_from_hash(secrets.token_bytes(64))
 
 

@@ -1,4 +1,4 @@
-"""The console in tests: one of each role, and clients that are signed in."""
+"""The console in tests: one account of each role, and signed-in clients."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ConsoleFixture:
         return {"Origin": self.api.url}
 
     def client(self) -> httpx2.Client:
-        """A browser that nobody is signed in with. It follows no redirect."""
+        """Return a browser without a session. It follows no redirect."""
         self.clients.append(httpx2.Client(verify=False, base_url=self.api.url, timeout=30))
         return self.clients[-1]
 

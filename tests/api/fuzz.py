@@ -59,7 +59,7 @@ raw = texts.map(lambda text: text.encode("utf-8", "surrogatepass")) | st.sampled
 
 @dataclass
 class Visitors:
-    """A server and those who ask it: nobody, a member, a person in their session, and staff of each role."""
+    """A server and its callers: anonymous, a member, a person in their session, and staff of each role."""
 
     api: Api
     headers: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -87,8 +87,8 @@ def _cookies(client: httpx2.Client) -> str:
 
 
 def fuzz(visitors: Visitors, examples: int, *, derandomize: bool = True) -> Counter[int]:
-    """Send so many requests; statuses and how often each came. Raises AssertionError for an answer that is none: a 500,
-    an empty one, or a failure that is neither a problem document nor a page."""
+    """Send `examples` requests and count the statuses. Raises AssertionError for an answer that is none: a 500, an
+    empty one, or a failure that is neither a problem document nor a page."""
     counts: Counter[int] = Counter()
 
     @settings(
@@ -118,22 +118,22 @@ def fuzz(visitors: Visitors, examples: int, *, derandomize: bool = True) -> Coun
     return counts
 
 
-def _check(answer: httpx2.Response, path: str, told: str) -> None:
+def _check(answer: httpx2.Response, path: str, shown: str) -> None:
     status = answer.status_code
     if status == 503:
-        assert answer.json()["code"] == "index_not_reached", told
+        assert answer.json()["code"] == "index_not_reached", shown
         return
-    assert status < 500, told
+    assert status < 500, shown
     if status == 303:
-        assert answer.headers["location"].isascii(), told
+        assert answer.headers["location"].isascii(), shown
     if status >= 400:
         media_type = answer.headers["content-type"].partition(";")[0]
         page = area_of(path.partition("?")[0]) is not None
         expected = ("text/html",) if page else ("application/problem+json",)
-        assert media_type in expected or status in (400, 431), told  # the server itself knows no pages
-        assert answer.content, told
+        assert media_type in expected or status in (400, 431), shown  # the server itself knows no pages
+        assert answer.content, shown
         if media_type == "application/problem+json":
-            assert answer.json()["status"] == status, told
+            assert answer.json()["status"] == status, shown
 
 
 def _path(data: st.DataObject, template: str, ids: Mapping[str, str]) -> str:
@@ -188,9 +188,9 @@ def _body(data: st.DataObject, method: str, template: str, ids: Mapping[str, str
 
 def _leaves(value: Any, at: tuple[Any, ...] = ()) -> Any:
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for name, one in inner:
+    for name, item in inner:
         yield (*at, name)
-        yield from _leaves(one, (*at, name))
+        yield from _leaves(item, (*at, name))
 
 
 def _spoil(value: Any, at: tuple[Any, ...], bad: Any) -> None:

@@ -39,9 +39,9 @@ def _rows_and_files_agree(api: Api) -> Iterator[None]:
 
 def picture() -> bytes:
     """A small PNG, never the same."""
-    made = io.BytesIO()
-    Image.frombytes("RGB", (8, 8), secrets.token_bytes(192)).save(made, "PNG")
-    return made.getvalue()
+    bytes_io = io.BytesIO()
+    Image.frombytes("RGB", (8, 8), secrets.token_bytes(192)).save(bytes_io, "PNG")
+    return bytes_io.getvalue()
 
 
 def text() -> bytes:
@@ -53,19 +53,19 @@ def test_a_file_of_the_person_is_read_by_both_parties(api: Api) -> None:
     data = picture()
     answer = attach(api, appeal, BETA, "subject", data, "photo.png")
     assert answer.status_code == 201
-    made = answer.json()
-    assert (made["party"], made["name"], made["media_type"], made["evidence_index"]) == (
+    body = answer.json()
+    assert (body["party"], body["name"], body["media_type"], body["evidence_index"]) == (
         "subject", "photo.png", "image/png", None,
     )  # fmt: skip
-    assert (made["size_bytes"], made["sha256"]) == (len(data), b64url(hashlib.sha256(data).digest()))
+    assert (body["size_bytes"], body["sha256"]) == (len(data), b64url(hashlib.sha256(data).digest()))
     for platform in (ACME, BETA):
-        assert view(api, appeal, platform)["attachments"] == [made]
-        found = get(api, f"/v1/appeals/{appeal}/attachments/{made['id']}", platform)
-        assert (found.status_code, found.content) == (200, data)
-        assert found.headers["content-type"] == "image/png"
-        assert found.headers["content-security-policy"] == "sandbox; default-src 'none'"
-        assert found.headers["x-content-type-options"] == "nosniff"
-        assert found.headers["cache-control"] == "no-store"
+        assert view(api, appeal, platform)["attachments"] == [body]
+        response = get(api, f"/v1/appeals/{appeal}/attachments/{body['id']}", platform)
+        assert (response.status_code, response.content) == (200, data)
+        assert response.headers["content-type"] == "image/png"
+        assert response.headers["content-security-policy"] == "sandbox; default-src 'none'"
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert response.headers["cache-control"] == "no-store"
     event = view(api, appeal, ACME)["timeline"][-1]
     assert (event["action"], event["by"], event["text"]) == ("add", "person", "photo.png")
 
@@ -89,8 +89,8 @@ def test_a_reporter_hands_in_what_it_reported_and_nothing_else(api: Api) -> None
     evidence = [text(), text()]
     items = [item(evidence[0]), item(evidence[1], "delivery_scan")]
     appeal, _, _ = case(api, evidence=items)
-    found = attach(api, appeal, ACME, "reporter", evidence[1])
-    assert (found.status_code, found.json()["evidence_index"], found.json()["party"]) == (201, 1, "reporter")
+    result = attach(api, appeal, ACME, "reporter", evidence[1])
+    assert (result.status_code, result.json()["evidence_index"], result.json()["party"]) == (201, 1, "reporter")
     named = attach(api, appeal, ACME, "reporter", evidence[0], evidence_index=0)
     assert (named.status_code, named.json()["evidence_index"]) == (201, 0)
     wrong_places: list[tuple[bytes, dict[str, Any]]] = [
@@ -102,7 +102,7 @@ def test_a_reporter_hands_in_what_it_reported_and_nothing_else(api: Api) -> None
         refused = attach(api, appeal, ACME, "reporter", data, **more)
         assert (refused.status_code, refused.json()["code"]) == (422, "attachment_refused")
         assert refused.json()["reason"] == "digest_mismatch"
-    assert [one["evidence_index"] for one in view(api, appeal, BETA)["attachments"]] == [1, 0]
+    assert [attachment["evidence_index"] for attachment in view(api, appeal, BETA)["attachments"]] == [1, 0]
     theirs = attach(api, appeal, BETA, "subject", evidence[0])
     assert (theirs.status_code, theirs.json()["evidence_index"]) == (201, None), "the person's is another attachment"
     wrong = attach(api, appeal, BETA, "subject", text(), evidence_index=0)
@@ -121,7 +121,7 @@ def test_an_answer_with_its_file_leaves_the_question_open_until_it_is_given(api:
 def test_only_parties_hand_in_and_read(api: Api) -> None:
     appeal, _, _ = case(api)
     other, _, _ = case(api)
-    made = attach(api, appeal, BETA, "subject", text()).json()["id"]
+    created = attach(api, appeal, BETA, "subject", text()).json()["id"]
     before = kept(api)
     for platform, party in ((ACME, "subject"), (BETA, "reporter")):
         assert attach(api, appeal, platform, party, text()).status_code == 404
@@ -129,8 +129,8 @@ def test_only_parties_hand_in_and_read(api: Api) -> None:
     assert attach(api, unknown, BETA, "subject", text()).status_code == 404
     assert kept(api) == before
     for path in (
-        f"{other}/attachments/{made}",  # a file of another case, of which one is a party too
-        f"{unknown}/attachments/{made}",
+        f"{other}/attachments/{created}",  # a file of another case, of which one is a party too
+        f"{unknown}/attachments/{created}",
         f"{appeal}/attachments/{encode_id('at', 2**40, api.settings.service)}",
         f"{appeal}/attachments/{appeal}",
         f"{appeal}/attachments/..%2f..%2fledger.db",
@@ -138,8 +138,8 @@ def test_only_parties_hand_in_and_read(api: Api) -> None:
         assert get(api, f"/v1/appeals/{path}", BETA).status_code == 404, path
     mine = somebody()
     own = filed(api, mine, reported(api, mine, ACME), platform=enrolled(api, "gamma"))
-    assert get(api, f"/v1/appeals/{own}/attachments/{made}", BETA).status_code == 404
-    head = api.request("HEAD", f"/v1/appeals/{appeal}/attachments/{made}", BETA)
+    assert get(api, f"/v1/appeals/{own}/attachments/{created}", BETA).status_code == 404
+    head = api.request("HEAD", f"/v1/appeals/{appeal}/attachments/{created}", BETA)
     assert (head.status_code, head.content) == (200, b"")
 
 
@@ -205,11 +205,11 @@ NAMES = [
 @pytest.mark.parametrize(("name", "shown"), NAMES, ids=range(len(NAMES)))
 def test_names_are_made_harmless(api: Api, name: str, shown: str) -> None:
     appeal, _, _ = case(api)
-    made = attach(api, appeal, BETA, "subject", text(), name).json()
-    assert made["name"] == shown
-    found = get(api, f"/v1/appeals/{appeal}/attachments/{made['id']}", ACME)
-    assert "set-cookie" not in found.headers
-    assert found.headers["content-disposition"].startswith("attachment; filename=")
+    body = attach(api, appeal, BETA, "subject", text(), name).json()
+    assert body["name"] == shown
+    response = get(api, f"/v1/appeals/{appeal}/attachments/{body['id']}", ACME)
+    assert "set-cookie" not in response.headers
+    assert response.headers["content-disposition"].startswith("attachment; filename=")
 
 
 @pytest.mark.parametrize("query", [{"name": ""}, {"name": "x" * 256}, {"party": "judge"}, {"evidence_index": -1}])

@@ -105,8 +105,8 @@ def test_a_decision_is_reopened_once_for_the_person(api: Api) -> None:
     path, body = f"/v1/appeals/{appeal}/reopen", {"text": "You forgot the receipt."}
     assert api.request("POST", path, BETA, key=key(), json=body).json()["code"] == "action_refused"
     decide(api, appeal, Outcome.UNCONFIRMED)
-    found = view(api, appeal, BETA)
-    assert (found["decision"]["outcome"], found["decision"]["conduct"]) == ("unconfirmed", None)
+    result = view(api, appeal, BETA)
+    assert (result["decision"]["outcome"], result["decision"]["conduct"]) == ("unconfirmed", None)
     assert api.request("POST", path, ACME, key=key(), json=body).status_code == 404, "not for the reporter"
     once = key()
     opened = api.request("POST", path, BETA, key=once, json=body)
@@ -120,7 +120,7 @@ def test_a_decision_is_reopened_once_for_the_person(api: Api) -> None:
 
 
 def kinds(api: Api, appeal: str) -> list[str]:
-    return [one["kind"] for one in get(api, f"/v1/appeals/{appeal}/letters", BETA).json()["data"]]
+    return [item["kind"] for item in get(api, f"/v1/appeals/{appeal}/letters", BETA).json()["data"]]
 
 
 def test_letters_follow_the_case_and_come_in_both_languages(api: Api) -> None:
@@ -174,11 +174,11 @@ def test_a_lookups_statements_are_read_by_who_asked_for_a_day(api: Api) -> None:
     lookup = api.request("POST", "/v1/lookups", BETA, json=api.lookup_body(*subjects)).json()
     assert lookup["has_statement"]
     path = f"/v1/lookups/{lookup['id']}/statement"
-    found = get(api, path, BETA).json()
-    assert [one["text"] for one in found["statements"]] == ["I sent it back."]
-    assert found["statements"][0].keys() == {"text", "locale", "made_at"}
-    assert "acme" not in json.dumps(found)
-    assert "rp_" not in json.dumps(found)
+    body = get(api, path, BETA).json()
+    assert [statement["text"] for statement in body["statements"]] == ["I sent it back."]
+    assert body["statements"][0].keys() == {"text", "locale", "made_at"}
+    assert "acme" not in json.dumps(body)
+    assert "rp_" not in json.dumps(body)
     assert get(api, path, ACME).status_code == 404, "another platform's lookup"
     number = decode_id("lk", lookup["id"], api.settings.service)
     with writing(api.rt.engine) as connection:

@@ -40,14 +40,14 @@ def test_an_appeal_stops_the_report_at_once(api: Api) -> None:
     body = appeal_body([first, second], **about(api, subjects))
     answer = api.request("POST", "/v1/appeals", BETA, key=key(), json=body)
     assert answer.status_code == 201
-    made = answer.json()
-    assert [one["report"] for one in made["appeals"]] == [first, second]
-    assert made["group"] == made["appeals"][0]["id"] != made["appeals"][1]["id"]
-    assert {one["state"] for one in made["appeals"]} == {"submitted"}
+    created = answer.json()
+    assert [appeal["report"] for appeal in created["appeals"]] == [first, second]
+    assert created["group"] == created["appeals"][0]["id"] != created["appeals"][1]["id"]
+    assert {item["state"] for item in created["appeals"]} == {"submitted"}
     lookup = api.request("POST", "/v1/lookups", BETA, json=api.lookup_body(*subjects)).json()
     assert (lookup["tier"], lookup["disputed"]) == ("clear", True)
     report = get(api, f"/v1/reports/{first}", ACME).json()
-    assert (report["status"], report["appeal"]["id"]) == ("disputed", made["group"])
+    assert (report["status"], report["appeal"]["id"]) == ("disputed", created["group"])
 
 
 def test_a_platform_contests_no_report_of_its_own_control_group(api: Api) -> None:
@@ -85,7 +85,7 @@ def test_a_report_about_somebody_else_is_as_unknown_as_none(api: Api) -> None:
         api.request("POST", "/v1/appeals", BETA, key=key(), json=appeal_body([nothing], **stranger)),
         api.request("POST", "/v1/appeals", BETA, key=key(), json=appeal_body([report])),
     ]
-    assert {(one.status_code, one.json()["detail"]) for one in answers} == {(404, answers[0].json()["detail"])}
+    assert {(answer.status_code, answer.json()["detail"]) for answer in answers} == {(404, answers[0].json()["detail"])}
     mine = somebody()
     both = appeal_body([reported(api, mine), report], **about(api, mine))
     assert api.request("POST", "/v1/appeals", BETA, key=key(), json=both).status_code == 404
@@ -110,8 +110,8 @@ def test_no_byte_of_an_answer_tells_one_unknown_report_from_another(api: Api) ->
             text = answer.text.replace(answer.json()["request_id"], "")
             headers = sorted(name for name in answer.headers if name != "date")
             answers[len(named)].add((answer.status_code, text, str(headers)))
-    assert [{status for status, *_ in found} for found in answers.values()] == [{404}, {409}]
-    assert all(len(found) == 1 for found in answers.values())
+    assert [{status for status, *_ in item} for item in answers.values()] == [{404}, {409}]
+    assert all(len(each) == 1 for each in answers.values())
 
 
 def test_a_case_against_an_unknown_person_does_not_tell_of_an_existing_case(api: Api) -> None:
@@ -259,7 +259,7 @@ def test_report_alone_answers_for_ones_own_reports_and_speaks_for_nobody(api: Ap
     assert api.request("GET", path, headers=only).json()["party"] == "reporter"
     assert api.request("GET", path, headers=only, params={"party": "subject"}).status_code == 403
     listed = api.request("GET", "/v1/appeals", headers=only, params={"limit": 1}).json()["data"]
-    assert [(one["id"], one["party"]) for one in listed] == [(appeal, "reporter")]
+    assert [(item["id"], item["party"]) for item in listed] == [(appeal, "reporter")]
     assert api.request("GET", "/v1/appeals", headers=only, params={"role": "filed"}).status_code == 403
     body = {"party": "subject", "text": "In their name."}
     answer = api.request("POST", f"{path}/messages", headers=only, key=key(), json=body)
@@ -275,8 +275,8 @@ def test_who_only_opened_the_session_reads_the_state_and_no_more(api: Api) -> No
     report = reported(api, subjects)
     (row,) = consumer.open_cases(api.rt.context, in_session(api, subjects), [report], "not_me", "It was not me.", "en")
     appeal = encode_id("ap", row.id, api.settings.service)
-    found = view(api, appeal, BETA)
-    assert found.keys() == {"id", "state", "opened_at", "due_at", "overdue"}
+    result = view(api, appeal, BETA)
+    assert result.keys() == {"id", "state", "opened_at", "due_at", "overdue"}
     assert get(api, f"/v1/appeals/{appeal}", BETA, party="subject").status_code == 404
     assert say(api, appeal, BETA, "subject", "x").status_code == 404
     assert get(api, f"/v1/appeals/{appeal}/letters", BETA).status_code == 404
@@ -289,22 +289,22 @@ def test_who_only_opened_the_session_reads_the_state_and_no_more(api: Api) -> No
 
 
 def test_lists_are_paged_and_filtered(api: Api) -> None:
-    made = [case(api)[0] for _ in range(3)]
-    found: list[str] = []
+    created = [case(api)[0] for _ in range(3)]
+    results: list[str] = []
     after: dict[str, str] = {}
     for _ in range(3):
         page = get(api, "/v1/appeals", BETA, role="filed", limit=1, **after).json()
-        assert page["has_more"] in (True, len(found) < 2)
-        found += [one["id"] for one in page["data"]]
-        after = {"starting_after": found[-1]}
-    assert found == made[::-1]
-    decide(api, made[1])
+        assert page["has_more"] in (True, len(results) < 2)
+        results += [item["id"] for item in page["data"]]
+        after = {"starting_after": results[-1]}
+    assert results == created[::-1]
+    decide(api, created[1])
     decided = get(api, "/v1/appeals", ACME, role="reported", state="decided").json()["data"]
-    assert decided[0]["id"] == made[1]
+    assert decided[0]["id"] == created[1]
     assert (decided[0]["party"], decided[0]["outcome"]) == ("reporter", "upheld")
-    assert {one["state"] for one in decided} == {"decided"}
-    staff_actions.take(api.rt.context, made[0], ANNA)
-    staff_actions.ask_reporter(api.rt.context, made[0], ANNA, "Why?")
+    assert {each["state"] for each in decided} == {"decided"}
+    staff_actions.take(api.rt.context, created[0], ANNA)
+    staff_actions.ask_reporter(api.rt.context, created[0], ANNA, "Why?")
     waiting = {
         platform.name: get(api, "/v1/appeals", platform, state="awaiting_reporter").json()["data"][0]
         for platform in (ACME, BETA)

@@ -66,9 +66,9 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
     settings = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
     platform = Platform("acme", "acme-group", "acme-1", scopes=("lookup", "report")).enrol(settings)
     engine = open_engine(settings.database_url)
-    one = Gate(engine, platform)
-    yield one
-    one.members.close()
+    first = Gate(engine, platform)
+    yield first
+    first.members.close()
     engine.dispose()
 
 

@@ -44,13 +44,13 @@ def connected(api: Api, source: str = "127.0.0.1") -> Iterator[socket.socket]:
 
 def rest(connection: socket.socket) -> bytes:
     """Everything until the server closes the connection."""
-    found = bytearray()
+    result = bytearray()
     try:
         while piece := connection.recv(65536):
-            found += piece
+            result += piece
     except ConnectionResetError:
         pass
-    return bytes(found)
+    return bytes(result)
 
 
 def refused(answer: bytes) -> tuple[int, str]:
@@ -238,12 +238,12 @@ def test_when_all_places_are_taken_probes_are_answered_and_others_told_why(api: 
     ask = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
     with ExitStack() as stack:
         while True:
-            one = stack.enter_context(connected(api))
-            one.sendall(b"GET /v1/suite HTTP/1.1\r\nHost: x\r\n\r\n")
-            first = one.recv(65536)
+            item = stack.enter_context(connected(api))
+            item.sendall(b"GET /v1/suite HTTP/1.1\r\nHost: x\r\n\r\n")
+            first = item.recv(65536)
             if b" 200 " not in first.partition(b"\r\n")[0]:
                 break
-        assert refused(first + rest(one)) == (503, "too_many_connections")
+        assert refused(first + rest(item)) == (503, "too_many_connections")
         with connected(api) as probe:
             probe.sendall(ask)
             assert b" 200 " in probe.recv(65536)
@@ -257,20 +257,20 @@ def test_one_address_has_a_share(tmp_path: Path) -> None:
         ask = b"GET /v1/suite HTTP/1.1\r\nHost: x\r\n\r\n"
         statuses = []
         for _ in range(5):
-            one = stack.enter_context(connected(api))
-            one.sendall(ask)
-            statuses.append(int(one.recv(65536).split(b" ")[1]))
+            first = stack.enter_context(connected(api))
+            first.sendall(ask)
+            statuses.append(int(first.recv(65536).split(b" ")[1]))
         assert statuses == [200, 200, 200, 503, 503]
 
 
 def asked(stack: ExitStack, api: Api, source: str, path: str = "/healthz") -> tuple[socket.socket, int]:
     """A connection that stays open and has asked for `path`, with the status; 0 where it was closed unread."""
-    one = stack.enter_context(connected(api, source))
+    first = stack.enter_context(connected(api, source))
     try:
-        one.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        return one, int([*one.recv(65536).split(b" "), b"0", b"0"][1])
+        first.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        return first, int([*first.recv(65536).split(b" "), b"0", b"0"][1])
     except OSError:
-        return one, 0
+        return first, 0
 
 
 def test_a_crowded_address_keeps_no_probe_of_another_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -283,7 +283,7 @@ def test_a_crowded_address_keeps_no_probe_of_another_out(tmp_path: Path, caplog:
         crowd = [asked(stack, api, "127.0.0.2") for _ in range(16)]
         assert [status for _, status in crowd[:3]] == [200] * 3
         assert {status for _, status in crowd[3:]} <= {200, 0}
-        (text,) = {one.getMessage() for one in caplog.records if "refused" in one.getMessage()}
+        (text,) = {record.getMessage() for record in caplog.records if "refused" in record.getMessage()}
         assert text == "One address has its 3 connections; new ones from it are refused."
         for number in range(5):
             assert asked(stack, api, f"127.0.0.{3 + number // 3}", "/v1/suite")[1] == 200
@@ -294,14 +294,14 @@ def test_a_crowded_address_keeps_no_probe_of_another_out(tmp_path: Path, caplog:
             assert status in (200, 503)
             assert rest(probe) == b"", "the place is free again"
         assert refused(exchange_from(api, "127.0.0.9")) == (503, "too_many_connections")
-        assert any("All 8 connections are taken" in one.getMessage() for one in caplog.records)
+        assert any("All 8 connections are taken" in item.getMessage() for item in caplog.records)
 
 
 def exchange_from(api: Api, source: str) -> bytes:
     """What is answered to a question that is no probe."""
-    with connected(api, source) as one:
-        one.sendall(b"GET /v1/suite HTTP/1.1\r\nHost: x\r\n\r\n")
-        return rest(one)
+    with connected(api, source) as first:
+        first.sendall(b"GET /v1/suite HTTP/1.1\r\nHost: x\r\n\r\n")
+        return rest(first)
 
 
 def test_a_probe_whose_body_does_not_come_leaves_the_reserve(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,10 +82,10 @@ def logged(api: Api) -> int:
 
 @pytest.mark.parametrize("changes", MISSING, ids=str)
 def test_both_ways_refuse_alike_and_record_nothing(api: Api, changes: dict[str, Any]) -> None:
-    one = person()
-    api.report(ACME, [(Kind.PHONE, one)])
+    element = person()
+    api.report(ACME, [(Kind.PHONE, element)])
     before = logged(api)
-    for who in (one, person()):
+    for who in (element, person()):
         body = json.dumps(api.lookup_body((Kind.PHONE, who), **changes)).encode()
         short, long = send(api, body), send(api, body, *THE_LONG_WAY)
         assert shown(short) == shown(long)
@@ -110,7 +110,7 @@ def test_each_item_of_a_batch_needs_its_own(api: Api) -> None:
         api.lookup_body((Kind.PHONE, person()), consent_ref="a\nb"),
     ]
     results = api.request("POST", "/v1/lookups/batch", READER, json={"lookups": items}).json()["results"]
-    codes = [one["problem"]["code"] if "problem" in one else one["status"] for one in results]
+    codes = [result["problem"]["code"] if "problem" in result else result["status"] for result in results]
     assert codes == [200, *["consent_missing"] * len(MISSING), 200, "invalid_request"]
 
 

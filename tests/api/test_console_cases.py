@@ -259,8 +259,8 @@ def test_questions_and_handing_back(api: Api, at: Browsers) -> None:
 
 def test_the_next_case_is_one_that_was_not_passed_over(api: Api, at: Browsers) -> None:
     case, other = contested(api), contested(api)
-    for number, one in enumerate((case, other)):
-        set_due(api, one, api.rt.now() - timedelta(days=500 - number))
+    for number, value in enumerate((case, other)):
+        set_due(api, value, api.rt.now() - timedelta(days=500 - number))
     skipped = at.act("signer", case, "skip")
     assert "not offered to you again today" in said(at.client("signer").get(skipped.headers["location"]))
     assert post(at.client("signer"), "/console/queue/next").headers["location"] == f"/console/cases/{other}?done=take"
@@ -320,11 +320,11 @@ def at_once(clients: list[httpx2.Client], path: str, fields: dict[str, str]) -> 
     answers: list[httpx2.Response] = []
     barrier = threading.Barrier(len(clients))
 
-    def send(one: httpx2.Client) -> None:
+    def send(client: httpx2.Client) -> None:
         barrier.wait()
-        answers.append(post(one, path, fields))
+        answers.append(post(client, path, fields))
 
-    threads = [threading.Thread(target=send, args=(one,)) for one in clients]
+    threads = [threading.Thread(target=send, args=(item,)) for item in clients]
     for thread in threads:
         thread.start()
     for thread in threads:

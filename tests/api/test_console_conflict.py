@@ -47,14 +47,14 @@ def at(api: Api) -> Iterator[Browsers]:
 
 def seen(at: Browsers, name: str) -> dict[str, str]:
     """Every view as this member of staff gets it, without the times at which the pages were made."""
-    found = {}
+    by_name = {}
     for path in VIEWS:
         answer = at.client(name).get(path)
         if answer.status_code == 403:
             continue
         text = OWN.sub("", answer.text)
-        found[path] = re.sub(r"\d{1,2}:\d\d(:\d\d)?(\.\d+)?|\d{4}-\d\d-\d\dT[^\"<]*", "", text)
-    return found
+        by_name[path] = re.sub(r"\d{1,2}:\d\d(:\d\d)?(\.\d+)?|\d{4}-\d\d-\d\dT[^\"<]*", "", text)
+    return by_name
 
 
 def events(at: Browsers, group: str | None) -> list[str]:
@@ -110,8 +110,8 @@ def test_a_case_about_another_group_is_seen_as_ever(api: Api, at: Browsers) -> N
 def test_what_is_drafted_or_proposed_is_in_the_audit_log_only_once_it_is_decided(api: Api, at: Browsers) -> None:
     case = contested(api, by=BETA, **GRAVE)
     work(at, case)
-    told = {line.split(" ")[0]: line.split(" ")[2] for line in events(at, None) if case in line}
-    assert (told["decision_preview"], told["case_propose"], told["case_sign"]) == ("None", "None", "upheld")
+    shown = {line.split(" ")[0]: line.split(" ")[2] for line in events(at, None) if case in line}
+    assert (shown["decision_preview"], shown["case_propose"], shown["case_sign"]) == ("None", "None", "upheld")
 
 
 def test_exports_for_staff_of_a_group_have_no_numbers_that_show_gaps(api: Api, at: Browsers) -> None:
@@ -129,9 +129,9 @@ def test_pages_for_staff_of_a_group_hold_every_row_once(api: Api, at: Browsers) 
         for number in range(12):
             group = ACME.control_group if number % 3 == 0 else BETA.control_group
             audit.record(connection, rt.now(), None, "tried", "appeal", f"ap_{number:08}", about_group=group)
-    wanted, met, before = EventFilter(action="tried"), [], None
+    expected, met, before = EventFilter(action="tried"), [], None
     while True:
-        page = audit.page(rt.engine, wanted, ACME.control_group, before, limit=3)
+        page = audit.page(rt.engine, expected, ACME.control_group, before, limit=3)
         met += [event.object_id for event in page.events]
         before = page.older
         if before is None:

@@ -50,9 +50,9 @@ def inspect(at: Browsers, case: str, file: str, name: str = "reviewer") -> Any:
 
 def item(page: Any, number: int) -> str:
     """What the page says of the item of this number, without markup."""
-    found = re.search(rf'<li id="item-{number}">(.*?)(?=<li id="item-|<h3>The minimum|<h3>此类行为)', page.text, re.S)
-    assert found is not None
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", found[1]))
+    match = re.search(rf'<li id="item-{number}">(.*?)(?=<li id="item-|<h3>The minimum|<h3>此类行为)', page.text, re.S)
+    assert match is not None
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", match[1]))
 
 
 def test_findings_say_for_whom_they_speak_how_far_and_what_they_do_not_show(api: Api, at: Browsers) -> None:
@@ -130,7 +130,7 @@ def test_a_file_that_was_handed_in_is_inspected_again(api: Api, at: Browsers) ->
 
 
 @pytest.mark.parametrize(
-    ("changes", "told", "mark"),
+    ("changes", "shown", "mark"),
     [
         ({"findings": ["c2pa_ai_generated"], "trust": "listed"}, "Differs: other findings",
          "Findings speak against it"),
@@ -139,11 +139,11 @@ def test_a_file_that_was_handed_in_is_inspected_again(api: Api, at: Browsers) ->
         ({}, "The same findings, other details", "Claimed, and no finding supports it"),
     ],
 )  # fmt: skip
-def test_what_does_not_agree(api: Api, at: Browsers, changes: dict[str, Any], told: str, mark: str) -> None:
+def test_what_does_not_agree(api: Api, at: Browsers, changes: dict[str, Any], shown: str, mark: str) -> None:
     data = files.png(image=files.picture(seed=3))
     case = case_of(api, inspected(data, "ai_label", receipt_sha256=b64url(bytes(32)), **changes))
     page = inspect(at, case, attach(api, case, data, "claim.png", Party.REPORTER))
-    assert told in item(page, 1)
+    assert shown in item(page, 1)
     assert mark in item(page, 1)
     assert "does not mean that the picture is genuine, nor that it is not" in item(page, 1)
 
@@ -197,8 +197,8 @@ def test_a_text_for_which_there_is_no_form_any_more_is_shown(api: Api, at: Brows
     file = attach(api, case, LABELLED, "claim.png", Party.REPORTER)
     written = {"file": file, "reasons": f"Half a sentence {XSS}"}
     page = post(at.client("reviewer"), f"/console/cases/{case}/inspect", written)
-    told = "there is no form any more for what you wrote. Half a sentence"
-    assert told in said(page), "the case is in nobody's hands"
+    shown = "there is no form any more for what you wrote. Half a sentence"
+    assert shown in said(page), "the case is in nobody's hands"
     assert XSS not in page.text
     assert "Inspected here just now" in item(page, 1)
 
@@ -236,14 +236,14 @@ def test_somebody_else_is_inspecting(api: Api, at: Browsers, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "shown"),
     [
         ("sys.modules['c2pa'] = None; runpy.run_path(REAL, run_name='__main__')", "is not installed"),
         ("os.kill(os.getpid(), 9)", "took too much time or memory"),
     ],
 )
 def test_where_no_inspection_can_be_made_the_page_says_why(
-    api: Api, at: Browsers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, told: str
+    api: Api, at: Browsers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, shown: str
 ) -> None:
     script = tmp_path / "child.py"
     script.write_text(f"import os, runpy, sys\nREAL = {os.fspath(sandbox.CHILD)!r}\n{code}\n", "utf-8")
@@ -252,7 +252,7 @@ def test_where_no_inspection_can_be_made_the_page_says_why(
     monkeypatch.setattr(sandbox, "CHILD", script)
     page = inspect(at, case, file)
     assert page.status_code == 200
-    assert told in item(page, 1)
+    assert shown in item(page, 1)
     assert "Signs that anybody can write" in item(page, 1), "the mark is that of the report: nothing is held against it"
 
 

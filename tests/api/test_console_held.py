@@ -31,8 +31,8 @@ def at(api: Api) -> Iterator[Browsers]:
 
 @pytest.fixture
 def new_browser(api: Api) -> Iterator[NewBrowser]:
-    with browser_clients(api) as made:
-        yield made
+    with browser_clients(api) as created:
+        yield created
 
 
 def status(api: Api, report: str) -> str:
@@ -84,7 +84,7 @@ def test_the_case_about_a_released_report_is_shown(api: Api, at: Browsers, new_b
 def test_a_case_page_has_a_name_for_every_entry_that_a_case_has() -> None:
     elsewhere = {EventType.WITHDRAWAL, EventType.RESTITUTION, EventType.ERASURE}
     assert set(ENTRIES) == set(EventType) - elsewhere
-    assert {one for one in EventType if one.spec.case_title is None} == elsewhere
+    assert {item for item in EventType if item.spec.case_title is None} == elsewhere
 
 
 def test_staff_of_the_reporting_group_see_no_held_report(api: Api, at: Browsers) -> None:

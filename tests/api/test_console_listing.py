@@ -76,9 +76,9 @@ def compared(api: Api, listing: bytes, **changes: Any) -> tuple[str, str]:
 @cache
 def with_listing(listing: bytes) -> Mapping[str, Any]:
     """What the report says of an inspection that was compared with this listing photo."""
-    found = json.loads(sandbox.ask("inspect", [CLAIM, listing]) or b"")
-    assert found["compared"] == 1
-    return dict(found["report"])
+    result = json.loads(sandbox.ask("inspect", [CLAIM, listing]) or b"")
+    assert result["compared"] == 1
+    return dict(result["report"])
 
 
 def test_a_claim_that_was_made_from_the_merchants_photo(api: Api, at: Browsers) -> None:

@@ -183,7 +183,7 @@ def test_an_expired_session_shows_a_page_and_saves_nothing(console: ConsoleFixtu
     assert answer.status_code == 401
     assert answer.headers["content-type"].startswith("text/html")
     assert "Your session has ended" in said(answer)
-    assert not next(one for one in service.list_staff(console.api.rt.engine) if one.name == "reviewer").disabled
+    assert not next(item for item in service.list_staff(console.api.rt.engine) if item.name == "reviewer").disabled
 
 
 def test_a_first_password_must_be_changed_before_anything_else(console: ConsoleFixture) -> None:
@@ -315,8 +315,8 @@ def test_logs_hold_no_password_code_or_token(console: ConsoleFixture) -> None:
     post(client, "/console/login", {**typed, "password": "a-wrong-password"})
     assert post(client, "/console/login", typed).status_code == 303
     token = client.cookies[COOKIE]
-    made = post(client, "/console/staff", {"name": "quieter", "role": "admin", "language": "en"})
-    shown = re.findall(r'<code class="secret">([^<]+)</code>', made.text)
+    response = post(client, "/console/staff", {"name": "quieter", "role": "admin", "language": "en"})
+    shown = re.findall(r'<code class="secret">([^<]+)</code>', response.text)
     client.get("/console/audit", params={"staff": "quieter"})
     shown = [link.rpartition("#")[2] for link in shown]
     assert len(shown) == 1

@@ -152,10 +152,10 @@ def test_an_account_from_its_link_to_the_second_admin(console: ConsoleFixture) -
     admin = console.signed_in("admin")
     console.add("second", "admin")
     other = console.signed_in("second")
-    made = post(admin, "/console/staff", {"name": "nova", "role": "supervisor", "language": "en"})
-    assert made.status_code == 200
-    assert_shell(made)
-    code = link_of(made)
+    response = post(admin, "/console/staff", {"name": "nova", "role": "supervisor", "language": "en"})
+    assert response.status_code == 200
+    assert_shell(response)
+    code = link_of(response)
     assert code not in admin.get("/console/staff").text
     assert post(admin, "/console/staff", {"name": "nova", "role": "admin", "language": "en"}).status_code == 409
     assert "link not used" in said(admin.get("/console/staff"))
@@ -255,9 +255,9 @@ def test_the_audit_log_is_filtered_paged_and_exported(console: ConsoleFixture) -
 
 def test_static_files_are_kept_by_version(console: ConsoleFixture) -> None:
     client = console.client()
-    found = re.search(r'href="(/static/base\.css\?v=[0-9a-f]{16})"', client.get("/console/login").text)
-    assert found is not None
-    file = client.get(found[1])
+    match = re.search(r'href="(/static/base\.css\?v=[0-9a-f]{16})"', client.get("/console/login").text)
+    assert match is not None
+    file = client.get(match[1])
     assert (file.status_code, file.headers["content-type"]) == (200, "text/css; charset=utf-8")
     assert file.headers["cache-control"] == "public, max-age=31536000, immutable"
     assert file.headers["x-content-type-options"] == "nosniff"
@@ -287,12 +287,12 @@ def test_a_chinese_page_leaves_nothing_in_english(console: ConsoleFixture, role:
 def test_every_text_of_these_pages_is_in_the_catalogue() -> None:
     templates = [("**/templates/**.html", "jinja2"), ("**.py", "python")]
     chinese = texts("zh-CN")
-    found = set()
+    values = set()
     for folder in ("api/console", "api/web"):
         for _, _, message, _, _ in extract_from_dir(ROOT / folder, templates, keywords={"_": None}):
-            found.add(message)
-    assert len(found) > 80
-    assert sorted(message for message in found if chinese.gettext(str(message)) == message) == []
+            values.add(message)
+    assert len(values) > 80
+    assert sorted(message for message in values if chinese.gettext(str(message)) == message) == []
 
 
 @pytest.mark.parametrize("module", ["accounts", "sessions", "passwords"])

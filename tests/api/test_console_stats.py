@@ -54,9 +54,9 @@ def _cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def console(api: Api) -> Iterator[ConsoleFixture]:
     """One of each role, one bound to beta's group, one who reads Chinese."""
-    made = ConsoleFixture(api)
-    made.add("bound", "supervisor", control_group="beta-group")
-    made.add("wei", "admin", language="zh-CN")
+    console_fixture = ConsoleFixture(api)
+    console_fixture.add("bound", "supervisor", control_group="beta-group")
+    console_fixture.add("wei", "admin", language="zh-CN")
     day = day_floor(api.rt.now())
     with writing(api.rt.engine) as connection:
         for before in range(1, 6):
@@ -64,8 +64,8 @@ def console(api: Api) -> Iterator[ConsoleFixture]:
                 connection, day - before, {"clear": 3, "watch": 20 + before, "review": 4, "high": 1}
             )
     api.report(ACME, [(Kind.PAYMENT, person())])
-    yield made
-    made.close_clients()
+    yield console_fixture
+    console_fixture.close_clients()
 
 
 @pytest.fixture
@@ -78,8 +78,8 @@ def _beta_active(api: Api) -> Iterator[None]:
 def actions(api: Api) -> list[tuple[str, str | None]]:
     """What is in the audit log of these pages."""
     rows = audit.page(api.rt.engine, EventFilter(), None).events
-    wanted = ("platform_suspended", "platform_resumed", "quota_changed", "policy_simulated")
-    return [(row.action, row.detail) for row in reversed(rows) if row.action in wanted]
+    expected = ("platform_suspended", "platform_resumed", "quota_changed", "policy_simulated")
+    return [(row.action, row.detail) for row in reversed(rows) if row.action in expected]
 
 
 def test_who_may_read(console: ConsoleFixture) -> None:

@@ -43,10 +43,10 @@ def new_nonce() -> str:
     ],
 )
 def test_a_lookups_answer_repeats_its_question(api: Api, listed: bool, more: dict[str, Any]) -> None:
-    one = person()
+    element = person()
     if listed:
-        api.report(ACME, [(Kind.PHONE, one)])
-    sent = api.lookup_body((Kind.PHONE, one), **more)
+        api.report(ACME, [(Kind.PHONE, element)])
+    sent = api.lookup_body((Kind.PHONE, element), **more)
     if sent.get("nonce"):
         sent["nonce"] = new_nonce()
     for headers in ({}, {"Idempotency-Key": "leaves-it-to-the-route"}):
@@ -59,12 +59,12 @@ def test_a_lookups_answer_repeats_its_question(api: Api, listed: bool, more: dic
 def test_each_lookup_of_a_batch_repeats_its_own(api: Api) -> None:
     api.report(ACME, [(Kind.PHONE, known := person())])
     people = [person(), known, person(), known]
-    sent = [api.lookup_body((Kind.PHONE, one), nonce=new_nonce() if n else None) for n, one in enumerate(people)]
+    sent = [api.lookup_body((Kind.PHONE, item), nonce=new_nonce() if n else None) for n, item in enumerate(people)]
     answer = api.request("POST", "/v1/lookups/batch", READER, json={"lookups": sent})
     results = answer.json()["results"]
-    for one, result in zip(sent, results, strict=True):
-        check_lookup(api, one, result["lookup"])
-    assert [one["lookup"]["tier"] for one in results] == ["clear", "watch", "clear", "watch"]
+    for value, result in zip(sent, results, strict=True):
+        check_lookup(api, value, result["lookup"])
+    assert [each["lookup"]["tier"] for each in results] == ["clear", "watch", "clear", "watch"]
     pieces = answer.content.removeprefix(b'{"results":[').removesuffix(b"]}").split(b'{"status":200,"lookup":')[1:]
     assert [len(piece.removesuffix(b",").removesuffix(b"}")) for piece in pieces] == [3072] * 4
 
@@ -93,12 +93,12 @@ def test_a_report_is_answered_with_its_order_its_body_and_its_key(api: Api) -> N
 
 
 def test_restitution_and_appeals_too(api: Api) -> None:
-    one = person()
-    report = api.report(ACME, [(Kind.PHONE, one)]).json()["id"]
+    element = person()
+    report = api.report(ACME, [(Kind.PHONE, element)]).json()["id"]
     paid = {"received_at": "2026-01-02T03:04:05Z", "amount_minor": 1, "currency": "CNY"}
     refused = keyed(api, f"/v1/reports/{report}/restitution", paid, "K-4")
     assert (refused.status_code, refused.headers["idempotency-key"]) == (422, "K-4")
-    subjects = api.lookup_body((Kind.PHONE, one))["subjects"]
+    subjects = api.lookup_body((Kind.PHONE, element))["subjects"]
     appeal = {
         "epoch": 1, "subjects": subjects, "reports": [report], "grounds": "not_me", "statement": "No.", "locale": "en",
     }  # fmt: skip
@@ -116,8 +116,8 @@ def test_each_result_of_a_batch_of_reports_names_its_key(api: Api) -> None:
     body = {"reports": [good, bad, more, unfit, 7, good]}
     answer = api.request("POST", "/v1/reports/batch", ACME, json=body)
     results = json.loads(answer.content)["results"]
-    assert [one["idempotency_key"] for one in results] == ["B-1", "B-2", "B-3", None, None, "B-1"]
-    assert [one["status"] for one in results] == [201, 422, 422, 422, 422, 201]
+    assert [result["idempotency_key"] for result in results] == ["B-1", "B-2", "B-3", None, None, "B-1"]
+    assert [item["status"] for item in results] == [201, 422, 422, 422, 422, 201]
     assert results[0]["report"] == results[5]["report"]
 
 

@@ -52,27 +52,27 @@ NEVER_SENT = {
     # A referral is made by the platform, of what it reads from the service.
     "inspection_mismatch",
     "report_not_referable",
-    *(one.code for one in InvalidIdentifier.__subclasses__() if one is not UnsupportedKind),
+    *(item.code for item in InvalidIdentifier.__subclasses__() if item is not UnsupportedKind),
 }
 
 
 def classes(root: type[LedgerError] = LedgerError) -> Iterator[type[LedgerError]]:
     """All error classes below `root`."""
-    for one in root.__subclasses__():
-        yield one
-        yield from classes(one)
+    for subclass in root.__subclasses__():
+        yield subclass
+        yield from classes(subclass)
 
 
 def test_every_error_has_a_row_or_is_known_never_to_be_sent() -> None:
-    groups = {one for one in classes() if one.__subclasses__()}
+    groups = {class_ for class_ in classes() if class_.__subclasses__()}
     proofs = set(classes(ProofError))
-    missing = {one.code for one in set(classes()) - TABLE.keys() - groups - proofs} - NEVER_SENT
+    missing = {item.code for item in set(classes()) - TABLE.keys() - groups - proofs} - NEVER_SENT
     assert not missing, "add a row to api/errors.py, or say here why the API never sends it"
     assert TABLE.keys().isdisjoint({InvalidProof, HolderMismatch, ConfigurationError, InvalidInput})
 
 
 def test_codes_are_unique_and_stable_in_form() -> None:
-    codes = [one.code for one in classes()]
+    codes = [class_.code for class_ in classes()]
     assert len(codes) == len(set(codes))
     assert all(re.fullmatch(r"[a-z]+(_[a-z]+)*", code) for code in codes)
 
@@ -80,7 +80,7 @@ def test_codes_are_unique_and_stable_in_form() -> None:
 def test_the_guide_lists_exactly_the_table() -> None:
     text = (ROOT / "docs" / "api.md").read_text()
     listed = re.findall(r"^\| `([a-z_]+)` \| (\d{3}) \| (.+) \|$", text, re.MULTILINE)
-    rows = {(one.code, str(row.status), row.title) for one, row in TABLE.items()}
+    rows = {(value.code, str(row.status), row.title) for value, row in TABLE.items()}
     assert set(listed) == rows | {("internal", "500", INTERNAL.title)}
     assert len(listed) == len(set(listed))
 

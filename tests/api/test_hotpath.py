@@ -1,4 +1,4 @@
-"""The hot path and the route behind it cannot be told apart, but by the time they take."""
+"""The hot path and the route behind it give equal answers and differ only in their time."""
 
 from __future__ import annotations
 
@@ -75,9 +75,9 @@ class Queries:
 
 @pytest.fixture
 def queries(api: Api) -> Iterator[Queries]:
-    made = Queries(api)
-    yield made
-    made.close()
+    created = Queries(api)
+    yield created
+    created.close()
 
 
 def warm_up(api: Api) -> None:
@@ -284,8 +284,8 @@ def test_a_client_that_goes_away_half_way_is_only_logged(api: Api) -> None:
 
 def lines(api: Api) -> list[dict[str, Any]]:
     """The access lines."""
-    found = [json.loads(line) for line in api.logs.getvalue().splitlines()]
-    return [line for line in found if line["event"] == "request"]
+    results = [json.loads(line) for line in api.logs.getvalue().splitlines()]
+    return [line for line in results if line["event"] == "request"]
 
 
 def line_of(api: Api, answer: httpx2.Response) -> dict[str, Any]:
@@ -318,9 +318,9 @@ def test_both_ways_leave_the_same_access_line(api: Api, queries: Queries) -> Non
 def test_the_clients_request_id_is_kept_and_an_unfit_one_is_not(api: Api, queries: Queries) -> None:
     warm_up(api)
     assert until_from_memory(api, queries, body_of(api), X_Request_Id="mine-1").headers["x-request-id"] == "mine-1"
-    made = until_from_memory(api, queries, body_of(api), X_Request_Id="a;b").headers["x-request-id"]
-    assert len(made) == 24
-    assert made != until_from_memory(api, queries, body_of(api)).headers["x-request-id"]
+    created = until_from_memory(api, queries, body_of(api), X_Request_Id="a;b").headers["x-request-id"]
+    assert len(created) == 24
+    assert created != until_from_memory(api, queries, body_of(api)).headers["x-request-id"]
 
 
 def test_a_batch_is_answered_from_memory_too(api: Api, queries: Queries) -> None:
@@ -331,13 +331,13 @@ def test_a_batch_is_answered_from_memory_too(api: Api, queries: Queries) -> None
     while True:
         queries.asked.clear()
         answer = api.request("POST", "/v1/lookups/batch", READER, json={"lookups": strangers})
-        assert {one["lookup"]["tier"] for one in answer.json()["results"]} == {"clear"}
+        assert {item["lookup"]["tier"] for item in answer.json()["results"]} == {"clear"}
         if not queries.asked:
             break
         assert time.monotonic() < end
     both = {"lookups": [api.lookup_body((Kind.PHONE, who)), strangers[0]]}
     results = api.request("POST", "/v1/lookups/batch", READER, json=both).json()["results"]
-    assert [one["lookup"]["tier"] for one in results] == ["watch", "clear"]
+    assert [result["lookup"]["tier"] for result in results] == ["watch", "clear"]
 
 
 def test_without_a_view_the_database_answers(migrated_url: str, tmp_path: Path) -> None:

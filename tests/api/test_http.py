@@ -36,8 +36,8 @@ def problem(answer: httpx2.Response) -> dict[str, Any]:
 def test_request_ids_are_kept_or_made(api: Api) -> None:
     assert api.request("GET", "/healthz", headers={"X-Request-Id": "mine-1"}).headers["x-request-id"] == "mine-1"
     for unfit in ("", "with space", "x" * 65, "a;b"):
-        made = api.request("GET", "/healthz", headers={"X-Request-Id": unfit}).headers["x-request-id"]
-        assert re.fullmatch(r"[0-9a-f]{24}", made)
+        created = api.request("GET", "/healthz", headers={"X-Request-Id": unfit}).headers["x-request-id"]
+        assert re.fullmatch(r"[0-9a-f]{24}", created)
     assert problem(api.request("GET", "/nowhere", headers={"X-Request-Id": "mine-2"}))["request_id"] == "mine-2"
 
 
@@ -168,7 +168,7 @@ def test_strange_bodies_are_refused_and_never_a_fault(api: Api, path: str) -> No
             "POST", path, ACME, key="strange", content=content, headers={"Content-Type": "application/json"}
         )
         if answer.status_code == 200:  # a batch answers each item by itself
-            assert all(400 <= one["status"] < 500 for one in answer.json()["results"]), body
+            assert all(400 <= result["status"] < 500 for result in answer.json()["results"]), body
         else:
             assert answer.status_code in (404, 422), body
             problem(answer)
@@ -198,7 +198,7 @@ def test_values_and_made_up_names_are_not_repeated(api: Api) -> None:
     answer = api.request("POST", "/v1/lookups", ACME, json=body)
     document = problem(answer)
     assert document["code"] == "invalid_request"
-    assert {tuple(one["loc"]) for one in document["errors"]} == {
+    assert {tuple(error["loc"]) for error in document["errors"]} == {
         ("subjects", 0, "tag"),
         ("purpose",),
         ("refund", "claim"),

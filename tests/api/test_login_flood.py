@@ -1,5 +1,5 @@
-"""Signing in while others try names: made-up ones keep nobody waiting and cost nothing, and whoever knows a login name
-locks out no browser that its owner has signed in with before. Over real HTTP."""
+"""Logins during a flood of attempts, over real HTTP: attempts with unknown names delay no other login and compute no
+hash, and guesses at a known login name do not lock out a browser in which its owner has logged in before."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def lock(console: ConsoleFixture, name: str) -> None:
-    """Guess until the account is locked, as anybody can who knows its name."""
+    """Guess until the account is locked, for which its name is enough."""
     for _ in range(5):
         answer = post(console.client(), "/console/login", {**console.credentials(name), "password": "a guess of mine"})
         assert answer.status_code == 401
@@ -73,7 +73,7 @@ def test_a_flood_of_made_up_names_keeps_no_colleague_out(
             for number in range(48)
         ]
         assert [console.signed_in("reviewer").get("/console/queue").status_code for _ in range(3)] == [200] * 3
-        answers = [one.result() for one in flood]
+        answers = [item.result() for item in flood]
     assert {answer.status_code for answer in answers} == {401}
     assert len(compared) == 3, "no hash is computed for a name that is not there"
 
@@ -177,14 +177,14 @@ def test_guesses_with_a_device_are_bounded_and_counted_in_the_database(console: 
     cookie = devices.new_cookie(rt.engine, key, "ed", now, lambda size: bytes(size))
     judged = 0
     for _ in range(12):
-        found = devices.attempt(rt.engine, key, "ed", cookie, now)
-        if found.device is None:
+        result = devices.attempt(rt.engine, key, "ed", cookie, now)
+        if result.device is None:
             break
         judged += 1
         with pytest.raises(LoginRefused):
             sessions.login(
                 rt.engine, key, name="ed", password="wrong", code="000000", times=TIMES, now=now,
-                random_bytes=lambda size: bytes(size), device=found.device,
+                random_bytes=lambda size: bytes(size), device=result.device,
             )  # fmt: skip
     assert judged == devices.TRIES
     forget_codes(rt.engine, person)
@@ -205,9 +205,9 @@ def test_a_burst_with_one_device_cookie_is_judged_no_more_often_than_one_by_one(
     charge, refused = sessions._charge, sessions._refused
 
     def charged(*arguments: Any) -> Any:
-        found = charge(*arguments)
-        judged.append(found[1])
-        return found
+        result = charge(*arguments)
+        judged.append(result[1])
+        return result
 
     def late(*arguments: Any) -> None:
         time.sleep(0.05)

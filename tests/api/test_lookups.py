@@ -16,9 +16,9 @@ from tests.api.conftest import ACME, BETA, READER, Api, person
 
 
 def test_a_listed_person_is_found_and_a_stranger_is_clear_in_as_many_bytes(api: Api) -> None:
-    one = person()
-    api.report(ACME, [(Kind.PHONE, one)])
-    hit = api.request("POST", "/v1/lookups", READER, json=api.lookup_body((Kind.PHONE, one)))
+    element = person()
+    api.report(ACME, [(Kind.PHONE, element)])
+    hit = api.request("POST", "/v1/lookups", READER, json=api.lookup_body((Kind.PHONE, element)))
     miss = api.request("POST", "/v1/lookups", READER, json=api.lookup_body((Kind.PHONE, person())))
     assert (hit.status_code, miss.status_code) == (200, 200)
     assert (hit.json()["tier"], hit.json()["matched_kinds"]) == ("watch", ["phone"])
@@ -28,12 +28,12 @@ def test_a_listed_person_is_found_and_a_stranger_is_clear_in_as_many_bytes(api: 
 
 
 def test_a_tag_of_another_kind_never_matches(api: Api) -> None:
-    one = person()
-    api.report(ACME, [(Kind.PHONE, one)])
-    body = api.lookup_body((Kind.PAYMENT, one))
+    element = person()
+    api.report(ACME, [(Kind.PHONE, element)])
+    body = api.lookup_body((Kind.PAYMENT, element))
     assert api.request("POST", "/v1/lookups", READER, json=body).json()["tier"] == "clear"
     body = api.lookup_body()
-    body["subjects"] = [{"kind": "payment", "tag": b64url(tag(Kind.PHONE, one))}]
+    body["subjects"] = [{"kind": "payment", "tag": b64url(tag(Kind.PHONE, element))}]
     assert api.request("POST", "/v1/lookups", READER, json=body).json()["tier"] == "clear"
 
 
@@ -84,22 +84,22 @@ def test_another_epoch_is_stale(api: Api) -> None:
 
 
 def test_what_was_just_written_is_seen_and_the_future_is_not_waited_for(api: Api) -> None:
-    one = person()
-    index = api.report(ACME, [(Kind.PHONE, one)]).json()["entry_index"]
-    seen = api.request("POST", "/v1/lookups", READER, json=api.lookup_body((Kind.PHONE, one), min_index=index + 1))
+    element = person()
+    index = api.report(ACME, [(Kind.PHONE, element)]).json()["entry_index"]
+    seen = api.request("POST", "/v1/lookups", READER, json=api.lookup_body((Kind.PHONE, element), min_index=index + 1))
     assert seen.json()["tier"] == "watch"
     assert seen.json()["as_of_index"] >= index + 1
-    later = api.lookup_body((Kind.PHONE, one), min_index=10**9)
+    later = api.lookup_body((Kind.PHONE, element), min_index=10**9)
     answer = api.request("POST", "/v1/lookups", READER, json=later)
     assert (answer.status_code, answer.json()["code"]) == (503, "index_not_reached")
     assert answer.headers["retry-after"]
 
 
 def test_a_batch_answers_each_by_itself(api: Api) -> None:
-    one = person()
-    api.report(ACME, [(Kind.PHONE, one)])
+    element = person()
+    api.report(ACME, [(Kind.PHONE, element)])
     items = [
-        api.lookup_body((Kind.PHONE, one)),
+        api.lookup_body((Kind.PHONE, element)),
         api.lookup_body((Kind.PHONE, person()), epoch=2),
         {"nonsense": 1},
         api.lookup_body((Kind.PHONE, person())),

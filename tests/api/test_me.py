@@ -1,4 +1,4 @@
-"""A person's own session over JSON: what they see and do, and what nobody else does with it."""
+"""A person's own session over JSON: what they see and do, and what other callers cannot do with it."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ def test_the_record_tells_everything_and_names_the_opener_only(api: Api) -> None
     assert lookup.status_code == 200
     record = somebody.open().ask("GET", "/record").json()
     valid(api, "OwnRecord", record)
-    assert {one["id"]: one["reported_by"] for one in record["reports"]} == {mine: "beta", other: None}
-    assert [one["asked_by"] for one in record["lookups"]] == ["beta", None]
+    assert {report["id"]: report["reported_by"] for report in record["reports"]} == {mine: "beta", other: None}
+    assert [item["asked_by"] for item in record["lookups"]] == ["beta", None]
     assert record["lookups"][0]["purpose"] == "subject_session"
     assert record["standing"]["tier"] in ("watch", "review", "high")
     assert "acme" not in str(record)
@@ -100,9 +100,9 @@ def test_repeated_lookups_are_one_line_on_the_page_too(api: Api) -> None:
         assert api.request("POST", "/v1/lookups", ACME, json=body).status_code == 200
     somebody.open()
     by_acme = somebody.ask("GET", "/record").json()["lookups"][1:]
-    assert sum(one["times"] for one in by_acme) == 3
+    assert sum(item["times"] for item in by_acme) == 3
     assert len(by_acme) <= 2, "two at midnight"
-    assert {(one["claim"], one["orders"], one["asked_by"], one["consent"]) for one in by_acme} == {
+    assert {(row["claim"], row["orders"], row["asked_by"], row["consent"]) for row in by_acme} == {
         ("damaged", "one", None, True)
     }
     with browser_clients(api) as new_browser:
@@ -114,13 +114,15 @@ def test_repeated_lookups_are_one_line_on_the_page_too(api: Api) -> None:
 def test_the_record_tells_who_found_a_picture_again(api: Api) -> None:
     somebody, else_ = Persona(api), Persona(api)
     pdq = some_hash()
-    first, second = (one.reported(ACME, **pictured(pdq)) for one in (somebody, somebody))
+    first, second = (item.reported(ACME, **pictured(pdq)) for item in (somebody, somebody))
     else_.reported(ACME, **pictured(pdq))
-    for platform in (READER, BETA, ACME):  # ACME meets its own reports, which is nobody's business
+    for platform in (READER, BETA, ACME):  # ACME matches its own reports, which is not disclosed
         assert api.request("POST", "/v1/pictures/search", platform, json=search_body(pdq)).status_code == 200
     record = somebody.open().ask("GET", "/record").json()
     valid(api, "OwnRecord", record)
-    assert [(one["asked_by"], one["reports"]) for one in record["picture_searches"]] == [
+    assert [
+        (picture_search["asked_by"], picture_search["reports"]) for picture_search in record["picture_searches"]
+    ] == [
         ("beta", [first, second]),
         (None, [first, second]),
     ]
@@ -145,14 +147,26 @@ def test_the_export_stands_by_itself(api: Api) -> None:
     valid(api, "OwnExport", document)
     assert answer.headers["content-disposition"] == 'attachment; filename="refund-credit-record.json"'
     assert answer.headers["cache-control"] == "no-store"
-    (one,) = document["record"]["reports"]
-    assert one["case"]["id"] == case
-    assert one["case"]["timeline"][0]["text"] == "我已经寄回。"
+    (first,) = document["record"]["reports"]
+    assert first["case"]["id"] == case
+    assert first["case"]["timeline"][0]["text"] == "我已经寄回。"
     meanings = document["meanings"]
-    assert meanings["status"][one["status"]] != one["status"]
-    assert meanings["conduct"][one["conduct"]]
-    assert all(event["by"] in meanings["by"] for event in one["case"]["timeline"])
+    assert meanings["status"][first["status"]] != first["status"]
+    assert meanings["conduct"][first["conduct"]]
+    assert all(event["by"] in meanings["by"] for event in first["case"]["timeline"])
     assert document["verify"]["log_key"] == api.request("GET", "/v1/suite").json()["log"]["key"]
+
+
+def test_the_export_says_in_the_language_of_the_session_how_to_check_it(api: Api) -> None:
+    def how(locale: str) -> str:
+        return str(Persona(api).open(locale=locale).ask("GET", "/export").json()["verify"]["how"])
+
+    english, chinese = how("en"), how("zh-CN")
+    assert english.startswith("Each entry_index is the place of an entry in a public log")
+    assert chinese.startswith("每个 entry_index 是一条记录在公开日志中的位置")
+    for name in ("log_key", "RFC 6962", "256"):
+        assert name in english
+        assert name in chinese
 
 
 def test_the_indexes_of_the_export_are_in_the_public_log(api: Api) -> None:
@@ -210,9 +224,9 @@ def test_a_statement_is_kept_and_worded_anew_five_times(api: Api) -> None:
     somebody.open()
     for number in range(5):
         body = {"report": report, "text": f"Words {number}", "locale": "en"}
-        made = somebody.ask("POST", "/statements", json=body)
-        assert made.status_code == 201
-        valid(api, "OwnStatement", made.json())
+        response = somebody.ask("POST", "/statements", json=body)
+        assert response.status_code == 201
+        valid(api, "OwnStatement", response.json())
     assert somebody.ask("GET", "/record").json()["reports"][0]["statement"]["text"] == "Words 4"
     assert somebody.ask("POST", "/statements", json=body).json()["code"] == "appeal_invalid"
 
@@ -222,10 +236,10 @@ def test_files_are_kept_and_served_harmlessly(api: Api) -> None:
     case = somebody.open().contest(somebody.reported())
     answer = somebody.ask("POST", f"/appeals/{case}/attachments?name=..%2F..%2Fetc%2Freceipt.png", content=PNG)
     assert answer.status_code == 201, answer.text
-    made = answer.json()
-    valid(api, "Attachment", made)
-    assert (made["name"], made["media_type"], made["party"]) == ("receipt.png", "image/png", "subject")
-    served = somebody.ask("GET", f"/appeals/{case}/attachments/{made['id']}")
+    body = answer.json()
+    valid(api, "Attachment", body)
+    assert (body["name"], body["media_type"], body["party"]) == ("receipt.png", "image/png", "subject")
+    served = somebody.ask("GET", f"/appeals/{case}/attachments/{body['id']}")
     assert served.content == PNG
     assert served.headers["content-security-policy"] == "sandbox; default-src 'none'"
     assert served.headers.get_list("x-content-type-options") == ["nosniff"]
@@ -266,9 +280,9 @@ def test_another_persons_case_does_not_exist(api: Api, method: str, path: str, a
 def filled(value: Any, names: dict[str, str]) -> Any:
     """`value` with the names in its texts filled in."""
     if isinstance(value, dict):
-        return {key: filled(one, names) for key, one in value.items()}
+        return {key: filled(content, names) for key, content in value.items()}
     if isinstance(value, list):
-        return [filled(one, names) for one in value]
+        return [filled(item, names) for item in value]
     return value.format(**names) if isinstance(value, str) else value
 
 

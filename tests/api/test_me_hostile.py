@@ -54,7 +54,7 @@ def test_forms_of_other_pages_do_nothing(api: Api, new_browser: NewBrowser, form
     assert answer.status_code == 403
     assert "This form did not come from here" in answer.text
     record = browser.get("/me/download").json()["record"]["reports"]
-    assert [one["case"] is None for one in record] == [True, False], "the session lives, the other report has no case"
+    assert [item["case"] is None for item in record] == [True, False], "the session lives, the other report has no case"
     assert (record[1]["case"]["state"], len(record[1]["case"]["timeline"])) == ("submitted", 1)
     assert record[0]["statement"] is None
 

@@ -1,4 +1,4 @@
-"""The pages of /me over real HTTP: opening and ending a session, what is told, what forms do."""
+"""The pages of /me over real HTTP: opening and ending a session, the content of pages, the effects of forms."""
 
 from __future__ import annotations
 
@@ -166,9 +166,9 @@ def test_who_found_a_picture_again(api: Api, new_browser: NewBrowser, locale: st
     for platform in (BETA, READER):
         api.request("POST", "/v1/pictures/search", platform, json=search_body(pdq))
     text = new_browser().open(somebody.code(locale=locale)).get(f"/me?lang={locale}").text
-    found = text[text.index(f'<h2 id="pictures">{said[0]}') :]
-    for one in (*said, "beta", f'<a href="#{report}">'):
-        assert one in found, one
+    result = text[text.index(f'<h2 id="pictures">{said[0]}') :]
+    for item in (*said, "beta", f'<a href="#{report}">'):
+        assert item in result, item
     assert f'id="{report}"' in text
     assert "reader" not in text
 
@@ -189,18 +189,18 @@ def test_who_found_a_picture_again(api: Api, new_browser: NewBrowser, locale: st
     ],
 )
 def test_what_inspections_found(api: Api, new_browser: NewBrowser, locale: str, said: tuple[str, ...]) -> None:
-    somebody, made = Persona(api), pictured_evidence(some_hash())
+    somebody, created = Persona(api), pictured_evidence(some_hash())
     assert said[0] not in new_browser().open(somebody.code(locale=locale)).get("/me").text
     digest, tool = b64url(secrets.token_bytes(32)), "refund-ledger/9 inspect/9"
     for item, codes in zip(
-        made["evidence"], (["size_differs", "aigc_generated"], ["size_differs", "label_of_2031"]), strict=False
+        created["evidence"], (["size_differs", "aigc_generated"], ["size_differs", "label_of_2031"]), strict=False
     ):
         item["inspection"] = {"receipt_sha256": digest, "tool": tool, "findings": codes}
-    report = somebody.reported(ACME, **made)
+    report = somebody.reported(ACME, **created)
     text = new_browser().open(somebody.code(locale=locale)).get(f"/me?lang={locale}").text
-    found = text[text.index(f'id="{report}"') :]
-    for one in said:
-        assert found.count(one) == 1, one
+    result = text[text.index(f'id="{report}"') :]
+    for each in said:
+        assert result.count(each) == 1, each
     record = somebody.open().ask("GET", "/record").json()
     assert record["reports"][0]["findings"] == ["aigc_generated", "label_of_2031", "size_differs"]
 
@@ -209,9 +209,9 @@ def test_trust_origin_and_answers_are_told_with_what_they_do_not_show(api: Api, 
     somebody = Persona(api)
     file, label, answer, reshoot = evidence("original_file", "ai_label", "issuer_confirmation", "live_reshoot_failed")
     merchant = {**evidence("original_file")[0], "origin": {"source": "handed_in_by_merchant"}}
-    told = {"receipt_sha256": b64url(bytes(32)), "tool": "refund-ledger/9 inspect/9"}
-    file["inspection"] = {**told, "findings": ["c2pa_captured", "size_differs"], "trust": "listed"}
-    label["inspection"] = {**told, "findings": ["c2pa_ai_generated", "c2pa_captured"], "trust": "unlisted"}
+    shown = {"receipt_sha256": b64url(bytes(32)), "tool": "refund-ledger/9 inspect/9"}
+    file["inspection"] = {**shown, "findings": ["c2pa_captured", "size_differs"], "trust": "listed"}
+    label["inspection"] = {**shown, "findings": ["c2pa_ai_generated", "c2pa_captured"], "trust": "unlisted"}
     answer["confirmation"] = {
         "issuer": "A provider <b>", "answered_at": "2024-02-01T09:00:00Z", "verdict": "generated",
         "file_sha256": file["sha256"],
@@ -219,8 +219,8 @@ def test_trust_origin_and_answers_are_told_with_what_they_do_not_show(api: Api, 
     items = [file, label, answer, reshoot, merchant]
     report = somebody.reported(ACME, conduct="ai_fabricated_image", evidence=items)
     text = " ".join(new_browser().open(somebody.code()).get("/me").text.split())
-    found = text[text.index(f'id="{report}"') :]
-    for one in (
+    result = text[text.index(f'id="{report}"') :]
+    for item in (
         "uploaded with the claim",
         "handed in by the merchant",
         "Signed manifest: made by AI (signer on no trust list)",
@@ -231,7 +231,7 @@ def test_trust_origin_and_answers_are_told_with_what_they_do_not_show(api: Api, 
         "its service made the file",
         "This is the platform’s word on what was answered.",
     ):
-        assert one in found, one
+        assert item in result, item
     record = somebody.open().ask("GET", "/record").json()["reports"][0]
     assert record["trust"] == {"c2pa_ai_generated": "unlisted", "c2pa_captured": "unlisted"}, "the weakest of each"
     assert record["origins"] == [
@@ -370,9 +370,9 @@ def test_no_page_and_no_log_line_holds_a_code_token_tag_or_element(api: Api, new
     logs = api.logs.getvalue().decode()
     assert '"/me/open"' in logs
     secret = [code, browser.client.cookies["me"], *(element.hex() for _, element in somebody.subjects)]
-    for one in secret:
-        assert one not in logs
-        assert one not in pages
+    for item in secret:
+        assert item not in logs
+        assert item not in pages
 
 
 def test_both_languages_and_the_switch(api: Api, new_browser: NewBrowser) -> None:
@@ -396,4 +396,4 @@ def test_both_languages_and_the_switch(api: Api, new_browser: NewBrowser) -> Non
 
 def ids(page: str) -> set[str]:
     """Runs of letters in the public ids of a page."""
-    return {run for one in re.findall(r"\b[a-z]{2}_\w+", page) for run in re.findall(r"[A-Za-z]{3,}", one)}
+    return {run for item in re.findall(r"\b[a-z]{2}_\w+", page) for run in re.findall(r"[A-Za-z]{3,}", item)}

@@ -1,4 +1,4 @@
-"""`/metrics` answers who holds the operator's token, and nobody else."""
+"""`/metrics` answers requests with the operator's token only."""
 
 from __future__ import annotations
 

@@ -21,7 +21,8 @@ from api.errors import (
 )
 from ledger.errors import LedgerError
 from ledger.protocol.identifiers import Kind
-from ledger.rules.reports import parse_body
+from ledger.rules.outcomes import Outcome
+from ledger.rules.reports import RefundOutcome, parse_body
 from ledger.server.settings import Settings
 from tests.api.conftest import ACME, Api, person
 from tests.support import ROOT, report_payload
@@ -51,6 +52,16 @@ def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]
     ]
 
 
+def test_published_names_of_schemas_stay_when_a_class_is_renamed(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    of_cases, of_refunds = "ledger__rules__outcomes__Outcome", "ledger__rules__reports__Outcome"
+    assert schemas[of_cases]["enum"] == list(Outcome)
+    assert schemas[of_refunds]["enum"] == list(RefundOutcome)
+    assert schemas[of_cases]["title"] == schemas[of_refunds]["title"] == "Outcome"
+    assert schemas["ReportBody"]["properties"]["outcome"]["$ref"] == f"#/components/schemas/{of_refunds}"
+    assert not {"Outcome", "RefundOutcome"} & schemas.keys()
+
+
 def test_it_is_openapi_3_1_with_unique_named_tagged_operations(document: dict[str, Any]) -> None:
     assert document["openapi"].startswith("3.1")
     ids = [operation["operationId"] for _, _, operation in operations(document)]
@@ -78,13 +89,13 @@ def test_every_code_is_documented_where_it_occurs(document: dict[str, Any]) -> N
                 assert example["value"]["status"] == int(status)
                 documented.add(code)
     everywhere = {
-        one.code
-        for one in (
+        item.code
+        for item in (
             MethodNotAllowed, MalformedHttp, RequestTimeout, UriTooLong, HeadersTooLarge, TooManyConnections,
         )
     }  # fmt: skip
     assert all(f"`{code}`" in document["info"]["description"] for code in everywhere)
-    assert documented == {one.code for one in TABLE} - everywhere - PAGES_ONLY | {LedgerError.code}
+    assert documented == {each.code for each in TABLE} - everywhere - PAGES_ONLY | {LedgerError.code}
 
 
 def test_every_operation_says_who_may_use_it(document: dict[str, Any]) -> None:
@@ -94,7 +105,7 @@ def test_every_operation_says_who_may_use_it(document: dict[str, Any]) -> None:
         public = path.startswith(("/v1/suite", "/v1/texts/", "/v1/policies"))
         protected = path.startswith("/v1/") and not opening and not public
         assert bool(operation["security"]) == protected, path
-        assert all(("subject" in one) == own for one in operation["security"]), path
+        assert all(("subject" in item) == own for item in operation["security"]), path
         assert ("401" in operation["responses"]) == (protected or opening), path
         writes = "Idempotency-Key" in str(operation.get("parameters", ""))
         kept = path.startswith(("/v1/reports", "/v1/appeals")) and "batch" not in path
@@ -108,8 +119,8 @@ def test_the_guide_describes_exactly_these_operations(document: dict[str, Any]) 
     table = dict(re.findall(r"^\| `((?:GET|POST|DELETE) \S+)` \| ([^|]+) \|", text, re.MULTILINE))
     assert table.keys() == described
     for method, path, operation in operations(document):
-        scopes = [scope for one in operation["security"] for scope in one.get("token", ())]
-        own = any("subject" in one for one in operation["security"])
+        scopes = [scope for item in operation["security"] for scope in item.get("token", ())]
+        own = any("subject" in each for each in operation["security"])
         expected = "own session" if own else " or ".join(f"`{scope}`" for scope in scopes) or "none"
         assert table[f"{method.upper()} {path}"].strip() == expected
 
@@ -123,7 +134,7 @@ def test_examples_have_the_form_they_illustrate(document: dict[str, Any]) -> Non
             for media in content.values():
                 validator = validator_of(document, media["schema"])
                 examples = [media["example"]] if "example" in media else []
-                examples += [one["value"] for one in media.get("examples", {}).values()]
+                examples += [item["value"] for item in media.get("examples", {}).values()]
                 for example in examples:
                     validator.validate(example)
                     checked += 1
@@ -301,10 +312,10 @@ def test_real_answers_have_the_published_form(api: Api, document: dict[str, Any]
         "/readyz/write": "Readiness",
         "/v1/reports": "ReportPage",
     }
-    one = person()
-    accepted = api.report(ACME, [(Kind.PHONE, one)]).json()
+    element = person()
+    accepted = api.report(ACME, [(Kind.PHONE, element)]).json()
     validator_of(document, {"$ref": "#/components/schemas/ReportAccepted"}).validate(accepted)
-    lookup = api.request("POST", "/v1/lookups", ACME, json=api.lookup_body((Kind.PHONE, one))).json()
+    lookup = api.request("POST", "/v1/lookups", ACME, json=api.lookup_body((Kind.PHONE, element))).json()
     validator_of(document, {"$ref": "#/components/schemas/LookupAnswer"}).validate(lookup)
     for path, name in schemas.items():
         answer = api.request("GET", path, ACME).json()

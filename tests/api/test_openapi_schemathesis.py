@@ -63,9 +63,9 @@ def check_operations(api: Api, token: str, mode: GenerationMode) -> None:
         excluded.add("ignored_auth")
     examples = EXAMPLES if token == "valid" else REFUSED
     covered = 0
-    for found in schema.get_all_operations():
-        assert isinstance(found, Ok)
-        operation = found.ok()
+    for get_all_operation in schema.get_all_operations():
+        assert isinstance(get_all_operation, Ok)
+        operation = get_all_operation.ok()
         covered += 1
         if mode is GenerationMode.NEGATIVE and not _can_be_wrong(operation):
             continue

@@ -15,7 +15,7 @@ from ledger.server.settings import Settings
 from ledger.server.webhooks.attempt import TIMEOUT_SECONDS
 from tests.rules.webhook_vectors import vectors
 
-MESSAGES = [(one["type"], one["recipient"], json.loads(one["body"])) for one in vectors()["messages"]]
+MESSAGES = [(each["type"], each["recipient"], json.loads(each["body"])) for each in vectors()["messages"]]
 
 
 @pytest.fixture(scope="module")
@@ -26,17 +26,17 @@ def document() -> dict[str, Any]:
 
 def validator(document: dict[str, Any], schema: dict[str, Any]) -> Any:
     """A validator of `schema`, which may refer to the schemas of messages."""
-    messages = {name: one for name, one in document["components"]["schemas"].items() if name.endswith("Message")}
+    messages = {name: value for name, value in document["components"]["schemas"].items() if name.endswith("Message")}
     return jsonschema_rs.Draft202012Validator({**schema, "components": {"schemas": messages}})
 
 
 def test_there_is_one_operation_for_each_event(document: dict[str, Any]) -> None:
     assert list(document["webhooks"]) == [type_.value for type_ in EVENTS]
-    ids = [one["post"]["operationId"] for one in document["webhooks"].values()]
+    ids = [webhook["post"]["operationId"] for webhook in document["webhooks"].values()]
     assert len(ids) == len(set(ids))
     for type_, item in document["webhooks"].items():
         assert item["post"]["tags"] == ["webhooks"]
-        assert {one["name"] for one in item["post"]["parameters"]} == {
+        assert {parameter["name"] for parameter in item["post"]["parameters"]} == {
             "webhook-id",
             "webhook-timestamp",
             "webhook-signature",
@@ -46,7 +46,7 @@ def test_there_is_one_operation_for_each_event(document: dict[str, Any]) -> None
         assert f"within {TIMEOUT_SECONDS:g} seconds" in item["post"]["responses"]["2XX"]["description"]
     assert len(RETRY_SCHEDULE) == 10, "the description says ten times"
     events = document["components"]["schemas"]["EndpointRequest"]["properties"]["events"]
-    assert events["items"]["enum"] == [one.value for one in SUBSCRIBABLE]
+    assert events["items"]["enum"] == [each.value for each in SUBSCRIBABLE]
 
 
 def test_a_message_satisfies_the_schema_of_its_event_and_recipient_only(document: dict[str, Any]) -> None:
@@ -69,9 +69,9 @@ def test_schemas_allow_what_later_versions_add_and_nothing_less(document: dict[s
         schema = validator(document, {"$ref": f"#/components/schemas/{name}"})
         schema.validate({**message, "new": 1, "data": {**message["data"], "new": {"x": [1]}}})
         for member in message:
-            assert not schema.is_valid({one: value for one, value in message.items() if one != member})
+            assert not schema.is_valid({content: value for content, value in message.items() if content != member})
         for member, value in message["data"].items():
-            less = {one: other for one, other in message["data"].items() if one != member}
+            less = {item: other for item, other in message["data"].items() if item != member}
             assert not schema.is_valid({**message, "data": less})
             assert not schema.is_valid({**message, "data": {**less, member: None}})
             if isinstance(value, str) and "_" in value and not value.startswith(("ap_", "rp_", "we_")):

@@ -64,8 +64,8 @@ def test_a_held_report_is_explained_and_released(api: Api) -> None:
         assert post(api, f"{path}/explain", ACME, {"text": "Put better."}).status_code == 200
     assert post(api, f"{path}/explain", ACME, {"text": "Once more."}).json()["code"] == "action_refused"
     held.release(api.rt.context, answer.json()["id"], HEAD, "It is another order.", seen=5)
-    found = get(api, path, ACME).json()
-    assert (found["status"], found["hold"]["reasons"]) == ("counting", "It is another order.")
+    body = get(api, path, ACME).json()
+    assert (body["status"], body["hold"]["reasons"]) == ("counting", "It is another order.")
     assert post(api, f"{path}/explain", ACME, {"text": "x"}).json()["code"] == "action_refused"
 
 
@@ -113,6 +113,6 @@ def test_a_further_round_is_asked_for_and_granted(api: Api) -> None:
     done = post(api, path, ACME, body).json()
     assert (done["reopening_request"]["granted"], done["state"]) == (None, "decided")
     staff_actions.grant_reopening(api.rt.context, case, HEAD, "It is new.")
-    found = view(api, case, ACME)
-    assert (found["round"], found["state"], found["reopening_request"]["granted"]) == (2, "submitted", True)
-    assert view(api, case, BETA)["reopening_request"] == found["reopening_request"]
+    result = view(api, case, ACME)
+    assert (result["round"], result["state"], result["reopening_request"]["granted"]) == (2, "submitted", True)
+    assert view(api, case, BETA)["reopening_request"] == result["reopening_request"]

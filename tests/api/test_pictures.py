@@ -20,7 +20,7 @@ SEARCH = "/v1/pictures/search"
 
 
 def some_hash() -> str:
-    """A hash that nobody has used: half of its bits are set."""
+    """Return a new hash: half of its bits are set."""
     half = secrets.token_bytes(16)
     return (half + bytes(255 - byte for byte in half)).hex()
 
@@ -48,13 +48,13 @@ def test_a_used_picture_is_found_by_others_and_told_apart_from_ones_own(api: Api
     report = pictured(api, pdq)
     answer = api.request("POST", SEARCH, READER, json=body(pdq, some_hash()))
     assert answer.status_code == 200
-    assert [(one["reports"], one["platforms"]) for one in answer.json()["results"]] == [(1, 1), (0, 0)]
+    assert [(result["reports"], result["platforms"]) for result in answer.json()["results"]] == [(1, 1), (0, 0)]
     clean = api.request("POST", SEARCH, READER, json=body(some_hash()))
     assert len(answer.content) == len(clean.content) == ANSWER_BYTES
     own = api.request("POST", SEARCH, ACME, json=body(pdq)).json()["results"]
-    assert [(one["reports"], one["own_reports"]) for one in own] == [(0, 1)]
+    assert [(item["reports"], item["own_reports"]) for item in own] == [(0, 1)]
     rest = api.request("GET", f"/v1/reports/{report}/pictures", ACME)
-    assert (rest.status_code, [one["reports"] for one in rest.json()["results"]]) == (200, [0])
+    assert (rest.status_code, [each["reports"] for each in rest.json()["results"]]) == (200, [0])
     assert api.request("GET", f"/v1/reports/{report}/pictures", BETA).status_code == 404
 
 

@@ -1,4 +1,4 @@
-"""Over HTTP: elements in other spellings, and tokens and reports under keys that anybody can sign for."""
+"""Over HTTP: elements in other spellings, and tokens and reports under keys for which every party can sign."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support import report_payload
 
 
 def all_spellings() -> list[bytes]:
-    return [spelled for one in (person(), SMALL[0]) for spelled in other_spellings(one)] + IDENTITIES
+    return [spelled for item in (person(), SMALL[0]) for spelled in other_spellings(item)] + IDENTITIES
 
 
 def used(api: Api) -> int:
@@ -56,25 +56,29 @@ def test_no_report_is_taken_under_another_spelling(api: Api) -> None:
             answer = api.report(ACME, subjects)
             expected = "identity_point" if spelled in IDENTITIES else "invalid_point"
             assert (answer.status_code, answer.json()["code"]) == (422, expected)
-    one = person()
-    for spelled in other_spellings(one):
-        answer = api.report(ACME, [(Kind.PHONE, one), (Kind.PHONE, spelled)])
+    element = person()
+    for spelled in other_spellings(element):
+        answer = api.report(ACME, [(Kind.PHONE, element), (Kind.PHONE, spelled)])
         assert answer.json()["code"] == "invalid_point", "the same identifier cannot stand twice by being spelled twice"
 
 
 def test_a_person_is_shown_what_was_taken_back(api: Api) -> None:
     somebody = Persona(api)
-    hidden = [(kind, with_bit_255(one)) for kind, one in somebody.subjects]
-    made = record(api.rt, ACME, hidden)
+    hidden = [(kind, with_bit_255(value)) for kind, value in somebody.subjects]
+    created = record(api.rt, ACME, hidden)
     somebody.open()
     assert somebody.ask("GET", "/record").json()["reports"] == []
     api.rt.maintenance.round()
-    found = somebody.ask("GET", "/record").json()
-    valid(api, "OwnRecord", found)
-    (one,) = found["reports"]
-    assert (one["id"], one["status"], one["withdrawal_reason"]) == (made["id"], "withdrawn", "malformed_subject")
-    assert somebody.ask("GET", "/export").json()["record"]["reports"] == [one]
-    view = api.request("GET", f"/v1/reports/{made['id']}", ACME).json()
+    body = somebody.ask("GET", "/record").json()
+    valid(api, "OwnRecord", body)
+    (first,) = body["reports"]
+    assert (first["id"], first["status"], first["withdrawal_reason"]) == (
+        created["id"],
+        "withdrawn",
+        "malformed_subject",
+    )
+    assert somebody.ask("GET", "/export").json()["record"]["reports"] == [first]
+    view = api.request("GET", f"/v1/reports/{created['id']}", ACME).json()
     valid(api, "ReportView", view)
     assert view["withdrawal"]["reason"] == "malformed_subject"
     with browser_clients(api) as new_browser:
@@ -85,8 +89,8 @@ def test_a_person_is_shown_what_was_taken_back(api: Api) -> None:
             page = new_browser(language).open(somebody.code(locale=language)).get("/me").text
             assert all(text in page for text in said)
             assert "Taken back by the platform" not in page
-            assert made["id"] in page
-            assert f"/me/appeal?report={made['id']}" not in page
+            assert created["id"] in page
+            assert f"/me/appeal?report={created['id']}" not in page
 
 
 def test_a_platform_takes_nothing_back_for_the_ledgers_own_reasons(api: Api) -> None:
@@ -106,7 +110,7 @@ FORGED = ANYBODYS + bytes(32)
 
 @pytest.fixture(scope="module")
 def weak(api: Api) -> str:
-    """A key of acme's under which anybody signs; its id."""
+    """Enrol a key of acme's under which every party can sign. Return its id."""
     with writing(api.rt.engine) as connection:
         member_store.insert_key(
             connection, kid="acme-weak", platform="acme", public_key=ANYBODYS, created_at=datetime.now(UTC)
@@ -119,7 +123,7 @@ def token(api: Api, kid: str) -> str:
     now = unix_seconds(datetime.now(UTC))
     claims = {"iss": "acme", "aud": api.settings.service, "iat": now, "exp": now + 600}
     parts: list[dict[str, Any]] = [{"alg": "EdDSA", "typ": "JWT", "kid": kid}, claims]
-    signed = ".".join(base64.urlsafe_b64encode(json.dumps(one).encode()).rstrip(b"=").decode() for one in parts)
+    signed = ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts)
     return f"{signed}.{b64url(FORGED)}"
 
 

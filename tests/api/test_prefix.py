@@ -29,8 +29,8 @@ LANGUAGES = ("en", "zh-CN")
 @pytest.fixture(scope="module")
 def proxy() -> Iterator[PrefixProxy]:
     """See `prefix_proxy`."""
-    with prefix_proxy() as made:
-        yield made
+    with prefix_proxy() as created:
+        yield created
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +48,9 @@ def api(proxy: PrefixProxy, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture(scope="module")
 def staff(api: Api) -> Iterator[ConsoleFixture]:
     """One member of staff of each role."""
-    made = ConsoleFixture(api)
-    yield made
-    made.close_clients()
+    console_fixture = ConsoleFixture(api)
+    yield console_fixture
+    console_fixture.close_clients()
 
 
 @pytest.fixture
@@ -65,8 +65,8 @@ def links(answer: httpx2.Response) -> list[str]:
     where its forms go, lie below the prefix."""
     for target in TARGETS.findall(answer.text):
         assert target.startswith(f"{PREFIX}/"), (answer.url, target)
-    found = dict.fromkeys(unescape(one) for one in LINKS.findall(answer.text))
-    return [one for one in found if not one.startswith(("#", "otpauth:", "data:"))]
+    result = dict.fromkeys(unescape(each) for each in LINKS.findall(answer.text))
+    return [item for item in result if not item.startswith(("#", "otpauth:", "data:"))]
 
 
 def walk(client: httpx2.Client, start: str, proxy: PrefixProxy, limit: int = 30) -> set[str]:
@@ -83,7 +83,7 @@ def walk(client: httpx2.Client, start: str, proxy: PrefixProxy, limit: int = 30)
             waiting.append(answer.headers["location"])
         if answer.status_code == 200 and answer.headers["content-type"].startswith("text/html"):
             waiting += links(answer)
-        assert all(one.startswith(f"{PREFIX}/") for one in waiting), (address, waiting)
+        assert all(item.startswith(f"{PREFIX}/") for item in waiting), (address, waiting)
     assert proxy.strays == []
     return seen
 
@@ -107,7 +107,7 @@ def test_the_whole_way_of_a_person_lies_below_the_prefix(
     person.asked(case)
     seen = walk(browser.client, f"{PREFIX}/me", proxy)
     assert {f"{PREFIX}/me/cases/{case}", f"{PREFIX}/me/download", f"{PREFIX}/me/statement?report={report}"} <= seen
-    assert any("lang=" in one for one in seen)
+    assert any("lang=" in item for item in seen)
     log = browser.get("/me/download").json()["verify"]
     assert log["checkpoint"] == f"{PREFIX}/log/checkpoint"
     ended = browser.post("/me/end")
@@ -146,8 +146,10 @@ def test_the_console_lies_below_the_prefix(
 def test_links_that_are_handed_out_carry_the_prefix(proxy: PrefixProxy, staff: ConsoleFixture) -> None:
     client = staff.client()
     post(client, "/console/login", staff.credentials("admin"))
-    made = post(client, "/console/staff", {"name": "cleo", "role": "auditor", "control_group": "", "language": "en"})
-    assert f"{proxy.url}/console/enrol#" in made.text
+    response = post(
+        client, "/console/staff", {"name": "cleo", "role": "auditor", "control_group": "", "language": "en"}
+    )
+    assert f"{proxy.url}/console/enrol#" in response.text
 
 
 @pytest.mark.usefixtures("api")

@@ -61,7 +61,7 @@ def test_the_digest_is_the_cores(sent: dict[str, Any], random: Any) -> None:
     assert digest_text(sent, nonce) == read.digest
     assert read.nonce == nonce
     assert [(kind.value, b64url(tag)) for kind, tag in read.subjects] == [
-        (one["kind"], one["tag"]) for one in sent["subjects"]
+        (subject["kind"], subject["tag"]) for subject in sent["subjects"]
     ]
 
 

@@ -28,7 +28,7 @@ def own(migrated_url: str, tmp_path: Path) -> Iterator[Api]:
 def until_ready(own: Api) -> dict[str, Any]:
     """The answer of `/readyz` once the filter is built."""
     return dict(
-        until(lambda: (found := own.request("GET", "/readyz")).status_code == 200 and found.json(), "not ready")
+        until(lambda: (response := own.request("GET", "/readyz")).status_code == 200 and response.json(), "not ready")
     )
 
 

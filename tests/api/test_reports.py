@@ -42,7 +42,7 @@ def test_other_platforms_see_nothing(api: Api) -> None:
     )
     assert withdrawal.status_code == 404
     listed = api.request("GET", "/v1/reports", BETA, params={"limit": 100}).json()["data"]
-    assert report_id not in {one["id"] for one in listed}
+    assert report_id not in {item["id"] for item in listed}
 
 
 def test_the_same_request_replays_and_another_one_conflicts(api: Api) -> None:
@@ -94,7 +94,7 @@ def test_a_client_that_hangs_up_loses_nothing_by_asking_again(api: Api) -> None:
         assert answer.status_code == 201
         order = payload["body"]["order_ref"]
         listed = api.request("GET", "/v1/reports", ACME, params={"order_ref": order}).json()["data"]
-        assert [one["id"] for one in listed] == [answer.json()["id"]]
+        assert [item["id"] for item in listed] == [answer.json()["id"]]
 
 
 def test_a_second_report_of_an_order_names_the_first(api: Api) -> None:
@@ -115,15 +115,15 @@ def fabricated(*codes: str, origin: dict[str, Any] | None = UPLOADED, **inspecti
     """Evidence of an AI-made photo: its file, a label with these codes, and a new photo that does not show it."""
     file, label, reshoot = evidence("original_file", "ai_label", "live_reshoot_failed")
     label["sha256"], receipt = file["sha256"], b64url(secrets.token_bytes(32))
-    told = {"receipt_sha256": receipt, "tool": "refund-ledger/9 inspect/9", "findings": list(codes), **inspection}
+    shown = {"receipt_sha256": receipt, "tool": "refund-ledger/9 inspect/9", "findings": list(codes), **inspection}
     plain = {name: value for name, value in file.items() if name != "origin"}
-    return [plain if origin is None else {**plain, "origin": origin}, {**label, "inspection": told}, reshoot]
+    return [plain if origin is None else {**plain, "origin": origin}, {**label, "inspection": shown}, reshoot]
 
 
 def test_a_label_is_one_proof_if_its_signer_is_on_a_trust_list(api: Api) -> None:
     def answer(items: list[dict[str, Any]]) -> tuple[int, str | None]:
-        made = api.report(ACME, [(Kind.PHONE, person())], conduct="ai_fabricated_image", evidence=items)
-        return made.status_code, made.json().get("code")
+        response = api.report(ACME, [(Kind.PHONE, person())], conduct="ai_fabricated_image", evidence=items)
+        return response.status_code, response.json().get("code")
 
     weak: list[tuple[str, ...]] = [(), ("aigc_suspected",), ("iptc_ai_generated", "generator_parameters")]
     for codes in (*weak, ("label_of_2031",), ("aigc_generated",), ("c2pa_ai_generated",)):
@@ -138,7 +138,7 @@ def test_a_label_is_one_proof_if_its_signer_is_on_a_trust_list(api: Api) -> None
 
 
 def test_an_original_file_says_that_it_came_with_the_claim(api: Api) -> None:
-    """A client from before origins were asked for is told by a code of its own."""
+    """A client from before origins were required gets a code of its own."""
     for origin, code in (
         (None, "evidence_origin_missing"),
         ({"source": "handed_in_by_merchant"}, "evidence_insufficient"),
@@ -181,7 +181,7 @@ def test_a_batch_with_bad_reports_records_the_others(api: Api) -> None:
     answer = api.request("POST", "/v1/reports/batch", ACME, json={"reports": items})
     assert answer.status_code == 200
     results = answer.json()["results"]
-    assert [one["status"] for one in results] == [201, 422, 422, 422, 201, 422, 201]
+    assert [item["status"] for item in results] == [201, 422, 422, 422, 201, 422, 201]
     assert results[1]["problem"]["code"] == "invalid_signature"
     assert results[1]["problem"]["request_id"] == answer.headers["x-request-id"]
     for result in (results[0], results[4], results[6]):
@@ -200,9 +200,9 @@ def test_a_batch_holds_1_to_1000(api: Api, count: int) -> None:
 
 
 def test_a_full_batch_is_recorded_in_order(api: Api) -> None:
-    one = person()
+    element = person()
     items = [
-        {"idempotency_key": secrets.token_hex(8), **report_payload(api.rt, BETA, [(Kind.EMAIL, one)])}
+        {"idempotency_key": secrets.token_hex(8), **report_payload(api.rt, BETA, [(Kind.EMAIL, element)])}
         for _ in range(300)
     ]
     results = api.request("POST", "/v1/reports/batch", BETA, json={"reports": items}).json()["results"]
@@ -212,12 +212,12 @@ def test_a_full_batch_is_recorded_in_order(api: Api) -> None:
 
 
 def test_pages_follow_each_other_newest_first(api: Api) -> None:
-    made = [api.report(ACME, [(Kind.PHONE, person())]).json()["id"] for _ in range(5)]
+    created = [api.report(ACME, [(Kind.PHONE, person())]).json()["id"] for _ in range(5)]
     first = api.request("GET", "/v1/reports", ACME, params={"limit": 2}).json()
-    assert [one["id"] for one in first["data"]] == [made[4], made[3]]
+    assert [item["id"] for item in first["data"]] == [created[4], created[3]]
     assert first["has_more"]
-    second = api.request("GET", "/v1/reports", ACME, params={"limit": 2, "starting_after": made[3]}).json()
-    assert [one["id"] for one in second["data"]] == [made[2], made[1]]
+    second = api.request("GET", "/v1/reports", ACME, params={"limit": 2, "starting_after": created[3]}).json()
+    assert [each["id"] for each in second["data"]] == [created[2], created[1]]
     view = first["data"][0]
     by_order = api.request("GET", "/v1/reports", ACME, params={"order_ref": view["order_ref"]}).json()
     assert by_order == {"data": [view], "has_more": False}
@@ -237,10 +237,10 @@ def test_withdrawal_happens_once_and_is_idempotent(api: Api) -> None:
 
 
 def test_a_correction_replaces_the_report(api: Api) -> None:
-    one = person()
-    first = api.report(ACME, [(Kind.PHONE, one)], order="A-2").json()["id"]
-    told = format_time(datetime.now(UTC))
-    second = api.report(ACME, [(Kind.PHONE, one)], order="A-2", replaces=first, notice_sent_at=told)
+    element = person()
+    first = api.report(ACME, [(Kind.PHONE, element)], order="A-2").json()["id"]
+    shown = format_time(datetime.now(UTC))
+    second = api.report(ACME, [(Kind.PHONE, element)], order="A-2", replaces=first, notice_sent_at=shown)
     assert second.status_code == 201
     assert api.request("GET", f"/v1/reports/{first}", ACME).json()["replaced_by"] == second.json()["id"]
     assert api.request("GET", f"/v1/reports/{second.json()['id']}", ACME).json()["replaces"] == first

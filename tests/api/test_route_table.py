@@ -1,5 +1,5 @@
-"""What each route takes: the table names every route, bodies are refused by it before anybody asks who sent them, and
-queries by their names and forms."""
+"""The limits of each route: the table names every route and refuses bodies before authentication, and queries by their
+names and forms."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ROUTES = [(method, route) for method, route in named_routes(APP.routes)]
 TABLE = RouteTable(APP.routes)
 ANONYMOUS = ["/v1/me/session", "/me/open", "/me/end", "/console/login", "/console/logout", "/console/enrol",
              "/console/enrol/open"]  # fmt: skip
-"""What anybody may post to without a token or session."""
+"""Routes that accept a POST without a token or session."""
 
 
 @pytest.fixture(scope="module")
@@ -161,11 +161,11 @@ def test_an_integer_has_one_spelling(value: int | str) -> None:
     accepted = Accepted(query={"n": int})
     raw = b"n=" + b"".join(b"%%%02X" % byte for byte in str(value).encode("utf-8", "surrogatepass"))
     try:
-        found = read_query(accepted, raw)["n"]
+        result = read_query(accepted, raw)["n"]
     except InvalidRequest:
         assert not isinstance(value, int) or abs(value) >= 10**18
     else:
-        assert str(int(found)) == found
+        assert str(int(result)) == result
 
 
 def test_a_name_that_is_misspelt_does_not_widen_what_is_listed(api: Api) -> None:

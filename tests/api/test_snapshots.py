@@ -38,12 +38,12 @@ THE_LONG_WAY = [("X-Twice", "1"), ("X-Twice", "2")]
 
 def snapshot(api: Api) -> Manifest:
     """One more snapshot, served when this returns."""
-    made = build_and_publish(
+    created = build_and_publish(
         api.settings, api.rt.engine, load_log_key(api.settings), datetime.now(UTC), random_bytes=secrets.token_bytes
     )
     api.publish()
     api.rt.snapshots.refresh()
-    return made.manifest
+    return created.manifest
 
 
 @pytest.fixture(scope="module", params=ONE_OF_ENGINES_BY_FILE)
@@ -124,7 +124,7 @@ def test_all_buckets_answer_alike(api: Api, manifest: Manifest) -> None:
     answers = [get(api, base + f"{number:08x}", X_Request_Id="same") for number in range(2**manifest.bits)]
     assert {answer.status_code for answer in answers} == {200}
     assert len({len(answer.content) for answer in answers}) == 1
-    shapes = [{name: len(value) for name, value in one.headers.items() if name != "cache-control"} for one in answers]
+    shapes = [{name: len(value) for name, value in item.headers.items() if name != "cache-control"} for item in answers]
     assert all(shape == shapes[0] for shape in shapes)
     assert len({answer.headers["etag"] for answer in answers}) == len(answers)
 
@@ -167,10 +167,10 @@ def test_how_long_it_may_be_kept(api: Api, manifest: Manifest, part: str) -> Non
     if part == "latest":
         assert said == "no-cache"
         return
-    found = re.fullmatch(r"private, max-age=(\d+), immutable", said)
-    assert found
+    match = re.fullmatch(r"private, max-age=(\d+), immutable", said)
+    assert match
     left = (manifest.not_after - datetime.now(UTC)).total_seconds()
-    assert left - 1 <= int(found[1]) <= left + 60
+    assert left - 1 <= int(match[1]) <= left + 60
 
 
 @pytest.mark.parametrize("part", ["filter", "all buckets"])
@@ -268,12 +268,12 @@ def test_a_newer_one_becomes_the_latest_and_the_oldest_goes(api: Api, manifest: 
 
 
 def test_files_that_vanish_are_unknown_and_buckets_go_on(api: Api) -> None:
-    made = snapshot(api)
-    shutil.rmtree(api.settings.snapshots_dir / b64url(made.version))
+    created = snapshot(api)
+    shutil.rmtree(api.settings.snapshots_dir / b64url(created.version))
     for part in ("filter", "all buckets"):
-        gone = get(api, paths(made)[part])
+        gone = get(api, paths(created)[part])
         assert (gone.status_code, gone.json()["code"]) == (404, "snapshot_unknown")
-    assert get(api, paths(made)["bucket"]).status_code == 200
+    assert get(api, paths(created)["bucket"]).status_code == 200
     snapshot(api)  # the other tests of this module want one that is whole
 
 

@@ -45,8 +45,8 @@ def test_a_link_opens_the_record_once(api: Api) -> None:
     token = redeem(api.rt.engine, settings, code_of(link), now, secrets.token_bytes)
     session = session_of(api.rt.engine, token, now)
     record = own_record(api.rt.context, api.rt.members.weights(), session)
-    assert [one["id"] for one in record["reports"]] == [report]
-    assert [(one["asked_by"], one["purpose"]) for one in record["lookups"]] == [("beta", "subject_session")]
+    assert [item["id"] for item in record["reports"]] == [report]
+    assert [(lookup["asked_by"], lookup["purpose"]) for lookup in record["lookups"]] == [("beta", "subject_session")]
     with pytest.raises(SessionExpired):
         redeem(api.rt.engine, settings, code_of(link), now, secrets.token_bytes)
 
@@ -83,7 +83,7 @@ def test_a_session_of_one_platform_does_not_show_in_anothers_name(api: Api) -> N
         api.rt.engine, api.settings, code_of(opened(api, subjects).json()), api.rt.now(), secrets.token_bytes
     )
     record = own_record(api.rt.context, api.rt.members.weights(), session_of(api.rt.engine, token, api.rt.now()))
-    assert sorted(str(one["asked_by"]) for one in record["lookups"]) == ["None", "beta"]
+    assert sorted(str(lookup["asked_by"]) for lookup in record["lookups"]) == ["None", "beta"]
     assert "acme" not in json.dumps(record)
 
 

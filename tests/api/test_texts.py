@@ -13,8 +13,7 @@ from ledger.rules.conduct import Conduct, EvidenceType
 from ledger.rules.findings import FindingCode
 from ledger.rules.guidance import ADVICE_TEXTS, Advice, Claim
 from ledger.rules.reasons import Reason
-from ledger.rules.reports import Outcome as RefundOutcome
-from ledger.rules.reports import Status
+from ledger.rules.reports import RefundOutcome, Status
 from ledger.rules.standing import Tier
 from ledger.tlog.entries import WithdrawalReason
 from tests.api.conftest import ACME, READER, Api, person
@@ -43,16 +42,14 @@ def test_every_code_has_its_text_in_both_languages(api: Api, locale: str) -> Non
 
 
 def test_the_codes_of_a_lookup_are_in_the_texts(api: Api) -> None:
-    one = person()
-    api.report(ACME, [(Kind.PHONE, one)])
-    found = api.request("POST", "/v1/lookups", READER, json=api.lookup_body((Kind.PHONE, one))).json()
+    element = person()
+    api.report(ACME, [(Kind.PHONE, element)])
+    body = api.request("POST", "/v1/lookups", READER, json=api.lookup_body((Kind.PHONE, element))).json()
     texts = api.client.get("/v1/texts/en").json()
-    assert found["reasons"]
-    assert [texts["reasons"][code] for code in found["reasons"]] == [
-        reason_text(code, "en") for code in found["reasons"]
-    ]
-    assert [texts["guidance"][code] for code in found["guidance"]] == [
-        advice_text(code, "en") for code in found["guidance"]
+    assert body["reasons"]
+    assert [texts["reasons"][code] for code in body["reasons"]] == [reason_text(code, "en") for code in body["reasons"]]
+    assert [texts["guidance"][code] for code in body["guidance"]] == [
+        advice_text(code, "en") for code in body["guidance"]
     ]
 
 

@@ -1,5 +1,5 @@
 """Unknown members are refused for little: a body full of them costs no more than reading it, at every level of every
-schema, for anybody and for members."""
+schema, for anonymous callers and for members."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ CPU_SECONDS = 0.05
 
 def cpu(work: Any) -> float:
     """CPU seconds of the quickest of three runs."""
-    found = []
+    results = []
     for _ in range(3):
         started = time.thread_time()
         work()
-        found.append(time.thread_time() - started)
-    return min(found)
+        results.append(time.thread_time() - started)
+    return min(results)
 
 
 def refusal(model: type[BaseModel], value: object) -> InvalidRequest:
@@ -64,13 +64,13 @@ def refused(model: type[BaseModel], value: object) -> None:
 def test_a_few_unknown_members_are_told_with_everything_else() -> None:
     few = {"epoch": "x", **{f"name_{number}": 1 for number in range(MAX_UNKNOWN)}}
     errors: Any = refusal(Lookup, few).details["errors"]
-    assert ["epoch"] in [one["loc"] for one in errors]
+    assert ["epoch"] in [error["loc"] for error in errors]
     many = {"epoch": "x", **{f"name_{number}": 1 for number in range(MAX_UNKNOWN + 1)}}
     errors = refusal(Lookup, many).details["errors"]
-    assert [one["loc"] for one in errors] == [[f"name_{number}"] for number in range(MAX_UNKNOWN + 1)]
+    assert [item["loc"] for item in errors] == [[f"name_{number}"] for number in range(MAX_UNKNOWN + 1)]
     within = {"subjects": [{"kind": "phone"}, {f"13800138{number:03d}": 1 for number in range(20)}]}
     errors = refusal(Lookup, within).details["errors"]
-    assert [one["loc"] for one in errors] == [["subjects", 1, "?"]] * (MAX_UNKNOWN + 1)
+    assert [each["loc"] for each in errors] == [["subjects", 1, "?"]] * (MAX_UNKNOWN + 1)
 
 
 @settings(max_examples=60)
@@ -105,7 +105,7 @@ def test_a_batch_of_junk_is_answered_and_others_are_not_kept_waiting(api: Api) -
     headers = {"Content-Type": "application/json"}
     answer = api.request("POST", "/v1/lookups/batch", ACME, content=body, headers=headers)
     results = answer.json()["results"]
-    assert [one["status"] for one in results] == [422] * 1000
+    assert [result["status"] for result in results] == [422] * 1000
     assert len(results[0]["problem"]["errors"]) == MAX_UNKNOWN + 1
 
 
@@ -114,7 +114,7 @@ def test_a_batch_of_junk_is_answered_and_others_are_not_kept_waiting(api: Api) -
 def test_a_body_of_too_many_values_is_not_put_together(api: Api, path: str, junk: str) -> None:
     name = path.split("/")[2]
     values = {
-        "members": b'{"%b":[{%b}]}' % (name.encode(), b",".join(b'"%d":1' % one for one in range(MAX_VALUES))),
+        "members": b'{"%b":[{%b}]}' % (name.encode(), b",".join(b'"%d":1' % item for item in range(MAX_VALUES))),
         "lists": b'{"%b":[%b]}' % (name.encode(), b",".join([b"[[[]]]"] * (MAX_VALUES // 2))),
         "numbers": b'{"%b":[%b]}' % (name.encode(), b",".join([b"1"] * (MAX_VALUES + 9))),
     }
@@ -141,4 +141,4 @@ def test_the_largest_batch_of_lookups_is_read(api: Api) -> None:
         "refund": refund, "min_index": 0, "nonce": "A" * 22,
     }  # fmt: skip
     answer = api.request("POST", "/v1/lookups/batch", ACME, json={"lookups": [item] * 1000})
-    assert {one["status"] for one in answer.json()["results"]} == {409}
+    assert {result["status"] for result in answer.json()["results"]} == {409}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ledger.rules.webhooks import Recipient, Source, WebhookType
+from ledger.rules.webhooks import MessageSource, Recipient, WebhookType
 from ledger.server.db.engine import writing
 from ledger.server.webhooks.emit import emit
 from tests.api.conftest import ACME, BETA, READER, Api, running
@@ -22,17 +22,17 @@ EVENTS = ["appeal.opened", "key.rotated"]
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    with receiving() as one:
-        yield one
+    with receiving() as first:
+        yield first
 
 
 @pytest.fixture
 def endpoint(api: Api, receiver: Receiver) -> Iterator[dict[str, Any]]:
     """An endpoint of ACME, deleted afterwards."""
-    made = api.request("POST", "/v1/webhooks", ACME, json={"url": receiver.url, "events": EVENTS})
-    assert made.status_code == 201
-    yield dict(made.json())
-    api.request("DELETE", f"/v1/webhooks/{made.json()['id']}", ACME)
+    response = api.request("POST", "/v1/webhooks", ACME, json={"url": receiver.url, "events": EVENTS})
+    assert response.status_code == 201
+    yield dict(response.json())
+    api.request("DELETE", f"/v1/webhooks/{response.json()['id']}", ACME)
 
 
 def routes(endpoint: str, message: str) -> list[tuple[str, str]]:
@@ -72,7 +72,7 @@ def test_deliveries_are_paged_newest_first(api: Api, endpoint: dict[str, Any]) -
             emit(
                 connection,
                 api.rt.now(),
-                Source(api.rt.settings.service, api.rt.settings.environment),
+                MessageSource(api.rt.settings.service, api.rt.settings.environment),
                 "acme",
                 WebhookType.APPEAL_OPENED,
                 Recipient.FILER,
@@ -84,9 +84,9 @@ def test_deliveries_are_paged_newest_first(api: Api, endpoint: dict[str, Any]) -
     for count, more in ((2, True), (2, True), (1, False)):
         page = api.request("GET", path, ACME, params={"limit": 2, **after}).json()
         assert (len(page["data"]), page["has_more"]) == (count, more)
-        seen += [one["message"] for one in page["data"]]
+        seen += [item["message"] for item in page["data"]]
         after = {"starting_after": seen[-1]}
-    assert seen == [one["message"] for one in whole["data"]]
+    assert seen == [each["message"] for each in whole["data"]]
     assert len(set(seen)) == 5
     for params in ({"limit": 0}, {"limit": 101}, {"starting_after": "rp_abcdefgh"}, {"starting_after": "x"}):
         refused = api.request("GET", path, ACME, params=params)
@@ -104,7 +104,7 @@ def test_another_platforms_endpoints_do_not_exist(api: Api, receiver: Receiver, 
     replay = f"/v1/webhooks/{theirs['id']}/deliveries/{message}/replay"
     assert api.request("POST", replay, BETA).status_code == 404, "a message of another platform by one's own endpoint"
     assert api.request("GET", f"/v1/webhooks/{theirs['id']}/deliveries", BETA).json()["data"] == []
-    assert [one["id"] for one in api.request("GET", "/v1/webhooks", BETA).json()["data"]] == [theirs["id"]]
+    assert [item["id"] for item in api.request("GET", "/v1/webhooks", BETA).json()["data"]] == [theirs["id"]]
     still = api.request("GET", f"/v1/webhooks/{endpoint['id']}", ACME).json()
     assert still["previous_secret_until"] is None
     assert api.request("DELETE", f"/v1/webhooks/{theirs['id']}", BETA).status_code == 204
@@ -139,13 +139,13 @@ def test_a_secret_is_shown_when_it_is_made_and_never_again(api: Api, endpoint: d
 
 def test_five_endpoints_at_most(api: Api, receiver: Receiver) -> None:
     body = {"url": receiver.url, "events": EVENTS}
-    made = [api.request("POST", "/v1/webhooks", BETA, json=body) for _ in range(6)]
-    assert [one.status_code for one in made] == [201] * 5 + [422]
-    assert made[5].json()["code"] == "webhook_invalid"
+    created = [api.request("POST", "/v1/webhooks", BETA, json=body) for _ in range(6)]
+    assert [each.status_code for each in created] == [201] * 5 + [422]
+    assert created[5].json()["code"] == "webhook_invalid"
     listed = api.request("GET", "/v1/webhooks", BETA).json()["data"]
-    assert [one["id"] for one in listed] == [one.json()["id"] for one in made[:5]]
-    for one in listed:
-        assert api.request("DELETE", f"/v1/webhooks/{one['id']}", BETA).content == b""
+    assert [entry["id"] for entry in listed] == [entry.json()["id"] for entry in created[:5]]
+    for item in listed:
+        assert api.request("DELETE", f"/v1/webhooks/{item['id']}", BETA).content == b""
 
 
 @pytest.mark.parametrize(

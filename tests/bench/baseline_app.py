@@ -42,11 +42,11 @@ def session(request: Request) -> Iterator[Session]:
 
 def row(question: Question, db: Annotated[Session, Depends(session)]) -> Answer:
     """The row of a tag."""
-    found = db.scalars(select(Listing).where(Listing.tag == unb64url(question.tag, 32))).first()
-    if found is None:
+    result = db.scalars(select(Listing).where(Listing.tag == unb64url(question.tag, 32))).first()
+    if result is None:
         raise HTTPException(404)
     return Answer(
-        report_id=found.report_id, conduct=found.conduct, act_day=found.act_day, expires_day=found.expires_day
+        report_id=result.report_id, conduct=result.conduct, act_day=result.act_day, expires_day=result.expires_day
     )
 
 

@@ -39,16 +39,16 @@ def run(new_database: Any, folder: Path) -> list[dict[str, Any]]:
         measured(server.url, ours, 1)
         with uvicorn("tests.bench.bare_app:create_app", **{BUCKET_BYTES_VARIABLE: str(size)}) as url:
             theirs = [load.request("GET", f"{url}/", Authorization=authorization)]
-            found = against((server.url, ours), (url, theirs), seconds=SECONDS, rounds=ROUNDS)
+            result = against((server.url, ours), (url, theirs), seconds=SECONDS, rounds=ROUNDS)
     return [
         {
             "name": f"bucket fetch ({size // 1024} KiB) against bare ASGI, 16 connections",
-            "ours": round(found[0], 1),
-            "baseline": round(found[1], 1),
-            "ratio": round(found[2], 2),
+            "ours": round(result[0], 1),
+            "baseline": round(result[1], 1),
+            "ratio": round(result[2], 2),
             "unit": "buckets/s",
             "target": 0.5,
-            "met": found[2] >= 0.5,
+            "met": result[2] >= 0.5,
         }
     ]
 

@@ -98,7 +98,7 @@ def _without_indexes(connection: psycopg.Connection[Any], tables: Iterable[str])
 
 
 class Ledger:
-    """A ledger with so many reports stored, and new ones about to come."""
+    """A ledger with `stored` reports, and new ones to be recorded."""
 
     def __init__(self, database_url: str, folder: Path, stored: int) -> None:
         self.settings = new_ledger(
@@ -160,7 +160,8 @@ def run(new_database: Callable[[], str], folder: Path) -> list[dict[str, Any]]:
         # The first round warms both up.
         pairs = [(many.per_second(many_url), few.per_second(few_url)) for _ in range(ROUNDS + 1)]
     ours, baseline, ratio = (
-        statistics.median(column) for column in zip(*[(one, two, one / two) for one, two in pairs[1:]], strict=True)
+        statistics.median(column)
+        for column in zip(*[(value, two, value / two) for value, two in pairs[1:]], strict=True)
     )
     return [
         {

@@ -61,7 +61,9 @@ def kinds(token: str, url: str) -> dict[str, Callable[[], bytes]]:
         "as many values as are read": _members(49_000),
         "numbers": b'{"lookups":[' + b"1," * 1_900_000 + b"1]}",
     }
-    made = {name: _request(url, "POST", "/v1/lookups/batch", body, bearer, json_type) for name, body in batches.items()}
+    created = {
+        name: _request(url, "POST", "/v1/lookups/batch", body, bearer, json_type) for name, body in batches.items()
+    }
 
     def login() -> bytes:
         form = f"name=made-up-{secrets.token_hex(4)}&password=a-password-of-mine&code=123456".encode()
@@ -73,7 +75,7 @@ def kinds(token: str, url: str) -> dict[str, Callable[[], bytes]]:
         "half a header, and then nothing": lambda: b"GET /healthz HTTP/1.1\r\nHo",
         "logins with made-up names": login,
         "/me with a query of 80 KB": lambda: query,
-        **{f"a member's batch of junk, up to 4 MiB ({name})": lambda name=name: made[name] for name in made},  # type: ignore[misc]
+        **{f"a member's batch of junk, up to 4 MiB ({name})": lambda name=name: created[name] for name in created},  # type: ignore[misc]
     }
 
 
@@ -94,8 +96,8 @@ def run(new_database: Any, folder: Path) -> list[Row]:
     return rows
 
 
-def _in_turns(one: list[bytes], other: list[bytes]) -> list[bytes]:
-    return [request for pair in zip(one, other, strict=True) for request in pair]
+def _in_turns(first: list[bytes], other: list[bytes]) -> list[bytes]:
+    return [request for pair in zip(first, other, strict=True) for request in pair]
 
 
 def _row(name: str, found_ms: float, quiet_ms: float) -> Row:

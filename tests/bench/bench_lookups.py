@@ -59,7 +59,7 @@ def fill(settings: Settings, count: int, keep: int) -> list[bytes]:
 
 
 class Ledger:
-    """A ledger with so many people listed, and requests about them and about strangers."""
+    """A ledger with `listed` people, and requests about them and about unlisted people."""
 
     def __init__(self, database_url: str, folder: Path, listed: int) -> None:
         self.settings = new_ledger(
@@ -155,9 +155,9 @@ def run(new_database: Any, folder: Path) -> list[Row]:
     ]
 
 
-def rate(name: str, found: tuple[float, float, float], target: float) -> Row:
+def rate(name: str, result: tuple[float, float, float], target: float) -> Row:
     """A row of requests a second."""
-    ours, baseline, ratio = found
+    ours, baseline, ratio = result
     return {
         "name": name,
         "ours": round(ours, 1),
@@ -172,7 +172,7 @@ def rate(name: str, found: tuple[float, float, float], target: float) -> Row:
 def growth(many: tuple[str, Ledger], few: tuple[str, Ledger]) -> tuple[float, float, float]:
     """Median p50 in milliseconds at both, and their ratio, of lookups that are clean or hits: the worse of the two
     ratios. Four connections, so that it is the answer that is timed and not the queue."""
-    found = []
+    results = []
     for kind in ("strangers", "tags"):
         p50: tuple[list[float], list[float]] = [], []
         for _ in range(2 * ROUNDS):
@@ -180,5 +180,5 @@ def growth(many: tuple[str, Ledger], few: tuple[str, Ledger]) -> tuple[float, fl
                 requests = ledger.requests(url, getattr(ledger, kind))
                 times.append(measured(url, requests, SECONDS / 3, connections=4).p50_ms)
         ours, baseline = statistics.median(p50[0]), statistics.median(p50[1])
-        found.append((ours, baseline, ours / baseline))
-    return max(found, key=lambda row: row[2])
+        results.append((ours, baseline, ours / baseline))
+    return max(results, key=lambda row: row[2])

@@ -1,7 +1,7 @@
 """How fast a reused picture is found among 10^6 hashes, against comparing with every hash in NumPy; recall is checked.
 
-Half of the questions are hashes that are there, changed in 31 bits; the others are of nobody. The tail that is not in
-the lists is as long as it gets before they are made anew, which the first search has done.
+Half of the questions are hashes that are there, changed in 31 bits; the others are of no report. The tail that is not
+in the lists is as long as it gets before they are made anew, which the first search has done.
 
     python tests/bench/bench_pictures.py
 """
@@ -36,17 +36,17 @@ def run() -> list[dict[str, Any]]:
         bits = np.unpackbits(hashes[random.integers(HASHES)].view(np.uint8))
         bits[random.permutation(256)[:MAX_DISTANCE]] ^= 1
         asked[place] = np.packbits(bits)
-    questions = [one.tobytes() for one in asked]
+    questions = [item.tobytes() for item in asked]
     start = time.perf_counter()
-    found = [index.near(one).tolist() for one in questions]
+    results = [index.near(question).tolist() for question in questions]
     ours = (time.perf_counter() - start) / QUESTIONS
     start = time.perf_counter()
-    wanted = [
-        np.flatnonzero(np.bitwise_count(hashes ^ np.frombuffer(one, np.uint64)).sum(axis=1) <= MAX_DISTANCE).tolist()
-        for one in questions[:COMPARED]
+    expected = [
+        np.flatnonzero(np.bitwise_count(hashes ^ np.frombuffer(each, np.uint64)).sum(axis=1) <= MAX_DISTANCE).tolist()
+        for each in questions[:COMPARED]
     ]
     brute = (time.perf_counter() - start) / COMPARED
-    whole = found[:COMPARED] == wanted and all(found[::2])
+    whole = results[:COMPARED] == expected and all(results[::2])
     return [
         {
             "name": f"reused pictures among {HASHES:,}: searches (recall {'1.0' if whole else 'below 1'}), NumPy",

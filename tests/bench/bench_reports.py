@@ -25,11 +25,11 @@ CONNECTIONS = 64
 
 def payloads(rt: Runtime, platform: Platform, count: int) -> list[dict[str, Any]]:
     """Signed reports about `count` different people."""
-    made = []
+    created = []
     for _ in range(count):
         element = sodium.scalarmult_base(sodium.scalar_reduce(secrets.token_bytes(64)))
-        made.append(report_payload(rt, platform, [(Kind.PHONE, element)]))
-    return made
+        created.append(report_payload(rt, platform, [(Kind.PHONE, element)]))
+    return created
 
 
 def _ledger(database_url: str, folder: Path, **overrides: Any) -> tuple[Settings, Platform]:

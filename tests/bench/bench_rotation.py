@@ -79,12 +79,12 @@ def run(elements: int = ELEMENTS, rounds: int = ROUNDS) -> list[dict[str, Any]]:
 def run_service(new_database: Callable[[], str], folder: Path, elements: int = ELEMENTS) -> list[dict[str, Any]]:
     """Rows as `run`. `new_database()` gives an empty PostgreSQL database."""
     points = [voprf.hash_to_group(i.to_bytes(4, "big")) for i in range(elements)]
-    one = _service(new_database(), folder / "one", points, 1)
+    first = _service(new_database(), folder / "one", points, 1)
     two = _service(new_database(), folder / "two", points, 2)
     name, everything = f"rotation of {elements:,} elements, PostgreSQL", "all its multiplications, as many threads"
-    single = {"two threads": two["ours"], "n multiplications": [sum(one["bare"]) / 2]}
+    single = {"two threads": two["ours"], "n multiplications": [sum(first["bare"]) / 2]}
     return [
-        row(name, {"one thread": one["ours"], everything: [sum(one["bare"])]}, "one thread", everything),
+        row(name, {"one thread": first["ours"], everything: [sum(first["bare"])]}, "one thread", everything),
         row(name, {"two threads": two["ours"], everything: [sum(two["bare"])]}, "two threads", everything),
         row(name, single, "two threads", "n multiplications"),
     ]
@@ -114,10 +114,10 @@ def record(engine: Engine, points: list[bytes]) -> None:
     days = {"act_day": day, "effective_hour": hour, "expires_day": day + 90}
     for start in range(0, len(points), 10_000):
         numbered = list(enumerate(points[start : start + 10_000], 1000 + start))
-        subjects = [{"report_id": n, "element": one, "salt": one, **common} for n, one in numbered]
+        subjects = [{"report_id": n, "element": value, "salt": value, **common} for n, value in numbered]
         listings = [
-            {"tag": tag("phone", one), "report_id": n, "act_id": n, **common, **fixed, **marks, **days}
-            for n, one in numbered
+            {"tag": tag("phone", item), "report_id": n, "act_id": n, **common, **fixed, **marks, **days}
+            for n, item in numbered
         ]
         with writing(engine) as connection:
             insert_rows(connection, Subject, subjects)

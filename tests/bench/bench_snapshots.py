@@ -90,9 +90,9 @@ def build_once() -> dict[str, Any]:
     engine.dispose()
     # The high-water mark of this program alone; `ru_maxrss` would begin with that of the process that started it.
     status = Path("/proc/self/status").read_text(encoding="utf-8")
-    found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
-    assert found is not None
-    return {"seconds": seconds, "tags": done.manifest.tags, "memory_mib": int(found[1]) / 1024}
+    match = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+    assert match is not None
+    return {"seconds": seconds, "tags": done.manifest.tags, "memory_mib": int(match[1]) / 1024}
 
 
 def run(new_database: Any, folder: Path, listed: int = LISTED) -> list[dict[str, Any]]:

@@ -49,11 +49,11 @@ def against(
 ) -> tuple[float, float, float]:
     """Requests a second of both (URL, requests), and their ratio: medians over rounds that take turns, so that whatever
     else the machine does meets both."""
-    found = []
+    results = []
     for _ in range(rounds):
         pair = [measured(url, requests, seconds).per_second for url, requests in (ours, theirs)]
-        found.append((pair[0], pair[1], pair[0] / pair[1]))
-    return tuple(statistics.median(column) for column in zip(*found, strict=True))
+        results.append((pair[0], pair[1], pair[0] / pair[1]))
+    return tuple(statistics.median(column) for column in zip(*results, strict=True))
 
 
 def measured(url: str, requests: Sequence[bytes], seconds: float, connections: int = CONNECTIONS) -> load.Load:

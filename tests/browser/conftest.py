@@ -35,8 +35,8 @@ WCAG = {
 
 def no_barriers(page: Page) -> None:
     """axe finds nothing of the rules of WCAG 2.2 A and AA."""
-    found = Axe().run(page, options=WCAG)
-    assert found.violations_count == 0, found.generate_report()
+    result = Axe().run(page, options=WCAG)
+    assert result.violations_count == 0, result.generate_report()
 
 
 def fits(page: Page) -> None:
@@ -75,7 +75,7 @@ def browser() -> Iterator[Browser]:
 
 NewPage = Callable[..., Page]
 HERE = re.compile(r"http://(127\.0\.0\.1|\w+\.localhost)[:/]")
-"""This machine; tests call a site of somebody else's `something.localhost`."""
+"""This machine. Tests use `something.localhost` as another party's site."""
 
 
 class Profiles:

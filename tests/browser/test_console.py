@@ -146,7 +146,7 @@ LOOKED_AT = trials((Outcome.AMENDED,), tuple(Outcome))
 """The outcome whose form and letter have the most parts, or all of them."""
 
 
-# Other tests of this file keep a record, remove one, and remove one that somebody else made.
+# Other tests of this file keep a record, remove one, and remove one of another member of staff.
 CLICKED = trials((Outcome.AMENDED, Outcome.UNLINKED, Outcome.UNCONFIRMED), tuple(Outcome))
 
 
@@ -305,16 +305,16 @@ def test_a_file_is_inspected_again(at: Browsers, open_page: OpenPage, name: str,
     go(page, at, f"/console/cases/{case}")
     looked_at(page, f"evidence-{name}-{viewport['width']}")
     page.get_by_role("button", name=again).first.click()
-    made = page.locator("#item-1 .inspection[role=status]")
-    made.wait_for()
+    created = page.locator("#item-1 .inspection[role=status]")
+    created.wait_for()
     assert page.evaluate("location.hash") == "#item-1", "the browser goes to the item"
-    expect(made.locator(".badge.green")).to_be_visible()
+    expect(created.locator(".badge.green")).to_be_visible()
     expect(page.locator("#item-2 > p .badge.green")).to_have_count(1)  # handed in: a written label has no better mark
-    for details in made.locator("details").all():
+    for details in created.locator("details").all():
         details.locator("summary").click()
     looked_at(page, f"evidence-again-{name}-{viewport['width']}")
-    page.reload()  # sends the form again, and asks for it in a browser that has somebody before it
-    made.wait_for()
+    page.reload()  # sends the form again, and requests it in a browser that shows the page to a person
+    created.wait_for()
 
 
 def test_what_is_being_written_survives_an_inspection(at: Browsers, open_page: OpenPage) -> None:
@@ -344,11 +344,11 @@ def test_what_is_being_written_survives_an_inspection(at: Browsers, open_page: O
 
 def test_of_two_reviewers_one_is_told(at: Browsers, open_page: OpenPage) -> None:
     case = contested(at.api)
-    one, other = open_page("reviewer"), open_page("signer")
-    for page in (one, other):
+    first, other = open_page("reviewer"), open_page("signer")
+    for page in (first, other):
         go(page, at, f"/console/cases/{case}")
-    one.locator("form[action$='/take'] button").click()
-    one.wait_for_selector("#decide")
+    first.locator("form[action$='/take'] button").click()
+    first.wait_for_selector("#decide")
     other.locator("form[action$='/take'] button").click()
     other.wait_for_selector("#problem")
     assert other.evaluate("document.activeElement.id") == "problem"

@@ -45,9 +45,9 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleFixture]:
     folder = tmp_path_factory.mktemp("frame")
     settings = new_ledger(f"sqlite:///{folder / 'ledger.db'}", folder)
     with running(settings) as api:
-        made = ConsoleFixture(api)
-        yield made
-        made.close_clients()
+        console_fixture = ConsoleFixture(api)
+        yield console_fixture
+        console_fixture.close_clients()
 
 
 @pytest.fixture(autouse=True)

@@ -87,8 +87,8 @@ def examine(page: Page, name: str, locale: str, *, in_one_language: bool = False
     """No serious fault of accessibility, nothing wider than the screen, the right language; and a picture if asked."""
     if in_one_language or is_examined(name, list(WORDS).index(locale)):
         page.evaluate(AXE)  # the content policy forbids script tags, not the debugger
-        found = page.evaluate(RUN_AXE)
-        assert [one for one in found if one[0] in ("serious", "critical")] == [], name
+        evaluation = page.evaluate(RUN_AXE)
+        assert [item for item in evaluation if item[0] in ("serious", "critical")] == [], name
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), name
     assert page.locator("html").get_attribute("lang") == locale
     assert page.locator("h1").count() == 1, name

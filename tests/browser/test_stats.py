@@ -36,9 +36,9 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleFixture
     for platform in (ACME, BETA):
         platform.enrol(settings)
     with running(settings) as api:
-        made = ConsoleFixture(api)
-        made.add("boss-en", "admin")
-        made.add("boss-zh", "admin", language="zh-CN")
+        console_fixture = ConsoleFixture(api)
+        console_fixture.add("boss-en", "admin")
+        console_fixture.add("boss-zh", "admin", language="zh-CN")
         for _ in range(5):
             assert api.report(ACME, [(Kind.PAYMENT, person())]).status_code == 201
         day = day_floor(api.rt.now())
@@ -46,8 +46,8 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleFixture
             for before in range(1, 11):
                 counts = {"clear": 4, "watch": 30 - before, "review": 4, "high": 1}
                 store.insert_daily_tiers(connection, day - before, counts)
-        yield made
-        made.close_clients()
+        yield console_fixture
+        console_fixture.close_clients()
 
 
 @pytest.fixture

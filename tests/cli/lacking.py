@@ -31,12 +31,12 @@ def run_each(commands: Sequence[Sequence[str]]) -> None:
     from ledger.cli import app, output
 
     for words in commands:
-        told: list[object] = [words]
+        lines: list[object] = [words]
         for arguments in (words, ["--json", *words]):
             output.reset()
             done = CliRunner().invoke(app, arguments)
-            told += [done.exit_code, done.stdout if "--json" in arguments else done.stderr]
-        sys.stdout.write(json.dumps(told) + "\n")
+            lines += [done.exit_code, done.stdout if "--json" in arguments else done.stderr]
+        sys.stdout.write(json.dumps(lines) + "\n")
 
 
 def main() -> None:

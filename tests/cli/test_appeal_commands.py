@@ -13,7 +13,7 @@ from ledger.client import evidence
 from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
 from ledger.server.appeals import staff_actions
-from ledger.server.records.transaction import Context
+from ledger.server.context import Context
 from tests.cli.test_commands import machine, options, run
 from tests.kit import Connect, Running, person, report_arguments
 
@@ -39,7 +39,7 @@ def test_a_case_by_commands(running: Running, connect: Connect, reviewers: Conte
     assert (filed["report"], filed["state"]) == (report.id, "submitted")
     again = machine("appeal", "file", *filer, *filing, stdin="Again.", code=ExitCode.REFUSED)
     assert again["error"]["code"] == "case_exists"
-    assert case in [one["id"] for one in machine("appeal", "list", *filer, "--role", "filed")["appeals"]]
+    assert case in [appeal["id"] for appeal in machine("appeal", "list", *filer, "--role", "filed")["appeals"]]
     assert machine("report", "show", report.id, *reporter)["appeal"]["id"] == case
     shown = run("report", "show", report.id, *reporter)
     assert f"{case} submitted" in " ".join(shown.stdout.split())

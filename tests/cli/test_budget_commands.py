@@ -25,9 +25,9 @@ def test_a_grant_is_given_and_shown(tmp_path: Path) -> None:
     assert "2,000,000 more elements within 30 days" in given.stdout
     refused = command("grant", "nobody", "--elements", "5", "--reason", "x")
     assert (refused.exit_code, refused.stderr.strip()) == (1, "error: There is no platform of this name.")
-    found = json.loads(command("budget", "acme", "--json").stdout)
-    assert (found["used_today"], found["daily_quota"]) == (0, 100_000)
-    (grant,) = found["grants"]
+    answer = json.loads(command("budget", "acme", "--json").stdout)
+    assert (answer["used_today"], answer["daily_quota"]) == (0, 100_000)
+    (grant,) = answer["grants"]
     assert (grant["elements"], grant["used"], grant["reason"]) == (2_000_000, 0, "first tagging [bold]")
     shown = command("budget", "acme").stdout
     assert "0 of 100,000 elements used today" in shown

@@ -18,17 +18,17 @@ from ledger.client.transport.connections import CA_VARIABLE
 from ledger.tlog.checkpoint import verifier_key
 
 
-def callbacks(one: typer.Typer) -> list[inspect.Signature]:
+def callbacks(tree: typer.Typer) -> list[inspect.Signature]:
     """The signatures of all commands."""
-    found = [inspect.signature(command.callback) for command in one.registered_commands if command.callback]
-    for group in one.registered_groups:
+    values = [inspect.signature(command.callback) for command in tree.registered_commands if command.callback]
+    for group in tree.registered_groups:
         if group.typer_instance is not None:
-            found += callbacks(group.typer_instance)
-    return found
+            values += callbacks(group.typer_instance)
+    return values
 
 
 def test_every_command_that_makes_requests_has_it() -> None:
-    signatures = [set(one.parameters) for one in callbacks(app)]
+    signatures = [set(signature.parameters) for signature in callbacks(app)]
     connecting = [names for names in signatures if names & CONNECTING]
     assert len(connecting) > 10
     assert all("ca_file" in names for names in connecting)
@@ -38,16 +38,16 @@ def test_every_command_that_makes_requests_has_it() -> None:
 def test_it_holds_while_the_command_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CA_VARIABLE, "of-the-environment.pem")
     seen: list[str | None] = []
-    one = typer.Typer()
+    tree = typer.Typer()
 
     def ask(suite: Annotated[str, typer.Option("--suite")] = "") -> None:
         """Ask."""
         seen.append(os.environ.get(CA_VARIABLE))
 
-    one.command("ask")(ask)
-    add_ca_file(one)
+    tree.command("ask")(ask)
+    add_ca_file(tree)
     for arguments in (["--ca-file", "corp.pem", "--suite", "a"], ["--suite", "a"]):
-        assert CliRunner().invoke(one, arguments).exit_code == 0
+        assert CliRunner().invoke(tree, arguments).exit_code == 0
     assert seen == ["corp.pem", "of-the-environment.pem"]
     assert os.environ[CA_VARIABLE] == "of-the-environment.pem"
     monkeypatch.delenv(CA_VARIABLE)

@@ -31,9 +31,9 @@ class Sleeper(serve.Child):
             raise OSError(11, "Resource temporarily unavailable")
         program = 'import time; print(\'{"error": "x", "message": "said"}\', flush=True); time.sleep(60)'
         command = [sys.executable, "-S", "-E", "-c", program]
-        made = subprocess.Popen(command, env=self._environment, stdout=subprocess.PIPE, text=True, errors="replace")
-        self.started.append(made.pid)
-        return made
+        process = subprocess.Popen(command, env=self._environment, stdout=subprocess.PIPE, text=True, errors="replace")
+        self.started.append(process.pid)
+        return process
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

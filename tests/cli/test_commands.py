@@ -27,7 +27,7 @@ CONSENTED = ("--consent-ref", CONSENT)
 
 def run(*arguments: object, stdin: str | bytes | None = None) -> Result:
     output.reset()
-    return CliRunner().invoke(app, [str(one) for one in arguments], input=stdin)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)
 
 
 def machine(*arguments: object, code: int = 0, stdin: str | bytes | None = None) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def report_json(who: dict[str, str], **changes: Any) -> dict[str, Any]:
 def test_tag_report_look_up_withdraw(access: list[object], tmp_path: Path) -> None:
     who = person()
     tags = machine("tag", *access, *options(who))["tags"]
-    assert [one["kind"] for one in tags] == ["phone", "payment"]
+    assert [tag["kind"] for tag in tags] == ["phone", "payment"]
     assert machine("lookup", *access, "--order", "1", *CONSENTED, *options(who))["tier"] == "clear"
 
     proof = tmp_path / "tracking.txt"
@@ -91,9 +91,9 @@ def test_tag_report_look_up_withdraw(access: list[object], tmp_path: Path) -> No
     report_id = sent["report"]["id"]
     assert sent["state"] == "accepted"
 
-    by_tag = [part for one in tags for part in ("--tag", f"{one['kind']}={one['tag']}")]
-    found = machine("lookup", *access, "--order", "1", *CONSENTED, "--claim", "damaged", *by_tag)
-    assert (found["tier"], found["guidance"]) == ("watch", ["live_reshoot"])
+    by_tag = [part for tag in tags for part in ("--tag", f"{tag['kind']}={tag['tag']}")]
+    answer = machine("lookup", *access, "--order", "1", *CONSENTED, "--claim", "damaged", *by_tag)
+    assert (answer["tier"], answer["guidance"]) == ("watch", ["live_reshoot"])
     readable = run("lookup", *access, "--order", "1", *CONSENTED, *options(who))
     assert readable.exit_code == 0
     assert "watch" in readable.stdout
@@ -106,7 +106,7 @@ def test_tag_report_look_up_withdraw(access: list[object], tmp_path: Path) -> No
     assert (verified["verified"], verified["receipts"]) == (True, 1)
 
     assert machine("report", "show", report_id, *access)["status"] == "counting"
-    assert report_id in [one["id"] for one in machine("report", "list", *access)["reports"]]
+    assert report_id in [report["id"] for report in machine("report", "list", *access)["reports"]]
     paid = format_time(now)
     restituted = machine(
         "report", "restitution", report_id, *access, "--received-at", paid, "--amount-minor", 9900, "--currency", "CNY"
@@ -123,7 +123,7 @@ def test_a_file_of_reports_where_one_is_refused(access: list[object], tmp_path: 
         tmp_path / "reports.json", report_json(person()), report_json(person(), evidence=[]), report_json(person())
     )
     results = machine("report", "send", *access, "--file", file, code=ExitCode.REFUSED)["results"]
-    assert [one["state"] for one in results] == ["accepted", "refused", "accepted"]
+    assert [result["state"] for result in results] == ["accepted", "refused", "accepted"]
     text = json.dumps(report_json(person()))
     assert machine("report", "send", *access, "--file", "-", stdin=text)["results"][0]["state"] == "accepted"
     bad = machine("report", "send", *access, "--file", "-", stdin="{", code=ExitCode.USAGE)
@@ -131,7 +131,7 @@ def test_a_file_of_reports_where_one_is_refused(access: list[object], tmp_path: 
     assert bad["error"]["details"] == {"line": 1, "character": 2}
     unknown = json.dumps(report_json(person(), surprise=1))
     only = machine("report", "send", *access, "--file", "-", stdin=unknown, code=ExitCode.REFUSED)["results"]
-    assert [one["error"]["code"] for one in only] == ["invalid_report"]
+    assert [result["error"]["code"] for result in only] == ["invalid_report"]
 
 
 def test_tagging_a_table_keeps_other_columns_and_drops_identifiers(access: list[object], tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_tagging_a_table_keeps_other_columns_and_drops_identifiers(access: list[
 def test_wrong_use_exits_2(access: list[object], tmp_path: Path) -> None:
     wrong: list[list[object]] = [
         ["lookup", *access],  # no order
-        ["lookup", *access, "--order", "1"],  # nobody
+        ["lookup", *access, "--order", "1"],  # no person
         ["lookup", *access, "--order", "1", "--phone", "+86 138 0013 8000"],  # no consent
         ["check", *access, "--phone", "+86 138 0013 8000"],
         ["lookup", *access, "--order", "1", *CONSENTED, "--phone", "12"],
@@ -175,8 +175,8 @@ def test_wrong_use_exits_2(access: list[object], tmp_path: Path) -> None:
 def test_an_outage_exits_4_and_the_report_waits(running: Running, tmp_path: Path) -> None:
     state, suite = tmp_path / "state", running.suite("acme", f"http://127.0.0.1:{free_port()}")
     down: list[object] = ["--suite", suite, "--key", running.key("acme"), "--state-dir", state]
-    found = machine("lookup", *down, "--order", "1", *CONSENTED, *options(person()), code=ExitCode.UNAVAILABLE)
-    assert (found["tier"], found["credit"], found["guidance"]) == ("unavailable", None, [])
+    answer = machine("lookup", *down, "--order", "1", *CONSENTED, *options(person()), code=ExitCode.UNAVAILABLE)
+    assert (answer["tier"], answer["credit"], answer["guidance"]) == ("unavailable", None, [])
     assert "normal process" in run("lookup", *down, "--order", "1", *CONSENTED, *options(person())).stdout
     verified = machine("verify", "--suite", suite, "--state", tmp_path / "seen", "--timeout-seconds", 1, code=4)
     assert verified["error"]["code"] == "unavailable"
@@ -188,10 +188,10 @@ def test_the_outbox_is_shown_flushed_and_cleared(running: Running, connect: Conn
     waiting = down.reports.create(connect("bazaar").tag(**person()), **report_arguments())
     access = ["--suite", running.suite("acme"), "--key", running.key("acme"), "--state-dir", state]
     items = machine("report", "outbox", *access, code=ExitCode.UNAVAILABLE)["items"]
-    assert [one["idempotency_key"] for one in items] == [waiting.idempotency_key]
+    assert [item["idempotency_key"] for item in items] == [waiting.idempotency_key]
     assert "unavailable" in run("report", "outbox", *access).stdout
     flushed = machine("report", "outbox", *access, "--flush")["results"]
-    assert [one["state"] for one in flushed] == ["accepted"]
+    assert [result["state"] for result in flushed] == ["accepted"]
     assert machine("report", "outbox", *access) == {"items": []}
     assert machine("report", "outbox", *access, "--discard", "no-such", code=ExitCode.REFUSED)["error"]
 

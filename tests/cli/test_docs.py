@@ -25,7 +25,7 @@ def commands() -> list[str]:
     def under(group: Any, typed: str) -> list[str]:
         if not hasattr(group, "commands"):
             return [typed]
-        return [one for name, command in group.commands.items() for one in under(command, f"{typed} {name}".strip())]
+        return [item for name, command in group.commands.items() for item in under(command, f"{typed} {name}".strip())]
 
     return under(get_command(app), "")
 

@@ -35,7 +35,7 @@ REPORT: dict[str, Any] = {
 def run(*arguments: object, language: str = "en_US.UTF-8") -> Result:
     output.reset()
     return CliRunner().invoke(
-        app, ["inspect", *(str(one) for one in arguments)], env={"LANG": language, "COLUMNS": "200"}
+        app, ["inspect", *(str(argument) for argument in arguments)], env={"LANG": language, "COLUMNS": "200"}
     )
 
 
@@ -94,18 +94,18 @@ def test_what_it_prints_goes_into_a_report(labelled: Path, tmp_path: Path) -> No
     for kind, path in (("ai_label", labelled), ("original_file", shown)):
         members = machine(path)["files"][0]["evidence"]
         (read,) = arguments_from_json(REPORT | {"evidence": [{"type": kind, **members}]})["evidence"]
-        made = inspected_evidence(kind, path)
-        assert (read.sha256, read.inspection) == (made.sha256, made.inspection)
+        item = inspected_evidence(kind, path)
+        assert (read.sha256, read.inspection) == (item.sha256, item.inspection)
         assert parse_evidence([evidence_json(read)]) == (read,)
-    assert (read.pdq, read.pdq_quality) == (made.pdq, made.pdq_quality)
+    assert (read.pdq, read.pdq_quality) == (item.pdq, item.pdq_quality)
     assert read.pdq is not None
 
 
 def test_a_file_that_cannot_be_inspected_does_not_stop_the_others(labelled: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.jpg"
     text.write_text("not a picture")
-    found = machine(text, labelled, tmp_path / "none.png", code=2)["files"]
-    assert [one.get("error", {}).get("code") for one in found] == [
+    answer = machine(text, labelled, tmp_path / "none.png", code=2)["files"]
+    assert [item.get("error", {}).get("code") for item in answer] == [
         "evidence_format_unknown",
         None,
         "evidence_unreadable",
@@ -159,8 +159,8 @@ def test_a_listing_is_compared_and_shown_by_its_name(claim_and_listing: tuple[Pa
     assert "The picture was made from the merchant’s photo" in english.output
     assert "listing_altered · pixels · front [1].jpg" in english.output
     assert "图片由商家的照片制成" in run(claim, "--listing", listing, "--lang", "zh-CN").output
-    (found,) = machine(claim, "--listing", listing)["files"]
-    assert found["receipt"] == inspection.inspect_file(claim, [listing]).to_json()
+    (answer,) = machine(claim, "--listing", listing)["files"]
+    assert answer["receipt"] == inspection.inspect_file(claim, [listing]).to_json()
 
 
 def test_a_receipt_is_checked_with_the_same_listings(claim_and_listing: tuple[Path, Path], tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_receipt_is_checked_with_the_same_listings(claim_and_listing: tuple[Pa
     receipt.write_text(json.dumps(machine(claim, "--listing", listing)))
     assert machine(claim, "--listing", listing, "--receipt", receipt)["agrees"]
     refused = machine(claim, "--receipt", receipt, code=1)
-    assert any(one.startswith("listings: only in the receipt") for one in refused["differences"])
+    assert any(difference.startswith("listings: only in the receipt") for difference in refused["differences"])
 
 
 def test_the_match_is_drawn(claim_and_listing: tuple[Path, Path], plain: Path, tmp_path: Path) -> None:

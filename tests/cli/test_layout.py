@@ -22,7 +22,7 @@ from ledger.cli import app, output, tables
 from ledger.client import RefundLedger
 from ledger.rules.case_machine import Staff
 from ledger.server.appeals import staff_actions
-from ledger.server.records.transaction import Context
+from ledger.server.context import Context
 from tests.cli.test_appeal_commands import access
 from tests.cli.test_commands import options
 from tests.faulty import free_port
@@ -43,7 +43,7 @@ def printed(words: list[object], columns: int | None, environment: dict[str, str
     """What the command prints on a terminal so wide, or into a pipe (None)."""
     output.reset()
     terminal = {"COLUMNS": "20"} if columns is None else {"COLUMNS": str(columns), "TTY_COMPATIBLE": "1"}
-    result = CliRunner().invoke(app, [str(one) for one in words], env={**environment, **terminal, "NO_COLOR": "1"})
+    result = CliRunner().invoke(app, [str(word) for word in words], env={**environment, **terminal, "NO_COLOR": "1"})
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return re.sub(r"\x1b\[[0-9;]*m", "", result.stdout)
 
@@ -51,31 +51,32 @@ def printed(words: list[object], columns: int | None, environment: dict[str, str
 def strings(value: Any) -> Iterator[str]:
     """All strings of a JSON value."""
     if isinstance(value, dict):
-        for one in value.values():
-            yield from strings(one)
+        for item in value.values():
+            yield from strings(item)
     elif isinstance(value, list):
-        for one in value:
-            yield from strings(one)
+        for member in value:
+            yield from strings(member)
     elif isinstance(value, str):
         yield value
 
 
 def check(words: list[object], least: int, environment: dict[str, str] | None = None) -> None:
-    """At every width, each id, time and key of the JSON is in one line or not there at all; at least so many are."""
+    """Check that at every width each id, time and key of the JSON is in one line or absent, and at least `least` are
+    shown."""
     environment = environment or {}
     output.reset()
-    machine = CliRunner().invoke(app, [*[str(one) for one in words], "--json"], env=environment).stdout
-    known = {found for text in strings(json.loads(machine)) for found in WHOLE.findall(text)}
+    machine = CliRunner().invoke(app, [*[str(word) for word in words], "--json"], env=environment).stdout
+    known = {identifier for text in strings(json.loads(machine)) for identifier in WHOLE.findall(text)}
     for columns in (None, *WIDTHS):
         text = printed(words, columns, environment)
-        shown = {one for one in known if any(one in line for line in text.splitlines())}
+        shown = {identifier for identifier in known if any(identifier in line for line in text.splitlines())}
         shown |= set(WHOLE.findall(text))  # the same command a second later has another time in it
         assert len(shown) >= least, (words, known, text)
         rest = text
-        for one in sorted(shown, key=len, reverse=True):
-            rest = rest.replace(one, "")
-        for one in known:
-            assert one[:7] not in rest, (words, columns, one, text)
+        for identifier in sorted(shown, key=len, reverse=True):
+            rest = rest.replace(identifier, "")
+        for identifier in known:
+            assert identifier[:7] not in rest, (words, columns, identifier, text)
         assert "…" not in text, (words, columns, text)
 
 
@@ -98,11 +99,11 @@ def test_what_platforms_are_shown(running: Running, connect: Connect, reviewers:
     check(["tag", *reporter, *options(who)], 2)
     check(["lookup", *reporter, "--order", "L-1", "--consent-ref", CONSENT, *options(who)], 1)
     with receiving() as receiver:
-        made = acme.webhooks.create(receiver.url, ["appeal.opened"])
-        acme.webhooks.send_test(made.id)
+        endpoint = acme.webhooks.create(receiver.url, ["appeal.opened"])
+        acme.webhooks.send_test(endpoint.id)
         check(["webhook", "list", *reporter], 1)
-        check(["webhook", "deliveries", made.id, *reporter], 1)
-        acme.webhooks.delete(made.id)
+        check(["webhook", "deliveries", endpoint.id, *reporter], 1)
+        acme.webhooks.delete(endpoint.id)
     suite, key, state = running.suite("acme", f"http://127.0.0.1:{free_port()}"), running.key("acme"), tmp_path / "off"
     with RefundLedger(suite, key, state_dir=state, budget_seconds=0.1) as waiting:
         waiting.reports.withdraw("rp_abcdefgh", "wrong_facts")
@@ -157,7 +158,7 @@ def test_no_table_cuts_or_breaks_an_id(rows: list[tuple[str, ...]], width: int) 
     text = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
     assert "…" not in text
     for line in text.splitlines():
-        assert cell_len(line.rstrip()) <= width or line.split()[-1] in {one for row in rows for one in row[::2]}
+        assert cell_len(line.rstrip()) <= width or line.split()[-1] in {item for row in rows for item in row[::2]}
     for row in rows:
         for number, cell in enumerate(row):
             if number % 2 == 0:
@@ -195,10 +196,10 @@ def test_a_file_name_reaches_no_terminal_as_it_is(tmp_path: Path, name: str) -> 
     for first, *more in ([file], [file, "--listing", listing], [tmp_path / f"none{name}"]):
         words = ["inspect", first, *more]
         output.reset()
-        result = CliRunner().invoke(app, [str(one) for one in words], env={"TTY_COMPATIBLE": "1", "NO_COLOR": "1"})
+        result = CliRunner().invoke(app, [str(word) for word in words], env={"TTY_COMPATIBLE": "1", "NO_COLOR": "1"})
         shown = re.sub(r"\x1b\[[0-9;]*m", "", result.output)
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", shown), ascii(shown)
         output.reset()
-        machine = CliRunner().invoke(app, [*[str(one) for one in words], "--json"])
+        machine = CliRunner().invoke(app, [*[str(word) for word in words], "--json"])
         value = json.loads(machine.stdout_bytes.decode("utf-8"))
         assert value["files"][0]["file"] == os.path.basename(str(first))

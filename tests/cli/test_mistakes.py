@@ -30,8 +30,8 @@ OFFLINE = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "")
 def platform_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Files of a platform whose ledger is away, and things that are no such files."""
     folder = tmp_path_factory.mktemp("mistakes")
-    with small_ledger(folder) as made:
-        suite = made.suite_file(url=f"http://127.0.0.1:{free_port()}")
+    with small_ledger(folder) as ledger:
+        suite = ledger.suite_file(url=f"http://127.0.0.1:{free_port()}")
     (folder / "acme.suite.json").write_text(json.dumps(suite))
     assert CliRunner().invoke(app, ["make-key", str(folder / "acme.pem")]).exit_code == 0
     (folder / "folder").mkdir()
@@ -63,7 +63,7 @@ def platform_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def invoked(*words: object, **environment: str) -> typer.testing.Result:
     """One run in this process. A test sees what would be a traceback as an exception other than SystemExit."""
     output.reset()
-    return CliRunner(env={**OFFLINE, **environment}).invoke(app, [str(one) for one in words])
+    return CliRunner(env={**OFFLINE, **environment}).invoke(app, [str(word) for word in words])
 
 
 def refused(*words: object) -> None:
@@ -107,7 +107,7 @@ FILES: list[tuple[str, list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("command", "words"), FILES, ids=[f"{number}-{one[0]}" for number, one in enumerate(FILES)])
+@pytest.mark.parametrize(("command", "words"), FILES, ids=[f"{number}-{case[0]}" for number, case in enumerate(FILES)])
 def test_files_that_are_none(platform_files: dict[str, Any], command: str, words: list[str]) -> None:
     """A missing file, a folder where a file is expected, an empty one, one that holds something else."""
     kinds = (
@@ -218,7 +218,7 @@ def shell(command: str, **environment: str) -> subprocess.CompletedProcess[bytes
 def test_streams_and_locales(
     platform_files: dict[str, Any], command: str, code: int, said: bytes, environment: dict[str, str]
 ) -> None:
-    access = " ".join(f"'{one}'" for one in platform_files["access"])
+    access = " ".join(f"'{item}'" for item in platform_files["access"])
     done = shell(command.replace("{access}", access), **environment)
     assert done.returncode == code, done
     assert said in done.stderr

@@ -32,7 +32,7 @@ from tests.support import ROOT, new_ledger, server_environment, serving
 
 PUBLISHER = "ledger.server.log.publisher"
 EFFECTIVE_SECONDS = 5
-"""Within so many a new platform, key, revocation or suspension reaches every process (docs/api.md, docs/cli.md)."""
+"""A new platform, key, revocation or suspension reaches every process within this time (docs/api.md, docs/cli.md)."""
 
 
 class Operator:
@@ -80,9 +80,9 @@ def test_from_nothing_to_a_first_lookup_and_back(operator: Operator) -> None:
     folder = operator.folder
     assert operator("platform", "list", code=ExitCode.USAGE)["error"]["code"] == "configuration_error"
     assert operator("serve", code=ExitCode.USAGE)["error"]["code"] == "configuration_error"
-    made = operator("keys", "init")
-    assert made["created_keys"]
-    assert made["log_size"] == 2
+    answer = operator("keys", "init")
+    assert answer["created_keys"]
+    assert answer["log_size"] == 2
     assert all(path.stat().st_mode & 0o077 == 0 for path in (folder / "keys").iterdir())
     assert operator("keys", "init", code=ExitCode.USAGE)["error"]["code"] == "configuration_error"
     assert operator("keys", "migrate") == {"migrated": True}
@@ -117,21 +117,21 @@ def test_from_nothing_to_a_first_lookup_and_back(operator: Operator) -> None:
     operator("platform", "suite", "acme", "--suite", folder / "two.suite.json", "--kid", "acme-2")
     settings = new_settings(operator)
     with serving(settings) as server:
-        one = RefundLedger(
+        ledger = RefundLedger(
             _moved(folder / "acme.suite.json", server.url), key, state_dir=folder / "s1", budget_seconds=2
         )
         two = RefundLedger(
             _moved(folder / "two.suite.json", server.url), second, state_dir=folder / "s2", budget_seconds=2
         )
-        with one, two:
-            one.tag(device="device-0123456789ab")
+        with ledger, two:
+            ledger.tag(device="device-0123456789ab")
             with pytest.raises(LedgerError, match="quota"):
-                one.tag_many([person() for _ in range(3)])
+                ledger.tag_many([person() for _ in range(3)])
             operator("platform", "quota", "acme", 1000)
-            _until(lambda: one.tag_many([person() for _ in range(3)]))
-            before = _reported(one, "A-1")
+            _until(lambda: ledger.tag_many([person() for _ in range(3)]))
+            before = _reported(ledger, "A-1")
             operator("platform", "revoke-key", "acme-1")
-            _until_raises(one, UnknownKey)
+            _until_raises(ledger, UnknownKey)
             assert two.lookup(person(), order="1").tier in ("clear", "unavailable")
             operator("platform", "suspend", "acme")
             operator("platform", "suspend", "acme", "--urgent")
@@ -158,13 +158,13 @@ def _stands_under_both_keys(operator: Operator, ledger: RefundLedger, reports: l
     assert named == {"acme-1": b64url(old), "acme-2": b64url(new)}
     assert [view.id for view in ledger.reports.list(order="A-1").reports] == reports[:1]
     out = operator.folder / "referral"
-    made = refer(ledger, reports, out, audience="authority", orders=dict(zip(reports, ("A-1", "A-2"), strict=True)))
-    assert [one.order for one in made.reports] == ["A-1", "A-2"], "one order key, whichever key signs"
+    created = refer(ledger, reports, out, audience="authority", orders=dict(zip(reports, ("A-1", "A-2"), strict=True)))
+    assert [report.order for report in created.reports] == ["A-1", "A-2"], "one order key, whichever key signs"
     keys = load_public_keys(out / "platform-key.pem")
     assert [key.public_bytes_raw() for key in keys] == [old, new]
     check: list[object] = ["verify", "--offline", "--log-key", (out / "log-key.txt").read_text().strip()]
     check += ["--receipt", out / "receipts", "--platform-key", out / "platform-key.pem"]
-    assert [one["signed_by_platform_key"] for one in operator(*check)["receipts"]] == [True, True]
+    assert [receipt["signed_by_platform_key"] for receipt in operator(*check)["receipts"]] == [True, True]
     (out / "platform-key.pem").write_bytes(keys[1].public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     assert operator(*check, code=ExitCode.REFUSED)["error"]["code"] == "invalid_receipt"
     referral = operator.folder / "without"
@@ -246,11 +246,11 @@ def without(missing: list[str], *arguments: str, cwd: Path) -> subprocess.Comple
 
 def test_server_commands_without_its_packages_exit_3_and_name_its_distribution(tmp_path: Path) -> None:
     commands = ["keys init", "platform list", "demo --dir d", "keys show", "keys migrate", "serve"]
-    done = without(SERVER_MODULES, lacking.EACH, json.dumps([one.split() for one in commands]), cwd=tmp_path)
+    done = without(SERVER_MODULES, lacking.EACH, json.dumps([typed.split() for typed in commands]), cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    told = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [" ".join(words) for words, *_ in told] == commands
-    for words, code_plain, errors, code_json, answer in told:
+    printed = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [" ".join(words) for words, *_ in printed] == commands
+    for words, code_plain, errors, code_json, answer in printed:
         assert (code_plain, code_json) == (ExitCode.EXTRA_MISSING, ExitCode.EXTRA_MISSING), words
         assert "pip install refund-credit-ledger-server" in errors
         assert "Traceback" not in errors

@@ -175,9 +175,9 @@ def test_a_given_environment_is_the_only_one_that_is_read(monkeypatch: pytest.Mo
     monkeypatch.setenv("REFUND_LEDGER_PORT", "9001")
     monkeypatch.setenv("REFUND_LEDGER_SERVICE", "of.the.process")
     given = {"REFUND_LEDGER_PORT": "9002", "refund_ledger_pool_size": "3", "REFUND_LEDGER_KEYS_DIR": "k", "HOME": "/"}
-    found = load_settings(given, host="::1")
-    assert (found.port, found.pool_size, found.keys_dir, found.host) == (9002, 3, Path("k"), "::1")
-    assert found.service == "refund-ledger.local", "the process's own environment says nothing here"
+    loaded = load_settings(given, host="::1")
+    assert (loaded.port, loaded.pool_size, loaded.keys_dir, loaded.host) == (9002, 3, Path("k"), "::1")
+    assert loaded.service == "refund-ledger.local", "the process's own environment says nothing here"
     assert load_settings(given, port=9003).port == 9003, "changes go before both"
     assert load_settings(environment="test").environment == "test", "a setting has this name too"
     assert load_settings({"REFUND_LEDGER_PORT": "9001", "REFUND_LEDGER_SERVICE": "of.the.process"}) == load_settings()
@@ -190,7 +190,7 @@ def test_a_misspelt_name_is_told_with_the_right_one(name: str, data: st.DataObje
     right = name.upper()
     place = data.draw(st.integers(0, len(right) - 1))
     wrong = right[:place] + right[place + 1 :]
-    known = {one.upper() for one in Settings.model_fields}
+    known = {field.upper() for field in Settings.model_fields}
     if wrong in known or len(wrong) < 5 or wrong in ("KEY", "STATE"):
         return
     (said,) = unknown_settings([f"REFUND_LEDGER_{wrong}"])

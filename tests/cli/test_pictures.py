@@ -33,7 +33,7 @@ def machine(*arguments: object, code: int = 0, env: dict[str, str] | None = None
 def words(*arguments: object) -> str:
     """What the command prints for people, in one line."""
     output.reset()
-    result = CliRunner().invoke(app, [str(one) for one in arguments], env={"COLUMNS": "200"})
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
     assert result.exit_code == 0, result.output
     return " ".join(result.stdout.split())
 
@@ -53,8 +53,8 @@ def picture(folder: Path, seed: int) -> tuple[Path, Path]:
 
 
 def hashed(file: Path) -> PictureHash:
-    found = pdq.hash_file(file)
-    return PictureHash(found.hex, found.quality)
+    hashed_file = pdq.hash_file(file)
+    return PictureHash(hashed_file.hex, hashed_file.quality)
 
 
 def test_a_picture_that_was_sent_again_is_found(
@@ -63,16 +63,16 @@ def test_a_picture_that_was_sent_again_is_found(
     first, again = picture(tmp_path, 11)
     _, other = picture(tmp_path, 12)
     acme = connect("acme")
-    made = report(acme, person(), hashed(first))
-    found = machine("pictures", "search", again, other, "--order", "A-1", *access)["results"]
-    assert [(one["reports"], one["platforms"], one["common"]) for one in found] == [(1, 1, False), (0, 0, False)]
-    assert found[0]["pdq"] == hashed(again).pdq
+    sent = report(acme, person(), hashed(first))
+    answer = machine("pictures", "search", again, other, "--order", "A-1", *access)["results"]
+    assert [(item["reports"], item["platforms"], item["common"]) for item in answer] == [(1, 1, False), (0, 0, False)]
+    assert answer[0]["pdq"] == hashed(again).pdq
     said = words("pictures", "search", again, "--order", "A-1", *access, "--listing", first)
     assert "looks like the listing photo: a match is not evidence" in said
 
     report(connect("bazaar"), person(), hashed(again))
     own = ["--suite", running.suite("acme"), "--key", running.key("acme"), "--state-dir", tmp_path / "acme"]
-    assert machine("pictures", "search", "--report", made, *own)["results"] == [
+    assert machine("pictures", "search", "--report", sent, *own)["results"] == [
         {"reports": 1, "platforms": 1, "own_reports": 0, "more": False, "common": False}
     ]
 
@@ -92,8 +92,8 @@ def test_a_lookup_says_it_too(access: list[object], connect: Connect, tmp_path: 
         "--consent-ref",
         "c",
     ]
-    found = machine(*arguments, "--picture", again)
-    assert (found["tier"], [one["reports"] for one in found["pictures"]]) == ("clear", [1])
+    answer = machine(*arguments, "--picture", again)
+    assert (answer["tier"], [picture["reports"] for picture in answer["pictures"]]) == ("clear", [1])
     said = words(*arguments, "--picture", again)
     assert "again-13.jpg used in 1 confirmed reports by 1 other members" in said
     assert machine(*arguments)["pictures"] is None
@@ -106,12 +106,12 @@ def test_benign_pictures(access: list[object], running: Running, connect: Connec
     search = ["pictures", "search", first, "--order", "A-1", *access]
     added = machine("pictures", "benign", "add", "--file", again, "--reason", "the shop's photo", env=env)
     assert added == {"pdq": hashed(again).pdq}
-    assert [one["common"] for one in machine(*search)["results"]] == [True]
+    assert [result["common"] for result in machine(*search)["results"]] == [True]
     assert "a common picture: a match is not evidence" in words(*search)
     listed = machine("pictures", "benign", "list", env=env)["benign"]
-    assert [(one["pdq"], one["reason"]) for one in listed] == [(hashed(again).pdq, "the shop's photo")]
+    assert [(row["pdq"], row["reason"]) for row in listed] == [(hashed(again).pdq, "the shop's photo")]
     machine("pictures", "benign", "remove", "--pdq", hashed(again).pdq, "--reason", "it was not", env=env)
-    assert [one["reports"] for one in machine(*search)["results"]] == [1]
+    assert [result["reports"] for result in machine(*search)["results"]] == [1]
     for arguments, code, name in (
         (["remove", "--pdq", hashed(again).pdq, "--reason", "x"], ExitCode.REFUSED, "not_found"),
         (["add", "--reason", "x"], ExitCode.USAGE, "invalid_request"),
@@ -150,7 +150,7 @@ def test_what_is_refused(access: list[object], tmp_path: Path) -> None:
 )
 def test_without_the_extra_it_is_named(command: list[str], tmp_path: Path) -> None:
     first, _ = picture(tmp_path, 15)
-    done = without(["PIL"], *(str(first) if one == "PICTURE" else one for one in command), cwd=tmp_path)
+    done = without(["PIL"], *(str(first) if word == "PICTURE" else word for word in command), cwd=tmp_path)
     assert done.returncode == ExitCode.EXTRA_MISSING, done.stderr
     assert "refund-credit-ledger[evidence]" in done.stderr
     assert "Traceback" not in done.stderr

@@ -29,10 +29,10 @@ NEXT = FIRST.version + 1
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    made = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
-    for name, value in server_environment(made).items():
+    created = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
+    for name, value in server_environment(created).items():
         monkeypatch.setenv(name, value)
-    return made
+    return created
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_publish_list_and_show(run: Callable[..., dict[str, Any]], settings: Set
     assert (done["version"], done["state"], done["entry_index"]) == (NEXT, "announced", size(settings) - 1)
     assert done["toml_sha256"] == b64url(hashlib.sha256(text.encode()).digest())
     listed = run("list")["policies"]
-    assert [(one["version"], one["state"]) for one in listed] == [(NEXT - 1, "in_effect"), (NEXT, "announced")]
+    assert [(row["version"], row["state"]) for row in listed] == [(NEXT - 1, "in_effect"), (NEXT, "announced")]
     assert listed[1] == done
     assert run("show", NEXT)["toml"] == text
     assert run("show", "--in-effect") == run("show") == run("show", NEXT - 1)

@@ -25,7 +25,7 @@ from ledger.referral.checks import PLATFORM_KEY_FILE, check_commands, evidence_c
 from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
 from ledger.server.appeals import staff_actions
-from ledger.server.records.transaction import Context
+from ledger.server.context import Context
 from tests.cli.test_appeal_commands import access
 from tests.cli.test_commands import machine, run
 from tests.evidence import files
@@ -88,17 +88,17 @@ def test_a_referral_to_an_authority_is_checked_by_the_stated_commands(
     second = reported(acme, secrets.token_hex(6), amount_minor=4200, currency="JPY")
     arguments = [first, second, *access(running, "acme", tmp_path), "--for", "authority", "--lang", "zh-CN"]
     options = ["--inspection", photo.with_suffix(".json"), "--order", f"{first}={order}", "--out", out]
-    told = machine("referral", *arguments, *options)
-    assert told == {"folder": str(out), "for": "authority", "reports": 2, "not_simply_standing": []}
+    answer = machine("referral", *arguments, *options)
+    assert answer == {"folder": str(out), "for": "authority", "reports": 2, "not_simply_standing": []}
 
     value = json.loads((out / "referral.json").read_bytes())
-    assert [one["id"] for one in value["reports"]] == [first, second]
+    assert [report["id"] for report in value["reports"]] == [first, second]
     assert value["reports"][0]["order"] == order
     assert value["reports"][0]["inspections"][0]["findings"][0]["facts"]["produce_id"] == "p-1"
-    assert [(one["currency"], one["loss_minor"]) for one in value["losses"]] == [("CNY", 12_900), ("JPY", 0)]
+    assert [(loss["currency"], loss["loss_minor"]) for loss in value["losses"]] == [("CNY", 12_900), ("JPY", 0)]
     text = "".join(page.get_textpage().get_text_range() for page in pypdfium2.PdfDocument(out / "referral.pdf"))
     assert order in text
-    assert all(one in text for one in check_commands(True)[1].split(" \\\n  "))
+    assert all(part in text for part in check_commands(True)[1].split(" \\\n  "))
 
     sums, receipts = check_commands(True)
     stated = re.search(r"these very lines:\n\n```sh\n(.*?)```", (ROOT / "docs" / "referral.md").read_text(), re.DOTALL)
@@ -111,7 +111,7 @@ def test_a_referral_to_an_authority_is_checked_by_the_stated_commands(
         "verify", "--offline", "--suite", running.suite("acme"),
         "--platform-key", out / "platform-key.pem", "--receipt", out / "receipts",
     )  # fmt: skip
-    amounts = {one["id"]: one["body"]["amount_minor"] for one in opened["receipts"]}
+    amounts = {receipt["id"]: receipt["body"]["amount_minor"] for receipt in opened["receipts"]}
     assert amounts == {first: 12_900, second: 4_200}
     printed = shell(out, evidence_command().replace("FILE", str(photo)), tmp_path).stdout.split()[0]
     assert printed in [item["sha256"] for item in value["reports"][0]["evidence"]]
@@ -163,9 +163,9 @@ def test_an_ai_provider_gets_sealed_receipts_that_verify(
     assert not (out / "platform-key.pem").exists()
     done = shell(out, check_commands(False)[1] + " --json", tmp_path)
     assert done.returncode == 0, done.stderr
-    [told] = json.loads(done.stdout)["receipts"]
-    assert told["opened"] is False
-    assert "body" not in told
+    [answer] = json.loads(done.stdout)["receipts"]
+    assert answer["opened"] is False
+    assert "body" not in answer
     receipt = out / "receipts" / f"{report}.txt"
     changed(receipt, 60)
     sealed = ["--suite", running.suite("acme"), "--receipt", out / "receipts"]
@@ -181,10 +181,10 @@ def test_a_contested_report_goes_with_what_the_person_said(
     sent = acme.reports.create(acme.tag(**who), **report_arguments()).report
     assert sent is not None
     [case] = bazaar.appeals.open([sent.id], "wrong_facts", "I sent it back on Monday.", buyer=bazaar.tag(**who))
-    made = refer(acme, [sent.id], tmp_path / "contested", audience="authority")
-    assert made.reports[0].status == "disputed"
+    referral = refer(acme, [sent.id], tmp_path / "contested", audience="authority")
+    assert referral.reports[0].status == "disputed"
     value = json.loads((tmp_path / "contested" / "referral.json").read_bytes())
-    assert [(one["by"], one["text"]) for one in value["reports"][0]["appeal"]["said"]] == [
+    assert [(text["by"], text["text"]) for text in value["reports"][0]["appeal"]["said"]] == [
         ("person", "I sent it back on Monday.")
     ]
     assert "bazaar" not in json.dumps(value)
@@ -238,9 +238,9 @@ def test_the_same_referral_gives_the_same_bytes(connect: Connect, tmp_path: Path
     """Of one referral: asked for again a moment later, the log may have grown, and the receipt with it."""
     acme, now = connect("acme"), datetime.now(UTC) + timedelta(seconds=1)
     report, folder = reported(acme, secrets.token_hex(6)), tmp_path / "one"
-    made = refer(acme, [report], folder, audience="authority", locale="zh-CN", now=now)
+    referral = refer(acme, [report], folder, audience="authority", locale="zh-CN", now=now)
     written = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert bundle.bundle(made, "zh-CN", written[PLATFORM_KEY_FILE]) == written
+    assert bundle.bundle(referral, "zh-CN", written[PLATFORM_KEY_FILE]) == written
     with pytest.raises(AlreadyExists):
         refer(acme, [report], tmp_path / "one", audience="authority")
     with pytest.raises(InvalidRequest):

@@ -35,12 +35,12 @@ def test_the_demo_tells_its_story_and_can_be_run_again(tmp_path: Path) -> None:
     tiers += ["watch", "clear", "clear"]  # accused, contested, healed
     sizes = []
     for _ in range(2):
-        told = run("demo", "--dir", tmp_path / "demo")
-        assert told["as_expected"]
-        assert [step["tier"] for step in told["steps"]] == tiers
-        assert told["appeal"]["outcome"] == "overturned"
-        assert told["seconds"] < 60
-        sizes.append(told["log"]["size"])
+        output = run("demo", "--dir", tmp_path / "demo")
+        assert output["as_expected"]
+        assert [step["tier"] for step in output["steps"]] == tiers
+        assert output["appeal"]["outcome"] == "overturned"
+        assert output["seconds"] < 60
+        sizes.append(output["log"]["size"])
     assert sizes[1] > sizes[0], "the second run goes on with the same ledger"
 
 
@@ -76,13 +76,13 @@ def test_a_small_table_gives_the_standings_it_should(tmp_path: Path) -> None:
         rules = [{ when = { column = "score", max = -10 }, conduct = "switched_return" }]
         """
     )
-    told = run("replay", data, "--mapping", mapping, "--self-contained", tmp_path / "ledger", "--batch", 2)
-    assert told["reports"] == {"accepted": 5, "order_already_reported": 1}
-    assert told["tiers"] == {"clear": 0, "watch": 2, "review": 0, "high": 1}
-    assert told["people_tagged"] == 3
+    output = run("replay", data, "--mapping", mapping, "--self-contained", tmp_path / "ledger", "--batch", 2)
+    assert output["reports"] == {"accepted": 5, "order_already_reported": 1}
+    assert output["tiers"] == {"clear": 0, "watch": 2, "review": 0, "high": 1}
+    assert output["people_tagged"] == 3
     again = run("replay", data, "--mapping", mapping, "--self-contained", tmp_path / "ledger")
     assert again["reports"] == {"order_already_reported": 6}
-    assert again["tiers"] == told["tiers"]
+    assert again["tiers"] == output["tiers"]
 
 
 @pytest.mark.parametrize(
@@ -94,18 +94,18 @@ def test_a_slice_of_the_real_data(tmp_path: Path, name: str, limit: int, least_l
     if not data.exists():
         pytest.skip(f"{name} is not in a folder `shared/data` beside the checkout")
     mapping = MAPPINGS / f"{data.stem}.toml"
-    told = run("replay", data, "--mapping", mapping, "--self-contained", tmp_path / "ledger", "--limit", limit)
-    assert told["rows"] == limit
-    assert told["lookups"]["answered"] >= least_lookups
-    assert sum(told["tiers"].values()) == told["lookups"]["answered"]
+    output = run("replay", data, "--mapping", mapping, "--self-contained", tmp_path / "ledger", "--limit", limit)
+    assert output["rows"] == limit
+    assert output["lookups"]["answered"] >= least_lookups
+    assert sum(output["tiers"].values()) == output["lookups"]["answered"]
     if name == "bitcoin_otc.csv":
-        assert told["reports"]["accepted"] > 50
-        assert told["tiers"]["watch"] > 0
+        assert output["reports"]["accepted"] > 50
+        assert output["tiers"]["watch"] > 0
     else:
-        assert told["tiers"]["clear"] == told["lookups"]["answered"], "nobody was reported"
+        assert output["tiers"]["clear"] == output["lookups"]["answered"], "nobody was reported"
 
 
-@pytest.mark.parametrize("conduct", [one for one in Conduct if one is not Conduct.ACCOUNT_FARM])
+@pytest.mark.parametrize("conduct", [conduct for conduct in Conduct if conduct is not Conduct.ACCOUNT_FARM])
 def test_made_up_evidence_meets_the_minimum(conduct: Conduct) -> None:
     now = datetime(2026, 1, 31, tzinfo=UTC)
     check_evidence(conduct, made_up_evidence(conduct, "seed", now))
@@ -121,7 +121,7 @@ def test_times_move_to_the_present_and_keep_their_order() -> None:
     assert moved[old[-1]] - moved[old[0]] == old[-1] - old[0]
     squeezed = _moved(old, ReportMapping((), "", "", "", "unix", 5, 95, 1, 2), now)
     assert squeezed[old[0]] == now - timedelta(days=95)
-    assert [squeezed[one] for one in old] == sorted(squeezed.values())
+    assert [squeezed[moment] for moment in old] == sorted(squeezed.values())
     assert _moved([], how, now) == {}
 
 
@@ -163,8 +163,8 @@ def test_wrong_mappings_and_data_are_refused_by_name(tmp_path: Path) -> None:
     path.write_text(good)
     data = tmp_path / "d.csv"
     data.write_text("InvoiceNo\nC1\n")
-    told = run("replay", data, "--mapping", path, "--self-contained", tmp_path / "l", "--platforms", tmp_path, code=2)
-    assert told["error"]["code"] == "configuration_error"
+    output = run("replay", data, "--mapping", path, "--self-contained", tmp_path / "l", "--platforms", tmp_path, code=2)
+    assert output["error"]["code"] == "configuration_error"
 
 
 def test_parquet_without_pyarrow_exits_3_and_names_the_extra(tmp_path: Path) -> None:

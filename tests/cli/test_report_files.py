@@ -62,28 +62,30 @@ def test_one_bad_report_is_refused_alone_and_named(access: list[object], tmp_pat
         (report_json(person(), evidence=[{"type": "carrier_record", "file": "a\0b"}]), "evidence_invalid"),
         ({"order": "no-buyer"}, "invalid_report"),
     ]
-    file = written(tmp_path / "reports.json", report_json(person()), *[one for one, _ in bad], report_json(person()))
+    file = written(
+        tmp_path / "reports.json", report_json(person()), *[report for report, _ in bad], report_json(person())
+    )
     errors = tmp_path / "errors.csv"
-    told = machine("report", "send", *access, "--file", file, "--errors", errors, code=ExitCode.REFUSED)["results"]
-    assert [one["state"] for one in told] == ["accepted", *["refused"] * len(bad), "accepted"]
-    assert [one["index"] for one in told] == list(range(1, len(bad) + 3))
-    assert [one["error"]["code"] for one in told[1:-1]] == [code for _, code in bad]
-    given = [one["order"] if isinstance(one["order"], str) else None for one, _ in bad]
-    assert [one["order"] for one in told[1:-1]] == given
-    assert "amont" in told[2]["error"]["message"]
-    assert told[2]["error"]["details"] == {"unknown": ["amont"], "missing": []}
-    assert "act_ended_at" in told[3]["error"]["message"]
-    assert told[4]["error"]["details"]["known"]
+    answer = machine("report", "send", *access, "--file", file, "--errors", errors, code=ExitCode.REFUSED)["results"]
+    assert [item["state"] for item in answer] == ["accepted", *["refused"] * len(bad), "accepted"]
+    assert [item["index"] for item in answer] == list(range(1, len(bad) + 3))
+    assert [item["error"]["code"] for item in answer[1:-1]] == [code for _, code in bad]
+    given = [report["order"] if isinstance(report["order"], str) else None for report, _ in bad]
+    assert [item["order"] for item in answer[1:-1]] == given
+    assert "amont" in answer[2]["error"]["message"]
+    assert answer[2]["error"]["details"] == {"unknown": ["amont"], "missing": []}
+    assert "act_ended_at" in answer[3]["error"]["message"]
+    assert answer[4]["error"]["details"]["known"]
     listed = rows(errors)
     assert [(row["index"], row["order"], row["code"]) for row in listed] == [
         (str(number), order or "", code) for number, order, (_, code) in zip(range(2, 10), given, bad, strict=True)
     ]
     assert errors.stat().st_mode & 0o777 == 0o600
-    assert "138 0013" not in errors.read_text() + json.dumps(told)
+    assert "138 0013" not in errors.read_text() + json.dumps(answer)
 
     mended = written(tmp_path / "mended.json", report_json(person()), report_json(person()))
     fine = machine("report", "send", *access, "--file", mended, "--errors", errors)["results"]
-    assert [one["state"] for one in fine] == ["accepted", "accepted"]
+    assert [result["state"] for result in fine] == ["accepted", "accepted"]
     assert rows(errors) == []
     precious = tmp_path / "precious"
     precious.write_text("dear diary")
@@ -92,14 +94,14 @@ def test_one_bad_report_is_refused_alone_and_named(access: list[object], tmp_pat
 
 
 def test_people_see_which_order_was_refused(access: list[object], tmp_path: Path) -> None:
-    one = report_json(person(), order="A-1001")
-    file = written(tmp_path / "reports.json", one, {**one, "evidence": []})
-    told = run("report", "send", *access, "--file", file)
-    assert told.exit_code == ExitCode.REFUSED
-    words = " ".join(told.stdout.split())
+    report = report_json(person(), order="A-1001")
+    file = written(tmp_path / "reports.json", report, {**report, "evidence": []})
+    output = run("report", "send", *access, "--file", file)
+    assert output.exit_code == ExitCode.REFUSED
+    words = " ".join(output.stdout.split())
     assert "A-1001" in words
     assert "…" not in words
-    changed = written(tmp_path / "changed.json", {**one, "decided_by": "agent-2"}, one)
+    changed = written(tmp_path / "changed.json", {**report, "decided_by": "agent-2"}, report)
     again = machine("report", "send", *access, "--file", changed, code=ExitCode.REFUSED)["results"]
     assert again[0]["error"]["code"] == "order_already_reported"
     assert again[0]["error"]["details"]["report"] == again[1]["report"]["id"], "the same report as before"
@@ -108,11 +110,11 @@ def test_people_see_which_order_was_refused(access: list[object], tmp_path: Path
 def test_many_results_are_counted_and_only_the_others_listed(access: list[object], tmp_path: Path) -> None:
     bad = [report_json({"phone": "1"}, order=f"bad-{number}") for number in range(3)]
     file = written(tmp_path / "reports.json", *[report_json(person(), order=f"ok-{n}") for n in range(98)], *bad)
-    told = run("report", "send", *access, "--file", file)
-    assert "accepted: 98, refused: 3" in told.stdout
-    assert "ok-" not in told.stdout
+    output = run("report", "send", *access, "--file", file)
+    assert "accepted: 98, refused: 3" in output.stdout
+    assert "ok-" not in output.stdout
     for number in range(3):
-        assert f"bad-{number}" in told.stdout
+        assert f"bad-{number}" in output.stdout
 
 
 def test_a_file_with_one_report_is_answered_like_one_with_many(access: list[object], tmp_path: Path) -> None:
@@ -134,11 +136,11 @@ def test_files_with_a_mark_and_in_other_encodings(access: list[object]) -> None:
         (text.encode("utf-16"), ("--encoding", "utf-16")),
         (text.encode("gbk"), ("--encoding", "gbk")),
     ):
-        told = sent(access, data, *options)
-        assert told.exit_code in (0, ExitCode.REFUSED), told.output  # the order was reported by the first
-    told = sent(access, text.encode("gbk"))
-    assert told.exit_code == ExitCode.USAGE
-    assert "--encoding gb18030" in " ".join(told.stderr.split())
+        output = sent(access, data, *options)
+        assert output.exit_code in (0, ExitCode.REFUSED), output.output  # the order was reported by the first
+    output = sent(access, text.encode("gbk"))
+    assert output.exit_code == ExitCode.USAGE
+    assert "--encoding gb18030" in " ".join(output.stderr.split())
 
 
 @pytest.mark.parametrize(
@@ -164,8 +166,8 @@ def test_files_that_are_not_understood(text: str, place: str) -> None:
 
 def test_a_table_of_reports(access: list[object], tmp_path: Path) -> None:
     (tmp_path / "carrier.pdf").write_bytes(b"the carrier never saw this number")
-    one = report_json(person(), order=secrets.token_hex(6))
-    digest = one["evidence"][0]["sha256"]
+    report = report_json(person(), order=secrets.token_hex(6))
+    digest = report["evidence"][0]["sha256"]
     names = [
         "conduct",
         "currency",
@@ -176,30 +178,34 @@ def test_a_table_of_reports(access: list[object], tmp_path: Path) -> None:
         "decided_by",
         "consent_ref",
     ]
-    cells = ";".join(one[name] for name in names)
+    cells = ";".join(report[name] for name in names)
     lines = [
         f"订单号;手机号;payment;evidence;amount_minor;{';'.join(names)}",
-        f"{one['order']};138 0013 8000;;carrier_record={tmp_path / 'carrier.pdf'};9900;{cells}",
-        f"{one['order']}-2;;wallet/abc{secrets.token_hex(4)};carrier_record=sha256:{digest} | ;9900;{cells}",
-        f"{one['order']}-3;138 0013 8000;;;9900;{cells}",
-        f"{one['order']}-4;138 0013 8000;;carrier_record=sha256:{digest};99.00;{cells}",
-        f"{one['order']}-5;;;carrier_record=sha256:{digest};9900;{cells}",
+        f"{report['order']};138 0013 8000;;carrier_record={tmp_path / 'carrier.pdf'};9900;{cells}",
+        f"{report['order']}-2;;wallet/abc{secrets.token_hex(4)};carrier_record=sha256:{digest} | ;9900;{cells}",
+        f"{report['order']}-3;138 0013 8000;;;9900;{cells}",
+        f"{report['order']}-4;138 0013 8000;;carrier_record=sha256:{digest};99.00;{cells}",
+        f"{report['order']}-5;;;carrier_record=sha256:{digest};9900;{cells}",
     ]
     options = ["--encoding", "gb18030", "--column", "phone=手机号", "--column", "order=订单号", "--region", "CN"]
-    told = sent(access, "\r\n".join(lines).encode("gbk"), *options, "--json")
-    results = json.loads(told.stdout)["results"]
-    assert [one["state"] for one in results] == ["accepted", "accepted", "refused", "refused", "refused"]
-    assert [one["error"]["code"] for one in results[2:]] == ["evidence_invalid", "invalid_report", "batch_size_invalid"]
-    assert results[1]["order"] == f"{one['order']}-2"
+    output = sent(access, "\r\n".join(lines).encode("gbk"), *options, "--json")
+    results = json.loads(output.stdout)["results"]
+    assert [result["state"] for result in results] == ["accepted", "accepted", "refused", "refused", "refused"]
+    assert [result["error"]["code"] for result in results[2:]] == [
+        "evidence_invalid",
+        "invalid_report",
+        "batch_size_invalid",
+    ]
+    assert results[1]["order"] == f"{report['order']}-2"
 
 
 def test_an_order_that_holds_the_buyer_is_not_repeated() -> None:
-    one = report_json({"phone": "+86 138 0013 8000"}, order="A-13800138000", conduct="none")
-    (item,) = read_report_file(io.BytesIO(json.dumps(one).encode()), TableFormat())
+    report = report_json({"phone": "+86 138 0013 8000"}, order="A-13800138000", conduct="none")
+    (item,) = read_report_file(io.BytesIO(json.dumps(report).encode()), TableFormat())
     assert (item.order, item.shown_order) == ("A-13800138000", None)
     assert "8000" not in repr(item)
     for order in ("a\nb", "\ud800"):
-        (item,) = read_report_file(io.BytesIO(json.dumps({**one, "order": order}).encode()), TableFormat())
+        (item,) = read_report_file(io.BytesIO(json.dumps({**report, "order": order}).encode()), TableFormat())
         assert item.shown_order is None
 
 
@@ -214,20 +220,20 @@ def test_a_batch_sent_twice_is_recorded_once(connect: Connect, running: Running,
     state = tmp_path / "state-acme"
     away = connect(url=f"http://127.0.0.1:{free_port()}", budget_seconds=0.2, state_dir=state)
     away._session.epochs = acme._session.epochs  # it has seen the service before it went away
-    assert {one.state for one in away.reports.create_many(reports)} == {"pending"}
-    assert {one.state for one in away.reports.create_many(reports)} == {"pending"}
+    assert {item.state for item in away.reports.create_many(reports)} == {"pending"}
+    assert {item.state for item in away.reports.create_many(reports)} == {"pending"}
     assert [item.idempotency_key for item in away.outbox.list()] == keys, "the second run waits under the same keys"
     stored = [item.content for item in away.outbox.list()]
     first = acme.reports.create_many(reports)
-    assert [(one.idempotency_key, one.state) for one in first] == [(key, "accepted") for key in keys]
+    assert [(result.idempotency_key, result.state) for result in first] == [(key, "accepted") for key in keys]
     for delivery, content in zip(first, stored, strict=True):
         assert delivery.report is not None
         assert delivery.report.signature == json.loads(content)["signature"], "what was stored is what was sent"
     second = acme.reports.create_many(reports)
-    assert [(one.state, one.replayed) for one in second] == [("accepted", True)] * 3
-    assert [one.report for one in second] == [one.report for one in first], "the same answers"
+    assert [(result.state, result.replayed) for result in second] == [("accepted", True)] * 3
+    assert [result.report for result in second] == [result.report for result in first], "the same answers"
     assert acme.outbox.list() == []
-    for arguments in (one for _, one in reports):
+    for arguments in (report for _, report in reports):
         assert len(acme.reports.list(order=arguments["order"]).reports) == 1
 
 
@@ -236,9 +242,9 @@ def test_keys_that_are_unfit_or_given_twice_refuse_that_report_alone(connect: Co
     buyer = acme.tag(**person())
     key = secrets.token_hex(8)
     given = [key, key, "a b", "", "x" * 256, "订单-1", 5]
-    results = acme.reports.create_many([(buyer, report_arguments(idempotency_key=one)) for one in given])
-    assert [one.state for one in results] == ["accepted", *["refused"] * 6]
-    assert all(isinstance(one.error, InvalidRequest) for one in results[1:])
+    results = acme.reports.create_many([(buyer, report_arguments(idempotency_key=key)) for key in given])
+    assert [result.state for result in results] == ["accepted", *["refused"] * 6]
+    assert all(isinstance(result.error, InvalidRequest) for result in results[1:])
     before = len(acme.outbox.list())
     for wrong in given[2:6]:
         with pytest.raises(InvalidRequest):
@@ -263,10 +269,10 @@ def test_of_many_people_the_malformed_one_is_numbered(connect: Connect) -> None:
 
 
 def test_times_say_which_field_they_are_of() -> None:
-    one = report_json(person(), notice_sent_at="2026-01-31")
-    one.pop("buyer")
+    report = report_json(person(), notice_sent_at="2026-01-31")
+    report.pop("buyer")
     with pytest.raises(InvalidTime, match="notice_sent_at"):
-        arguments_from_json(one)
+        arguments_from_json(report)
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
@@ -282,16 +288,18 @@ def test_a_file_sent_twice_gives_the_same_results(access: list[object], connect:
     own = report_json(person(), idempotency_key=secrets.token_hex(8))
     file = written(tmp_path / "reports.json", *reports, own, report_json({"phone": "1"}))
     results = [machine("report", "send", *access, "--file", file, code=ExitCode.REFUSED)["results"] for _ in range(3)]
-    assert [one["state"] for one in results[0]] == [*["accepted"] * 4, "refused"]
+    assert [result["state"] for result in results[0]] == [*["accepted"] * 4, "refused"]
     for again in results[1:]:
-        assert [one["replayed"] for one in again] == [True] * 4 + [False]
-        assert [{**one, "replayed": None} for one in again] == [{**one, "replayed": None} for one in results[0]]
+        assert [result["replayed"] for result in again] == [True] * 4 + [False]
+        assert [{**result, "replayed": None} for result in again] == [
+            {**result, "replayed": None} for result in results[0]
+        ]
     with connect(state_dir=tmp_path / "state") as acme:
         assert acme.outbox.list() == [], "nothing is left over"
-        for one in (*reports, own):
-            assert len(acme.reports.list(order=one["order"]).reports) == 1
-    (key,) = {one["idempotency_key"] for one in results[0]} & {own["idempotency_key"]}
-    assert all(one["idempotency_key"].startswith("content-") for one in results[0][:3])
+        for item in (*reports, own):
+            assert len(acme.reports.list(order=item["order"]).reports) == 1
+    (key,) = {result["idempotency_key"] for result in results[0]} & {own["idempotency_key"]}
+    assert all(result["idempotency_key"].startswith("content-") for result in results[0][:3])
     assert key not in json.dumps(results[0][:3])
 
 
@@ -302,24 +310,24 @@ def test_one_report_from_options_or_a_file_can_be_sent_again(access: list[object
 
 
 def test_a_file_is_known_again_without_its_state_folder(access: list[object], tmp_path: Path) -> None:
-    """Another host, or a lost disk: the key tells the ledger that it is the same report."""
+    """On another host, or after a lost disk, the ledger recognises the same report by its key."""
     file = written(tmp_path / "reports.json", *[report_json(person()) for _ in range(2)])
     first = machine("report", "send", *access, "--file", file)["results"]
     elsewhere = [*access[:-1], tmp_path / "other-state"]
     again = machine("report", "send", *elsewhere, "--file", file)["results"]
-    assert [(one["state"], one["replayed"]) for one in again] == [("accepted", True)] * 2
-    assert [one["report"]["id"] for one in again] == [one["report"]["id"] for one in first]
+    assert [(result["state"], result["replayed"]) for result in again] == [("accepted", True)] * 2
+    assert [result["report"]["id"] for result in again] == [result["report"]["id"] for result in first]
     assert machine("report", "outbox", *elsewhere) == {"items": []}
 
 
 def test_reports_of_a_file_that_say_the_same_are_told_apart(access: list[object], tmp_path: Path) -> None:
-    one, key = report_json(person()), secrets.token_hex(8)
+    report, key = report_json(person()), secrets.token_hex(8)
     keyed = [report_json(person(), idempotency_key=key) for _ in range(2)]
-    file = written(tmp_path / "reports.json", one, one, *keyed)
-    told = machine("report", "send", *access, "--file", file, code=ExitCode.REFUSED)["results"]
-    assert [result["state"] for result in told] == ["accepted", "refused", "accepted", "refused"]
-    assert "Report 1 of this file" in told[1]["error"]["message"]
-    assert "Report 3 of this file" in told[3]["error"]["message"]
+    file = written(tmp_path / "reports.json", report, report, *keyed)
+    answer = machine("report", "send", *access, "--file", file, code=ExitCode.REFUSED)["results"]
+    assert [result["state"] for result in answer] == ["accepted", "refused", "accepted", "refused"]
+    assert "Report 1 of this file" in answer[1]["error"]["message"]
+    assert "Report 3 of this file" in answer[3]["error"]["message"]
 
 
 def test_a_dry_run_finds_what_is_wrong_and_sends_nothing(running: Running, tmp_path: Path) -> None:
@@ -340,14 +348,14 @@ def test_a_dry_run_finds_what_is_wrong_and_sends_nothing(running: Running, tmp_p
     ]
     del bad[3][0]["consent_ref"]
     path = tmp_path / "reports.json"
-    path.write_text(json.dumps([fine, *[one for one, _ in bad], report_json(person(), order=order)]))
+    path.write_text(json.dumps([fine, *[report for report, _ in bad], report_json(person(), order=order)]))
     nowhere: list[object] = ["--suite", running.suite("acme", f"http://127.0.0.1:{free_port()}")]
     nowhere += ["--key", running.key("acme"), "--state-dir", tmp_path / "state"]
     errors = tmp_path / "errors.csv"
-    told = machine("report", "send", *nowhere, "--file", path, "--dry-run", "--errors", errors, code=ExitCode.REFUSED)
-    assert told["dry_run"] is True
-    assert [one["state"] for one in told["results"]] == ["fit", *["unfit"] * len(bad), "fit"]
-    codes = [one["error"]["code"] for one in told["results"][1:-1]]
+    answer = machine("report", "send", *nowhere, "--file", path, "--dry-run", "--errors", errors, code=ExitCode.REFUSED)
+    assert answer["dry_run"] is True
+    assert [result["state"] for result in answer["results"]] == ["fit", *["unfit"] * len(bad), "fit"]
+    codes = [result["error"]["code"] for result in answer["results"][1:-1]]
     assert codes == [code for _, code in bad]
     assert [row["code"] for row in rows(errors)] == codes
     assert not (tmp_path / "state" / "outbox.db").exists()
@@ -372,18 +380,22 @@ def test_what_an_outage_leaves_of_a_file_is_told_and_can_be_sent_again(
             between.refuse, acme._session.budget_seconds = True, 0.3
 
         results = report_files.send_reports(acme, items, progress=progress)
-        assert [one.state for one in results] == ["accepted", "accepted", "unsent", "unsent", "unsent"]
-        assert [one.index for one in results] == [1, 2, 3, 4, 5]
+        assert [result.state for result in results] == ["accepted", "accepted", "unsent", "unsent", "unsent"]
+        assert [result.index for result in results] == [1, 2, 3, 4, 5]
         assert shown == [(2, 5), (4, 5), (5, 5)]
-        assert {one.error.code for one in results if one.error} == {"unavailable"}
+        assert {result.error.code for result in results if result.error} == {"unavailable"}
         assert acme.outbox.list() == []
         during = report_files.send_reports(acme, items)
-        assert [one.state for one in during] == ["accepted", "accepted", "unsent", "unsent", "unsent"], "known already"
+        assert [result.state for result in during] == ["accepted", "accepted", "unsent", "unsent", "unsent"], (
+            "known already"
+        )
         with pytest.raises(Unavailable):
             report_files.send_reports(acme, items[2:])
         between.refuse, acme._session.budget_seconds = False, 30
         again = report_files.send_reports(acme, items)
-        assert [(one.state, one.replayed) for one in again] == [("accepted", True)] * 2 + [("accepted", False)] * 3
+        assert [(result.state, result.replayed) for result in again] == [("accepted", True)] * 2 + [
+            ("accepted", False)
+        ] * 3
 
 
 def test_a_field_that_is_misspelt_is_named_with_the_nearest() -> None:
@@ -411,16 +423,16 @@ def test_the_outbox_is_counted_parked_and_emptied_by_command(
     assert (parked["state"], parked["retry_at"] is None) == ("parked", False)
     with pytest.raises(OrderAlreadyReported):
         acme.reports.create(acme.tag(**who), **report_arguments(order=order))
-    told = machine("report", "outbox", *access, "--status", code=ExitCode.UNAVAILABLE)
-    assert {name: one["count"] for name, one in told.items()} == {"pending": 0, "parked": 1, "refused": 1}
-    assert told["parked"]["oldest_seconds"] >= 0
-    assert told["pending"]["oldest_seconds"] is None
+    answer = machine("report", "outbox", *access, "--status", code=ExitCode.UNAVAILABLE)
+    assert {state: waiting["count"] for state, waiting in answer.items()} == {"pending": 0, "parked": 1, "refused": 1}
+    assert answer["parked"]["oldest_seconds"] >= 0
+    assert answer["pending"]["oldest_seconds"] is None
     assert "parked" in run("report", "outbox", *access, "--status").stdout
     assert machine("report", "outbox", *access, "--flush") == {"results": []}
     tried = machine("report", "outbox", *access, "--flush", "--parked", code=ExitCode.UNAVAILABLE)["results"]
-    assert [one["state"] for one in tried] == ["parked"]
+    assert [result["state"] for result in tried] == ["parked"]
     left = machine("report", "outbox", *access, "--discard-all-refused", code=ExitCode.UNAVAILABLE)["items"]
-    assert [(one["state"], one["error"]["code"]) for one in left] == [("parked", "report_disputed")]
+    assert [(result["state"], result["error"]["code"]) for result in left] == [("parked", "report_disputed")]
     assert machine("report", "outbox", *access, "--discard", left[0]["idempotency_key"]) == {"items": []}
     assert run("report", "outbox", *access, "--parked").exit_code == ExitCode.USAGE
 
@@ -454,7 +466,7 @@ EVIDENCE_FIELDS = (
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_value_of_a_field_ends_a_file(running: Running, data: st.DataObject) -> None:
-    """Whatever stands in a field, the report is fit or has an error of its own, and the reports beside it are fit."""
+    """For any value of a field, the report is fit or has its own error, and the other reports of the file are fit."""
     value = report_json({"phone": "+86 138 0013 8000"})
     name = data.draw(st.sampled_from([*value, "replaces", "idempotency_key", "phone", *EVIDENCE_FIELDS]))
     wrong = data.draw(JSON_VALUES)

@@ -20,7 +20,7 @@ from ledger.cli.output import ExitCode
 from ledger.errors import NotFound
 from ledger.server.keys.files import oprf_path
 from ledger.server.reports.reports import submit_report
-from ledger.server.rotation.convert import alone
+from ledger.server.rotation.convert import exclusive_run
 from ledger.server.rotation.retire import finish_due
 from ledger.server.runtime import Runtime
 from ledger.server.settings import Settings
@@ -34,7 +34,7 @@ from tests.support import ROOT, Platform, new_ledger, opened, publish, report_pa
 
 def run(*arguments: object, stdin: str | None = None) -> Result:
     output.reset()
-    return CliRunner().invoke(app, [str(one) for one in arguments], input=stdin)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)
 
 
 def machine(*arguments: object, code: int = 0) -> dict[str, Any]:
@@ -109,15 +109,15 @@ def test_the_commands_of_the_page(rt: Runtime, settings: Settings, suite: Path) 
         shown.append(machine(*command))
     announced, at_first, switched, at_last = shown
     assert (announced["epoch"], announced["key_file"]) == (2, str(oprf_path(settings, 2)))
-    assert [(one["state"], one["key_here"]) for one in at_first["epochs"]] == [("current", True), ("next", True)]
+    assert [(epoch["state"], epoch["key_here"]) for epoch in at_first["epochs"]] == [("current", True), ("next", True)]
     assert (switched["from"], switched["to"], switched["elements"]) == (1, 2, 6)
-    assert [(one["state"], one["subjects"]) for one in at_last["epochs"]] == [("previous", 6), ("current", 6)]
+    assert [(epoch["state"], epoch["subjects"]) for epoch in at_last["epochs"]] == [("previous", 6), ("current", 6)]
 
     publish(settings)
     checked = [machine(*command) for command in commands_of_the_page() if command[0] == "verify-rotation"]
     assert len(checked) == 2
-    for one in checked:
-        assert (one["verified"], one["root"], one["elements"]) == (True, switched["root"], 6)
+    for report in checked:
+        assert (report["verified"], report["root"], report["elements"]) == (True, switched["root"], 6)
     assert machine("rotate", code=ExitCode.REFUSED)["error"]["code"] == "rotation_refused"
 
 
@@ -146,15 +146,15 @@ def test_malformed_reports_are_listed_and_do_not_stop_a_rotation(rt: Runtime, se
     beta = Platform("beta", "beta-group", "beta-1").enrol(settings)
     rt.members.refresh()
     kind, element = subjects_under(settings, 1, 7)[0]
-    made = record(rt, beta, [(kind, with_bit_255(element))])
-    (one,) = machine("rotate", "--status")["malformed_reports"]
-    assert (one["report"], one["platform"], one["taken_back"]) == (made["id"], "beta", False)
+    sent = record(rt, beta, [(kind, with_bit_255(element))])
+    (answer,) = machine("rotate", "--status")["malformed_reports"]
+    assert (answer["report"], answer["platform"], answer["taken_back"]) == (sent["id"], "beta", False)
     assert machine("rotate")["elements"] == 7
-    (one,) = machine("rotate", "--status")["malformed_reports"]
-    assert (one["report"], one["taken_back"]) == (made["id"], True)
+    (answer,) = machine("rotate", "--status")["malformed_reports"]
+    assert (answer["report"], answer["taken_back"]) == (sent["id"], True)
     said = run("rotate", "--status").stdout
     assert "canonically" in said
-    assert made["id"] in said
+    assert sent["id"] in said
 
 
 def test_an_auditor_without_a_suite_file(rt: Runtime, settings: Settings, log_url: str, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_an_auditor_without_a_suite_file(rt: Runtime, settings: Settings, log_ur
     anybody: list[object] = ["verify-rotation", folder, "--url", log_url, "--log-key", rt.keys.log_verifier_key]
     assert machine(*anybody)["elements"] == done["elements"] == 6
     readable = run(*anybody)
-    assert "turned from the old key to the new one" in readable.stdout
+    assert "converted from the old key to the new one" in readable.stdout
     assert machine(*anybody, "--from", 1, "--to", 2)["switch_entry"] == done["entry_index"]
     assert machine(*anybody, "--to", 3, code=ExitCode.REFUSED)["error"]["code"] == "invalid_rotation"
     (folder / "rotation.json").unlink()
@@ -188,7 +188,7 @@ def test_what_is_said_about_the_files(rt: Runtime) -> None:
 def test_wrong_use_and_a_run_beside_another(rt: Runtime, settings: Settings) -> None:
     for arguments in (["--status", "--retire"], ["--now"], ["--announce-only", "--status"], ["--grace-days", "0"]):
         assert run("rotate", *arguments).exit_code == ExitCode.USAGE
-    with alone(settings):
+    with exclusive_run(settings):
         assert machine("rotate", code=ExitCode.REFUSED)["error"]["code"] == "rotation_refused"
     shutil.rmtree(settings.keys_dir)
     assert machine("rotate", code=ExitCode.USAGE)["error"]["code"] == "configuration_error"

@@ -24,9 +24,9 @@ from tests.support import ROOT, serving
 
 @pytest.fixture
 def operator(tmp_path: Path) -> Operator:
-    made = Operator(tmp_path)
-    made("keys", "init")
-    return made
+    fixture = Operator(tmp_path)
+    fixture("keys", "init")
+    return fixture
 
 
 def who_signs_in(settings: Settings, name: str, password: str, uri: str) -> tuple[str, str | None]:
@@ -69,7 +69,7 @@ def test_from_the_first_admin_to_a_reset(operator: Operator) -> None:
     assert operator("staff", "add", "bo", "--role", "admin", code=ExitCode.REFUSED)["error"]["code"] == "already_exists"
 
     assert operator("staff", "disable", "bo") == {"name": "bo", "disabled": True}
-    listed = {one["name"]: one for one in operator("staff", "list")["staff"]}
+    listed = {account["name"]: account for account in operator("staff", "list")["staff"]}
     assert (listed["bo"]["disabled"], listed["ann"]["disabled"]) == (True, False)
     assert bo["password"] not in str(listed)
     operator("staff", "enable", "bo")

@@ -48,7 +48,7 @@ class Shop:
 
     def run(self, *arguments: object, stdin: bytes | None = None, code: int = 0) -> Result:
         output.reset()
-        name, *others = [str(one) for one in arguments]
+        name, *others = [str(argument) for argument in arguments]
         words = [*name.split(), *self.access, *others]
         result = CliRunner().invoke(app, words, input=stdin)
         assert result.exit_code == code, (result.output, result.exception)
@@ -76,12 +76,12 @@ def tags_of(shop: Shop, *phones: str) -> list[str]:
 
 def test_a_byte_order_mark_on_standard_input_is_no_part_of_the_header(shop: Shop) -> None:
     text = b"\xef\xbb\xbfphone,email,name\n+86 138 0013 8000,a@foo.com,Ann\n"
-    told = shop.run("tag", "--csv", "-", stdin=text)
-    (row,) = rows(told.stdout)
+    output = shop.run("tag", "--csv", "-", stdin=text)
+    (row,) = rows(output.stdout)
     assert row["phone_tag"] == tags_of(shop, PHONES[0])[0]
     assert row["email_tag"]
     assert list(row) == ["name", "phone_tag", "email_tag"]
-    assert "8000" not in told.output
+    assert "8000" not in output.output
     bare = shop.run("tag", "--csv", "-", stdin=b"\xef\xbb\xbfphone\n+86 138 0013 8000\n")
     assert rows(bare.stdout) == [{"phone_tag": row["phone_tag"]}]
     capital = shop.run("tag", "--csv", "-", stdin=b"Phone,name\n+86 138 0013 8000,Ann\n")
@@ -90,13 +90,13 @@ def test_a_byte_order_mark_on_standard_input_is_no_part_of_the_header(shop: Shop
 
 def test_only_the_columns_that_are_named_are_copied(shop: Shop) -> None:
     text = "id,name,phone,shoe,手机号\n1,Ann,+86 138 0013 8000,42,13800138000\n".encode()
-    told = shop.run("tag", "--csv", "-", stdin=text)
-    assert list(rows(told.stdout)[0]) == ["id", "phone_tag"]
-    assert "Left out: columns 2, 4, 5" in told.stderr
-    assert "Column 5 may be of kind phone" in told.stderr
-    told = shop.run("tag", "--csv", "-", "--id", "name", "--keep", "Shoe", stdin=text)
-    assert list(rows(told.stdout)[0]) == ["name", "shoe", "phone_tag"]
-    assert "13800138000" not in told.output
+    output = shop.run("tag", "--csv", "-", stdin=text)
+    assert list(rows(output.stdout)[0]) == ["id", "phone_tag"]
+    assert "Left out: columns 2, 4, 5" in output.stderr
+    assert "Column 5 may be of kind phone" in output.stderr
+    output = shop.run("tag", "--csv", "-", "--id", "name", "--keep", "Shoe", stdin=text)
+    assert list(rows(output.stdout)[0]) == ["name", "shoe", "phone_tag"]
+    assert "13800138000" not in output.output
     shop.run("tag", "--csv", "-", "--keep", "手机号", stdin=text, code=ExitCode.USAGE)
     shop.run("tag", "--csv", "-", "--keep", "phone", stdin=text, code=ExitCode.USAGE)
 
@@ -120,33 +120,33 @@ def test_what_is_not_understood_is_refused_before_anything_is_written(shop: Shop
     file, out = shop.folder / "wrong.csv", shop.folder / "never.csv"
     file.write_text(text)
     for source in (["--csv", file], ["--csv", "-"], ["--csv", file, "--json"]):
-        told = shop.run("tag", *source, stdin=text.encode(), code=ExitCode.USAGE)
-        assert place in " ".join(told.output.split())
+        output = shop.run("tag", *source, stdin=text.encode(), code=ExitCode.USAGE)
+        assert place in " ".join(output.output.split())
         if "--json" in source:
-            details = json.loads(told.stdout)["error"]["details"]
+            details = json.loads(output.stdout)["error"]["details"]
             assert details["line"] == int(place.split()[1].strip(",")) if place.startswith("Line") else 1
         else:
-            assert told.stdout == ""
-        assert not any(number in told.output for number in ("0013", "13800", "13900"))
+            assert output.stdout == ""
+        assert not any(number in output.output for number in ("0013", "13800", "13900"))
     if "phone_tag" not in text and "138\n" not in text:  # fit for --in: it writes no column of that name, and goes on
         shop.run("tag", "--in", file, "--out", out, code=ExitCode.USAGE)
         assert not out.exists()
 
 
 def test_a_table_of_excel_in_china(shop: Shop) -> None:
-    wanted = tags_of(shop, *PHONES[:2])
+    expected = tags_of(shop, *PHONES[:2])
     form = ["--encoding", "gbk", "--column", "phone=手机号", "--region", "CN"]
-    told = shop.run("tag", "--csv", "-", *form, "--keep", "姓名", stdin=CHINESE)
-    assert [(row["会员号"], row["姓名"], row["phone_tag"]) for row in rows(told.stdout_bytes.decode("utf-8"))] == [
-        ("vip-1", "王小明", wanted[0]),
-        ("vip-2", "李雷", wanted[1]),
+    output = shop.run("tag", "--csv", "-", *form, "--keep", "姓名", stdin=CHINESE)
+    assert [(row["会员号"], row["姓名"], row["phone_tag"]) for row in rows(output.stdout_bytes.decode("utf-8"))] == [
+        ("vip-1", "王小明", expected[0]),
+        ("vip-2", "李雷", expected[1]),
     ]
     file, out = shop.folder / "users.csv", shop.folder / "gbk.csv"
     file.write_bytes(CHINESE)
     shop.run("tag", "--in", file, "--out", out, *form)
     assert [(row["id"], row["tag"]) for row in rows(out.read_text("utf-8"))] == [
-        ("vip-1", wanted[0]),
-        ("vip-2", wanted[1]),
+        ("vip-1", expected[0]),
+        ("vip-2", expected[1]),
     ]
     hint = shop.run("tag", "--in", file, "--out", shop.folder / "never.csv", "--region", "CN", code=ExitCode.USAGE)
     assert "Line 1, character 1" in hint.stderr
@@ -216,13 +216,13 @@ def test_the_example_of_the_page_is_true(shop: Shop, monkeypatch: pytest.MonkeyP
     (folder / "customers.csv").write_bytes(table.replace("\n", "\r\n").encode("gbk"))
     for command in commands.strip().splitlines():
         words, _, printed = command.partition(" > ")
-        told = shop.run(*shlex.split(words)[1:])
+        output = shop.run(*shlex.split(words)[1:])
         if printed:
-            (folder / printed).write_bytes(told.stdout_bytes)
-    wanted = tags_of(shop, *PHONES[:2])
+            (folder / printed).write_bytes(output.stdout_bytes)
+    expected = tags_of(shop, *PHONES[:2])
     tags, users = rows((folder / "tags.csv").read_text("utf-8")), rows((folder / "users.csv").read_text("utf-8"))
     assert list(tags[0]) == ["会员号", "姓名", "phone_tag", "email_tag"]
-    assert [(row["姓名"], row["phone_tag"]) for row in tags] == [("王小明", wanted[0]), ("李雷", wanted[1])]
+    assert [(row["姓名"], row["phone_tag"]) for row in tags] == [("王小明", expected[0]), ("李雷", expected[1])]
     assert [(row["id"], row["kind"]) for row in users] == [("vip-1", "phone"), ("vip-1", "email"), ("vip-2", "phone")]
     assert not (folder / "errors.csv").read_text()
 
@@ -264,8 +264,8 @@ IDS = [
 
 def test_a_run_goes_on_after_any_id(shop: Shop) -> None:
     source = shop.folder / "odd.csv"
-    quoted = ['"' + one.replace('"', '""') + '"' for one in IDS]
-    source.write_bytes("".join(["id,phone\n", *[f"{one},{PHONES[0]}\n" for one in quoted]]).encode())
+    quoted = ['"' + identifier.replace('"', '""') + '"' for identifier in IDS]
+    source.write_bytes("".join(["id,phone\n", *[f"{cell},{PHONES[0]}\n" for cell in quoted]]).encode())
     whole, out = shop.folder / "odd-whole.csv", shop.folder / "odd-out.csv"
     with shop.ledger.connect() as ledger:
         assert tag_file(ledger, source, whole).identifiers == len(IDS)
@@ -281,8 +281,8 @@ def test_a_run_goes_on_after_any_id(shop: Shop) -> None:
 def test_mostly_malformed_numbers_are_told_with_the_option_that_is_missing(shop: Shop) -> None:
     source, out = shop.folder / "national.csv", shop.folder / "national-tags.csv"
     source.write_text("id,phone,email\n" + "".join([f"c{n},138 0013 800{n},u{n}@example.com\n" for n in range(6)]))
-    told = shop.run("tag", "--in", source, "--out", out, code=ExitCode.USAGE)
-    advice = " ".join(told.stderr.split())
+    output = shop.run("tag", "--in", source, "--out", out, code=ExitCode.USAGE)
+    advice = " ".join(output.stderr.split())
     assert "6 of 6 identifiers of kind phone are malformed" in advice
     assert "--region CN" in advice
     assert "email" not in advice

@@ -24,7 +24,7 @@ from tests.kit import Connect, Running, person
 
 def run(*arguments: object) -> Result:
     output.reset()
-    return CliRunner().invoke(app, [str(one) for one in arguments])
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def machine(*arguments: object, code: int = 0) -> dict[str, Any]:
@@ -64,13 +64,13 @@ def test_a_table_of_users_becomes_a_table_of_tags(access: list[object], tmp_path
     assert {name: done[name] for name in ("identifiers", "invalid", "resumed", "finished")} == {
         "identifiers": 11, "invalid": 1, "resumed": 0, "finished": True,
     }  # fmt: skip
-    found, given = rows(target), rows(source)
-    assert [(row["id"], row["kind"]) for row in found] == [
+    written, given = rows(target), rows(source)
+    assert [(row["id"], row["kind"]) for row in written] == [
         (row["customer"], kind) for row in given for kind in ("phone", "payment", "email") if row[kind]
     ]
-    assert [row["error"] for row in found if not row["tag"]] == ["invalid_email"]
+    assert [row["error"] for row in written if not row["tag"]] == ["invalid_email"]
     acme = connect()
-    for row in found[:2]:
+    for row in written[:2]:
         (want,) = acme.tag(**{row["kind"]: given[0][row["kind"]]}).tags()
         assert (row["kind"], row["tag"], row["epoch"]) == (*want, "1")
     (bad,) = rows(errors)
@@ -82,7 +82,7 @@ def test_a_table_of_users_becomes_a_table_of_tags(access: list[object], tmp_path
         assert not any(row[kind] in text for row in given for kind in ("phone", "payment", "email") if row[kind])
     again = machine("tag", *access, "--in", source, "--out", target, "--errors", errors)
     assert (again["identifiers"], again["resumed"], again["finished"]) == (11, 11, True)
-    assert rows(target) == found
+    assert rows(target) == written
     assert rows(errors) == [bad]
 
 
@@ -176,7 +176,7 @@ def test_the_column_that_is_copied(tmp_path: Path, connect: Connect) -> None:
 
 
 def tired(ledger: SmallLedger, elements: int, limit: str, retry_after: int) -> None:
-    """From now on evaluate so many batches, then refuse with 429."""
+    """Evaluate `elements` batches from now on, then refuse with 429."""
     left = [elements]
 
     def evaluate(answer: Any) -> Any:
@@ -264,14 +264,14 @@ def test_check_prints_like_lookup(tmp_path: Path) -> None:
         assert machine("check", *access, *someone, code=ExitCode.REFUSED)["error"]["code"] == "snapshot_unknown"
         ledger.publish({(kind, value): [ledger.event()] for kind, value in who.items()})
         for policy in ("private", "download"):
-            found = machine("check", *access, "--policy", policy, "--claim", "damaged", *someone)
-            assert (found["source"], found["bounded"], found["events"]) == (policy, True, 1)
-            assert found["guidance"] == ["live_reshoot"]
+            shown = machine("check", *access, "--policy", policy, "--claim", "damaged", *someone)
+            assert (shown["source"], shown["bounded"], shown["events"]) == (policy, True, 1)
+            assert shown["guidance"] == ["live_reshoot"]
             readable = " ".join(run("check", *access, "--policy", policy, *someone).stdout.split())
             assert "a lookup may be stricter than this, never milder" in readable
             assert "of 100" in readable
-        one = machine("check", *access, "--phone", who["phone"])
-        assert (one["tier"], one["bounded"]) == ("watch", False)
+        answer = machine("check", *access, "--phone", who["phone"])
+        assert (answer["tier"], answer["bounded"]) == ("watch", False)
         tags = machine("tag", *access, "--device", "device-0123456789abcdef")["tags"]
         by_tag = [f"{tags[0]['kind']}={tags[0]['tag']}"]
         assert run("check", *access, "--policy", "private", "--tag", *by_tag).exit_code == ExitCode.USAGE

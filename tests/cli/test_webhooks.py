@@ -13,24 +13,24 @@ from tests.receiver import receiving
 def test_an_endpoint_from_its_registration_to_its_deletion(running: Running, tmp_path: Path) -> None:
     access = ["--suite", running.suite("acme"), "--key", running.key("acme"), "--state-dir", tmp_path / "state"]
     with receiving() as receiver:
-        made = machine("webhook", "add", receiver.url, "--event", "appeal.opened", "--event", "key.rotated", *access)
-        assert (made["events"], made["status"]) == (["appeal.opened", "key.rotated"], "active")
+        answer = machine("webhook", "add", receiver.url, "--event", "appeal.opened", "--event", "key.rotated", *access)
+        assert (answer["events"], answer["status"]) == (["appeal.opened", "key.rotated"], "active")
         listed = machine("webhook", "list", *access)["endpoints"]
-        assert listed == [{name: value for name, value in made.items() if name != "secret"}]
-        sent = machine("webhook", "test", made["id"], *access)
+        assert listed == [{name: value for name, value in answer.items() if name != "secret"}]
+        sent = machine("webhook", "test", answer["id"], *access)
         assert receiver.arrived.acquire(timeout=10)
         assert receiver.arrivals[0].id == sent["message"]
-        rotated = machine("webhook", "rotate", made["id"], *access)
-        assert rotated["secret"] != made["secret"]
-        machine("webhook", "replay", made["id"], sent["message"], *access)
-        (delivery,) = machine("webhook", "deliveries", made["id"], *access)["deliveries"]
+        rotated = machine("webhook", "rotate", answer["id"], *access)
+        assert rotated["secret"] != answer["secret"]
+        machine("webhook", "replay", answer["id"], sent["message"], *access)
+        (delivery,) = machine("webhook", "deliveries", answer["id"], *access)["deliveries"]
         assert (delivery["message"], delivery["type"]) == (sent["message"], "webhook.test")
-        assert machine("webhook", "enable", made["id"], *access)["status"] == "active"
-    for command in (["list"], ["deliveries", made["id"]]):
+        assert machine("webhook", "enable", answer["id"], *access)["status"] == "active"
+    for command in (["list"], ["deliveries", answer["id"]]):
         shown = run("webhook", *command, *access)
         assert shown.exit_code == 0
         assert "whsec_" not in shown.output
-    assert machine("webhook", "delete", made["id"], *access) == {"deleted": made["id"]}
+    assert machine("webhook", "delete", answer["id"], *access) == {"deleted": answer["id"]}
     assert machine("webhook", "list", *access) == {"endpoints": []}
 
 

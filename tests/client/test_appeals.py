@@ -28,7 +28,7 @@ from ledger.errors import (
 from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
 from ledger.server.appeals import staff_actions
-from ledger.server.records.transaction import Context
+from ledger.server.context import Context
 from tests.faulty import free_port
 from tests.kit import Connect, person, report_arguments
 from tests.support import CONSENT
@@ -142,7 +142,10 @@ def test_odd_ids_never_become_paths(connect: Connect, odd: str) -> None:
     for call in (bazaar.appeals.get, bazaar.appeals.list_letters, bazaar.appeals.withdraw):
         with pytest.raises(InvalidRequest):
             call(odd)
-    for read in (lambda: bazaar.appeals.get_letter("ap_Xk3mPq9a", "../x"), lambda: bazaar.statements(odd)):
+    for read in (
+        lambda: bazaar.appeals.get_letter("ap_Xk3mPq9a", "../x"),  # type: ignore[arg-type]
+        lambda: bazaar.statements(odd),
+    ):
         with pytest.raises(InvalidRequest):
             read()
 

@@ -225,18 +225,18 @@ def test_a_download_that_takes_long_neither_holds_a_check_nor_lookups(ledger: Sm
 def test_a_thread_apart_ends_with_its_work() -> None:
     transport = Transport(f"http://127.0.0.1:{free_port()}")
     before = threading.active_count()
-    assert transport.apart(PROMPT_SECONDS, lambda limit: limit.left() > 0)
+    assert transport.in_own_thread(PROMPT_SECONDS, lambda limit: limit.left() > 0)
     assert threading.active_count() == before, "a process that forks afterwards has no thread of ours"
     with pytest.raises(ZeroDivisionError):
-        transport.apart(PROMPT_SECONDS, lambda _: 1 // 0)
+        transport.in_own_thread(PROMPT_SECONDS, lambda _: 1 // 0)
     ended = threading.Event()
     for _ in range(MAX_CONNECTIONS):
         with pytest.raises(Unavailable):
-            transport.apart(0.001, lambda _: ended.wait())
+            transport.in_own_thread(0.001, lambda _: ended.wait())
     with pytest.raises(Unavailable, match="Too many"):
-        transport.apart(0.01, lambda _: None)
+        transport.in_own_thread(0.01, lambda _: None)
     ended.set()
-    assert transport.apart(PROMPT_SECONDS, lambda _: 7) == 7
+    assert transport.in_own_thread(PROMPT_SECONDS, lambda _: 7) == 7
     transport.close()
 
 

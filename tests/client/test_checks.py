@@ -158,7 +158,7 @@ def test_wrong_arguments_and_no_snapshot(ledger: SmallLedger) -> None:
         with pytest.raises(InvalidRequest):
             acme.check(ledger.buyer(STRANGER), policy="direct")  # type: ignore[arg-type]
         with pytest.raises(InvalidRequest):
-            acme.check(ledger.buyer(STRANGER), refund=Refund(1, "CNY", "boredom"))
+            acme.check(ledger.buyer(STRANGER), refund=Refund(1, "CNY", "boredom"))  # type: ignore[arg-type]
 
 
 def test_a_version_that_the_server_has_dropped_is_replaced_once(ledger: SmallLedger) -> None:

@@ -91,7 +91,7 @@ def test_a_subject_waits_for_no_thread_and_no_place(ledger: SmallLedger, monkeyp
     """What proves the holders of a key runs in a thread apart. Where all places for such threads are taken, or none can
     be started, `subject` says so within its budget, and does its work when there is room again."""
     with ledger.connect(state="apart", **BUDGETS) as acme:
-        room = acme._session.transport._opened().apart
+        room = acme._session.transport._opened().own_threads
         for _ in range(MAX_CONNECTIONS):
             assert room.acquire(timeout=1)
         started = time.monotonic()

@@ -183,12 +183,13 @@ MISTAKES: list[Mistake] = [
     ("evidence: bytes as file", lambda *_: evidence("intake_photo", file=b"x"),  # type: ignore[arg-type]
      EvidenceInvalid, "file must be the path"),
     ("claim_upload: naive", lambda *_: claim_upload(NAIVE), InvalidTime, "received_at must carry its zone"),
-    ("issuer_answer: verdict", lambda *_: issuer_answer("P", NOW, "yes", DIGEST), EvidenceInvalid, "verdict must be"),
+    ("issuer_answer: verdict", lambda *_: issuer_answer("P", NOW, "yes", DIGEST),  # type: ignore[arg-type]
+     EvidenceInvalid, "verdict must be"),
     ("issuer_answer: hex", lambda *_: issuer_answer("P", NOW, "generated", DIGEST.hex()),  # type: ignore[arg-type]
      EvidenceInvalid, "file_sha256 must be"),
     ("withdraw: id None", lambda acme, _: acme.reports.withdraw(None, "duplicate"), InvalidRequest, "rp_"),  # type: ignore[arg-type]
-    ("withdraw: reason typo", lambda acme, _: acme.reports.withdraw("rp_aaaaaaaa", "wrong-person"), InvalidRequest,
-     "reason must be one of: duplicate"),
+    ("withdraw: reason typo", lambda acme, _: acme.reports.withdraw("rp_aaaaaaaa", "wrong-person"),  # type: ignore[arg-type]
+     InvalidRequest, "reason must be one of: duplicate"),
     ("withdraw: reason None", lambda acme, _: acme.reports.withdraw("rp_aaaaaaaa", None),  # type: ignore[arg-type]
      InvalidRequest, "reason must be one of: duplicate"),
     ("restitution: ISO text", lambda acme, _: acme.reports.restitute("rp_aaaaaaaa", "2026-01-01T00:00:00Z", 1, "CNY"),  # type: ignore[arg-type]
@@ -232,7 +233,7 @@ def test_many_of_them_do_not_stop_the_others(ledger: SmallLedger, acme: RefundLe
     buyer = ledger.buyer(WHO)
     wrong: list[Any] = [
         Query(buyer, 1001, consent_ref=CONSENT),  # type: ignore[arg-type]
-        Query(buyer, "A", purpose="curiosity", consent_ref=CONSENT),
+        Query(buyer, "A", purpose="curiosity", consent_ref=CONSENT),  # type: ignore[arg-type]
         Query(WHO, "A", consent_ref=CONSENT),  # type: ignore[arg-type]
         Query(buyer, "A", Refund(1.5, "CNY", "other"), consent_ref=CONSENT),  # type: ignore[arg-type]
         (buyer, "A"),

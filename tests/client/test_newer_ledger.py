@@ -89,7 +89,7 @@ def test_the_log_is_verified_with_entries_of_later_versions(newer: NewerLedger, 
     facts = json.loads(done.output)
     assert done.exit_code == 0
     assert (facts["verified"], facts["size"], facts["unknown_entries"]) == (True, 5, {"witness_policy": 2})
-    assert "2 of sort witness_policy" in " ".join(run(*command).output.split())
+    assert "2 of type witness_policy" in " ".join(run(*command).output.split())
 
 
 def test_a_rotation_is_followed_with_further_members_and_an_epoch_in_another_state(newer: NewerLedger) -> None:

@@ -12,7 +12,7 @@ from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
 from ledger.rules.reports import former_order_ref, order_ref
 from ledger.server.appeals import staff_actions
-from ledger.server.records.transaction import Context
+from ledger.server.context import Context
 from tests.kit import Connect, person, report_arguments, reports_of
 
 ANNA = Staff(1, "reviewer")

@@ -22,7 +22,7 @@ from ledger.client.outbox.sender import PARKED_EVERY, OutboxSender, encode
 from ledger.client.outbox.store import New, Outbox
 from ledger.client.session import REFUSED_RETENTION_DAYS
 from ledger.client.state import OUTBOX_FILE
-from ledger.client.transport.http import Answer, Deadline, Transport
+from ledger.client.transport.http import Deadline, HttpAnswer, Transport
 from ledger.errors import (
     AlreadyReversed,
     ConfigurationError,
@@ -41,7 +41,7 @@ from ledger.errors import (
 from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
 from ledger.server.appeals import staff_actions
-from ledger.server.records.transaction import Context
+from ledger.server.context import Context
 from tests.client.report_server import START, report_of
 from tests.client.test_outbox import first_file
 from tests.faulty import PROMPT_SECONDS, answering, free_port, proxy
@@ -444,7 +444,7 @@ def test_what_keeps_a_process_out_refuses_nothing_and_ends_a_flush(tmp_path: Pat
     sent: list[str] = []
 
     class Shut(Transport):
-        def send(self, method: str, path: str, deadline: Deadline, **more: Any) -> Answer:
+        def send(self, method: str, path: str, deadline: Deadline, **more: Any) -> HttpAnswer:
             sent.append(path)
             raise error
 
@@ -512,4 +512,4 @@ def test_an_outage_ends_a_flush_after_one_request(connect: Connect, tmp_path: Pa
             "the same outbox"
         )
     with pytest.raises(InvalidRequest):
-        acme.reports.withdraw(report.id, "nothing")
+        acme.reports.withdraw(report.id, "nothing")  # type: ignore[arg-type]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-import subprocess
-import sys
 import warnings
 import zipfile
 from pathlib import Path
@@ -118,56 +116,3 @@ def test_the_page_shows_every_old_name() -> None:
     page = (ROOT / "docs" / "sdk.md").read_text("utf-8")
     rows = re.findall(r"^\| `([a-z_]+)` \| `([a-z_.]+)` \|$", page, re.M)
     assert dict(rows) == {**RENAMED, "outbox": "outbox.list"}
-
-
-PROGRAM = """
-from datetime import UTC, datetime
-
-from ledger.client import Buyer, Lookup, RefundLedger, evidence
-
-
-def run(ledger: RefundLedger) -> list[str]:
-    buyer: Buyer = ledger.tag(phone="+86 138 0013 8000")
-    same: Buyer = ledger.subject(phone="+86 138 0013 8000", region="CN")
-    standing: Lookup = ledger.lookup(buyer, order="A-1")
-    now = datetime.now(UTC)
-    for create in (ledger.reports.create, ledger.report):
-        result = create(
-            same, conduct="empty_parcel", evidence=[evidence("admission", sha256=bytes(32))], order="A-1",
-            amount_minor=1, currency="CNY", outcome="refund_refused", act_ended_at=now, notice_sent_at=now,
-            notice_ref="n", decided_by="a",
-        )
-        assert result.report is not None
-        print(result.report.entry_index + 1)
-    number: int = ledger.discard_refused()
-    waiting = [item.idempotency_key for item in [*ledger.outbox(), *ledger.outbox.list("pending")]]
-    return [standing.tier, str(number), *waiting, *ledger.letters("ap_1"), ledger.letter("ap_1", "received").text]
-"""
-WRONG = """
-from ledger.client import RefundLedger
-
-
-def run(ledger: RefundLedger) -> None:
-    ledger.withdraw(1, "other")
-    ledger.get_report("rp_1", 2)
-    ledger.outbox("gone")
-    number: str = ledger.discard_refused()
-"""
-
-
-def mypy(folder: Path, text: str) -> str:
-    """What mypy says of a program in its strict mode."""
-    program = folder / "program.py"
-    program.write_text(text)
-    command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "", str(program)]
-    done = subprocess.run(
-        [*command, "--cache-dir", str(folder / "cache"), "--follow-imports", "silent"],
-        cwd=ROOT, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    return done.stdout
-
-
-def test_old_and_new_names_are_typed(tmp_path: Path) -> None:
-    assert "Success" in mypy(tmp_path, PROGRAM)
-    said = mypy(tmp_path, WRONG)
-    assert [line.split(":")[1] for line in said.splitlines() if ": error:" in line] == ["6", "7", "8", "9"]

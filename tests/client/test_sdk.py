@@ -167,7 +167,7 @@ def test_many_lookups_each_get_their_own_answer(connect: Connect) -> None:
     queries = [
         Query(known, "A", min_index=seen, consent_ref=CONSENT),
         Query(unknown, "B", consent_ref=CONSENT),
-        Query(known, "C", purpose="curiosity", consent_ref=CONSENT),
+        Query(known, "C", purpose="curiosity", consent_ref=CONSENT),  # type: ignore[arg-type]
         Query(known, "D", min_index=seen, consent_ref=CONSENT),
     ]
     outcomes = acme.lookup_many(queries)
@@ -206,7 +206,7 @@ def test_wrong_arguments_raise_even_on_the_refund_path(connect: Connect) -> None
     with pytest.raises(InvalidPhone):
         acme.lookup({"phone": "12"}, order="1", consent_ref=CONSENT)
     with pytest.raises(InvalidRequest):
-        acme.lookup(acme.tag(**person()), order="1", consent_ref=CONSENT, purpose="curiosity")
+        acme.lookup(acme.tag(**person()), order="1", consent_ref=CONSENT, purpose="curiosity")  # type: ignore[arg-type]
     for wrong in ("../healthz", "rp_", "rp_a/b", ""):
         with pytest.raises(InvalidRequest):
             acme.reports.get(wrong)

@@ -87,7 +87,7 @@ def test_a_damaged_bucket_is_fetched_again(ledger: SmallLedger) -> None:
     buyer = ledger.buyer(LISTED)
     with ledger.connect() as acme:
         acme.check(buyer, policy="private")
-        (path,) = [path_found for path_found in folder(ledger).rglob("buckets/*") if path_found.is_file()]
+        (path,) = [path for path in folder(ledger).rglob("buckets/*") if path.is_file()]
         path.write_bytes(bytes(path.stat().st_size))
         assert acme.check(buyer, policy="private").events == 1
         assert sum("/buckets/" in path for path in ledger.asked()) == 2

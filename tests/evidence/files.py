@@ -1,4 +1,4 @@
-"""Small files of every container, built byte by byte, so that a test says exactly what stands in them."""
+"""Small files of every container, built byte by byte, so that a test states exactly what is in them."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def exif(
     if comment:
         sub[0x9286] = (7, len(comment), comment)
     if size:
-        sub[0xA002], sub[0xA003] = ((4, 1, struct.pack(f"{order}I", one)) for one in size)
+        sub[0xA002], sub[0xA003] = ((4, 1, struct.pack(f"{order}I", item)) for item in size)
     small = {0x0201: (4, 1, b""), 0x0202: (4, 1, struct.pack(f"{order}I", len(thumbnail)))} if thumbnail else {}
     if sub:
         main[0x8769] = (4, 1, b"")

@@ -29,7 +29,7 @@ def table(folder: Path) -> str:
     originals = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix in (".jpg", ".png")}
     images = {name: Image.open(folder / name).convert("RGB") for name in originals}
     photos = {name: photo(data) for name, data in originals.items()}
-    usable = [name for name, one in photos.items() if one.pdq.usable]
+    usable = [name for name, item in photos.items() if item.pdq.usable]
     large = [name for name in images if min(images[name].size) >= MIN_SIDE]
     lines = [
         f"| copy | PDQ distance, median | largest | at most {MAX_DISTANCE} | listing match, of {len(large)} large "
@@ -39,14 +39,14 @@ def table(folder: Path) -> str:
     for what, change in {**COPIES, **ALTERATIONS}.items():
         copies = {name: photo(saved(change(image), "PNG")) for name, image in images.items()}
         distances = [distance(copies[name].pdq.bits, photos[name].pdq.bits) for name in usable]
-        near = sum(one <= MAX_DISTANCE for one in distances)
+        near = sum(item <= MAX_DISTANCE for item in distances)
         hits = {name: _verdict(copies[name], photos[name]) for name in images}
-        found = (_count([hits[name] for name in images if (name in large) is wanted]) for wanted in (True, False))
+        rows = (_count([hits[name] for name in images if (name in large) is item]) for item in (True, False))
         median = f"{statistics.median(distances):.0f}"
-        lines.append(f"| {what} | {median} | {max(distances)} | {near} of {len(usable)} | {' | '.join(found)} |")
+        lines.append(f"| {what} | {median} | {max(distances)} | {near} of {len(usable)} | {' | '.join(rows)} |")
     pairs = list(itertools.permutations(photos, 2))
-    wrong = sum(_verdict(photos[one], photos[other]) != "" for one, other in pairs)
-    nearest = min(distance(photos[one].pdq.bits, photos[other].pdq.bits) for one, other in pairs)
+    wrong = sum(_verdict(photos[pair], photos[other]) != "" for pair, other in pairs)
+    nearest = min(distance(photos[pair].pdq.bits, photos[other].pdq.bits) for pair, other in pairs)
     lines += ["", f"Different pictures, {len(pairs)} ordered pairs: {wrong} matches; least PDQ distance {nearest}."]
     again = sum(_verdict(*_photographed_twice(seed)) != "" for seed in range(AGAIN))
     lines.append(f"Scenes photographed twice, from two places: {again} of {AGAIN} matched.")
@@ -67,7 +67,7 @@ def _verdict(claim: Photo, listing: Photo) -> str:
 
 
 def _count(verdicts: list[str]) -> str:
-    said = [f"{verdicts.count(one)} {one}" for one in ("same", "altered") if one in verdicts]
+    said = [f"{verdicts.count(item)} {item}" for item in ("same", "altered") if item in verdicts]
     return ", ".join(said) or "none"
 
 

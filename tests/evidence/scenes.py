@@ -25,8 +25,8 @@ def texture(random: np.random.Generator, width: int = WIDTH, height: int = HEIGH
         noise = random.normal(0, 1, (max(2, columns * height // width), columns, 3))
         grown = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.float64)
         values += grown * 40 / 1.6**octave
-    found: Floats = np.clip(values + random.uniform(60, 190, 3), 0, 255)
-    return found
+    clipped: Floats = np.clip(values + random.uniform(60, 190, 3), 0, 255)
+    return clipped
 
 
 def scene(background: int, objects: int, count: int = 5, shift: float = 0.0) -> Floats:
@@ -79,7 +79,7 @@ def resized(image: Image.Image, scale: float) -> Image.Image:
 
 
 def cropped(image: Image.Image, area: float) -> Image.Image:
-    """So much of the area, not from the middle."""
+    """This share of the area, not from the middle."""
     width, height = round(image.width * area**0.5), round(image.height * area**0.5)
     left, top = (image.width - width) * 2 // 5, (image.height - height) * 3 // 5
     return image.crop((left, top, left + width, top + height))

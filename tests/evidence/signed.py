@@ -43,16 +43,16 @@ class Authority:
 
 
 def authority(organisation: str = "Tests", common: str = "Test root") -> Authority:
-    """A root that nobody trusts, whatever it calls itself."""
+    """A root that no list has, whatever its name is."""
     now, key = datetime.now(UTC), ec.generate_private_key(ec.SECP256R1())
     name = _name(common, organisation)
-    made = (
+    builder = (
         _builder(name, name, key, now - timedelta(days=400), now + timedelta(days=400))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(_usage(sign=False), critical=True)
         .sign(key, hashes.SHA256())
     )
-    return Authority(name, key, made)
+    return Authority(name, key, builder)
 
 
 def certificate(
@@ -76,7 +76,7 @@ def certificate(
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(root.key.public_key()), critical=False)
         .sign(root.key, hashes.SHA256())
     )
-    chain = b"".join(one.public_bytes(serialization.Encoding.PEM) for one in (leaf, root.certificate))
+    chain = b"".join(item.public_bytes(serialization.Encoding.PEM) for item in (leaf, root.certificate))
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -96,12 +96,12 @@ def trust_lists(
     ends_at: datetime | None = None,
 ) -> TrustLists:
     """Lists of our own in `folder`, in the form of the shipped ones: with these authorities, and an end of the interim
-    list that lies ahead if none is given."""
+    list that is next if none is given."""
     folder.mkdir(parents=True, exist_ok=True)
     contents = {
-        "official_signers": "".join(one.pem for one in official) or authority(common="Nobody").pem,
-        "official_time_stamps": "".join(one.pem for one in stamps) or authority(common="Nobody").pem,
-        "interim_anchors": "".join(one.pem for one in interim) or authority(common="Nobody").pem,
+        "official_signers": "".join(item.pem for item in official) or authority(common="Nobody").pem,
+        "official_time_stamps": "".join(stamp.pem for stamp in stamps) or authority(common="Nobody").pem,
+        "interim_anchors": "".join(item.pem for item in interim) or authority(common="Nobody").pem,
         "interim_allowed": allowed or authority(common="Nobody").pem,
     }
     for name, text in contents.items():

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from ledger.evidence.findings import Finding
+from ledger.evidence.findings import InspectionFinding
 from ledger.evidence.formats.metadata import BlockType, NoteCode, ParsedFile
 from ledger.evidence.inspection import inspect_bytes
-from ledger.evidence.receipt import Conclusion, Receipt
+from ledger.evidence.receipt import Conclusion, InspectionReceipt
 from ledger.evidence.sandbox import c2pa as c2pa_reader
-from ledger.evidence.sandbox.c2pa import Answer
+from ledger.evidence.sandbox.c2pa import C2paAnswer
 from ledger.evidence.signals import c2pa_claims
 from ledger.evidence.signals.signers import Times, shipped
 from ledger.rules.findings import FindingCode, Strength, Trust
@@ -35,11 +35,11 @@ def keys() -> Keys:
     return certificate()
 
 
-def codes(receipt: Receipt) -> list[FindingCode]:
-    return [found.code for found in receipt.findings]
+def codes(receipt: InspectionReceipt) -> list[FindingCode]:
+    return [finding.code for finding in receipt.findings]
 
 
-def notes(receipt: Receipt) -> list[NoteCode]:
+def notes(receipt: InspectionReceipt) -> list[NoteCode]:
     return [note.code for note in receipt.notes]
 
 
@@ -55,11 +55,11 @@ def notes(receipt: Receipt) -> list[NoteCode]:
 )
 def test_a_bound_manifest_indicates_whoever_signed(media_type: str, data: bytes, match: str, keys: Keys) -> None:
     receipt = inspect_bytes(sign(data, media_type, [created(MADE)], **keys))
-    (found,) = receipt.findings
-    assert found.code is C.C2PA_AI_GENERATED
-    assert (found.strength, found.trust) == (Strength.INDICATES, Trust.UNLISTED)
-    assert found.facts["validation"] == [match, "claimSignature.validated"]
-    assert (found.facts["signer"], found.facts["software"]) == ("Tests", "Test model")
+    (finding,) = receipt.findings
+    assert finding.code is C.C2PA_AI_GENERATED
+    assert (finding.strength, finding.trust) == (Strength.INDICATES, Trust.UNLISTED)
+    assert finding.facts["validation"] == [match, "claimSignature.validated"]
+    assert (finding.facts["signer"], finding.facts["software"]) == ("Tests", "Test model")
     (note,) = receipt.notes
     assert (note.code, note.detail) == (NoteCode.C2PA_CREDENTIAL, "signingCredential.untrusted")
     assert receipt.complete
@@ -94,8 +94,8 @@ def test_a_changed_claim_is_not_relied_on(keys: Keys) -> None:
 def test_the_origin_is_followed_through_parents(keys: Keys) -> None:
     parent = sign(files.png(), "image/png", [created(MADE)], **keys)
     data = sign(files.png(), "image/png", [using("c2pa.opened", "parentOf")], parent=parent, **keys)
-    (found,) = inspect_bytes(data).findings
-    assert (found.code, found.facts["depth"]) == (C.C2PA_AI_GENERATED, 1)
+    (finding,) = inspect_bytes(data).findings
+    assert (finding.code, finding.facts["depth"]) == (C.C2PA_AI_GENERATED, 1)
 
 
 def test_a_part_made_by_ai_does_not_make_the_whole(keys: Keys) -> None:
@@ -129,17 +129,17 @@ def test_garbage_in_a_manifest_is_a_note() -> None:
 
 
 def test_a_manifest_store_that_is_too_large_is_not_read() -> None:
-    found = ParsedFile("image/png", manifest_bytes=2**30)
-    found.add(BlockType.C2PA, "png:caBX")
-    assert c2pa_reader.ask(b"", found) is None
-    assert [note.code for note in found.notes] == [NoteCode.C2PA_NOT_READ]
+    parsed = ParsedFile("image/png", manifest_bytes=2**30)
+    parsed.add(BlockType.C2PA, "png:caBX")
+    assert c2pa_reader.ask(b"", parsed) is None
+    assert [note.code for note in parsed.notes] == [NoteCode.C2PA_NOT_READ]
 
 
 def test_a_reader_that_takes_too_long_is_stopped(keys: Keys) -> None:
-    found = ParsedFile("image/png")
-    found.add(BlockType.C2PA, "png:caBX")
-    assert c2pa_reader.ask(files.png(), found, seconds=0.001) is None
-    assert [note.detail for note in found.notes] == ["out of time"]
+    parsed = ParsedFile("image/png")
+    parsed.add(BlockType.C2PA, "png:caBX")
+    assert c2pa_reader.ask(files.png(), parsed, seconds=0.001) is None
+    assert [note.detail for note in parsed.notes] == ["out of time"]
 
 
 @pytest.mark.enable_socket
@@ -161,13 +161,13 @@ def test_nothing_is_fetched_from_the_network(keys: Keys) -> None:
         url = f"http://127.0.0.1:{server.getsockname()[1]}/manifest.c2pa"
         data = sign(files.jpeg(), "image/jpeg", [created(MADE)], remote_url=url, **keys)
         receipt = inspect_bytes(data)
-        found = ParsedFile("image/jpeg")
-        found.add(BlockType.C2PA, "as if there were one")
-        assert c2pa_reader.ask(data, found) is None
+        parsed = ParsedFile("image/jpeg")
+        parsed.add(BlockType.C2PA, "as if there were one")
+        assert c2pa_reader.ask(data, parsed) is None
         server.shutdown(socket.SHUT_RDWR)  # a call that came before is accepted first, and the wait for one ends
         thread.join()
     assert not called.is_set()
-    assert [note.code for note in found.notes] == [NoteCode.C2PA_UNREADABLE]
+    assert [note.code for note in parsed.notes] == [NoteCode.C2PA_UNREADABLE]
     assert notes(receipt) == [NoteCode.C2PA_REMOTE]
     assert not receipt.complete
     assert receipt.conclusion is Conclusion.NOTHING_FOUND
@@ -184,10 +184,12 @@ def test_a_reference_to_a_manifest_that_is_gone_is_a_hint() -> None:
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
 
-def judged(store: dict[str, Any], signatures: dict[str, Any] | None = None) -> tuple[list[Finding], list[str]]:
-    found = ParsedFile("image/png")
-    results = c2pa_claims.judge(Answer(store, "here", "1", signatures or {}), found, shipped(), Times(NOW, NOW))
-    return results, [f"{note.code.value} {note.detail}".strip() for note in found.notes]
+def judged(
+    store: dict[str, Any], signatures: dict[str, Any] | None = None
+) -> tuple[list[InspectionFinding], list[str]]:
+    parsed = ParsedFile("image/png")
+    results = c2pa_claims.judge(C2paAnswer(store, "here", "1", signatures or {}), parsed, shipped(), Times(NOW, NOW))
+    return results, [f"{note.code.value} {note.detail}".strip() for note in parsed.notes]
 
 
 def store(failures: list[str], success: list[str], **manifest: Any) -> dict[str, Any]:
@@ -222,9 +224,9 @@ GOOD = ["claimSignature.validated", "assertion.dataHash.match"]
     ],
 )
 def test_what_befalls_a_certificate_or_an_identity_is_no_damage_of_the_manifest(failure: str, note: str) -> None:
-    results, told = judged(store([failure], GOOD))
-    assert [one.code for one in results] == [C.C2PA_AI_GENERATED]
-    assert told == [f"{note} {failure}"]
+    results, codes_noted = judged(store([failure], GOOD))
+    assert [result.code for result in results] == [C.C2PA_AI_GENERATED]
+    assert codes_noted == [f"{note} {failure}"]
 
 
 @pytest.mark.parametrize(
@@ -238,7 +240,7 @@ def test_what_befalls_a_certificate_or_an_identity_is_no_damage_of_the_manifest(
 )
 def test_binding_takes_signature_and_hash(failures: list[str], success: list[str], expected: list[FindingCode]) -> None:
     results, _ = judged(store(failures, success))
-    assert [one.code for one in results] == expected
+    assert [result.code for result in results] == expected
 
 
 def test_faults_of_an_ancestor_unbind_what_it_says() -> None:
@@ -246,13 +248,13 @@ def test_faults_of_an_ancestor_unbind_what_it_says() -> None:
     child = {"relationship": "parentOf", "active_manifest": "b"}
     whole = store([], GOOD, assertions=[], ingredients=[child])
     whole["manifests"]["b"] = parent
-    assert [one.code for one in judged(whole)[0]] == [C.C2PA_AI_GENERATED]
+    assert [item.code for item in judged(whole)[0]] == [C.C2PA_AI_GENERATED]
     child["validation_results"] = {"activeManifest": {"failure": [{"code": "assertion.dataHash.mismatch"}]}}  # type: ignore[assignment]
-    assert [one.code for one in judged(whole)[0]] == [C.C2PA_AI_GENERATED_UNBOUND]
+    assert [item.code for item in judged(whole)[0]] == [C.C2PA_AI_GENERATED_UNBOUND]
     del child["validation_results"]
     delta = {"validationDeltas": {"failure": [{"code": "claimSignature.mismatch"}]}}
     whole["validation_results"]["ingredientDeltas"] = [delta]
-    assert [one.code for one in judged(whole)[0]] == [C.C2PA_AI_GENERATED_UNBOUND]
+    assert [item.code for item in judged(whole)[0]] == [C.C2PA_AI_GENERATED_UNBOUND]
 
 
 def test_a_chain_of_parents_that_bites_its_tail_ends() -> None:
@@ -271,9 +273,9 @@ def test_a_chain_of_parents_that_bites_its_tail_ends() -> None:
     ],
 )
 def test_any_json_is_taken(odd: dict[str, Any]) -> None:
-    results, told = judged(odd)
+    results, codes_noted = judged(odd)
     assert results == []
-    assert told[0].startswith("c2pa_no_source")
+    assert codes_noted[0].startswith("c2pa_no_source")
 
 
 def test_the_process_that_reads_manifests_can_open_nothing() -> None:

@@ -72,14 +72,14 @@ def test_the_size_is_read(kind: str) -> None:
 def test_cut_off_anywhere_it_is_a_clear_error_or_a_partial_result(kind: str) -> None:
     """Every place in turn. What was found in a part is also found in the whole."""
     data = SMALL[kind]
-    whole = {found.code for found in inspect_bytes(data).findings}
+    whole = {finding.code for finding in inspect_bytes(data).findings}
     for end in range(len(data)):
         try:
             receipt = inspect_bytes(data[:end])
         except (EvidenceFormatUnknown, EvidenceMalformed):
             continue
         # A damaged packet still shows its label, as a defective one.
-        codes = {found.code for found in receipt.findings} - {FindingCode.AIGC_GENERATED_DEFECTIVE}
+        codes = {finding.code for finding in receipt.findings} - {FindingCode.AIGC_GENERATED_DEFECTIVE}
         assert codes <= whole | {FindingCode.METADATA_REMOVED}, end
         if kind != "video/mp4" and kind != "video/quicktime":
             assert receipt.notes or end >= len(data) - 8, end
@@ -197,7 +197,7 @@ def test_boxes_within_boxes_end() -> None:
 
 
 def test_a_box_never_reaches_beyond_its_parent() -> None:
-    """The inner box claims the label that lies behind its parent."""
+    """The inner box claims the label that is after its parent."""
     liar = struct.pack(">I", 60_000) + b"\xa9cmt"
     data = files.mp4(liar, top=files.box(b"free", LABEL.encode()))
     receipt = inspect_bytes(data)
@@ -208,8 +208,8 @@ def test_a_box_never_reaches_beyond_its_parent() -> None:
 def test_a_64_bit_length_and_a_length_of_zero() -> None:
     wide = struct.pack(">I4sQ", 1, b"mdat", 16 + 5) + b"abcde"
     moov = files.mp4(files.keys_meta({"AIGC": LABEL}))
-    assert [one.code for one in inspect_bytes(moov + wide).findings] == [FindingCode.AIGC_GENERATED]
-    assert [one.code for one in inspect_bytes(moov + struct.pack(">I4s", 0, b"mdat") + b"rest").findings] == [
+    assert [finding.code for finding in inspect_bytes(moov + wide).findings] == [FindingCode.AIGC_GENERATED]
+    assert [finding.code for finding in inspect_bytes(moov + struct.pack(">I4s", 0, b"mdat") + b"rest").findings] == [
         FindingCode.AIGC_GENERATED
     ]
 
@@ -222,7 +222,7 @@ def test_itunes_items_carry_their_names() -> None:
         files.box(b"data", struct.pack(">II", 1, 0), LABEL.encode()),
     )
     data = files.mp4(files.box(b"meta", b"\0" * 4, files.box(b"hdlr", b"\0" * 25), files.box(b"ilst", named)))
-    assert [one.code for one in inspect_bytes(data).findings] == [FindingCode.AIGC_GENERATED]
+    assert [finding.code for finding in inspect_bytes(data).findings] == [FindingCode.AIGC_GENERATED]
 
 
 def test_extended_xmp_is_put_together_in_any_order() -> None:
@@ -237,9 +237,9 @@ def test_extended_xmp_is_put_together_in_any_order() -> None:
         files.plain_packet(attributes=f'xmlns:n="http://ns.adobe.com/xmp/note/" n:HasExtendedXMP="{digest.decode()}"')
     )
     whole = files.jpeg(main, part(40_000, 70_000), part(0, 40_000))
-    assert [one.code for one in inspect_bytes(whole).findings] == [FindingCode.AIGC_GENERATED]
+    assert [finding.code for finding in inspect_bytes(whole).findings] == [FindingCode.AIGC_GENERATED]
     half = inspect_bytes(files.jpeg(main, part(0, 40_000)))
-    assert [one.code for one in half.findings] == [FindingCode.METADATA_REMOVED]
+    assert [finding.code for finding in half.findings] == [FindingCode.METADATA_REMOVED]
     assert N.TRUNCATED in [note.code for note in half.notes]
     assert not half.complete
 
@@ -253,7 +253,7 @@ def test_raw_profiles_of_imagemagick(name: str) -> None:
     }[name]
     text = f"\n{name}\n{len(profile):8}\n{profile.hex()}\n".encode()
     receipt = inspect_bytes(files.png(files.compressed_chunk(f"Raw profile type {name}", text)))
-    assert FindingCode.AIGC_GENERATED in [one.code for one in receipt.findings]
+    assert FindingCode.AIGC_GENERATED in [finding.code for finding in receipt.findings]
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_a_wrong_checksum_is_told_and_the_text_still_read() -> None:
     label = bytearray(files.text_chunk("AIGC", LABEL.encode()))
     label[-1] ^= 1
     receipt = inspect_bytes(files.png(bytes(label)))
-    assert [one.code for one in receipt.findings] == [FindingCode.AIGC_GENERATED]
+    assert [finding.code for finding in receipt.findings] == [FindingCode.AIGC_GENERATED]
     # Pillow decodes no picture with such a chunk.
     assert [note.code for note in receipt.notes] == [N.CHECKSUM_WRONG, N.PICTURE_NOT_HASHED]
     assert receipt.complete
@@ -326,8 +326,8 @@ def test_without_metadata_it_says_so() -> None:
 
 
 def test_blocks_keep_their_place() -> None:
-    found = read(SMALL["image/jpeg"])
-    assert [(block.type, block.where) for block in found.blocks] == [
+    parsed = read(SMALL["image/jpeg"])
+    assert [(block.type, block.where) for block in parsed.blocks] == [
         (BlockType.EXIF, "jpeg:APP1"),
         (BlockType.XMP, "jpeg:APP1"),
     ]

@@ -39,11 +39,11 @@ def test_every_finding_has_a_sentence_with_and_without_facts(code: FindingCode, 
 @pytest.mark.parametrize("trust", [None, *Trust])
 def test_trust_is_told_with_what_rests_on_it_and_with_nothing_else(trust: Trust | None, locale: str) -> None:
     said = texts(locale).gettext
-    told = said(finding_texts.NOT_SIGNED if trust is None else finding_texts.TRUSTS[trust])
+    trust_text = said(finding_texts.NOT_SIGNED if trust is None else finding_texts.TRUSTS[trust])
     for code in FindingCode:
         sentence = finding_texts.sentence(finding(code, "here", trust=None if trust is None else trust.value), locale)
-        assert (told in sentence) == (code in SIGNED)
-        assert finding_texts.trust_sentence(code, trust, locale) == (told if code in SIGNED else "")
+        assert (trust_text in sentence) == (code in SIGNED)
+        assert finding_texts.trust_sentence(code, trust, locale) == (trust_text if code in SIGNED else "")
         for_person = said(finding_texts.FOR_PERSON) in sentence
         assert for_person == (code is FindingCode.C2PA_CAPTURED and trust in TRUSTED)
 

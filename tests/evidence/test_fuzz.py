@@ -17,7 +17,7 @@ from ledger.evidence.formats.containers import read
 from ledger.evidence.formats.metadata import ParsedFile
 from ledger.evidence.inspection import inspect_bytes
 from ledger.evidence.receipt import check_form
-from ledger.evidence.sandbox.c2pa import Answer
+from ledger.evidence.sandbox.c2pa import C2paAnswer
 from ledger.evidence.signals import c2pa_claims
 from ledger.evidence.signals.aigc import parse_record
 from ledger.evidence.signals.signers import Times, shipped
@@ -161,8 +161,10 @@ JSON = st.recursive(
 def test_manifest_stores_of_any_json(store: dict[str, object]) -> None:
     now = datetime(2026, 11, 1, tzinfo=UTC)
     signatures = store.get("manifests")
-    told = signatures if isinstance(signatures, dict) else {}
-    c2pa_claims.judge(Answer(store, "here", "1", told), ParsedFile("image/png"), shipped(), Times(now, now))
+    store_signatures = signatures if isinstance(signatures, dict) else {}
+    c2pa_claims.judge(
+        C2paAnswer(store, "here", "1", store_signatures), ParsedFile("image/png"), shipped(), Times(now, now)
+    )
 
 
 @pytest.mark.parametrize("seed", range(trials(2, 200)))
@@ -175,7 +177,7 @@ def test_mutated_manifests_do_no_harm(seed: int, signed_png: bytes) -> None:
     for _ in range(chance.randrange(1, 40)):
         data[chance.randrange(start, end)] = chance.randrange(256)
     receipt = inspect_bytes(bytes(data))
-    assert "c2pa_ai_generated" not in [found.code for found in receipt.findings] or bytes(data) == signed_png
+    assert "c2pa_ai_generated" not in [finding.code for finding in receipt.findings] or bytes(data) == signed_png
 
 
 def slow(kind: str) -> bytes:

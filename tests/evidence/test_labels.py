@@ -52,10 +52,10 @@ PLACES = {
 def test_a_label_is_found_wherever_it_stands(place: str) -> None:
     data, where = PLACES[place]
     receipt = inspect_bytes(data)
-    (found,) = receipt.findings
-    assert (found.code, found.where, found.strength) == (FindingCode.AIGC_GENERATED, where, Strength.INDICATES)
-    assert found.facts["credit_code"] == "91440300708461136T"
-    assert "Tencent" in str(found.facts["producer_name"])
+    (finding,) = receipt.findings
+    assert (finding.code, finding.where, finding.strength) == (FindingCode.AIGC_GENERATED, where, Strength.INDICATES)
+    assert finding.facts["credit_code"] == "91440300708461136T"
+    assert "Tencent" in str(finding.facts["producer_name"])
     assert receipt.conclusion is Conclusion.AI_INDICATED
     assert receipt.complete or place in ("heic xmp", "avif exif", "heic idat")  # the other item of these is empty
 
@@ -115,7 +115,7 @@ def test_what_holds_no_record_gives_none(text: str) -> None:
 )
 def test_the_three_words_of_a_label_weigh_differently(label: str, code: FindingCode) -> None:
     receipt = inspect_bytes(files.png(files.text_chunk("AIGC", record(Label=label).encode())))
-    assert [found.code for found in receipt.findings] == [code]
+    assert [finding.code for finding in receipt.findings] == [code]
     assert (receipt.conclusion is Conclusion.AI_INDICATED) == (label != "3")
 
 
@@ -132,19 +132,19 @@ def test_the_three_words_of_a_label_weigh_differently(label: str, code: FindingC
 )
 def test_every_way_to_write_it_in_xmp(inner: str) -> None:
     receipt = inspect_bytes(files.jpeg(files.xmp_segment(files.packet(inner))))
-    assert [found.code for found in receipt.findings] == [FindingCode.AIGC_GENERATED]
+    assert [finding.code for finding in receipt.findings] == [FindingCode.AIGC_GENERATED]
 
 
 def test_as_an_attribute_of_the_description() -> None:
     content = files.packet(attributes=f'T:AIGC="{files.escaped(record())}"')
     receipt = inspect_bytes(files.webp(files.riff_chunk(b"XMP ", content), flags=4))
-    assert [found.code for found in receipt.findings] == [FindingCode.AIGC_GENERATED]
+    assert [finding.code for finding in receipt.findings] == [FindingCode.AIGC_GENERATED]
 
 
 def test_a_packet_that_is_not_well_formed_gives_a_defective_label() -> None:
     content = files.label_packet().replace(b"</rdf:RDF>", b"</rdf:RDFx>").replace(b"</T:AIGC>", b"</T:AIG>")
     receipt = inspect_bytes(files.jpeg(files.xmp_segment(content)))
-    assert [found.code for found in receipt.findings] == [FindingCode.AIGC_GENERATED_DEFECTIVE]
+    assert [finding.code for finding in receipt.findings] == [FindingCode.AIGC_GENERATED_DEFECTIVE]
     assert not receipt.complete
 
 
@@ -152,16 +152,16 @@ def test_two_copies_that_agree_are_one_finding() -> None:
     data = files.png(
         files.text_chunk("AIGC", LABEL.encode()), files.international_chunk("XML:com.adobe.xmp", files.label_packet())
     )
-    (found,) = inspect_bytes(data).findings
-    assert found.code is FindingCode.AIGC_GENERATED
-    assert found.facts["also_at"] == ["png:tEXt AIGC"]
+    (finding,) = inspect_bytes(data).findings
+    assert finding.code is FindingCode.AIGC_GENERATED
+    assert finding.facts["also_at"] == ["png:tEXt AIGC"]
 
 
 def test_two_labels_that_disagree_identify_nothing() -> None:
     other = files.label_packet(record(ProduceID="another"))
     data = files.png(files.text_chunk("AIGC", LABEL.encode()), files.international_chunk("XML:com.adobe.xmp", other))
     receipt = inspect_bytes(data)
-    assert sorted(found.code for found in receipt.findings) == [
+    assert sorted(finding.code for finding in receipt.findings) == [
         FindingCode.AIGC_CONFLICT,
         FindingCode.AIGC_GENERATED_DEFECTIVE,
         FindingCode.AIGC_GENERATED_DEFECTIVE,
@@ -181,7 +181,7 @@ def test_two_labels_that_disagree_identify_nothing() -> None:
 )
 def test_a_place_without_its_label_is_a_hint(data: bytes) -> None:
     receipt = inspect_bytes(data)
-    assert [found.code for found in receipt.findings] == [FindingCode.AIGC_EMPTIED]
+    assert [finding.code for finding in receipt.findings] == [FindingCode.AIGC_EMPTIED]
     assert receipt.conclusion is Conclusion.OTHER_FINDINGS
 
 
@@ -189,16 +189,16 @@ def test_one_label_beside_an_emptied_place() -> None:
     data = files.png(
         files.text_chunk("AIGC", b"{}"), files.international_chunk("XML:com.adobe.xmp", files.label_packet())
     )
-    assert [found.code for found in inspect_bytes(data).findings] == [
+    assert [finding.code for finding in inspect_bytes(data).findings] == [
         FindingCode.AIGC_GENERATED,
         FindingCode.AIGC_EMPTIED,
     ]
 
 
 def test_a_label_nobody_can_read_is_defective() -> None:
-    (found,) = inspect_bytes(files.png(files.text_chunk("AIGC", b"yes"))).findings
-    assert found.code is FindingCode.AIGC_GENERATED_DEFECTIVE
-    assert "not_json" in list(found.facts["problems"])  # type: ignore[arg-type]
+    (finding,) = inspect_bytes(files.png(files.text_chunk("AIGC", b"yes"))).findings
+    assert finding.code is FindingCode.AIGC_GENERATED_DEFECTIVE
+    assert "not_json" in list(finding.facts["problems"])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("code", ["91440300708461136T", "91110102MACQD9K640"])

@@ -38,8 +38,8 @@ def read(image: Image.Image) -> Photo:
 
 
 def match(claim: Image.Image, other: Image.Image) -> Match | None:
-    (found,) = matches(read(claim), [read(other)])
-    return found
+    (match_found,) = matches(read(claim), [read(other)])
+    return match_found
 
 
 @pytest.fixture(scope="module")
@@ -48,36 +48,36 @@ def original() -> Image.Image:
 
 
 def facts(claim: Image.Image, other: Image.Image) -> tuple[FindingCode, dict[str, Any]]:
-    (found,) = listing.judge(read(claim), [read(other)])
-    assert found.where == "pixels"
-    return found.code, dict(found.facts)
+    (finding,) = listing.judge(read(claim), [read(other)])
+    assert finding.where == "pixels"
+    return finding.code, dict(finding.facts)
 
 
 @pytest.mark.some_cases(5)
 @pytest.mark.parametrize("what", COPIES)
 def test_a_copy_is_found_and_nothing_in_it_is_called_changed(what: str, original: Image.Image) -> None:
-    code, found = facts(COPIES[what](original), original)
+    code, facts_found = facts(COPIES[what](original), original)
     assert code is FindingCode.LISTING_SAME
-    assert found["mirrored"] == (what == "mirrored")
+    assert facts_found["mirrored"] == (what == "mirrored")
     scales = {"resized to 60 %, JPEG": 60, "screenshot with borders": 60, "resized to 25 %, JPEG": 25}
-    assert abs(found["scale_percent"] - scales.get(what, 100)) <= 1
-    assert found["rotation_degrees"] == {"turned by 90 degrees": -90, "turned by 3 degrees": -3}.get(what, 0)
-    assert found["inliers"] >= registration.MIN_INLIERS
-    assert "changed_box" not in found
+    assert abs(facts_found["scale_percent"] - scales.get(what, 100)) <= 1
+    assert facts_found["rotation_degrees"] == {"turned by 90 degrees": -90, "turned by 3 degrees": -3}.get(what, 0)
+    assert facts_found["inliers"] >= registration.MIN_INLIERS
+    assert "changed_box" not in facts_found
 
 
 @pytest.mark.some_cases(4)
 @pytest.mark.parametrize("what", ALTERATIONS)
 def test_what_was_changed_is_found(what: str, original: Image.Image) -> None:
-    code, found = facts(ALTERATIONS[what](original), original)
+    code, facts_found = facts(ALTERATIONS[what](original), original)
     assert code is FindingCode.LISTING_ALTERED
-    assert 1 <= found["changed_percent"] <= overlay.MAX_CHANGED_PERCENT
-    left, top, width, height = found["changed_box"]
+    assert 1 <= facts_found["changed_percent"] <= overlay.MAX_CHANGED_PERCENT
+    left, top, width, height = facts_found["changed_box"]
     assert left >= 0
     assert top >= 0
     assert width > 0
     assert height > 0
-    assert all(type(one) is int for one in found["changed_box"])
+    assert all(type(item) is int for item in facts_found["changed_box"])
 
 
 @pytest.mark.some_cases(3)
@@ -94,29 +94,29 @@ def test_what_was_changed_is_found(what: str, original: Image.Image) -> None:
 def test_the_changed_region_lies_where_it_was_put(change: Any, box: tuple[int, ...], original: Image.Image) -> None:
     altered = original.copy()
     altered.paste(picture(255 - np.asarray(original.crop((100, 60, 230, 150)), np.float64)), (100, 60))
-    code, found = facts(encoded(change(altered), quality=90), original)
+    code, facts_found = facts(encoded(change(altered), quality=90), original)
     assert code is FindingCode.LISTING_ALTERED
-    assert np.abs(np.array(found["changed_box"]) - box).max() <= 12
+    assert np.abs(np.array(facts_found["changed_box"]) - box).max() <= 12
     share = 130 * 90 / (WIDTH * HEIGHT)
-    assert 100 * share - 1 <= found["changed_percent"] <= 100 * share * 1.5
+    assert 100 * share - 1 <= facts_found["changed_percent"] <= 100 * share * 1.5
 
 
 def test_what_was_covered_does_not_decide_the_colours() -> None:
-    """The only thing of its colour lies under what was put there: nothing else may take on the colour put there."""
+    """The only thing of its colour is under what was put there: nothing else may take on the colour put there."""
     values = texture(np.random.default_rng(6)) * (0.9, 0.9, 0.4)
     values[100:260, 150:330] = texture(np.random.default_rng(7), 180, 160) * (0.9, 0.7, 0.0) + (20, 10, 0)
     original = picture(values)
     values[100:260, 150:330] = texture(np.random.default_rng(8), 180, 160) * (0.6, 0.3, 1.0)
-    _, found = facts(encoded(picture(values), quality=85), original)
-    assert abs(found["changed_percent"] - 100 * 180 * 160 / (WIDTH * HEIGHT)) <= 2
+    _, facts_found = facts(encoded(picture(values), quality=85), original)
+    assert abs(facts_found["changed_percent"] - 100 * 180 * 160 / (WIDTH * HEIGHT)) <= 2
 
 
 @pytest.mark.some_cases(1)
 @pytest.mark.parametrize("seed", range(4))
 def test_another_photograph_of_the_scene_is_no_copy(seed: int) -> None:
-    one = photographed(scene(seed, seed), 10 * seed)
+    first = photographed(scene(seed, seed), 10 * seed)
     other = photographed(scene(seed, seed, shift=8), 10 * seed + 1)
-    assert match(one, other) is None
+    assert match(first, other) is None
 
 
 @pytest.mark.some_cases(1)
@@ -124,14 +124,14 @@ def test_another_photograph_of_the_scene_is_no_copy(seed: int) -> None:
 def test_another_photograph_of_something_flat_is_no_copy(light: float) -> None:
     """Without depth only perspective, lens and light tell."""
     flat = texture(np.random.default_rng(5), 640, 480)
-    one, other = (photographed(flat, seed, 0.02, light) for seed in (1, 2))
-    assert match(one, other) is None
+    first, other = (photographed(flat, seed, 0.02, light) for seed in (1, 2))
+    assert match(first, other) is None
 
 
 def test_other_things_before_the_same_background_are_no_copy() -> None:
     for seed in range(2):
-        one, other = (photographed(scene(7, 20 + seed + 50 * place), seed * 2 + place) for place in (0, 1))
-        assert match(one, other) is None
+        first, other = (photographed(scene(7, 20 + seed + 50 * place), seed * 2 + place) for place in (0, 1))
+        assert match(first, other) is None
 
 
 def page(seed: int) -> Image.Image:
@@ -167,17 +167,17 @@ def test_different_pictures_of_one_kind_are_no_copies(kind: Any) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 20), (5, 5), (40, 30), (400, 300)])
 def test_flat_and_tiny_pictures_match_nothing(size: tuple[int, int], original: Image.Image) -> None:
     flat = Image.new("RGB", size, (120, 130, 140))
-    for one, other in ((flat, flat), (flat, original), (original, flat)):
-        assert match(one, other) is None
+    for item, other in ((flat, flat), (flat, original), (original, flat)):
+        assert match(item, other) is None
 
 
 def test_hashes_alone_decide_where_there_is_too_little_to_compare() -> None:
     """Broad shapes of a few pixels: no features, and a hash of full quality."""
     small = picture(scene(4, 4)).resize((40, 30))
-    (found,) = listing.judge(read(small), [read(small.resize((20, 15)))])
-    assert found.code is FindingCode.LISTING_SAME
-    assert found.facts["pdq_distance"] is not None
-    assert "changed_percent" not in found.facts
+    (finding,) = listing.judge(read(small), [read(small.resize((20, 15)))])
+    assert finding.code is FindingCode.LISTING_SAME
+    assert finding.facts["pdq_distance"] is not None
+    assert "changed_percent" not in finding.facts
 
 
 def test_the_findings_never_identify() -> None:
@@ -190,11 +190,11 @@ def test_the_same_pictures_give_the_same_facts_whatever_the_machine_was_doing(or
     claim, other = read(stained(original, 0.05)), read(original)
     first = listing.judge(claim, [other])
     threads = cv2.getNumThreads()
-    found: list[Any] = []
+    answers: list[Any] = []
     try:
         cv2.setNumThreads(3)
         cv2.setRNGSeed(12345)
-        workers = [threading.Thread(target=lambda: found.append(listing.judge(claim, [other]))) for _ in range(3)]
+        workers = [threading.Thread(target=lambda: answers.append(listing.judge(claim, [other]))) for _ in range(3)]
         for worker in workers:
             worker.start()
         for worker in workers:
@@ -202,7 +202,7 @@ def test_the_same_pictures_give_the_same_facts_whatever_the_machine_was_doing(or
         assert cv2.getNumThreads() == 3
     finally:
         cv2.setNumThreads(threads)
-    assert found == [first] * 3
+    assert answers == [first] * 3
 
 
 def test_threads_are_given_back_after_an_error() -> None:
@@ -215,9 +215,9 @@ def test_threads_are_given_back_after_an_error() -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_places_without_a_map_register_nothing(seed: int) -> None:
     random = np.random.default_rng(seed)
-    one = np.repeat(random.uniform(0, 500, (1, 2)), 40, axis=0).astype(np.float32)
+    first = np.repeat(random.uniform(0, 500, (1, 2)), 40, axis=0).astype(np.float32)
     line = np.column_stack([np.arange(40.0), np.arange(40.0)]).astype(np.float32)
     free = random.uniform(0, 500, (40, 2)).astype(np.float32)
     folded = (free * (-1, 1)).astype(np.float32)
-    for pairs in ((one, one), (one, free), (free, one), (line, free), (free, folded), (free[:3], free[:3])):
+    for pairs in ((first, first), (first, free), (free, first), (line, free), (free, folded), (free[:3], free[:3])):
         assert registration.register(pairs) is None

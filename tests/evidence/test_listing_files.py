@@ -59,18 +59,18 @@ def case(tmp_path: Path, original: Image.Image) -> tuple[Path, Path, Path]:
 def test_a_receipt_names_its_listings_and_is_borne_out_with_them_alone(case: tuple[Path, Path, Path]) -> None:
     claim, front, back = case
     receipt = inspect(claim, listing=[back, front, front])
-    assert [one.code for one in receipt.findings] == [FindingCode.LISTING_ALTERED]
+    assert [finding.code for finding in receipt.findings] == [FindingCode.LISTING_ALTERED]
     assert len(receipt.listings) == 2
     assert receipt == inspect(claim, listing=[front, back])
     assert receipt.opencv == cv2.__version__
     assert inspect(claim).opencv == ""
     assert verify_inspection(claim, receipt.to_json(), listing=[front, back]).agrees
     missing = verify_inspection(claim, receipt.to_json(), listing=[front])
-    assert [one.split(": ")[:2] for one in missing.differences] == [["listings", "only in the receipt"]]
+    assert [difference.split(": ")[:2] for difference in missing.differences] == [["listings", "only in the receipt"]]
     none = verify_inspection(claim, receipt.to_json())
     assert "findings: only in the receipt: listing_altered" in none.differences
     more = verify_inspection(claim, inspect(claim).to_json(), listing=[back])
-    assert [one.split(": ")[:2] for one in more.differences] == [["listings", "only given now"]]
+    assert [difference.split(": ")[:2] for difference in more.differences] == [["listings", "only given now"]]
 
 
 def test_measurements_have_room_and_no_more(case: tuple[Path, Path, Path]) -> None:
@@ -138,8 +138,8 @@ def test_a_photo_is_compared_the_way_it_is_shown(original: Image.Image) -> None:
     lying = files.saved(original.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=92, exif=exif)
     shown = photo(lying)
     assert (shown.width_px, shown.height_px) == original.size
-    (found,) = listing.judge(shown, [read(original)])
-    assert (found.code, found.facts["rotation_degrees"]) == (FindingCode.LISTING_SAME, 0)
+    (finding,) = listing.judge(shown, [read(original)])
+    assert (finding.code, finding.facts["rotation_degrees"]) == (FindingCode.LISTING_SAME, 0)
 
 
 def test_hostile_pictures_are_refused_before_they_are_decoded(
@@ -167,9 +167,9 @@ def test_pictures_made_to_be_slow_are_not(kind: str) -> None:
         values[:, ::8] = 255
     else:
         values[::12, ::12] = 255
-    made = read(picture(values))
+    photo_read = read(picture(values))
     start = time.process_time()
-    matches(made, [made])
+    matches(photo_read, [photo_read])
     assert time.process_time() - start < 8
 
 
@@ -198,10 +198,10 @@ def test_the_picture_of_a_mirrored_claim_joins_what_belongs_together(original: I
     from ledger.evidence.listing import match_picture as pictures
 
     claim = read(covered(original, 0.1).transpose(Image.Transpose.FLIP_LEFT_RIGHT))
-    (found,) = matches(claim, [read(original)])
-    assert found is not None
-    assert found.mirrored
-    image = np.asarray(Image.open(io.BytesIO(pictures.draw(claim, read(original), found)))).astype(int)
+    (match,) = matches(claim, [read(original)])
+    assert match is not None
+    assert match.mirrored
+    image = np.asarray(Image.open(io.BytesIO(pictures.draw(claim, read(original), match)))).astype(int)
     red = (image[:, :, 0] > 200) & (image[:, :, 1] < 80) & (image[:, :, 2] < 90)
     half = image.shape[1] // 2
     ours, theirs = (np.argwhere(part)[:, 1].mean() for part in (red[:, :half], red[:, half:]))

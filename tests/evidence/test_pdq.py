@@ -33,8 +33,10 @@ def scene(rows: int, columns: int, seed: int = 1) -> NDArray[np.uint8]:
 
 
 def luma(rows: int, columns: int, seed: int = 1) -> NDArray[np.float32]:
-    found: NDArray[np.float32] = scene(rows, columns, seed).astype(np.float32) @ np.array([0.299, 0.587, 0.114], "f4")
-    return found
+    brightness: NDArray[np.float32] = scene(rows, columns, seed).astype(np.float32) @ np.array(
+        [0.299, 0.587, 0.114], "f4"
+    )
+    return brightness
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -59,10 +61,10 @@ REFERENCE = {
 @pytest.mark.parametrize("size", REFERENCE)
 def test_the_reference_says_the_same(size: tuple[int, int, int]) -> None:
     expected, quality = REFERENCE[size]
-    found = pdq.hash_luma(luma(*size))
+    computed = pdq.hash_luma(luma(*size))
     # Sums in double precision round otherwise than its single precision: a bit at the median may fall either way.
-    assert distance(found.bits, bytes.fromhex(expected)) <= 2
-    assert abs(found.quality - quality) <= 1
+    assert distance(computed.bits, bytes.fromhex(expected)) <= 2
+    assert abs(computed.quality - quality) <= 1
 
 
 def test_a_picture_stays_the_same_when_it_is_shrunk_or_encoded_again() -> None:
@@ -88,10 +90,10 @@ def test_it_is_hashed_as_it_is_shown() -> None:
 
 
 def test_a_flat_picture_is_not_used() -> None:
-    found = pdq.hash_bytes(encoded(Image.new("RGB", (300, 300), "grey")))
-    assert found.quality == 0
+    computed = pdq.hash_bytes(encoded(Image.new("RGB", (300, 300), "grey")))
+    assert computed.quality == 0
     with pytest.raises(PictureUnfit) as caught:
-        found.need_usable()
+        computed.need_usable()
     assert caught.value.details["quality"] == 0
     assert pdq.hash_bytes(encoded(Image.new("RGB", (4, 300)))) == pdq.Pdq(bytes(32), 0)
     with pytest.raises(PictureUnfit):

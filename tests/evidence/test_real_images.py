@@ -42,7 +42,7 @@ def image(name: str) -> Path:
 def test_labelled_pictures_are_found_with_their_producer(name: str) -> None:
     code, fact, value, trust = LABELLED[name]
     receipt = inspect_file(image(name))
-    assert [found.code for found in receipt.findings] == [code]
+    assert [finding.code for finding in receipt.findings] == [code]
     assert str(receipt.findings[0].facts[fact]).startswith(value)
     assert receipt.findings[0].trust is trust
     assert receipt.conclusion is Conclusion.AI_INDICATED
@@ -52,9 +52,9 @@ def test_labelled_pictures_are_found_with_their_producer(name: str) -> None:
 @pytest.mark.parametrize("name", CAMERAS)
 def test_camera_photos_give_no_finding_about_ai(name: str) -> None:
     receipt = inspect_file(image(name))
-    assert {found.about for found in receipt.findings} <= {About.ALTERED}
-    assert {found.strength.value for found in receipt.findings} <= {"hint"}
-    assert "thumbnail_differs" not in [found.code for found in receipt.findings]
+    assert {finding.about for finding in receipt.findings} <= {About.ALTERED}
+    assert {finding.strength.value for finding in receipt.findings} <= {"hint"}
+    assert "thumbnail_differs" not in [finding.code for finding in receipt.findings]
     assert receipt.complete
 
 
@@ -68,14 +68,14 @@ def test_a_picture_of_too_little_is_never_found_again() -> None:
 def test_an_altered_copy_is_found(name: str) -> None:
     original = Image.open(image(name)).convert("RGB")
     altered = photo(files.saved(written_on(original), "JPEG", quality=75))
-    (found,) = judge(altered, [photo(image(name).read_bytes())])
-    assert found.code is FindingCode.LISTING_ALTERED
+    (finding,) = judge(altered, [photo(image(name).read_bytes())])
+    assert finding.code is FindingCode.LISTING_ALTERED
 
 
 def test_no_two_different_pictures_match() -> None:
     photos = [photo(image(name).read_bytes()) for name in (*LABELLED, *CAMERAS)[:: trials(3, 1)]]
     for claim in photos:
-        others = [one for one in photos if one is not claim]
+        others = [item for item in photos if item is not claim]
         assert matches(claim, others) == [None] * len(others)
 
 

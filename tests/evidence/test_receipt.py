@@ -22,7 +22,7 @@ from ledger.evidence import inspection
 from ledger.evidence.findings import finding
 from ledger.evidence.formats.metadata import Note, NoteCode
 from ledger.evidence.perceptual_hash import pdq
-from ledger.evidence.receipt import Receipt, check_form, compare, receipt_digest
+from ledger.evidence.receipt import InspectionReceipt, check_form, compare, receipt_digest
 from ledger.protocol.encoding import canonical_json
 from ledger.rules.conduct import Conduct, check_evidence, parse_evidence
 from ledger.rules.findings import FindingCode
@@ -250,7 +250,7 @@ def test_the_answer_of_an_issuer_meets_the_minimum_of_a_report_and_a_label_or_tr
         said = issuer_answer("A provider", now, "generated", original.sha256)
         answer = evidence("issuer_confirmation", sha256=b"w" * 32, confirmation=said)
         check_evidence(Conduct.AI_FABRICATED_IMAGE, [original, label, answer, admission])
-        assert parse_evidence([evidence_json(one) for one in (original, label, answer)]) == (original, label, answer)
+        assert parse_evidence([evidence_json(item) for item in (original, label, answer)]) == (original, label, answer)
 
 
 FORMER: dict[str, Any] = {
@@ -265,16 +265,16 @@ FORMER: dict[str, Any] = {
 }
 
 
-def former(receipt: Receipt) -> dict[str, Any]:
+def former(receipt: InspectionReceipt) -> dict[str, Any]:
     """The receipt that version 1 of the tool gave of the same file."""
     new = receipt.to_json()
     findings = [
-        {**one, "facts": {name: value for name, value in one["facts"].items() if name != "trust"}}
-        for one in new["findings"]
+        {**item, "facts": {name: value for name, value in item["facts"].items() if name != "trust"}}
+        for item in new["findings"]
     ]
-    for one in findings:
-        if one["code"] in ("aigc_generated", "c2pa_ai_generated"):
-            one["strength"] = "identifies"
+    for item in findings:
+        if item["code"] in ("aigc_generated", "c2pa_ai_generated"):
+            item["strength"] = "identifies"
     kept = {name: new[name] for name in ("c2pa_sdk", "file", "notes")}
     return {**FORMER, **kept, "findings": findings}
 
@@ -314,24 +314,26 @@ def test_the_digest_of_a_receipt_of_version_1_is_what_it_was(picture: Path) -> N
     ],
 )
 def test_of_a_signers_trust_only_what_time_does_may_differ(claimed: str | None, now: str, differs: bool) -> None:
-    def receipt(trust: str | None) -> Receipt:
-        made = finding(FindingCode.C2PA_AI_GENERATED, "png:caBX", signer="A maker", trust=trust)
-        return Receipt("t", b"s" * 32, 1, "image/png", 1, 1, (made,), (), "1", trust_lists="2026-01-01")
+    def receipt(trust: str | None) -> InspectionReceipt:
+        signed_finding = finding(FindingCode.C2PA_AI_GENERATED, "png:caBX", signer="A maker", trust=trust)
+        return InspectionReceipt(
+            "t", b"s" * 32, 1, "image/png", 1, 1, (signed_finding,), (), "1", trust_lists="2026-01-01"
+        )
 
-    told, own = receipt(claimed), receipt(now)
-    assert told.in_report().receipt_sha256 == own.in_report().receipt_sha256, "the digest is not of the day"
-    agreement = compare(check_form(told.to_json()), own)
+    claimed_receipt, own = receipt(claimed), receipt(now)
+    assert claimed_receipt.in_report().receipt_sha256 == own.in_report().receipt_sha256, "the digest is not of the day"
+    agreement = compare(check_form(claimed_receipt.to_json()), own)
     assert agreement.agrees is not differs
-    assert any(one.startswith("trust: ") for one in agreement.differences) == differs
+    assert any(difference.startswith("trust: ") for difference in agreement.differences) == differs
 
 
 def test_a_strength_that_does_not_follow_from_its_trust_is_noticed() -> None:
-    made = finding(FindingCode.C2PA_AI_GENERATED, "png:caBX", trust="unlisted")
-    own = Receipt("t", b"s" * 32, 1, "image/png", 1, 1, (made,), (), "1")
-    told = own.to_json()
-    told["findings"][0]["strength"] = "identifies"
-    told["conclusion"] = "ai_identified"
-    assert set(compare(told, own).differences) == {"strength: c2pa_ai_generated", "conclusion"}
+    signed_finding = finding(FindingCode.C2PA_AI_GENERATED, "png:caBX", trust="unlisted")
+    own = InspectionReceipt("t", b"s" * 32, 1, "image/png", 1, 1, (signed_finding,), (), "1")
+    claimed_receipt = own.to_json()
+    claimed_receipt["findings"][0]["strength"] = "identifies"
+    claimed_receipt["conclusion"] = "ai_identified"
+    assert set(compare(claimed_receipt, own).differences) == {"strength: c2pa_ai_generated", "conclusion"}
 
 
 def test_a_report_carries_the_digest_of_the_receipt_and_its_codes(picture: Path) -> None:
@@ -346,8 +348,8 @@ def test_the_digest_is_that_of_the_receipt_without_what_depends_on_day_and_name(
     receipt = inspect(picture)
     whole = receipt.to_json()
     del whole["opencv"], whole["file"]["pdq"], whole["file"]["pdq_quality"], whole["conclusion"]
-    for one in whole["findings"]:
-        del one["strength"]
+    for item in whole["findings"]:
+        del item["strength"]
     assert receipt.in_report().receipt_sha256 == hashlib.sha256(canonical_json(whole)).digest()
     renamed = tmp_path / "renamed.jpg"
     renamed.write_bytes(picture.read_bytes())

@@ -1,4 +1,4 @@
-"""Inspections in a process of their own: the same answer, and nothing that a file does reaches whoever asks."""
+"""Inspections in a separate process: the same answer, and no file can harm the process that asks."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_it_is_stopped_with_all_that_it_started(monkeypatch: pytest.MonkeyPatch,
 
 
 def running(number: int) -> bool:
-    """Whether there is such a process, other than one that nobody has fetched yet."""
+    """True if there is such a process, other than one that has ended and was not waited for."""
     try:
         os.kill(number, 0)
         return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"

@@ -23,7 +23,7 @@ FLOW = json.dumps({"nodes": [{"type": "KSamplerAdvanced"}, {"type": "SaveImage"}
 
 
 def codes(data: bytes) -> list[FindingCode]:
-    return [found.code for found in inspect_bytes(data).findings]
+    return [finding.code for finding in inspect_bytes(data).findings]
 
 
 @pytest.mark.parametrize(
@@ -38,9 +38,9 @@ def codes(data: bytes) -> list[FindingCode]:
 )
 def test_source_types_are_not_mixed_up(source: str, expected: list[FindingCode], conclusion: Conclusion) -> None:
     receipt = inspect_bytes(files.jpeg(files.xmp_segment(files.source_packet(source))))
-    assert [found.code for found in receipt.findings] == expected
+    assert [finding.code for finding in receipt.findings] == expected
     assert receipt.conclusion is conclusion
-    assert Strength.IDENTIFIES not in {found.strength for found in receipt.findings}
+    assert Strength.IDENTIFIES not in {finding.strength for finding in receipt.findings}
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_source_types_are_not_mixed_up(source: str, expected: list[FindingCode],
 )
 def test_traces_of_generators_indicate(data: bytes, expected: FindingCode) -> None:
     receipt = inspect_bytes(data)
-    assert [found.code for found in receipt.findings] == [expected]
+    assert [finding.code for finding in receipt.findings] == [expected]
     assert receipt.findings[0].strength is not Strength.IDENTIFIES
 
 
@@ -138,8 +138,8 @@ SAVED = '<rdf:li e:action="saved" e:softwareAgent="Adobe Photoshop 26.0"/>'
 )
 def test_hints_of_editing_are_hints(data: bytes, expected: list[FindingCode]) -> None:
     receipt = inspect_bytes(data)
-    assert [found.code for found in receipt.findings] == expected
-    assert {found.strength for found in receipt.findings} <= {Strength.HINT}
+    assert [finding.code for finding in receipt.findings] == expected
+    assert {finding.strength for finding in receipt.findings} <= {Strength.HINT}
     assert receipt.conclusion in (Conclusion.OTHER_FINDINGS, Conclusion.NOTHING_FOUND)
 
 

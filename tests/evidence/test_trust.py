@@ -1,5 +1,5 @@
 """Who signed decides how far a manifest goes: chains under lists of our own, self-made ones in famous names, ancestors,
-dates, and labels that anybody can write."""
+dates, and labels that any person can write."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from ledger.errors import ConfigurationError, EvidenceInsufficient
 from ledger.evidence import finding_texts
 from ledger.evidence.inspection import inspect_bytes
-from ledger.evidence.receipt import Conclusion, Receipt
+from ledger.evidence.receipt import Conclusion, InspectionReceipt
 from ledger.evidence.signals import signers
 from ledger.evidence.signals.signers import Times, TrustLists, read_trust_lists, recorded_trust, shipped, trust_of
 from ledger.rules.conduct import Conduct, Evidence, EvidenceType, check_evidence
@@ -63,18 +63,18 @@ def signed(keys: Keys, source: str = MADE, **more: Any) -> bytes:
     return sign(files.png(), "image/png", [created(source)], **keys, **more)
 
 
-def ai_label(receipt: Receipt) -> Evidence:
+def ai_label(receipt: InspectionReceipt) -> Evidence:
     return Evidence(EvidenceType.AI_LABEL, receipt.sha256, inspection=receipt.in_report())
 
 
-def report(receipt: Receipt) -> list[Evidence]:
+def report(receipt: InspectionReceipt) -> list[Evidence]:
     """What a report of severity 6 rests on: the file, its label, and a word."""
     origin = Origin(OriginSource.CLAIM_UPLOAD, NOW)
     original = Evidence(EvidenceType.ORIGINAL_FILE, receipt.sha256, origin=origin)
     return [original, ai_label(receipt), Evidence(EvidenceType.PHYSICAL_CONTRADICTION, b"p" * 32)]
 
 
-def mark(receipt: Receipt) -> Corroboration:
+def mark(receipt: InspectionReceipt) -> Corroboration:
     """The console's mark for the label when a reviewer inspects the file again and finds the same."""
     again = Again(receipt.in_report(), receipt.complete)
     return corroborations([ai_label(receipt)], {receipt.sha256: again})[0]
@@ -85,8 +85,8 @@ def mark(receipt: Receipt) -> Corroboration:
 
 def test_a_listed_signer_identifies(listed: Keys, lists: TrustLists) -> None:
     receipt = inspect_bytes(signed(listed), trust_lists=lists)
-    (found,) = receipt.findings
-    assert (found.code, found.strength, found.trust) == (C.C2PA_AI_GENERATED, Strength.IDENTIFIES, Trust.LISTED)
+    (finding,) = receipt.findings
+    assert (finding.code, finding.strength, finding.trust) == (C.C2PA_AI_GENERATED, Strength.IDENTIFIES, Trust.LISTED)
     assert (receipt.conclusion, receipt.trust) == (Conclusion.AI_IDENTIFIED, Trust.LISTED)
     assert receipt.trust_lists == lists.state
     check_evidence(Conduct.AI_FABRICATED_IMAGE, report(receipt))
@@ -98,7 +98,7 @@ def test_a_listed_signer_identifies(listed: Keys, lists: TrustLists) -> None:
 def test_a_listed_camera_speaks_for_the_person(listed: Keys, lists: TrustLists) -> None:
     receipt = inspect_bytes(signed(listed, CAPTURED), trust_lists=lists)
     carried = receipt.in_report()
-    assert [one.code for one in receipt.findings] == [C.C2PA_CAPTURED]
+    assert [finding.code for finding in receipt.findings] == [C.C2PA_CAPTURED]
     assert speaks_for_person(carried.findings, carried.trust)
     assert mark(receipt) is Corroboration.CONTRADICTED
     assert "It speaks for the person." in finding_texts.sentence(receipt.findings[0], "en")
@@ -107,7 +107,7 @@ def test_a_listed_camera_speaks_for_the_person(listed: Keys, lists: TrustLists) 
 def test_the_same_files_under_the_shipped_lists_are_nobodys_word(listed: Keys, lists: TrustLists) -> None:
     data = signed(listed)
     under_ours, shipped_ones = inspect_bytes(data, trust_lists=lists), inspect_bytes(data)
-    assert [one.trust for one in (under_ours, shipped_ones)] == [Trust.LISTED, Trust.UNLISTED]
+    assert [item.trust for item in (under_ours, shipped_ones)] == [Trust.LISTED, Trust.UNLISTED]
     assert under_ours.in_report().receipt_sha256 != shipped_ones.in_report().receipt_sha256, "other lists"
 
 
@@ -148,23 +148,23 @@ def test_a_time_stamp_under_the_lists_shows_when_it_was_signed(
     ends_at = datetime.now(UTC) + timedelta(seconds=2)
     with stamping(certificate("Stamps", "A stamp", stamps, stamps=True), tmp_path) as address:
         by_listed, by_interim = (
-            signed(certificate(issuer=one, end=end), stamped_by=address)
-            for one, end in ((official, ends_at), (interim, None))
+            signed(certificate(issuer=item, end=end), stamped_by=address)
+            for item, end in ((official, ends_at), (interim, None))
         )
     while datetime.now(UTC) <= ends_at + timedelta(seconds=1):
         time.sleep(0.1)
     under = trust_lists(tmp_path / "with", [official], [interim], stamps=[stamps], ends_at=ends_at)
     without = trust_lists(tmp_path / "without", [official], [interim], ends_at=ends_at)
-    found = [inspect_bytes(data, trust_lists=one) for one in (under, without) for data in (by_listed, by_interim)]
-    assert [one.trust for one in found] == [Trust.LISTED, Trust.INTERIM, Trust.EXPIRED, Trust.UNLISTED]
-    assert [one.conclusion is Conclusion.AI_IDENTIFIED for one in found] == [True, True, False, False]
+    receipts = [inspect_bytes(data, trust_lists=item) for item in (under, without) for data in (by_listed, by_interim)]
+    assert [item.trust for item in receipts] == [Trust.LISTED, Trust.INTERIM, Trust.EXPIRED, Trust.UNLISTED]
+    assert [item.conclusion is Conclusion.AI_IDENTIFIED for item in receipts] == [True, True, False, False]
 
 
 def test_an_authority_for_time_stamps_makes_no_signer(unlisted: Keys, tmp_path: Path) -> None:
-    made = trust_lists(tmp_path)
+    lists_with_stamps = trust_lists(tmp_path)
     root = unlisted["chain"].decode().partition("-----END CERTIFICATE-----\n")[2]
     (tmp_path / "official_time_stamps.crt").write_text(root, encoding="ascii")
-    assert inspect_bytes(signed(unlisted), trust_lists=made).trust is Trust.UNLISTED
+    assert inspect_bytes(signed(unlisted), trust_lists=lists_with_stamps).trust is Trust.UNLISTED
 
 
 def test_an_expired_certificate_identifies_nothing(official: Authority, lists: TrustLists) -> None:
@@ -189,7 +189,7 @@ def x509_end(keys: Keys) -> datetime:
 
 @pytest.mark.some_cases(4)
 @pytest.mark.parametrize(
-    ("parent", "child", "found"),
+    ("parent", "child", "trust"),
     [
         ("listed", "listed", Trust.LISTED),
         ("unlisted", "listed", Trust.UNLISTED),
@@ -199,34 +199,34 @@ def x509_end(keys: Keys) -> datetime:
     ],
 )
 def test_a_chain_is_as_good_as_its_worst_signature(
-    parent: str, child: str, found: Trust, listed: Keys, unlisted: Keys, interim: Authority, lists: TrustLists
+    parent: str, child: str, trust: Trust, listed: Keys, unlisted: Keys, interim: Authority, lists: TrustLists
 ) -> None:
     """A manifest of a famous maker can be put under one's own, and one's own under an honest editor's."""
     keys = {"listed": listed, "unlisted": unlisted, "interim": certificate(issuer=interim)}
     below = signed(keys[parent])
     data = sign(files.png(), "image/png", [using("c2pa.opened", "parentOf")], parent=below, **keys[child])
     receipt = inspect_bytes(data, trust_lists=lists)
-    (one,) = receipt.findings
-    assert (one.code, one.facts["depth"], one.trust) == (C.C2PA_AI_GENERATED, 1, found)
-    assert (receipt.conclusion is Conclusion.AI_IDENTIFIED) == (found in TRUSTED)
+    (finding,) = receipt.findings
+    assert (finding.code, finding.facts["depth"], finding.trust) == (C.C2PA_AI_GENERATED, 1, trust)
+    assert (receipt.conclusion is Conclusion.AI_IDENTIFIED) == (trust in TRUSTED)
 
 
 def test_metadata_in_a_listed_manifest_is_not_its_signers_word(listed: Keys, lists: TrustLists) -> None:
-    """An editor signs the metadata that it found in the file: whoever wrote them there."""
+    """An editor signs the metadata that were in the file, by any writer."""
     for source, code in ((MADE, C.C2PA_AI_GENERATED), (CAPTURED, C.C2PA_CAPTURED)):
         data = {"@context": {"Iptc4xmpExt": files.IPTC_NS}, "Iptc4xmpExt:DigitalSourceType": files.SOURCES + source}
         signed_metadata = sign(
             files.png(), "image/png", [created("digitalArt")], assertions=[("cawg.metadata", data)], **listed
         )
         receipt = inspect_bytes(signed_metadata, trust_lists=lists)
-        (found,) = receipt.findings
-        assert (found.code, found.trust) == (code, None)
+        (finding,) = receipt.findings
+        assert (finding.code, finding.trust) == (code, None)
         carried = receipt.in_report()
         assert receipt.conclusion is not Conclusion.AI_IDENTIFIED
         assert not speaks_for_person(carried.findings, carried.trust)
 
 
-# --- what anybody can make --------------------------------------------------------------------------------------
+# --- what any person can make ------------------------------------------------------------------------------------
 
 AI, CAMERA = (MADE, C.C2PA_AI_GENERATED), (CAPTURED, C.C2PA_CAPTURED)
 MAKERS = [
@@ -252,17 +252,17 @@ def test_a_self_made_chain_in_a_famous_name_is_nobodys_word(
 ) -> None:
     keys = certificate(organisation, common, authority(organisation, f"{organisation} Root CA"))
     receipt = inspect_bytes(signed(keys, claim[0]))
-    (found,) = receipt.findings
-    assert (found.code, found.trust, found.strength) == (claim[1], Trust.UNLISTED, Strength.INDICATES)
-    assert found.facts["signer"] == organisation
+    (finding,) = receipt.findings
+    assert (finding.code, finding.trust, finding.strength) == (claim[1], Trust.UNLISTED, Strength.INDICATES)
+    assert finding.facts["signer"] == organisation
     assert receipt.conclusion is not Conclusion.AI_IDENTIFIED
     assert mark(receipt) not in (Corroboration.FOUND_AGAIN, Corroboration.FOUND, Corroboration.CONTRADICTED)
     with pytest.raises(EvidenceInsufficient):
         check_evidence(Conduct.AI_FABRICATED_IMAGE, report(receipt))
-    for locale, told in (("en", "Anybody can make one in any name"), ("zh-CN", "任何人都可以用任何名义制作")):
-        assert told in finding_texts.sentence(found, locale)
-    assert "speaks for the person" not in finding_texts.sentence(found, "en").lower()
-    assert finding_texts.limit(claim[1], "en", found.trust)
+    for locale, item in (("en", "Anybody can make one in any name"), ("zh-CN", "任何人都可以用任何名义制作")):
+        assert item in finding_texts.sentence(finding, locale)
+    assert "speaks for the person" not in finding_texts.sentence(finding, "en").lower()
+    assert finding_texts.limit(claim[1], "en", finding.trust)
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_a_self_made_chain_in_a_famous_name_is_nobodys_word(
 def test_a_written_label_never_identifies(data: bytes) -> None:
     receipt = inspect_bytes(data)
     assert receipt.conclusion is Conclusion.AI_INDICATED
-    assert Strength.IDENTIFIES not in {one.strength for one in receipt.findings}
+    assert Strength.IDENTIFIES not in {finding.strength for finding in receipt.findings}
     assert (receipt.trust, mark(receipt)) == (None, Corroboration.INDICATED)
     with pytest.raises(EvidenceInsufficient):
         check_evidence(Conduct.AI_FABRICATED_IMAGE, report(receipt))
@@ -292,10 +292,10 @@ OFFICIAL = "signing certificate trusted, found in [official] trust anchors"
 BEFORE, AFTER = datetime(2025, 6, 1, tzinfo=UTC), datetime(2026, 6, 1, tzinfo=UTC)
 
 
-def signature(*failure: str, found: str | None = "official", stamp: str | None = None, **more: Any) -> dict[str, Any]:
+def signature(*failure: str, anchors: str | None = "official", stamp: str | None = None, **more: Any) -> dict[str, Any]:
     success = [{"code": "claimSignature.validated", "explanation": "claim signature valid"}]
-    if found is not None:
-        why = f"signing certificate trusted, found in [{found}] trust anchors"
+    if anchors is not None:
+        why = f"signing certificate trusted, found in [{anchors}] trust anchors"
         success.append({"code": "signingCredential.trusted", "explanation": why})
     if stamp is not None:
         success.append({"code": "timeStamp.trusted", "explanation": f"{stamp}timestamp cert trusted: A stamp"})
@@ -314,20 +314,20 @@ SHORT = {"valid_to": "2025-12-31T00:00:00+00:00"}
 
 
 @pytest.mark.parametrize(
-    ("told", "trust"),
+    ("recorded", "trust"),
     [
         (signature(), Trust.LISTED),
-        (signature(found=None), Trust.UNLISTED),
-        (signature("signingCredential.untrusted", found=None), Trust.UNLISTED),
+        (signature(anchors=None), Trust.UNLISTED),
+        (signature("signingCredential.untrusted", anchors=None), Trust.UNLISTED),
         (signature("signingCredential.untrusted"), Trust.UNLISTED),
-        (signature(found="time-stamps"), Trust.UNLISTED),
-        (signature(found="system_anchors"), Trust.UNLISTED),
-        (signature(found="interim"), Trust.UNLISTED),
-        (signature(found="interim", stamp=""), Trust.INTERIM),
-        (signature(found="", stamp=""), Trust.INTERIM),
-        (signature(found="interim", stamp="legacy "), Trust.UNLISTED),
-        (signature(found="interim", stamp="", claim="v1"), Trust.UNLISTED),
-        (signature(found="interim", stamp="", stamped_at=AFTER.isoformat()), Trust.UNLISTED),
+        (signature(anchors="time-stamps"), Trust.UNLISTED),
+        (signature(anchors="system_anchors"), Trust.UNLISTED),
+        (signature(anchors="interim"), Trust.UNLISTED),
+        (signature(anchors="interim", stamp=""), Trust.INTERIM),
+        (signature(anchors="", stamp=""), Trust.INTERIM),
+        (signature(anchors="interim", stamp="legacy "), Trust.UNLISTED),
+        (signature(anchors="interim", stamp="", claim="v1"), Trust.UNLISTED),
+        (signature(anchors="interim", stamp="", stamped_at=AFTER.isoformat()), Trust.UNLISTED),
         (signature(stamp="", **SHORT), Trust.LISTED),
         (signature(stamp="legacy ", **SHORT), Trust.EXPIRED),
         (signature(**SHORT), Trust.EXPIRED),
@@ -342,20 +342,20 @@ SHORT = {"valid_to": "2025-12-31T00:00:00+00:00"}
         (signature("signingCredential.revoked", "signingCredential.invalid"), Trust.REVOKED),
     ],
 )
-def test_what_the_library_says_is_judged(told: dict[str, Any], trust: Trust) -> None:
-    assert trust_of(told, shipped(), Times(AFTER, AFTER)) is trust
+def test_what_the_library_says_is_judged(recorded: dict[str, Any], trust: Trust) -> None:
+    assert trust_of(recorded, shipped(), Times(AFTER, AFTER)) is trust
 
 
 def test_a_revoked_certificate_of_a_listed_maker_is_told_and_identifies_nothing() -> None:
     from tests.evidence.test_c2pa import GOOD, judged, store
 
-    results, told = judged(
+    results, noted = judged(
         store(["signingCredential.ocsp.revoked"], GOOD), {"a": signature("signingCredential.ocsp.revoked")}
     )
-    (found,) = results
-    assert (found.trust, found.strength) == (Trust.REVOKED, Strength.INDICATES)
-    assert "was revoked by its issuer" in finding_texts.sentence(found, "en")
-    assert told == ["c2pa_credential_refused signingCredential.ocsp.revoked"]
+    (finding,) = results
+    assert (finding.trust, finding.strength) == (Trust.REVOKED, Strength.INDICATES)
+    assert "was revoked by its issuer" in finding_texts.sentence(finding, "en")
+    assert noted == ["c2pa_credential_refused signingCredential.ocsp.revoked"]
 
 
 _results = st.lists(
@@ -392,23 +392,23 @@ _results = st.lists(
         }
     )
 )
-def test_nothing_but_the_very_words_of_the_library_makes_a_signer_trusted(told: dict[str, Any]) -> None:
-    trust = trust_of(told, shipped(), Times(AFTER, AFTER))
+def test_nothing_but_the_very_words_of_the_library_makes_a_signer_trusted(recorded: dict[str, Any]) -> None:
+    trust = trust_of(recorded, shipped(), Times(AFTER, AFTER))
     if trust in TRUSTED:
-        codes = {one["code"]: one["explanation"] for one in told["success"] if isinstance(one, dict)}
+        codes = {item["code"]: item["explanation"] for item in recorded["success"] if isinstance(item, dict)}
         assert codes["signingCredential.trusted"] == OFFICIAL
         assert "claimSignature.validated" in codes
 
 
 def test_an_ancestor_is_as_good_as_its_recorder_where_nothing_is_objected() -> None:
     recorded = {"success": signature()["success"], "failure": []}
-    silent = {**signature(found=None), "success": []}
+    silent = {**signature(anchors=None), "success": []}
     times = Times(AFTER, AFTER)
     assert recorded_trust(silent, recorded, Trust.LISTED, shipped(), times) is Trust.LISTED
     assert recorded_trust(silent, recorded, Trust.UNLISTED, shipped(), times) is not Trust.LISTED
     objected = {**silent, "failure": [{"code": "signingCredential.untrusted"}]}
     assert recorded_trust(objected, recorded, Trust.LISTED, shipped(), times) is Trust.UNLISTED
-    nothing = {"success": signature(found=None)["success"], "failure": [{"code": "signingCredential.untrusted"}]}
+    nothing = {"success": signature(anchors=None)["success"], "failure": [{"code": "signingCredential.untrusted"}]}
     assert recorded_trust(silent, nothing, Trust.LISTED, shipped(), times) is Trust.UNLISTED
     assert recorded_trust(silent, {}, Trust.LISTED, shipped(), times) is Trust.UNLISTED
 
@@ -436,13 +436,13 @@ def test_the_shipped_lists_are_what_their_page_says() -> None:
 def test_a_folder_without_lists_is_no_lists(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError):
         read_trust_lists(tmp_path)
-    made = trust_lists(tmp_path / "made")
-    (made.folder / "interim_allowed.crt").unlink()
+    folder_lists = trust_lists(tmp_path / "made")
+    (folder_lists.folder / "interim_allowed.crt").unlink()
     with pytest.raises(ConfigurationError):
-        read_trust_lists(made.folder)
-    (made.folder / "lists.json").write_text("[]", "utf-8")
+        read_trust_lists(folder_lists.folder)
+    (folder_lists.folder / "lists.json").write_text("[]", "utf-8")
     with pytest.raises(ConfigurationError):
-        read_trust_lists(made.folder)
+        read_trust_lists(folder_lists.folder)
 
 
 def test_under_a_broken_list_nothing_is_trusted(listed: Keys, lists: TrustLists, tmp_path: Path) -> None:

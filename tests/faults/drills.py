@@ -138,8 +138,8 @@ class Load:
 
 
 def _id_of(body: str) -> str:
-    found: str = json.loads(body)["id"]
-    return found
+    result: str = json.loads(body)["id"]
+    return result
 
 
 @dataclass(frozen=True)
@@ -309,10 +309,10 @@ def scene(folder: Path, **overrides: int) -> Iterator[Scene]:
         platform = Platform("acme", "east", "acme-1").enrol(settings)
         with opened(settings) as rt:
             load = Load(rt, platform)
-            made = Scene(settings, rt, node, path, load)
+            created = Scene(settings, rt, node, path, load)
             load.start()
             try:
-                yield made
+                yield created
             finally:
                 load.stop()
         patient = settings.model_copy(update={name: Settings.model_fields[name].default for name in overrides})
@@ -325,7 +325,7 @@ class NoFileSystem(Exception):
 
 @contextmanager
 def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
-    """A file system of its own of so many megabytes, in memory. Raises NoFileSystem."""
+    """Mount an own file system of `megabytes` in memory. Raises NoFileSystem."""
     place = folder / "disk"
     place.mkdir()
     mounting = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(place)]
@@ -362,11 +362,11 @@ def disk_full(folder: Path, seconds: float, **overrides: int) -> Found:
                 time.sleep(seconds)
                 filler.unlink()
                 back = time.monotonic()
-                found = found_by("disk_full", rt, load, *load.wait_until_answered(back))
+                result = found_by("disk_full", rt, load, *load.wait_until_answered(back))
             finally:
                 load.stop()
         audit(settings, load.acknowledged, load.people)
-        return found
+        return result
 
 
 def server_deadlines() -> dict[str, int]:
@@ -380,17 +380,17 @@ def main(rounds: int, folder: Path, say: Callable[[str], object]) -> None:
 
     worst: dict[str, Found] = {}
 
-    def note(found: Found) -> None:
-        assert found.lost == 0, found
-        before = worst.get(found.name, Found(found.name, 0.0, 0.0, 0.0, 0.0, 0, 0))
-        worst[found.name] = Found(
-            found.name,
-            max(before.report_seconds, found.report_seconds),
-            max(before.lookup_seconds, found.lookup_seconds),
-            max(before.longest_report_seconds, found.longest_report_seconds),
-            max(before.longest_lookup_seconds, found.longest_lookup_seconds),
-            before.acknowledged + found.acknowledged,
-            before.lost + found.lost,
+    def note(result: Found) -> None:
+        assert result.lost == 0, result
+        before = worst.get(result.name, Found(result.name, 0.0, 0.0, 0.0, 0.0, 0, 0))
+        worst[result.name] = Found(
+            result.name,
+            max(before.report_seconds, result.report_seconds),
+            max(before.lookup_seconds, result.lookup_seconds),
+            max(before.longest_report_seconds, result.longest_report_seconds),
+            max(before.longest_lookup_seconds, result.longest_lookup_seconds),
+            before.acknowledged + result.acknowledged,
+            before.lost + result.lost,
         )
 
     chance = random.Random(1)
@@ -400,8 +400,8 @@ def main(rounds: int, folder: Path, say: Callable[[str], object]) -> None:
         with scene(home) as stage:
             for drill in DRILLS:
                 before = len(stage.load.acknowledged.reports)
-                found = run(stage, drill, chance.uniform(0.5, 12.0))
-                note(replace(found, acknowledged=found.acknowledged - before))
+                matches = run(stage, drill, chance.uniform(0.5, 12.0))
+                note(replace(matches, acknowledged=matches.acknowledged - before))
         try:
             note(disk_full(home, 1.0))
         except NoFileSystem:
@@ -413,10 +413,10 @@ def main(rounds: int, folder: Path, say: Callable[[str], object]) -> None:
             say(f"{', '.join(kernel_drills.DRILLS)} left out: {reason}")
         say(f"drills, round {number}: nothing lost, nothing doubled")
     say("drill              reports back  lookups back  longest report  longest lookup  acknowledged  lost")
-    for one in worst.values():
-        times = (one.report_seconds, one.lookup_seconds, one.longest_report_seconds, one.longest_lookup_seconds)
+    for item in worst.values():
+        times = (item.report_seconds, item.lookup_seconds, item.longest_report_seconds, item.longest_lookup_seconds)
         columns = [f"{seconds:.2f} s".rjust(width) for seconds, width in zip(times, (12, 14, 16, 16), strict=True)]
-        say(f"{one.name:<18} {''.join(columns)} {one.acknowledged:>13} {one.lost:>5}")
+        say(f"{item.name:<18} {''.join(columns)} {item.acknowledged:>13} {item.lost:>5}")
 
 
 if __name__ == "__main__":

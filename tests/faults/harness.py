@@ -100,7 +100,7 @@ class Reporters:
 
     def _withdraw(self, client: httpx2.Client, platform: Platform, rng: random.Random) -> bool:
         with self.seen.lock:
-            mine = [one for key, one in self.seen.reports.items() if key.startswith(platform.name + ":")]
+            mine = [value for key, value in self.seen.reports.items() if key.startswith(platform.name + ":")]
         if not mine:
             return False
         report_id = rng.choice(mine)
@@ -207,12 +207,12 @@ def standings_agree(settings: Settings, people: list[bytes]) -> None:
         expected = standings_from_entries(rt, people)
         for person in people:
             answer = json.loads(submit_lookup(rt, _auditor(), lookup_request(rt, [(Kind.PHONE, person)])).result(30))
-            wanted = expected[tag(Kind.PHONE, person)]
+            required = expected[tag(Kind.PHONE, person)]
             assert (answer["tier"], answer["points"], answer["events"], answer["reporters"]) == (
-                wanted.tier,
-                wanted.points,
-                wanted.events,
-                wanted.reporters,
+                required.tier,
+                required.points,
+                required.events,
+                required.reporters,
             ), b64url(person)
 
 

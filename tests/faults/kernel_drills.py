@@ -114,13 +114,13 @@ def full_data_disk(folder: Path, seconds: float, overrides: dict[str, int]) -> F
         _small(place, megabytes=DISK_MEGABYTES // 4)
         node.ask(f"CREATE TABLESPACE small LOCATION '{place}'")
         with loaded(node, folder, overrides, tablespace="small") as load:
-            found = measured("postgresql_data_disk_full", load, lambda: _fill(place, node, load, seconds))
+            result = measured("postgresql_data_disk_full", load, lambda: _fill(place, node, load, seconds))
             assert node.starts == 1, "the server ended by itself"
-            return found
+            return result
 
 
 def _small(folder: Path, megabytes: int) -> None:
-    """Mount a file system of so many megabytes where the server's data will lie. Raises NoFileSystem."""
+    """Mount a file system of `megabytes` for the server's data. Raises NoFileSystem."""
     folder.mkdir()
     mounting = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0700", "tmpfs", str(folder)]
     if subprocess.run(mounting, check=False).returncode:
@@ -136,7 +136,8 @@ def _fill(disk: Path, node: Node, load: Load, seconds: float) -> float:
             file.write(bytes(1 << 16))
     full = time.monotonic()
     while not any(done > full and not good for _, done, good in list(load.reports.seen)):
-        # What the server has reserved lasts for a while, and it gives up room, too: WAL that it needs no more.
+        # The space that the server has reserved lasts for some time, and the server also frees space: WAL that it
+        # does not need any longer.
         assert time.monotonic() < full + PATIENCE_SECONDS, "the disk does not get full"
         with filler.open("ab", buffering=0) as file, suppress(OSError):
             while True:
@@ -175,8 +176,8 @@ def main() -> None:
     """One drill, in namespaces of its own; the last line of standard output is what was measured."""
     name, folder, seconds, overrides = sys.argv[1:]
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    found = DRILLS[name](Path(folder), float(seconds), json.loads(overrides) or SHORT)
-    sys.stdout.write(json.dumps(asdict(found)) + "\n")
+    result = DRILLS[name](Path(folder), float(seconds), json.loads(overrides) or SHORT)
+    sys.stdout.write(json.dumps(asdict(result)) + "\n")
 
 
 if __name__ == "__main__":

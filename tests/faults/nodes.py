@@ -57,7 +57,7 @@ class Node:
     def start(self) -> Node:
         """Start, and wait until it takes connections."""
         self.starts += 1
-        options = [part for one in (*OPTIONS, f"port={self.port}") for part in ("-c", one)]
+        options = [part for item in (*OPTIONS, f"port={self.port}") for part in ("-c", item)]
         starting = ("postgres", "-D", str(self.folder), "-k", str(self.folder.parent), *options)
         self._process = self._launch(*starting)
         end = time.monotonic() + PATIENCE_SECONDS
@@ -76,8 +76,8 @@ class Node:
         with psycopg.connect(
             host="127.0.0.1", port=self.port, user="postgres", dbname="postgres", autocommit=True, connect_timeout=5
         ) as connection:
-            for one in statements:
-                connection.execute(one.encode())
+            for statement in statements:
+                connection.execute(statement.encode())
 
     def wait_for_standby(self) -> None:
         """Wait until a standby confirms what this server writes, synchronously."""
@@ -85,8 +85,8 @@ class Node:
         query = "SELECT application_name, state, sync_state FROM pg_stat_replication"
         where = f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres"
         with psycopg.connect(where, autocommit=True, connect_timeout=5) as connection:
-            while (found := connection.execute(query).fetchall()) != [("standby", "streaming", "sync")]:
-                assert time.monotonic() < end, f"no synchronous standby: {found}"
+            while (rows := connection.execute(query).fetchall()) != [("standby", "streaming", "sync")]:
+                assert time.monotonic() < end, f"no synchronous standby: {rows}"
                 time.sleep(0.05)
 
     def reconfigure(self, **options: str) -> None:
@@ -122,13 +122,13 @@ class Node:
 
     def clone(self) -> Node:
         """A streaming standby of this server, started."""
-        made = Node(self.folder.parent / f"standby-{secrets.token_hex(4)}", self.binaries)
+        node = Node(self.folder.parent / f"standby-{secrets.token_hex(4)}", self.binaries)
         source = f"host=127.0.0.1 port={self.port} user=postgres application_name=standby"
         copying = self._launch(
-            "pg_basebackup", "-D", str(made.folder), "-R", "-c", "fast", "-X", "stream", "-d", source
+            "pg_basebackup", "-D", str(node.folder), "-R", "-c", "fast", "-X", "stream", "-d", source
         )
         assert copying.wait(PATIENCE_SECONDS) == 0, "pg_basebackup failed"
-        return made.start()
+        return node.start()
 
     def close(self) -> None:
         """End it, whatever state it is in."""
@@ -139,9 +139,9 @@ class Node:
         assert self._process is not None
         # Listed before the first is signalled: the children of a process that was killed are no longer its own.
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
-        for one in (self._process.pid, *map(int, children)):
+        for item in (self._process.pid, *map(int, children)):
             with suppress(ProcessLookupError):
-                os.kill(one, number)
+                os.kill(item, number)
 
     def _launch(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
@@ -171,15 +171,15 @@ def primary(prepare: Callable[[Path], None] = lambda _: None) -> Iterator[Node]:
         binaries = pg.binaries(workspace, "nobody" if os.geteuid() == 0 else None) / "bin"
         node = _Keeping(workspace / "primary", binaries, nodes)
         prepare(node.folder)
-        made = node._launch(
+        created = node._launch(
             "initdb", "-D", str(node.folder), "--username=postgres", "--auth=trust", "--no-sync", "--no-instructions",
             "--encoding=UTF8",
         )  # fmt: skip
-        assert made.wait(PATIENCE_SECONDS) == 0, "initdb failed"
+        assert created.wait(PATIENCE_SECONDS) == 0, "initdb failed"
         yield node.start()
     finally:
-        for one in nodes:
-            one.close()
+        for item in nodes:
+            item.close()
         shutil.rmtree(workspace, ignore_errors=True)
 
 
@@ -192,6 +192,6 @@ class _Keeping(Node):
         nodes.append(self)
 
     def clone(self) -> Node:
-        made = super().clone()
-        self._nodes.append(made)
-        return made
+        created = super().clone()
+        self._nodes.append(created)
+        return created

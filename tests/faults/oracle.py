@@ -33,7 +33,7 @@ def standings_from_entries(rt: Runtime, people: Sequence[bytes]) -> dict[bytes, 
             committed = unb64url(signed["subjects"][0]["c"], 32)
             salt = salts[(index, 0)]
             person = next(
-                one for one in people if subject_commitment(salt, signed["epoch"], Kind.PHONE, one) == committed
+                item for item in people if subject_commitment(salt, signed["epoch"], Kind.PHONE, item) == committed
             )
             amounts[index] = (signed["amount_minor"], signed["currency"])
             person_of[index] = person

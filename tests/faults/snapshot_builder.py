@@ -1,4 +1,4 @@
-"""Builds snapshots and kills itself where it is told: `python -m tests.faults.snapshot_builder`.
+"""Builds snapshots and kills itself at a given stage: `python -m tests.faults.snapshot_builder`.
 
 Reads lines `<stage>` or `<stage> <count>`: build, and at the count-th report of this stage (default: the first) die of
 SIGKILL; `commit` dies in place of the commit that would publish. Each line is done by a child of its own, forked before
@@ -18,7 +18,7 @@ from sqlalchemy import event
 from ledger.server.keys.files import load_log_key
 from ledger.server.settings import Settings
 from ledger.server.snapshots.builder import build_and_publish, builder_engine
-from ledger.server.snapshots.files import Stage
+from ledger.server.snapshots.files import BuildStage
 
 
 def build(settings: Settings, point: str, count: int) -> None:
@@ -26,9 +26,9 @@ def build(settings: Settings, point: str, count: int) -> None:
     engine = builder_engine(settings)
     publishing = False
 
-    def progress(stage: Stage, _done: int, _total: int) -> None:
+    def progress(stage: BuildStage, _done: int, _total: int) -> None:
         nonlocal count, publishing
-        publishing = publishing or stage == Stage.PUBLISHING
+        publishing = publishing or stage == BuildStage.PUBLISHING
         if stage == point:
             count -= 1
             if count == 0:

@@ -21,11 +21,11 @@ OUTAGE_SECONDS = 0.8
 """Longer than what a reader waits for an answer here."""
 
 
-def check(found: Found) -> None:
-    assert found.lost == 0, found
-    assert max(found.report_seconds, found.lookup_seconds) < BACK_SECONDS, found
-    assert found.longest_report_seconds < SHORT["write_deadline_ms"] / 1000 + SLACK_SECONDS, found
-    assert found.longest_lookup_seconds < SHORT["read_deadline_ms"] / 1000 + SLACK_SECONDS, found
+def check(result: Found) -> None:
+    assert result.lost == 0, result
+    assert max(result.report_seconds, result.lookup_seconds) < BACK_SECONDS, result
+    assert result.longest_report_seconds < SHORT["write_deadline_ms"] / 1000 + SLACK_SECONDS, result
+    assert result.longest_lookup_seconds < SHORT["read_deadline_ms"] / 1000 + SLACK_SECONDS, result
 
 
 @pytest.mark.postgresql
@@ -48,7 +48,7 @@ def first_lookups_after_all_connections_are_ended(scene: Scene) -> int:
     async def ask() -> int:
         request = lookup_request(scene.rt, [(Kind.PHONE, load.people[0])])
         answers = [scene.rt.lookups.lookup(load.platform.member(), request) for _ in range(12)]
-        return sum(isinstance(one, bytes) for one in await asyncio.gather(*answers, return_exceptions=True))
+        return sum(isinstance(item, bytes) for item in await asyncio.gather(*answers, return_exceptions=True))
 
     return asyncio.run(ask())
 

@@ -30,16 +30,16 @@ def platforms(settings: Settings) -> list[Platform]:
 @pytest.fixture
 def reporters(settings: Settings, platforms: list[Platform]) -> Iterator[Reporters]:
     with opened(settings) as rt:
-        made = Reporters(rt, platforms, threads=6, seed=11)
-        yield made
-        made.stop()
+        created = Reporters(rt, platforms, threads=6, seed=11)
+        yield created
+        created.stop()
 
 
 def progress(reporters: Reporters, more: int, seconds: float = 20) -> None:
-    """Wait until so many more reports are acknowledged."""
-    wanted = len(reporters.seen.reports) + more
+    """Wait until `more` further reports are acknowledged."""
+    expected = len(reporters.seen.reports) + more
     deadline = time.monotonic() + seconds
-    while len(reporters.seen.reports) < wanted:
+    while len(reporters.seen.reports) < expected:
         assert time.monotonic() < deadline, f"no progress: {reporters.seen.statuses}"
         time.sleep(0.02)
 
@@ -76,7 +76,7 @@ def test_the_database_away_for_a_while(settings: Settings, reporters: Reporters)
             assert len(reporters.seen.reports) == before, "nothing is acknowledged that is not stored"
         progress(reporters, 20)
         reporters.stop()
-        # It goes by a heartbeat, which comes once a second.
+        # It relies on a heartbeat, which is written once a second.
         until(lambda: client.get("/readyz").status_code == 200, "not ready again")
     assert reporters.seen.statuses["503"] > 0
     audit(settings, reporters.seen, reporters.people)

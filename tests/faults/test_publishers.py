@@ -24,7 +24,7 @@ from ledger.server.keys.files import load_log_key, raw_public
 from ledger.server.log import publisher, publisher_lease
 from ledger.server.log import queries as log_store
 from ledger.server.log.checkpoint_lock import CHECKPOINT_FILE, CheckpointLock
-from ledger.server.log.publisher import Verdict, publish_once
+from ledger.server.log.publisher import PublisherVerdict, publish_once
 from ledger.server.log.publisher_lease import ABSENT_SECONDS, LEASE_SECONDS, Identity, Lease, identity, refusal
 from ledger.server.process import queries as process_store
 from ledger.server.process.queries import LeaseRow
@@ -43,7 +43,7 @@ def row(age: float, holder: str | None = "other", place: str = "there:/guard", l
 
 
 @pytest.mark.parametrize(
-    ("found", "fault", "stands_by"),
+    ("result", "fault", "stands_by"),
     [
         (None, None, False),  # no publisher ever: a log of an earlier version
         (None, FAULT, False),
@@ -61,8 +61,8 @@ def row(age: float, holder: str | None = "other", place: str = "there:/guard", l
         (row(1, holder=ME.holder), FAULT, False),  # the guard was lost while it signs
     ],
 )
-def test_who_stands_by(found: LeaseRow | None, fault: str | None, stands_by: bool) -> None:
-    assert (refusal(found, ME, NOW, fault) is not None) == stands_by
+def test_who_stands_by(result: LeaseRow | None, fault: str | None, stands_by: bool) -> None:
+    assert (refusal(result, ME, NOW, fault) is not None) == stands_by
 
 
 class Host:
@@ -84,7 +84,7 @@ class Host:
         self.guard.close()
         self.start()
 
-    def round(self) -> Verdict:
+    def round(self) -> PublisherVerdict:
         return publish_once(self.engine, self.guard, self.key, self.settings.origin, datetime.now(UTC), self.lease)
 
 
@@ -97,9 +97,9 @@ def frozen(engine: Engine) -> str | None:
 
 def fence(engine: Engine) -> int:
     with reading(engine) as connection:
-        found = process_store.read_lease(connection)
-    assert found is not None
-    return found.fence
+        result = process_store.read_lease(connection)
+    assert result is not None
+    return result.fence
 
 
 @pytest.fixture
@@ -294,11 +294,15 @@ def test_two_servers_and_one_guard(
     settings = new_ledger(make_database("postgresql", postgresql_schema()), tmp_path)
     second = settings.model_copy(update={"guard_dir": tmp_path / "guard2"})
     engine = open_engine(settings.database_url, pool_size=2)
-    one = RunningServer(settings, arguments=("--no-snapshotter",))
+    running_server = RunningServer(settings, arguments=("--no-snapshotter",))
     try:
         other = RunningServer(second, arguments=("--no-snapshotter",))
         try:
-            assert (one.said["standby"], one.said["frozen"], other.said["frozen"]) == (None, None, None)
+            assert (running_server.said["standby"], running_server.said["frozen"], other.said["frozen"]) == (
+                None,
+                None,
+                None,
+            )
             assert "the guard is missing here" in other.said["standby"]
             end = time.monotonic() + trials(1.5, 10.0)
             while time.monotonic() < end:
@@ -311,9 +315,11 @@ def test_two_servers_and_one_guard(
             assert other.stop() == 0
             engine.dispose()
     finally:
-        one.kill()
+        running_server.kill()
     lines = [json.loads(line) for line in other.log]  # of the server and its publisher
-    (stood_by,) = [one for one in lines if one["event"] == "publisher_stands_by" and one.get("process") == "publisher"]
+    (stood_by,) = [
+        item for item in lines if item["event"] == "publisher_stands_by" and item.get("process") == "publisher"
+    ]
     assert "the guard is missing here" in stood_by["reason"]
 
 
@@ -336,5 +342,5 @@ def test_a_ledger_of_the_version_before(pair: tuple[Host, Host]) -> None:
     migrate.downgrade(url, "0013")
     migrate.upgrade(url)
     first.restart(cleanly=False)
-    assert (first.round(), second.round().signed_size) == (Verdict(3, None), None)
+    assert (first.round(), second.round().signed_size) == (PublisherVerdict(3, None), None)
     assert (frozen(first.engine), fence(first.engine)) == (None, 1)

@@ -44,12 +44,12 @@ def said(rt: Runtime) -> dict[str, Any]:
     return {**lookups, "lookups": lookups["status"], "writes": writes["status"]}
 
 
-def becomes(rt: Runtime, **wanted: str) -> dict[str, Any]:
+def becomes(rt: Runtime, **expected: str) -> dict[str, Any]:
     def found() -> dict[str, Any] | None:
-        one = said(rt)
-        return one if wanted.items() <= one.items() else None
+        first = said(rt)
+        return first if expected.items() <= first.items() else None
 
-    return dict(until(found, f"never {wanted}"))
+    return dict(until(found, f"never {expected}"))
 
 
 def figure(rt: Runtime, name: str) -> float:
@@ -209,7 +209,10 @@ def test_processes_that_end_are_forgotten(database_url: str, tmp_path: Path) -> 
 
     def known() -> list[str]:
         with reading(engine) as connection:
-            return [one.role for one in read_processes(connection, database_now(connection) - timedelta(seconds=60))]
+            return [
+                read_process.role
+                for read_process in read_processes(connection, database_now(connection) - timedelta(seconds=60))
+            ]
 
     with opened(settings):
         with opened(settings):

@@ -1,4 +1,4 @@
-"""A rotation killed at every stage: it goes on where it was, nobody is lost, and the auditor finds it whole."""
+"""A rotation killed at every stage: it resumes, no person is lost, and the auditor's check passes."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class ReportedPeople:
         self.reported += 1
 
     def check(self, epoch: int) -> None:
-        """Everybody who was reported is found, and nobody else."""
+        """Check that a lookup lists every reported person, and no other."""
         self.rt.members.refresh()
         for number in {0, self.reported // 2, self.reported - 1, self.reported, self.reported + 1}:
             request = lookup_request(self.rt, subjects_under(self.rt.settings, epoch, number), epoch=epoch)
@@ -119,15 +119,15 @@ def test_the_process_that_multiplies_ends_with_the_one_that_was_killed(database_
 
 def multiplying(database_url: str) -> list[int]:
     """Processes that were spawned with this ledger's settings."""
-    found = []
+    results = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             spawned = b"spawn_main" in (folder / "cmdline").read_bytes()
             if spawned and database_url.encode() in (folder / "environ").read_bytes():
-                found.append(int(folder.name))
+                results.append(int(folder.name))
         except OSError:  # gone meanwhile
             continue
-    return found
+    return results
 
 
 def rotate(act: Act, people: ReportedPeople) -> None:

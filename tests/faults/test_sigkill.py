@@ -15,7 +15,7 @@ KILLS = trials(1, 3)
 """`make soak` kills it for as long as one likes."""
 THREADS = 6
 ENOUGH = 20
-"""So many reports are acknowledged before it is looked at what became of them."""
+"""The number of acknowledged reports before their state is checked."""
 PATIENCE_SECONDS = 30
 
 

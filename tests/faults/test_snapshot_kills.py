@@ -48,14 +48,14 @@ def fill(settings: Settings) -> None:
     with writing(engine) as connection:
         numbered = list(enumerate(elements, 1000))
         insert_rows(
-            connection, Subject, [{"report_id": n, "element": one, "salt": one, **common} for n, one in numbered]
+            connection, Subject, [{"report_id": n, "element": value, "salt": value, **common} for n, value in numbered]
         )
         insert_rows(
             connection,
             Listing,
             [
-                {"tag": tag("phone", one), "report_id": n, "act_id": n, **common, **fixed, **marks, **days}
-                for n, one in numbered
+                {"tag": tag("phone", item), "report_id": n, "act_id": n, **common, **fixed, **marks, **days}
+                for n, item in numbered
             ],
         )
     engine.dispose()
@@ -127,7 +127,7 @@ def test_killed_at_every_stage(database_url: str, tmp_path: Path) -> None:
     names = {path.name for path in settings.snapshots_dir.iterdir()}
     assert names == {".lock", *(b64url(row.version) for row in published)}
     publish(settings)
-    forget(settings)  # nobody reported them
+    forget(settings)  # they were not reported
     assert audit(settings, Acknowledged(), [])["entries"] == 4  # two of genesis, two snapshots
 
 

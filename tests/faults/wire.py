@@ -15,7 +15,7 @@ RESET = struct.pack("ii", 1, 0)
 
 @dataclass
 class Link:
-    """One connection through the path. A `dead` one swallows what it gets; neither end is told."""
+    """One connection through the path. A `dead` one drops the bytes that it receives, without a sign to either end."""
 
     client: socket.socket
     server: socket.socket
@@ -48,10 +48,10 @@ class Wire:
             except OSError:
                 client.close()
                 continue
-            for one in (client, server):
-                one.settimeout(None)
-                if one.family != socket.AF_UNIX:
-                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for item in (client, server):
+                item.settimeout(None)
+                if item.family != socket.AF_UNIX:
+                    item.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             link = Link(client, server)
             self._links.append(link)
             for source, sink in ((client, server), (server, client)):
@@ -60,13 +60,13 @@ class Wire:
     def _connect(self) -> socket.socket:
         if isinstance(self.target, int):
             return socket.create_connection(("127.0.0.1", self.target), timeout=5)
-        made = socket.socket(socket.AF_UNIX)
+        created = socket.socket(socket.AF_UNIX)
         try:
-            made.connect(self.target)
+            created.connect(self.target)
         except OSError:
-            made.close()
+            created.close()
             raise
-        return made
+        return created
 
     def _pump(self, link: Link, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
@@ -74,9 +74,9 @@ class Wire:
                 if not link.dead:
                     sink.sendall(data)
         if not link.dead:
-            for one in (source, sink):
+            for item in (source, sink):
                 with suppress(OSError):
-                    one.shutdown(socket.SHUT_RDWR)
+                    item.shutdown(socket.SHUT_RDWR)
 
     def go_dark(self) -> None:
         """The host behind the path is gone without a word: no answer, no end, on old connections and on new ones."""
@@ -91,29 +91,29 @@ class Wire:
     def reset(self) -> None:
         """Cut all connections with RST."""
         for link in self._links:
-            for one in (link.client, link.server):
+            for item in (link.client, link.server):
                 with suppress(OSError):
-                    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-                    one.shutdown(socket.SHUT_RD)
-                one.close()
+                    item.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                    item.shutdown(socket.SHUT_RD)
+                item.close()
 
     def close_all(self) -> None:
-        links = [one for link in self._links for one in (link.client, link.server)]
-        for one in [*links, *self._waiting]:
+        links = [each for link in self._links for each in (link.client, link.server)]
+        for item in [*links, *self._waiting]:
             with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)  # closing alone ends nothing while a thread reads from it
-            one.close()
+                item.shutdown(socket.SHUT_RDWR)  # closing alone ends nothing while a thread reads from it
+            item.close()
 
 
 @contextmanager
 def wire(target: int | str) -> Iterator[Wire]:
     """A running path to `target`."""
-    made = Wire(target)
+    created = Wire(target)
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listening:
-        made.port = listening.getsockname()[1]
-        thread = threading.Thread(target=made.serve, args=(listening,), daemon=True)
+        created.port = listening.getsockname()[1]
+        thread = threading.Thread(target=created.serve, args=(listening,), daemon=True)
         thread.start()
-        yield made
+        yield created
         listening.shutdown(socket.SHUT_RDWR)
     thread.join(5)
-    made.close_all()
+    created.close_all()

@@ -43,15 +43,15 @@ def evaluation() -> voprf.Evaluation:
 
 def test_the_small_elements_have_a_spelling_with_2p_added() -> None:
     assert len(SMALL) >= 5
-    assert {len(other_spellings(one)) for one in SMALL} > {7}
-    assert all(sodium.is_valid_point(one) for one in SMALL)
+    assert {len(other_spellings(item)) for item in SMALL} > {7}
+    assert all(sodium.is_valid_point(each) for each in SMALL)
 
 
 def test_libsodium_itself_takes_the_spelling_with_bit_255() -> None:
     """Else these checks would be here for nothing."""
     lib = sodium._lib()
-    for one in (bytes(32), *GOOD):
-        assert lib.crypto_core_ristretto255_is_valid_point(with_bit_255(one)) == 1
+    for item in (bytes(32), *GOOD):
+        assert lib.crypto_core_ristretto255_is_valid_point(with_bit_255(item)) == 1
 
 
 @given(ELEMENTS)
@@ -105,7 +105,7 @@ def test_the_identity_is_named_in_every_spelling(identity: bytes) -> None:
 @given(ELEMENTS)
 @some
 def test_the_identity_is_nothing_else(encoding: bytes) -> None:
-    assert not any(sodium.is_identity(one) for one in (encoding, *other_spellings(encoding)))
+    assert not any(sodium.is_identity(item) for item in (encoding, *other_spellings(encoding)))
 
 
 ENTRANCES: dict[str, Callable[[bytes], Any]] = {

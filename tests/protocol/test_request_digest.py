@@ -37,13 +37,13 @@ def test_published_vectors(vector: dict[str, Any]) -> None:
 
 @given(requests, requests, nonces, nonces)
 def test_only_the_same_request_with_the_same_nonce_has_the_same_digest(
-    one: dict[str, Any], other: dict[str, Any], first: bytes, second: bytes
+    item: dict[str, Any], other: dict[str, Any], first: bytes, second: bytes
 ) -> None:
-    same = json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
-    assert (question_digest(one, first) == question_digest(other, first)) is same
-    assert (question_digest(one, first) == question_digest(one, second)) is (first == second)
-    assert question_digest({**one, "nonce": b64url(first)}, first) == question_digest(one, first)
-    assert question_digest(dict(reversed(one.items())), first) == question_digest(one, first)
+    same = json.dumps(item, sort_keys=True) == json.dumps(other, sort_keys=True)
+    assert (question_digest(item, first) == question_digest(other, first)) is same
+    assert (question_digest(item, first) == question_digest(item, second)) is (first == second)
+    assert question_digest({**item, "nonce": b64url(first)}, first) == question_digest(item, first)
+    assert question_digest(dict(reversed(item.items())), first) == question_digest(item, first)
 
 
 @pytest.mark.parametrize("length", [1, 15, 17, 32])

@@ -56,10 +56,10 @@ def test_under_a_key_of_small_order_anybody_can_sign() -> None:
 @given(st.binary(min_size=32, max_size=32))
 @settings(deadline=None, max_examples=5)
 def test_made_keys_are_taken(seed: bytes) -> None:
-    made = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
-    assert made == edwards.public_key(seed)
-    assert edwards.fit(made)
-    check_public_key(made)
+    created = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+    assert created == edwards.public_key(seed)
+    assert edwards.fit(created)
+    check_public_key(created)
 
 
 below = st.integers(2**255 - 60, 2**255 - 1)

@@ -37,9 +37,9 @@ def test_published_vectors_from_identifier_to_commitment(vector: dict[str, Any])
     for other in others:
         secret = scalar_sum(secret, other)
     assert sodium.scalarmult(secret, hashed) == element
-    made = tag(vector["kind"], element)
-    assert made.hex() == vector["tag"]
-    assert (prefix(made, 12), prefix(made, 14)) == (vector["prefix_12"], vector["prefix_14"])
+    created = tag(vector["kind"], element)
+    assert created.hex() == vector["tag"]
+    assert (prefix(created, 12), prefix(created, 14)) == (vector["prefix_12"], vector["prefix_14"])
     salt = bytes.fromhex(vector["salt"])
     assert subject_commitment(salt, vector["epoch"], vector["kind"], element).hex() == vector["subject_commitment"]
 
@@ -66,8 +66,8 @@ def test_a_commitment_is_hmac_sha256(salt: bytes, epoch: int, kind: Kind, elemen
 
 @given(bytes_32, bytes_32)
 @settings(deadline=None, max_examples=30)
-def test_a_wrong_kind_or_another_element_never_matches(one: bytes, two: bytes) -> None:
-    elements = {one, two}
+def test_a_wrong_kind_or_another_element_never_matches(first: bytes, two: bytes) -> None:
+    elements = {first, two}
     assert len({tag(kind, element) for kind in Kind for element in elements}) == len(Kind) * len(elements)
 
 
@@ -76,14 +76,14 @@ def test_a_wrong_kind_or_another_element_never_matches(one: bytes, two: bytes) -
 def test_a_commitment_binds_every_part(salt: bytes, epoch: int, kind: Kind, element: bytes) -> None:
     other_kind = next(k for k in Kind if k != kind)
     flipped = bytes([element[0] ^ 1]) + element[1:]
-    made = {
+    created = {
         subject_commitment(salt, epoch, kind, element),
         subject_commitment(bytes([salt[0] ^ 1]) + salt[1:], epoch, kind, element),
         subject_commitment(salt, epoch ^ 1, kind, element),
         subject_commitment(salt, epoch, other_kind, element),
         subject_commitment(salt, epoch, kind, flipped),
     }
-    assert len(made) == 5
+    assert len(created) == 5
 
 
 @given(bytes_32, st.integers(1, 32))

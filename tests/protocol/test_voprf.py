@@ -71,8 +71,8 @@ def finalize(message: bytes, element: bytes) -> bytes:
 
 
 def share(holder: str, secret: bytes, blinded: Sequence[bytes]) -> Share:
-    made = voprf.evaluate(secret, blinded, NONCE)
-    return Share(holder, made.evaluated, made.proof)
+    evaluation = voprf.evaluate(secret, blinded, NONCE)
+    return Share(holder, evaluation.evaluated, evaluation.proof)
 
 
 def pinned(**secrets: bytes) -> list[HolderKey]:
@@ -145,15 +145,15 @@ def test_blinding_never_changes_the_element(inputs: list[bytes], seed: bytes, da
 @given(st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32), st.integers(1, 4), st.booleans())
 @settings(deadline=None, max_examples=40)
 def test_two_holders_give_the_sum_of_their_elements(seed_1: bytes, seed_2: bytes, count: int, swapped: bool) -> None:
-    one, two = voprf.derive_secret(seed_1, b"one"), voprf.derive_secret(seed_2, b"two")
+    first, two = voprf.derive_secret(seed_1, b"one"), voprf.derive_secret(seed_2, b"two")
     inputs, blinds, blinded = many(count)
-    shares = [share("one", one, blinded), share("two", two, blinded)]
-    holders = pinned(one=one, two=two)
+    shares = [share("one", first, blinded), share("two", two, blinded)]
+    holders = pinned(one=first, two=two)
     elements = voprf.unblind(blinds, blinded, shares[::-1] if swapped else shares, holders)
     t1 = voprf.unblind(blinds, blinded, shares[:1], holders[:1])
     t2 = voprf.unblind(blinds, blinded, shares[1:], holders[1:])
     assert elements == [sodium.add(a, b) for a, b in zip(t1, t2, strict=True)]
-    whole = scalar_sum(one, two)
+    whole = scalar_sum(first, two)
     assert elements == [sodium.scalarmult(whole, voprf.hash_to_group(x)) for x in inputs]
 
 
@@ -167,13 +167,13 @@ def test_threads_give_the_same_evaluation(count: int, workers: int) -> None:
 def test_a_batch_of_1000_and_no_more() -> None:
     _, _, blinded = many(2)
     full = (blinded * 500)[: voprf.MAX_BATCH]
-    made = voprf.evaluate(SECRET, full, NONCE, workers=2)
-    voprf.verify(PUBLIC_KEY, full, made.evaluated, made.proof)
+    evaluation = voprf.evaluate(SECRET, full, NONCE, workers=2)
+    voprf.verify(PUBLIC_KEY, full, evaluation.evaluated, evaluation.proof)
     for wrong in ([], [*full, blinded[0]]):
         with pytest.raises(BatchSizeInvalid):
             voprf.evaluate(SECRET, wrong, NONCE)
         with pytest.raises(BatchSizeInvalid):
-            voprf.verify(PUBLIC_KEY, wrong, wrong, made.proof)
+            voprf.verify(PUBLIC_KEY, wrong, wrong, evaluation.proof)
         with pytest.raises(BatchSizeInvalid):
             voprf.blind(wrong, [BLINDS[0]] * len(wrong))
         with pytest.raises(BatchSizeInvalid):
@@ -358,11 +358,11 @@ def test_missing_doubled_and_unknown_holders_are_refused(choose: Shares) -> None
 
 
 def test_pinned_holders_must_be_named_once() -> None:
-    one = share("a", SECRET, BLINDED)
+    first = share("a", SECRET, BLINDED)
     holders = pinned(a=SECRET)
     for wrong in ([], [*holders, *holders]):
         with pytest.raises(HolderMismatch):
-            voprf.unblind(BLINDS, BLINDED, [one], wrong)
+            voprf.unblind(BLINDS, BLINDED, [first], wrong)
 
 
 def test_holders_cannot_trade_places() -> None:

@@ -57,8 +57,8 @@ def test_their_client_with_our_server(count: int) -> None:
     secret = voprf.derive_secret(SEED, INFO)
     inputs = inputs_of(count)
     blindings = [ristretto.Client.blind(x) for x in inputs]
-    made = voprf.evaluate(secret, [b.serialize() for _, b in blindings], NONCE)
-    output = ristretto.VerifiableBatchOutput.deserialize(made.proof + b"".join(made.evaluated))
+    evaluation = voprf.evaluate(secret, [b.serialize() for _, b in blindings], NONCE)
+    output = ristretto.VerifiableBatchOutput.deserialize(evaluation.proof + b"".join(evaluation.evaluated))
     key = ristretto.PublicKey.deserialize(voprf.public_key(secret))
     outputs = ristretto.Client.finalize_batch([client for client, _ in blindings], output, key)
     assert outputs == [finalize(x, sodium.scalarmult(secret, voprf.hash_to_group(x))) for x in inputs]
@@ -77,8 +77,8 @@ def test_their_single_evaluation() -> None:
 def test_their_client_refuses_our_proof_under_another_key() -> None:
     secret = voprf.derive_secret(SEED, INFO)
     client, blinded = ristretto.Client.blind(b"x")
-    made = voprf.evaluate(secret, [blinded.serialize()], NONCE)
-    output = ristretto.VerifiableOutput.deserialize(made.proof + made.evaluated[0])
+    evaluation = voprf.evaluate(secret, [blinded.serialize()], NONCE)
+    output = ristretto.VerifiableOutput.deserialize(evaluation.proof + evaluation.evaluated[0])
     other = ristretto.PublicKey.deserialize(voprf.public_key(voprf.derive_secret(SEED, b"another")))
     with pytest.raises(ValueError, match=r".+"):
         client.finalize(output, other)
@@ -89,8 +89,8 @@ def test_a_holder_of_each_implementation() -> None:
     our_secret = voprf.derive_secret(SEED, b"ours")
     inputs, blinds = inputs_of(3), blinds_of(3)
     blinded = voprf.blind(inputs, blinds)
-    made = voprf.evaluate(our_secret, blinded, NONCE)
-    shares = [Share("theirs", *their_answer(theirs, blinded)), Share("ours", made.evaluated, made.proof)]
+    evaluation = voprf.evaluate(our_secret, blinded, NONCE)
+    shares = [Share("theirs", *their_answer(theirs, blinded)), Share("ours", evaluation.evaluated, evaluation.proof)]
     holders = [
         HolderKey("ours", voprf.public_key(our_secret)),
         HolderKey("theirs", theirs.public_key.serialize()),

@@ -15,7 +15,7 @@ import pytest
 
 from ledger.errors import AlreadyExists, ConfigurationError
 from ledger.evidence.findings import finding
-from ledger.evidence.receipt import Receipt
+from ledger.evidence.receipt import InspectionReceipt
 from ledger.i18n import LOCALES, texts
 from ledger.referral import law, pdf
 from ledger.referral import texts as referral_texts
@@ -109,9 +109,9 @@ def test_page_one_says_what_it_is_not_and_marks_in_both_languages(locale: str) -
     for notice in referral_texts.NOTICES:
         assert packed(texts(locale).gettext(notice, platform="acme")) in first
     for status, report in (("disputed", "rp_Xk3mPq9002"), ("cooling", "rp_Xk3mPq9003")):
-        for one in LOCALES:
+        for item in LOCALES:
             mark = next(text for key, text in referral_texts.MARKS.items() if key == status)
-            assert packed(texts(one).gettext(mark, reports=report)) in first
+            assert packed(texts(item).gettext(mark, reports=report)) in first
     assert "rp_Xk3mPq9004" in first
 
 
@@ -123,7 +123,7 @@ def test_pages_are_numbered_and_the_outline_leads_through(locale: str) -> None:
     for number, text in enumerate(pages(data), 1):
         assert f"{number} / {len(document)}" in text
         assert tuple(round(side) for side in document[number - 1].get_size()) == (595, 842)
-    titles = [one.get_title() for one in document.get_toc()]
+    titles = [entry.get_title() for entry in document.get_toc()]
     assert titles[0] == said.gettext(referral_texts.TITLE)
     assert f"2. {said.gettext(referral_texts.REPORT)} rp_Xk3mPq9002" in titles
     assert titles[-2:] == [said.gettext(referral_texts.LAW), said.gettext(referral_texts.CHECK)]
@@ -141,8 +141,8 @@ def test_only_the_characters_used_are_embedded() -> None:
 
 
 def test_a_character_without_a_glyph_is_shown_by_its_code() -> None:
-    made = referred(Audience.MERCHANT, source(order="A-\N{GRINNING FACE}1"))
-    text = text_of(bundle(made, "en", PLATFORM_PEM)["referral.pdf"])
+    referral = referred(Audience.MERCHANT, source(order="A-\N{GRINNING FACE}1"))
+    text = text_of(bundle(referral, "en", PLATFORM_PEM)["referral.pdf"])
     assert "A-[U+1F600]1" in text
     assert "\N{REPLACEMENT CHARACTER}" not in text
 
@@ -152,12 +152,12 @@ def test_long_texts_and_tables_flow_over_pages_and_repeat_the_header() -> None:
     document.table(["Number", "Digest"], [(f"row{number}", "ab" * 32) for number in range(150)], (30, 70))
     document.table(["Tall", "Other"], [("word " * 3000, "x")], (50, 50))
     document.box(["A frame."])
-    found = pages(document.bytes())
-    text = " ".join(found)
+    shown = pages(document.bytes())
+    text = " ".join(shown)
     assert all(text.count(f"row{number} ") == 1 for number in range(150))
-    assert all("Digest" in page for page in found if "row" in page)
+    assert all("Digest" in page for page in shown if "row" in page)
     assert text.count("word") == 3000
-    assert all("Tall" in page for page in found if "word" in page)
+    assert all("Tall" in page for page in shown if "word" in page)
 
 
 def test_a_referral_of_many_reports_marks_them_on_page_one() -> None:
@@ -175,17 +175,17 @@ def test_the_same_referral_gives_the_same_bytes(locale: str) -> None:
 def test_another_referral_has_another_identifier() -> None:
     locale, again = "en", files(Audience.AUTHORITY, "en")
     other = bundle(referred(Audience.AUTHORITY, source(1)), locale, PLATFORM_PEM)["referral.pdf"]
-    identifiers = [re.search(rb"/ID \[(<\w+>)", one) for one in (again["referral.pdf"], other)]
+    identifiers = [re.search(rb"/ID \[(<\w+>)", item) for item in (again["referral.pdf"], other)]
     assert identifiers[0]
     assert identifiers[1]
     assert identifiers[0][1] != identifiers[1][1]
 
 
-@pytest.mark.parametrize(("profile", "told"), [("CN", "13"), ("EU", "GDPR"), ("UK", "2018"), ("US", "")])
-def test_each_profile_has_its_own_caution_and_only_cn_has_bands(profile: str, told: str) -> None:
+@pytest.mark.parametrize(("profile", "cited"), [("CN", "13"), ("EU", "GDPR"), ("UK", "2018"), ("US", "")])
+def test_each_profile_has_its_own_caution_and_only_cn_has_bands(profile: str, cited: str) -> None:
     text = packed(text_of(files(Audience.AUTHORITY, "en", profile)["referral.pdf"]))
-    cautions = {one.value: packed(one.spec.handover) for one in Profile if one.spec.handover is not None}
-    assert {key for key, one in cautions.items() if one in text} == ({profile} if told else set())
+    cautions = {known.value: packed(known.spec.handover) for known in Profile if known.spec.handover is not None}
+    assert {key for key, caution in cautions.items() if caution in text} == ({profile} if cited else set())
     assert (packed(referral_texts.LAW_NONE) in text) == (profile != "CN")
     assert ("法释〔2011〕7号" in text) == (profile == "CN")
     value = json.loads(files(Audience.AUTHORITY, "en", profile)["referral.json"])
@@ -202,7 +202,7 @@ def test_the_bands_are_those_of_the_sources() -> None:
         "第一百四十八条",
     ):
         assert amount in text
-    bands = {one.code: [(band.from_yuan, band.to_yuan) for band in one.bands] for one in law.LAWS if one.bands}
+    bands = {item.code: [(band.from_yuan, band.to_yuan) for band in item.bands] for item in law.LAWS if item.bands}
     assert bands == {
         "interpretation_2011": [(3_000, 10_000), (30_000, 100_000), (500_000, None)],
         "opinion_2016": [(3_000, None), (30_000, None), (500_000, None)],
@@ -241,23 +241,23 @@ def test_no_word_accuses_the_person(audience: Audience, locale: str) -> None:
 def test_a_finding_that_this_version_does_not_know_is_told_by_its_code() -> None:
     value = inspection().to_json()
     value["findings"].append({"code": "of_tomorrow", "strength": "hint", "where": "x", "facts": {}})
-    made = referred(Audience.AI_PROVIDER, source(evidence=evidence_json(None)), known={digest(CLAIM): value})
-    assert "of_tomorrow" in text_of(bundle(made, "en", PLATFORM_PEM)["referral.pdf"])
+    referral = referred(Audience.AI_PROVIDER, source(evidence=evidence_json(None)), known={digest(CLAIM): value})
+    assert "of_tomorrow" in text_of(bundle(referral, "en", PLATFORM_PEM)["referral.pdf"])
 
 
 def test_an_inspection_without_findings_is_no_word_of_genuineness() -> None:
-    nothing = Receipt("refund-ledger/0.1.0 inspect/1", digest(CLAIM), 9, "image/png", 1, 1, (), ())
-    made = referred(Audience.AI_PROVIDER, source(evidence=evidence_json(nothing)), known={})
-    text = packed(text_of(bundle(made, "en", PLATFORM_PEM)["referral.pdf"]))
+    nothing = InspectionReceipt("refund-ledger/0.1.0 inspect/1", digest(CLAIM), 9, "image/png", 1, 1, (), ())
+    referral = referred(Audience.AI_PROVIDER, source(evidence=evidence_json(nothing)), known={})
+    text = packed(text_of(bundle(referral, "en", PLATFORM_PEM)["referral.pdf"]))
     assert packed(referral_texts.NOTHING_FOUND) in text
     assert packed(referral_texts.NUMBERS_NONE) in text
 
 
 def test_a_propagator_can_look_up_its_own_number() -> None:
     label = finding(FindingCode.AIGC_POSSIBLE, "x", label="2", propagator="Chat", propagate_id="p-77")
-    receipt = Receipt("refund-ledger/0.1.0 inspect/1", digest(CLAIM), 9, "image/png", 1, 1, (label,), ())
-    made = referred(Audience.AI_PROVIDER, source(evidence=evidence_json(receipt)), known=receipts(receipt))
-    assert "p-77" in text_of(bundle(made, "en", PLATFORM_PEM)["referral.pdf"])
+    receipt = InspectionReceipt("refund-ledger/0.1.0 inspect/1", digest(CLAIM), 9, "image/png", 1, 1, (label,), ())
+    referral = referred(Audience.AI_PROVIDER, source(evidence=evidence_json(receipt)), known=receipts(receipt))
+    assert "p-77" in text_of(bundle(referral, "en", PLATFORM_PEM)["referral.pdf"])
 
 
 # --- the folder ---------------------------------------------------------------------------------------------------
@@ -266,8 +266,8 @@ def test_a_propagator_can_look_up_its_own_number() -> None:
 def test_the_folder_is_whole_and_its_owner_s_alone(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     write(files(Audience.AUTHORITY, "en"), folder)
-    found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    assert found == sorted(
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    assert names == sorted(
         ["SHA256SUMS", "log-key.txt", "platform-key.pem", "referral.json", "referral.pdf"]
         + [f"receipts/rp_Xk3mPq900{number}.txt" for number in range(1, 5)]
     )

@@ -46,8 +46,8 @@ from tests.referral.samples import (
 from tests.support import ROOT
 
 
-def value_of(made: Referral) -> dict[str, Any]:
-    value = json.loads(to_json(made))
+def value_of(referral: Referral) -> dict[str, Any]:
+    value = json.loads(to_json(referral))
     assert isinstance(value, dict)
     return value
 
@@ -55,8 +55,8 @@ def value_of(made: Referral) -> dict[str, Any]:
 def names_in(value: object) -> set[str]:
     """Every member's name at any depth."""
     if isinstance(value, dict):
-        return set(value) | {name for one in value.values() for name in names_in(one)}
-    return {name for one in value for name in names_in(one)} if isinstance(value, list) else set()
+        return set(value) | {name for item in value.values() for name in names_in(item)}
+    return {name for member in value for name in names_in(member)} if isinstance(value, list) else set()
 
 
 BELONGS = {
@@ -74,18 +74,18 @@ BELONGS = {
 
 @pytest.mark.parametrize("audience", Audience)
 def test_each_recipient_gets_the_parts_of_the_table_and_no_others(audience: Audience) -> None:
-    made = referred(audience, disputed(order="A-1001"))
-    names = names_in(value_of(made))
+    referral = referred(audience, disputed(order="A-1001"))
+    names = names_in(value_of(referral))
     for part, members in BELONGS.items():
         assert members <= names if audience in GIVEN[part] else not members & names, part
     intake = digest(b"intake").hex()
-    assert (intake in to_json(made).decode()) == (audience in GIVEN[Part.EVIDENCE])
-    assert is_sealed(made.reports[0].receipt) == (audience not in GIVEN[Part.WHOLE_RECEIPT])
+    assert (intake in to_json(referral).decode()) == (audience in GIVEN[Part.EVIDENCE])
+    assert is_sealed(referral.reports[0].receipt) == (audience not in GIVEN[Part.WHOLE_RECEIPT])
 
 
 def test_an_ai_provider_learns_neither_amount_nor_order_nor_what_was_said() -> None:
-    made = referred(Audience.AI_PROVIDER, disputed(order="A-1001"))
-    everything = to_json(made).decode() + made.reports[0].receipt
+    referral = referred(Audience.AI_PROVIDER, disputed(order="A-1001"))
+    everything = to_json(referral).decode() + referral.reports[0].receipt
     for secret in (
         "12900",
         "CNY",
@@ -97,7 +97,7 @@ def test_an_ai_provider_learns_neither_amount_nor_order_nor_what_was_said() -> N
         "refund_suffered",
     ):
         assert secret not in everything
-    leaf, checkpoint = open_sealed_receipt(made.reports[0].receipt, ORIGIN, LOG_PUBLIC)
+    leaf, checkpoint = open_sealed_receipt(referral.reports[0].receipt, ORIGIN, LOG_PUBLIC)
     assert (leaf.index, checkpoint.size) == (1, 3)
     assert PRODUCE_ID in everything
 
@@ -111,10 +111,10 @@ def test_no_salt_no_commitment_and_no_free_text_is_told(audience: Audience) -> N
 
 
 def test_the_receipt_of_an_authority_opens_the_very_body() -> None:
-    made = referred(Audience.AUTHORITY, source())
-    opened = open_receipt(made.reports[0].receipt, ORIGIN, LOG_PUBLIC)
+    referral = referred(Audience.AUTHORITY, source())
+    opened = open_receipt(referral.reports[0].receipt, ORIGIN, LOG_PUBLIC)
     body = opened.entry["body"]
-    report = value_of(made)["reports"][0]
+    report = value_of(referral)["reports"][0]
     assert (body["amount_minor"], body["decided_by"]) == (report["money"]["amount_minor"], report["decided_by"])
     assert report["receipt"] == {
         "file": "receipts/rp_Xk3mPq9001.txt",
@@ -126,13 +126,13 @@ def test_the_receipt_of_an_authority_opens_the_very_body() -> None:
 
 @pytest.mark.parametrize("status", Status)
 def test_only_what_still_stands_is_referred(status: Status) -> None:
-    one = source(status=status.value)
+    referred_source = source(status=status.value)
     if status in {Status.HELD, Status.WITHDRAWN, Status.OVERTURNED, Status.VICTIM, Status.EXPIRED, Status.ERASED}:
         with pytest.raises(ReportNotReferable) as caught:
-            referred(Audience.AUTHORITY, source(7), one)
-        assert caught.value.details == {"report": one.view.id, "status": status.value}
+            referred(Audience.AUTHORITY, source(7), referred_source)
+        assert caught.value.details == {"report": referred_source.view.id, "status": status.value}
     else:
-        assert value_of(referred(Audience.AUTHORITY, one))["reports"][0]["status"] == status.value
+        assert value_of(referred(Audience.AUTHORITY, referred_source))["reports"][0]["status"] == status.value
 
 
 def test_a_report_that_protects_is_not_referred() -> None:
@@ -153,17 +153,17 @@ def test_a_ledger_that_says_something_else_than_was_signed_is_not_believed() -> 
 def test_a_report_of_a_conduct_of_a_later_version_is_not_referred(where: str) -> None:
     """It may protect the person."""
     appeal = ReportAppeal("ap_Xk3mPq9a", "decided", NOW, "amended", "item_swap_claim")
-    one = source(conduct="item_swap_claim") if where == "conduct" else source(appeal=appeal)
+    referred_source = source(conduct="item_swap_claim") if where == "conduct" else source(appeal=appeal)
     with pytest.raises(ReportNotReferable):
-        referred(Audience.AUTHORITY, one)
+        referred(Audience.AUTHORITY, referred_source)
 
 
 def test_what_later_versions_add_to_a_body_changes_no_referral() -> None:
     further = {"later": [1]}
     items = [{**item, "x_added": further} for item in body()["evidence"]]
     plain, later = source(), source(evidence=items, x_added=further)
-    found = [value_of(referred(Audience.AUTHORITY, one))["reports"][0] for one in (plain, later)]
-    assert found[0]["evidence"] == found[1]["evidence"]
+    values = [value_of(referred(Audience.AUTHORITY, item))["reports"][0] for item in (plain, later)]
+    assert values[0]["evidence"] == values[1]["evidence"]
     assert open_receipt(later.receipt.text, ORIGIN, LOG_PUBLIC).entry["body"]["x_added"] == further
     with pytest.raises(NewerFormat):
         referred(Audience.AUTHORITY, source(v=2))
@@ -172,8 +172,8 @@ def test_what_later_versions_add_to_a_body_changes_no_referral() -> None:
 @pytest.mark.parametrize("locale", ["en", "zh-CN"])
 def test_an_appeal_with_codes_of_a_later_version_is_printed(locale: str) -> None:
     for state, outcome in (("mediation", None), ("decided", "settled")):
-        made = referred(Audience.AUTHORITY, source(appeal=ReportAppeal("ap_Xk3mPq9a", state, NOW, outcome, None)))
-        assert render(made, locale, to_json(made)).startswith(b"%PDF")
+        referral = referred(Audience.AUTHORITY, source(appeal=ReportAppeal("ap_Xk3mPq9a", state, NOW, outcome, None)))
+        assert render(referral, locale, to_json(referral)).startswith(b"%PDF")
 
 
 def test_an_amended_conduct_stands_beside_the_reported_one() -> None:
@@ -187,12 +187,12 @@ def test_an_amended_conduct_stands_beside_the_reported_one() -> None:
 
 
 def test_without_the_full_receipt_only_codes_are_told() -> None:
-    [one] = value_of(referred(Audience.AI_PROVIDER, source(), known={}))["reports"][0]["inspections"]
-    (found,) = one["findings"]
-    assert "anybody can write the label" in found.pop("does_not_show")
-    assert found == {"code": "aigc_generated", "strength": "indicates", "about": "made_by_ai"}
-    assert one["in_report"] is True
-    assert one["receipt_sha256"] == inspection().in_report().receipt_sha256.hex()
+    [value] = value_of(referred(Audience.AI_PROVIDER, source(), known={}))["reports"][0]["inspections"]
+    (shown,) = value["findings"]
+    assert "anybody can write the label" in shown.pop("does_not_show")
+    assert shown == {"code": "aigc_generated", "strength": "indicates", "about": "made_by_ai"}
+    assert value["in_report"] is True
+    assert value["receipt_sha256"] == inspection().in_report().receipt_sha256.hex()
 
 
 def test_a_receipt_of_no_reported_file_is_refused() -> None:
@@ -212,15 +212,15 @@ def test_a_receipt_that_no_report_carries_is_told_apart() -> None:
     finding = {"code": "x", "strength": "identifies", "tool_version": "other/1"}
     items = [*evidence_json(None)]
     items[1]["finding"] = finding
-    [one] = value_of(referred(Audience.AI_PROVIDER, source(evidence=items)))["reports"][0]["inspections"]
-    assert one["in_report"] is False
+    [value] = value_of(referred(Audience.AI_PROVIDER, source(evidence=items)))["reports"][0]["inspections"]
+    assert value["in_report"] is False
 
 
 def test_what_speaks_for_the_person_is_in_the_file() -> None:
     camera = inspection(b"cam", captured=True)
-    made = referred(Audience.AI_PROVIDER, source(evidence=evidence_json(camera, b"cam")), known=receipts(camera))
-    [one] = value_of(made)["reports"][0]["inspections"]
-    assert [found["about"] for found in one["findings"]] == ["captured"]
+    referral = referred(Audience.AI_PROVIDER, source(evidence=evidence_json(camera, b"cam")), known=receipts(camera))
+    [value] = value_of(referral)["reports"][0]["inspections"]
+    assert [finding["about"] for finding in value["findings"]] == ["captured"]
 
 
 def test_receipts_are_read_as_inspect_writes_them(tmp_path: Path) -> None:
@@ -269,24 +269,24 @@ def test_the_table_of_parts_on_the_page_is_that_of_the_code() -> None:
     for part, *cells in re.findall(
         r"^\| `(\w+)` \| [^|]+ \| (yes|no) \| (yes|no) \| (yes|no) \|$", page(), re.MULTILINE
     ):
-        shown[Part(part)] = {one for one, cell in zip(Audience, cells, strict=True) if cell == "yes"}
+        shown[Part(part)] = {audience for audience, cell in zip(Audience, cells, strict=True) if cell == "yes"}
     assert shown == {part: set(audiences) for part, audiences in GIVEN.items()}
 
 
 def test_the_example_on_the_page_has_the_members_of_the_code() -> None:
     [block] = re.findall(r"```json\n(.*?)```", page(), re.DOTALL)
     example = json.loads(block)
-    made = value_of(referred(Audience.AUTHORITY, disputed(1, order="A-1001")))
+    value = value_of(referred(Audience.AUTHORITY, disputed(1, order="A-1001")))
     for name in ("v", "made_at", "log", "asserts_no_offence"):
-        assert example[name] == made[name]
-    assert set(example) == set(made)
-    assert set(example["reports"][0]) == set(made["reports"][0])
-    assert names_in(example) <= names_in(made)
-    assert example["losses"] == made["losses"]
-    assert example["law"][0].keys() == made["law"][0].keys()
+        assert example[name] == value[name]
+    assert set(example) == set(value)
+    assert set(example["reports"][0]) == set(value["reports"][0])
+    assert names_in(example) <= names_in(value)
+    assert example["losses"] == value["losses"]
+    assert example["law"][0].keys() == value["law"][0].keys()
     assert (
         example["reports"][0]["inspections"][0]["receipt_sha256"]
-        == (made["reports"][0]["inspections"][0]["receipt_sha256"])
+        == (value["reports"][0]["inspections"][0]["receipt_sha256"])
     )
 
 

@@ -12,15 +12,15 @@ TEXTS = st.text(alphabet="ab d，。（）中文字\n…8", max_size=80)
 
 def measure(text: str) -> float:
     """A Chinese character is as wide as two others."""
-    return sum(2.0 if ord(one) > 0x2000 else 1.0 for one in text)
+    return sum(2.0 if ord(character) > 0x2000 else 1.0 for character in text)
 
 
 @given(TEXTS, st.integers(2, 30))
 def test_nothing_is_lost_and_all_fits(text: str, width: int) -> None:
-    found = lines(text, width, measure)
-    assert "".join("".join(found).split()) == "".join(text.split())
-    assert all(measure(line) <= width for line in found)
-    assert len(found) >= text.count("\n") + 1
+    broken = lines(text, width, measure)
+    assert "".join("".join(broken).split()) == "".join(text.split())
+    assert all(measure(line) <= width for line in broken)
+    assert len(broken) >= text.count("\n") + 1
 
 
 def test_chinese_breaks_between_characters_and_not_before_punctuation() -> None:

@@ -39,14 +39,14 @@ def test_a_receipt_of_another_trust_than_the_reported_one_is_refused() -> None:
 @pytest.mark.parametrize("trust", Trust)
 def test_trust_and_limits_stand_beside_each_finding(trust: Trust) -> None:
     camera = inspection(captured=True, trust=trust.value)
-    made = referred(Audience.AI_PROVIDER, source(evidence=evidence_json(camera)), known={})
-    [found] = value_of(made)["reports"][0]["inspections"][0]["findings"]
-    assert found["trust"] == trust.value
-    assert "a screen can be photographed" in found["does_not_show"]
-    told = packed(text_of(bundle(made, "en", PLATFORM_PEM)["referral.pdf"]))
+    referral = referred(Audience.AI_PROVIDER, source(evidence=evidence_json(camera)), known={})
+    [value] = value_of(referral)["reports"][0]["inspections"][0]["findings"]
+    assert value["trust"] == trust.value
+    assert "a screen can be photographed" in value["does_not_show"]
+    printed = packed(text_of(bundle(referral, "en", PLATFORM_PEM)["referral.pdf"]))
     for text in (finding_texts.TRUSTS[trust], finding_texts.LIMITS[FindingCode.C2PA_CAPTURED]):
-        assert packed(text) in told
-    assert (packed(referral_texts.FOR_PERSON) in told) == (trust in TRUSTED)
+        assert packed(text) in printed
+    assert (packed(referral_texts.FOR_PERSON) in printed) == (trust in TRUSTED)
 
 
 def test_a_receipt_of_version_1_is_shown_with_the_strength_of_now() -> None:
@@ -57,9 +57,9 @@ def test_a_receipt_of_version_1_is_shown_with_the_strength_of_now() -> None:
     }
     old["findings"] = [{**value["findings"][0], "strength": "identifies"}]
     checked = check_form(old)
-    made = referred(Audience.AI_PROVIDER, source(evidence=evidence_json(None)), known={digest(CLAIM): checked})
-    [one] = value_of(made)["reports"][0]["inspections"]
-    assert (one["conclusion"], one["findings"][0]["strength"]) == ("ai_indicated", "indicates")
+    referral = referred(Audience.AI_PROVIDER, source(evidence=evidence_json(None)), known={digest(CLAIM): checked})
+    [item] = value_of(referral)["reports"][0]["inspections"]
+    assert (item["conclusion"], item["findings"][0]["strength"]) == ("ai_indicated", "indicates")
 
 
 def test_origins_and_answers_are_in_the_file() -> None:
@@ -73,16 +73,18 @@ def test_origins_and_answers_are_in_the_file() -> None:
         },
     }  # fmt: skip
     unknown = {"type": "original_file", "sha256": b64url(digest(b"older"))}
-    made = referred(Audience.AUTHORITY, source(evidence=[*items, answer, unknown]))
-    shown = {one["sha256"]: one for one in value_of(made)["reports"][0]["evidence"] if one["type"] != "ai_label"}
+    referral = referred(Audience.AUTHORITY, source(evidence=[*items, answer, unknown]))
+    shown = {
+        item["sha256"]: item for item in value_of(referral)["reports"][0]["evidence"] if item["type"] != "ai_label"
+    }
     assert shown[digest(CLAIM).hex()]["origin"] == {"source": "claim_upload", "received_at": "2026-11-09T08:00:00Z"}
     assert shown[digest(b"older").hex()]["origin"] == {"source": "unknown"}
     assert shown[digest(b"answer").hex()]["confirmation"]["file_sha256"] == digest(CLAIM).hex()
-    told = packed(text_of(bundle(made, "en", PLATFORM_PEM)["referral.pdf"]))
+    printed = packed(text_of(bundle(referral, "en", PLATFORM_PEM)["referral.pdf"]))
     for text in (
         referral_texts.ORIGIN_UNKNOWN,
         "Provider Ltd.",
         "its service made the file",
         "uploaded with the claim",
     ):
-        assert packed(text) in told
+        assert packed(text) in printed

@@ -34,16 +34,18 @@ def joined(met: list[ListedReport], *, day: int = 10, replaces: int | None = Non
 @given(REPORTS, st.integers(0, 20))
 def test_it_joins_what_the_rule_says_and_only_that(met: list[ListedReport], day: int) -> None:
     act = joined(met, day=day)
-    mine = {one.act_id for one in met if one.control_group == "a"}
+    mine = {item.act_id for item in met if item.control_group == "a"}
     fit = [
-        one for one in met
-        if one.control_group != "a" and one.amount_minor == 100 and abs(one.act_day - day) <= 7
+        item for item in met
+        if item.control_group != "a" and item.amount_minor == 100 and abs(item.act_day - day) <= 7
     ]  # fmt: skip
     assert act not in mine
     if act is None:
-        assert {one.act_id for one in fit} <= mine
+        assert {item.act_id for item in fit} <= mine
     else:
-        assert act == next(one.act_id for one in sorted(fit, key=lambda one: one.report_id) if one.act_id not in mine)
+        assert act == next(
+            item.act_id for item in sorted(fit, key=lambda item: item.report_id) if item.act_id not in mine
+        )
 
 
 @given(REPORTS, st.randoms(use_true_random=False))

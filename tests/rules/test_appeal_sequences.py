@@ -29,8 +29,8 @@ steps = st.lists(
 
 
 def after_rounds(case: Case, now: datetime) -> Case:
-    """The case when rounds of the clock find no more to do: silence decides it in one, and what nobody may contest is
-    closed in the next."""
+    """The case when rounds of the clock change it no further: one decides it by silence, and the next closes a decision
+    that cannot be contested."""
     for _ in range(2):
         for action in due_actions(case, now):
             case = do(case, action, Actor.CLOCK, now)
@@ -86,5 +86,5 @@ def test_no_sequence_leaves_a_case_without_a_next_step_or_a_deadline(
                 people = {handler for number, handler in case.handlers if number == case.round}
                 assert len(people) >= 2, "four eyes"
         assert all(handler not in (4, 5, 6) for _, handler in case.handlers), "conflict or role"
-        for handler in {one for _, one in case.handlers}:
-            assert len({number for number, one in case.handlers if one == handler}) == 1, "somebody new decides"
+        for handler in {handler for _, handler in case.handlers}:
+            assert len({number for number, item in case.handlers if item == handler}) == 1, "somebody new decides"

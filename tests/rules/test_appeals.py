@@ -100,21 +100,21 @@ def attempt(case: Case, action: Action, actor: Actor) -> Case:
     ("state", "action"), list(product(CaseState, [action for action in Action if action is not Action.OPEN]))
 )
 def test_every_pair_of_state_and_action(state: CaseState, action: Action) -> None:
-    wanted = EXPECTED[state.value].get(action.value)
+    expected = EXPECTED[state.value].get(action.value)
     for actor in Actor:
-        if wanted is not None and actor in ACTORS[action]:
+        if expected is not None and actor in ACTORS[action]:
             after = attempt(case_in(state), action, actor)
-            assert after.state.value == (state.value if wanted == "same" else wanted)
+            assert after.state.value == (state.value if expected == "same" else expected)
         else:
             with pytest.raises(ActionRefused):
                 attempt(case_in(state), action, actor)
 
 
 def test_the_table_is_the_one_of_the_design() -> None:
-    found = {
+    table = {
         state.value: {action.value: after.value for action, after in row.items()} for state, row in TRANSITIONS.items()
     }
-    assert found == {
+    assert table == {
         state: {action: state if after == "same" else after for action, after in row.items()}
         for state, row in EXPECTED.items()
     }
@@ -234,8 +234,8 @@ def test_contesting_again_never_makes_it_worse(first: Outcome, second: Outcome) 
 )
 def test_due_dates(profile: Profile, opened: str, due: str) -> None:
     moment = datetime.fromisoformat(opened)
-    found = due_at(moment, profile, POLICY.appeals.clocks[profile], ZONES[profile])
-    assert found == datetime.fromisoformat(due)
+    computed = due_at(moment, profile, POLICY.appeals.clocks[profile], ZONES[profile])
+    assert computed == datetime.fromisoformat(due)
 
 
 moments = st.integers(1_735_689_600, 2_051_222_400).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))

@@ -23,7 +23,7 @@ from ledger.rules.conduct import (
     check_evidence,
     is_met,
 )
-from ledger.rules.corroboration import Again, Comparison, Corroboration, compare, corroborations
+from ledger.rules.corroboration import Again, Corroboration, InspectionComparison, compare, corroborations
 from ledger.rules.findings import SIGNED, Strength, Trust
 from ledger.rules.provenance import Origin, OriginSource
 
@@ -65,10 +65,10 @@ def _item(draw: st.DrawFn) -> Evidence:
 def _case(draw: st.DrawFn) -> tuple[Conduct, list[tuple[Evidence, FileState]]]:
     """A conduct, with items of the types it needs more often than others."""
     conduct = draw(st.sampled_from(Conduct))
-    wanted = [kind for alternative in MINIMUMS[conduct] for need in alternative for kind in need.of]
+    needed = [kind for alternative in MINIMUMS[conduct] for need in alternative for kind in need.of]
     fitting = st.builds(
         Evidence,
-        st.sampled_from(wanted),
+        st.sampled_from(needed),
         st.integers(0, 7).map(lambda number: bytes([number]) * 32),
         st.none(),
         _findings,
@@ -114,8 +114,8 @@ def test_a_file_that_matches_never_makes_it_worse(
     place = data.draw(st.integers(0, len(files) - 1))
     better = [MATCHES if number == place else file for number, file in enumerate(files)]
     order = list(NeedState)
-    for one, other in zip(checklist(conduct, evidence, better), checklist(conduct, evidence, files), strict=True):
-        for new, old in zip(one.checks, other.checks, strict=True):
+    for entry, other in zip(checklist(conduct, evidence, better), checklist(conduct, evidence, files), strict=True):
+        for new, old in zip(entry.checks, other.checks, strict=True):
             assert order.index(new.state) <= order.index(old.state)
 
 
@@ -165,8 +165,8 @@ def label(
 ) -> Evidence:
     """An `ai_label` with these codes in its inspection, and another tool's finding."""
     other = None if finding is None else Finding("detector", finding, "1", trust)
-    made = inspection(*codes, trust=trust) if inspected else None
-    return Evidence(EvidenceType.AI_LABEL, b"f" * 32, finding=other, inspection=made)
+    inspected_file = inspection(*codes, trust=trust) if inspected else None
+    return Evidence(EvidenceType.AI_LABEL, b"f" * 32, finding=other, inspection=inspected_file)
 
 
 def again(
@@ -176,17 +176,17 @@ def again(
     tool: str | None = None,
     trust: Trust | None = Trust.LISTED,
 ) -> Again:
-    made = inspection(*codes, tool=tool or TOOL, trust=trust)
+    inspected_file = inspection(*codes, tool=tool or TOOL, trust=trust)
     alone = [code for code in codes if not code.startswith("listing_")]
-    return Again(made, complete, inspection(*alone, trust=trust) if with_listing else None)
+    return Again(inspected_file, complete, inspection(*alone, trust=trust) if with_listing else None)
 
 
-def support(item: Evidence, made: Again | None = None) -> Corroboration:
-    return corroborations([item], {} if made is None else {item.sha256: made})[0]
+def support(item: Evidence, again_seen: Again | None = None) -> Corroboration:
+    return corroborations([item], {} if again_seen is None else {item.sha256: again_seen})[0]
 
 
 @pytest.mark.parametrize(
-    ("item", "made", "found"),
+    ("item", "again_seen", "level"),
     [
         (label(*LABELLED), None, Corroboration.FOUND),
         (label(*LABELLED), again(*LABELLED), Corroboration.FOUND_AGAIN),
@@ -208,15 +208,15 @@ def support(item: Evidence, made: Again | None = None) -> Corroboration:
         (label(*LABELLED), again(*LABELLED, trust=Trust.REVOKED), Corroboration.INDICATED),
         (label(*LABELLED), again(*LABELLED, trust=None, tool="refund-ledger/0 inspect/0"), Corroboration.INDICATED),
         *[
-            (label(*LABELLED, trust=trust), made, Corroboration.INDICATED)
+            (label(*LABELLED, trust=trust), entry, Corroboration.INDICATED)
             for trust in (None, Trust.UNLISTED, Trust.EXPIRED, Trust.INVALID, Trust.REVOKED)
-            for made in (None, again(*LABELLED, trust=trust))
+            for entry in (None, again(*LABELLED, trust=trust))
         ],
         (label(*CAPTURED, *WRITTEN), None, Corroboration.CONTRADICTED),
         *[
-            (label(*CAPTURED, trust=trust), made, Corroboration.ASSERTED)
+            (label(*CAPTURED, trust=trust), entry, Corroboration.ASSERTED)
             for trust in (None, Trust.UNLISTED, Trust.EXPIRED, Trust.INVALID, Trust.REVOKED)
-            for made in (None, again(*CAPTURED, trust=trust))
+            for entry in (None, again(*CAPTURED, trust=trust))
         ],
         (label(inspected=False, finding=Strength.IDENTIFIES, trust=None), None, Corroboration.INDICATED),
         (label(inspected=False, finding=Strength.IDENTIFIES, trust=Trust.UNLISTED), again(), Corroboration.INDICATED),
@@ -232,12 +232,12 @@ def support(item: Evidence, made: Again | None = None) -> Corroboration:
         (label(inspected=False, finding=Strength.HINT, trust=None), None, Corroboration.ASSERTED),
     ],
 )
-def test_what_bears_an_ai_label_out(item: Evidence, made: Again | None, found: Corroboration) -> None:
-    assert support(item, made) is found
+def test_what_bears_an_ai_label_out(item: Evidence, again_seen: Again | None, level: Corroboration) -> None:
+    assert support(item, again_seen) is level
 
 
 @pytest.mark.parametrize(
-    ("codes", "made", "found"),
+    ("codes", "again_seen", "level"),
     [
         (("listing_altered",), None, Corroboration.FOUND),
         (("listing_altered",), again("listing_altered", with_listing=True), Corroboration.FOUND_AGAIN),
@@ -250,16 +250,16 @@ def test_what_bears_an_ai_label_out(item: Evidence, made: Again | None, found: C
         ((), None, Corroboration.ASSERTED),
     ],
 )
-def test_what_bears_a_listing_match_out(codes: tuple[str, ...], made: Again | None, found: Corroboration) -> None:
-    assert support(Evidence(EvidenceType.LISTING_MATCH, b"f" * 32, inspection=inspection(*codes)), made) is found
+def test_what_bears_a_listing_match_out(codes: tuple[str, ...], again_seen: Again | None, level: Corroboration) -> None:
+    assert support(Evidence(EvidenceType.LISTING_MATCH, b"f" * 32, inspection=inspection(*codes)), again_seen) is level
 
 
 def test_what_no_inspection_tells_of_is_to_be_read() -> None:
     for kind in set(EvidenceType) - {EvidenceType.AI_LABEL, EvidenceType.LISTING_MATCH}:
-        one = Evidence(
+        item_read = Evidence(
             kind, b"f" * 32, finding=Finding("x", Strength.IDENTIFIES, "1"), inspection=inspection(*CAPTURED)
         )
-        assert support(one, again(*LABELLED)) is Corroboration.TO_BE_READ
+        assert support(item_read, again(*LABELLED)) is Corroboration.TO_BE_READ
 
 
 def test_findings_of_a_file_count_for_every_item_that_names_it() -> None:
@@ -273,12 +273,12 @@ def test_findings_of_a_file_count_for_every_item_that_names_it() -> None:
 def test_a_need_says_the_worst_that_it_rests_on() -> None:
     evidence = [item(EvidenceType.ORIGINAL_FILE, 1), label(*LABELLED), item(EvidenceType.ADMISSION, 2)]
     files = [MATCHES, MATCHES, ABSENT]
-    for made, two_proofs, one_proof in (
+    for entry, two_proofs, one_proof in (
         (None, Corroboration.TO_BE_READ, Corroboration.FOUND),
         (again(*LABELLED), Corroboration.TO_BE_READ, Corroboration.FOUND_AGAIN),
         (again(), Corroboration.CONTRADICTED, Corroboration.TO_BE_READ),
     ):
-        (first, second) = checklist(Conduct.EDITED_IMAGE, evidence, files, {b"f" * 32: made} if made else None)
+        (first, second) = checklist(Conduct.EDITED_IMAGE, evidence, files, {b"f" * 32: entry} if entry else None)
         assert [check.support for check in first.checks] == [Corroboration.TO_BE_READ, two_proofs]
         assert [check.support for check in second.checks] == [Corroboration.TO_BE_READ, None, one_proof]
         assert [check.state for check in first.checks] == [NeedState.MET, NeedState.ON_PAPER], "files are judged apart"
@@ -295,27 +295,29 @@ _again = st.dictionaries(
 
 @given(_case(), _again)
 def test_findings_never_change_what_files_say(
-    case: tuple[Conduct, list[tuple[Evidence, FileState]]], made: dict[bytes, Again]
+    case: tuple[Conduct, list[tuple[Evidence, FileState]]], seen: dict[bytes, Again]
 ) -> None:
     conduct, stated = case
     evidence, files = split(stated)
-    told = [check for one in checklist(conduct, evidence, files, made) for check in one.checks]
-    plain = [check for one in checklist(conduct, evidence, files) for check in one.checks]
-    assert [(check.state, check.items) for check in told] == [(check.state, check.items) for check in plain]
-    for check in told:
+    with_findings = [check for entry in checklist(conduct, evidence, files, seen) for check in entry.checks]
+    plain = [check for entry in checklist(conduct, evidence, files) for check in entry.checks]
+    assert [(check.state, check.items) for check in with_findings] == [(check.state, check.items) for check in plain]
+    for check in with_findings:
         assert (check.support is None) == (check.state is NeedState.MISSING)
 
 
 @given(_case(), _again)
 def test_a_need_is_contradicted_exactly_if_it_is_not_met_without_what_is(
-    case: tuple[Conduct, list[tuple[Evidence, FileState]]], made: dict[bytes, Again]
+    case: tuple[Conduct, list[tuple[Evidence, FileState]]], seen: dict[bytes, Again]
 ) -> None:
     conduct, stated = case
     evidence, files = split(stated)
     kept = [
-        one for one, found in zip(evidence, corroborations(evidence, made), strict=True) if found is not CONTRADICTED
+        entry
+        for entry, element in zip(evidence, corroborations(evidence, seen), strict=True)
+        if element is not CONTRADICTED
     ]
-    for alternative in checklist(conduct, evidence, files, made):
+    for alternative in checklist(conduct, evidence, files, seen):
         for check in alternative.checks:
             if check.support is not None:
                 assert (check.support is CONTRADICTED) == (not is_met(check.need, kept, Reading.RECORDED))
@@ -323,37 +325,38 @@ def test_a_need_is_contradicted_exactly_if_it_is_not_met_without_what_is(
 
 @given(_case(), _again, st.data())
 def test_finding_it_in_the_file_never_makes_an_item_worse(
-    case: tuple[Conduct, list[tuple[Evidence, FileState]]], made: dict[bytes, Again], data: st.DataObject
+    case: tuple[Conduct, list[tuple[Evidence, FileState]]], seen: dict[bytes, Again], data: st.DataObject
 ) -> None:
     evidence, _ = split(case[1])
     if not evidence:
         return
     place = data.draw(st.integers(0, len(evidence) - 1))
     proof = again("c2pa_ai_generated", "listing_altered", with_listing=True)
-    better = corroborations(evidence, {**made, evidence[place].sha256: proof})
+    better = corroborations(evidence, {**seen, evidence[place].sha256: proof})
     order = list(Corroboration)
-    for new, old in zip(better, corroborations(evidence, made), strict=True):
+    for new, old in zip(better, corroborations(evidence, seen), strict=True):
         assert order.index(new) <= order.index(old)
     assert better[place] in (Corroboration.FOUND_AGAIN, Corroboration.TO_BE_READ)
 
 
 @given(_case(), _again)
 def test_nothing_but_a_trusted_signer_is_ever_found_again_or_speaks_for_the_person(
-    case: tuple[Conduct, list[tuple[Evidence, FileState]]], made: dict[bytes, Again]
+    case: tuple[Conduct, list[tuple[Evidence, FileState]]], seen: dict[bytes, Again]
 ) -> None:
-    """Whatever is reported and found: without a signature under a list no label has the best mark, and no camera's word
+    """Whatever is reported and level: without a signature under a list no label has the best mark, and no camera's word
     is held against one."""
     evidence, _ = split(case[1])
     untrusted = {
-        digest: replace(one, inspection=replace(one.inspection, trust=None), alone=None) for digest, one in made.items()
+        digest: replace(entry, inspection=replace(entry.inspection, trust=None), alone=None)
+        for digest, entry in seen.items()
     }
     weak = [
-        replace(one, inspection=None if one.inspection is None else replace(one.inspection, trust=Trust.UNLISTED))
-        for one in evidence
+        replace(entry, inspection=None if entry.inspection is None else replace(entry.inspection, trust=Trust.UNLISTED))
+        for entry in evidence
     ]
-    for one, found in zip(weak, corroborations(weak, untrusted), strict=True):
-        if one.type is EvidenceType.AI_LABEL:
-            assert found not in (Corroboration.FOUND_AGAIN, CONTRADICTED)
+    for entry, element in zip(weak, corroborations(weak, untrusted), strict=True):
+        if entry.type is EvidenceType.AI_LABEL:
+            assert element not in (Corroboration.FOUND_AGAIN, CONTRADICTED)
 
 
 OTHER = b"o"
@@ -361,26 +364,30 @@ ALTERED = "listing_altered"
 
 
 @pytest.mark.parametrize(
-    ("reported", "made", "found"),
+    ("reported", "again_seen", "level"),
     [
-        (["x"], Again(inspection("x"), True), Comparison.AGREES),
-        (["x"], Again(inspection("x", receipt=OTHER), True), Comparison.OTHER_DETAILS),
-        (["x"], Again(inspection("y", receipt=OTHER), True), Comparison.OTHER_FINDINGS),
-        (["x"], Again(inspection("y", receipt=OTHER, tool="other/1"), True), Comparison.OTHER_VERSION),
-        (["x"], Again(inspection("x", receipt=OTHER, tool="other/1"), True), Comparison.OTHER_VERSION),
-        (["x"], Again(inspection("x", ALTERED, receipt=OTHER), True, inspection("x")), Comparison.AGREES),
-        ([ALTERED, "x"], Again(inspection("x", ALTERED), True, inspection("x", receipt=OTHER)), Comparison.AGREES),
-        ([ALTERED], Again(inspection(receipt=OTHER), True), Comparison.NO_LISTING),
-        ([ALTERED], Again(inspection(receipt=OTHER, tool="other/1"), True), Comparison.OTHER_VERSION),
+        (["x"], Again(inspection("x"), True), InspectionComparison.AGREES),
+        (["x"], Again(inspection("x", receipt=OTHER), True), InspectionComparison.OTHER_DETAILS),
+        (["x"], Again(inspection("y", receipt=OTHER), True), InspectionComparison.OTHER_FINDINGS),
+        (["x"], Again(inspection("y", receipt=OTHER, tool="other/1"), True), InspectionComparison.OTHER_VERSION),
+        (["x"], Again(inspection("x", receipt=OTHER, tool="other/1"), True), InspectionComparison.OTHER_VERSION),
+        (["x"], Again(inspection("x", ALTERED, receipt=OTHER), True, inspection("x")), InspectionComparison.AGREES),
+        (
+            [ALTERED, "x"],
+            Again(inspection("x", ALTERED), True, inspection("x", receipt=OTHER)),
+            InspectionComparison.AGREES,
+        ),
+        ([ALTERED], Again(inspection(receipt=OTHER), True), InspectionComparison.NO_LISTING),
+        ([ALTERED], Again(inspection(receipt=OTHER, tool="other/1"), True), InspectionComparison.OTHER_VERSION),
         (
             [ALTERED],
             Again(inspection(receipt=OTHER), True, inspection(receipt=OTHER)),
-            Comparison.OTHER_FINDINGS,
+            InspectionComparison.OTHER_FINDINGS,
         ),
     ],
 )
-def test_two_inspections_beside_each_other(reported: list[str], made: Again, found: Comparison) -> None:
-    assert compare(inspection(*reported), made) is found
+def test_two_inspections_beside_each_other(reported: list[str], again_seen: Again, level: InspectionComparison) -> None:
+    assert compare(inspection(*reported), again_seen) is level
 
 
 def test_every_item_has_its_file() -> None:

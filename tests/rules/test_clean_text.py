@@ -31,21 +31,21 @@ def test_cleaning_twice_is_cleaning_once(text: str) -> None:
 
 @given(ANY_TEXT)
 def test_what_stays_can_be_stored_and_seen(text: str) -> None:
-    made = cleaned(text)
-    made.encode("utf-8")
-    assert unicodedata.is_normalized("NFC", made)
-    assert made == made.strip()
-    assert not set(made) & (set(UNSEEN) - {"\U000e0041"} | set(ENDS) | {"\t"})
-    assert {unicodedata.category(one) for one in made if one != "\n"}.isdisjoint({"Cc", "Cs", "Zl", "Zp"})
-    assert not made or any(shows(one) for one in made)
+    clean = cleaned(text)
+    clean.encode("utf-8")
+    assert unicodedata.is_normalized("NFC", clean)
+    assert clean == clean.strip()
+    assert not set(clean) & (set(UNSEEN) - {"\U000e0041"} | set(ENDS) | {"\t"})
+    assert {unicodedata.category(item) for item in clean if item != "\n"}.isdisjoint({"Cc", "Cs", "Zl", "Zp"})
+    assert not clean or any(shows(item) for item in clean)
 
 
 @given(ANY_TEXT)
 def test_what_shows_stays(text: str) -> None:
     """Each character with a shape is there afterwards, in its order, as NFC has it."""
-    wanted = [one for one in unicodedata.normalize("NFD", cleaned(text)) if shows(one)]
-    given = [one for one in unicodedata.normalize("NFD", text) if shows(one) and not _noncharacter(one)]
-    assert wanted == given
+    shown = [item for item in unicodedata.normalize("NFD", cleaned(text)) if shows(item)]
+    given = [item for item in unicodedata.normalize("NFD", text) if shows(item) and not _noncharacter(item)]
+    assert shown == given
 
 
 def _noncharacter(character: str) -> bool:

@@ -80,7 +80,7 @@ ENOUGH: list[tuple[Conduct, tuple[EvidenceType, ...]]] = [
         ]
     ],
     *[(Conduct.EDITED_IMAGE, (E.ORIGINAL_FILE, E.SOURCE_IMAGE, proof)) for proof in (*ISSUERS, *OTHER_PROOFS)],
-    *[(Conduct.TAMPERED_VIDEO, (E.ORIGINAL_FILE, one)) for one in (E.FRAME_CONTRADICTION, E.ADMISSION, *ISSUERS)],
+    *[(Conduct.TAMPERED_VIDEO, (E.ORIGINAL_FILE, entry)) for entry in (E.FRAME_CONTRADICTION, E.ADMISSION, *ISSUERS)],
     *[
         (Conduct.FALSE_NON_RECEIPT, (E.DELIVERY_SCAN, second))
         for second in (E.DELIVERY_GPS, E.DELIVERY_PHOTO, E.SIGNATURE, E.ADMISSION)
@@ -109,7 +109,7 @@ def test_the_minimum_suffices_and_nothing_less(conduct: Conduct, kinds: tuple[Ev
     check_evidence(conduct, [*evidence, item(E.POLICY_CLAUSE, 99)])
     for left_out in range(len(evidence)):
         rest = evidence[:left_out] + evidence[left_out + 1 :]
-        if any(one.confirmation for one in rest) and not any(one.type is E.ORIGINAL_FILE for one in rest):
+        if any(entry.confirmation for entry in rest) and not any(entry.type is E.ORIGINAL_FILE for entry in rest):
             continue  # a confirmation without its file is refused for that
         with pytest.raises(EvidenceInsufficient) as raised:
             check_evidence(conduct, rest)
@@ -120,7 +120,7 @@ def test_the_minimum_suffices_and_nothing_less(conduct: Conduct, kinds: tuple[Ev
 def test_evidence_for_something_else_does_not_suffice(conduct: Conduct) -> None:
     used = {kind for alternative in MINIMUMS[conduct] for need in alternative for kind in need.of}
     others = [item(kind, number) for number, kind in enumerate(EvidenceType) if kind not in used]
-    others = [one for one in others if one.type is not E.ISSUER_CONFIRMATION or E.ORIGINAL_FILE not in used]
+    others = [other for other in others if other.type is not E.ISSUER_CONFIRMATION or E.ORIGINAL_FILE not in used]
     assert others
     with pytest.raises(EvidenceInsufficient):
         check_evidence(conduct, others)
@@ -197,10 +197,10 @@ def test_only_what_was_uploaded_with_the_claim_is_an_original_file(
     if raised is None:
         check_evidence(conduct, evidence)
         return
-    with pytest.raises(EvidenceInsufficient) as found:
+    with pytest.raises(EvidenceInsufficient) as refused:
         check_evidence(conduct, evidence)
-    assert type(found.value) is raised
-    assert found.value.details["missing"] == ["original_file"]
+    assert type(refused.value) is raised
+    assert refused.value.details["missing"] == ["original_file"]
     recorded = is_met(Need((E.ORIGINAL_FILE,)), evidence, Reading.RECORDED)
     assert recorded == (origin is None), "reports from before keep what they had, and a merchant's file never counts"
 
@@ -293,7 +293,7 @@ def test_detectors_alone_never_suffice(conduct: Conduct) -> None:
 
 def test_many_labels_are_one_proof() -> None:
     files = [replace(item(E.ORIGINAL_FILE, 1), sha256=bytes([number]) * 32) for number in range(2, 12)]
-    labels = [replace(item(E.AI_LABEL, 1), sha256=one.sha256) for one in files]
+    labels = [replace(item(E.AI_LABEL, 1), sha256=file.sha256) for file in files]
     with pytest.raises(EvidenceInsufficient):
         check_evidence(Conduct.AI_FABRICATED_IMAGE, [*files, *labels])
     check_evidence(Conduct.AI_FABRICATED_IMAGE, [*files, *labels, item(E.LISTING_MATCH, 50)])

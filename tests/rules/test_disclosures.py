@@ -8,15 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.protocol.encoding import day_floor
-from ledger.rules.disclosures import MAX_LINES, MAX_ORDERS, Lookups, lines
+from ledger.rules.disclosures import MAX_LINES, MAX_ORDERS, LookupGroup, lines
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 ORDERS = [bytes([number]) * 32 for number in range(2 * MAX_ORDERS)]
 
 
-def once(platform: str, hours: float, order: bytes | None, purpose: str = "refund_review", times: int = 1) -> Lookups:
+def once(
+    platform: str, hours: float, order: bytes | None, purpose: str = "refund_review", times: int = 1
+) -> LookupGroup:
     at = START + timedelta(hours=hours)
-    return Lookups(platform, purpose, order, times, at, at, "damaged", "watch", True)
+    return LookupGroup(platform, purpose, order, times, at, at, "damaged", "watch", True)
 
 
 LOOKUPS = st.lists(
@@ -33,41 +35,41 @@ LOOKUPS = st.lists(
 
 
 @given(LOOKUPS)
-def test_every_lookup_is_in_one_line(found: list[Lookups]) -> None:
-    made = lines(found)
-    for platform, purpose in {(one.platform, one.purpose) for one in found}:
-        given = [one for one in found if (one.platform, one.purpose) == (platform, purpose)]
-        shown = [one for one in made if (one.platform, one.purpose) == (platform, purpose)]
-        assert sum(one.times for one in shown) == sum(one.times for one in given)
-        assert {day_floor(one.last_at) for one in shown} == {day_floor(one.last_at) for one in given}
-        assert min(one.first_at for one in shown) == min(one.first_at for one in given)
-        assert max(one.last_at for one in shown) == max(one.last_at for one in given)
-        days = [(day_floor(one.last_at), one.order) for one in shown]
+def test_every_lookup_is_in_one_line(lookups: list[LookupGroup]) -> None:
+    merged = lines(lookups)
+    for platform, purpose in {(item.platform, item.purpose) for item in lookups}:
+        given = [item for item in lookups if (item.platform, item.purpose) == (platform, purpose)]
+        shown = [item for item in merged if (item.platform, item.purpose) == (platform, purpose)]
+        assert sum(item.times for item in shown) == sum(given_line.times for given_line in given)
+        assert {day_floor(item.last_at) for item in shown} == {day_floor(given_line.last_at) for given_line in given}
+        assert min(item.first_at for item in shown) == min(given_line.first_at for given_line in given)
+        assert max(item.last_at for item in shown) == max(given_line.last_at for given_line in given)
+        days = [(day_floor(item.last_at), item.order) for item in shown]
         assert len(days) == len(set(days)), "one line an order and day"
         assert all(sum(day == other for other, _ in days) <= MAX_ORDERS + 1 for day, _ in days)
-    assert [one.last_at for one in made] == sorted((one.last_at for one in made), reverse=True)
+    assert [item.last_at for item in merged] == sorted((item.last_at for item in merged), reverse=True)
 
 
 @given(LOOKUPS, LOOKUPS)
-def test_no_platform_changes_another_ones_lines(found: list[Lookups], others: list[Lookups]) -> None:
-    mine = [one for one in found if one.platform != "evil"]
+def test_no_platform_changes_another_ones_lines(lookups: list[LookupGroup], others: list[LookupGroup]) -> None:
+    mine = [item for item in lookups if item.platform != "evil"]
     alone = lines(mine)
-    beside = lines([*mine, *(once("evil", 0, one.order, one.purpose, 1000) for one in others)])
-    assert [one for one in beside if one.platform != "evil"] == alone
+    beside = lines([*mine, *(once("evil", 0, other.order, other.purpose, 1000) for other in others)])
+    assert [item for item in beside if item.platform != "evil"] == alone
 
 
 @given(LOOKUPS)
-def test_grouping_twice_is_grouping_once(found: list[Lookups]) -> None:
-    assert lines(lines(found)) == lines(found)
+def test_grouping_twice_is_grouping_once(lookups: list[LookupGroup]) -> None:
+    assert lines(lines(lookups)) == lines(lookups)
 
 
 def test_a_platform_that_asks_every_day_keeps_its_newest_lines() -> None:
     daily = [once("evil", 24 * day, ORDERS[0]) for day in range(MAX_LINES + 50)]
-    made = lines([*daily, once("acme", 0, ORDERS[1])])
-    assert len(made) == MAX_LINES + 2
-    assert made[0] == daily[-1]
-    older = [one for one in made if one.order is None]
-    assert [(one.platform, one.times, one.first_at, one.last_at) for one in older] == [
+    merged = lines([*daily, once("acme", 0, ORDERS[1])])
+    assert len(merged) == MAX_LINES + 2
+    assert merged[0] == daily[-1]
+    older = [item for item in merged if item.order is None]
+    assert [(lookups.platform, lookups.times, lookups.first_at, lookups.last_at) for lookups in older] == [
         ("evil", 50, daily[0].first_at, daily[49].last_at)
     ]
-    assert once("acme", 0, ORDERS[1]) in made
+    assert once("acme", 0, ORDERS[1]) in merged

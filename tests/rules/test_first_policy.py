@@ -57,10 +57,11 @@ def record(rng: Random) -> tuple[list[Event], dict[str, int]]:
     return events, {group: rng.randrange(21) for group in "ABC"}
 
 
-def line(one: Standing) -> str:
-    reasons, kinds = ",".join(one.reasons), ",".join(one.matched_kinds)
-    marks = f"{one.disputed} {one.protected} {one.has_statement}"
-    return f"{one.tier} {one.credit} {one.points_milli} {one.events} {one.reporters} {marks} {reasons} {kinds}"
+def line(standing: Standing) -> str:
+    reasons, kinds = ",".join(standing.reasons), ",".join(standing.matched_kinds)
+    marks = f"{standing.disputed} {standing.protected} {standing.has_statement}"
+    numbers = f"{standing.credit} {standing.points_milli} {standing.events} {standing.reporters}"
+    return f"{standing.tier} {numbers} {marks} {reasons} {kinds}"
 
 
 def test_standings_are_those_of_the_version_before() -> None:

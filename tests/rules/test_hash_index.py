@@ -20,8 +20,8 @@ def flipped(pdq: bytes, bits: list[int]) -> bytes:
     return number.to_bytes(32)
 
 
-def brute(ids: list[int], hashes: list[bytes], wanted: bytes) -> list[int]:
-    return [number for number, pdq in zip(ids, hashes, strict=True) if distance(pdq, wanted) <= MAX_DISTANCE]
+def brute(ids: list[int], hashes: list[bytes], searched: bytes) -> list[int]:
+    return [number for number, pdq in zip(ids, hashes, strict=True) if distance(pdq, searched) <= MAX_DISTANCE]
 
 
 def listed(ids: list[int], hashes: list[bytes]) -> HashIndex:
@@ -35,33 +35,33 @@ def listed(ids: list[int], hashes: list[bytes]) -> HashIndex:
 @st.composite
 def crowds(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
     """A hash, and others at drawn distances around the limit, with bits drawn anywhere or crowded into few bands."""
-    wanted = draw(st.binary(min_size=32, max_size=32))
+    searched = draw(st.binary(min_size=32, max_size=32))
     hashes = []
     for _ in range(draw(st.integers(0, 12))):
         count = draw(st.integers(0, 40))
         within = draw(st.sampled_from([256, 128, 64, 48]))
-        hashes.append(flipped(wanted, draw(st.permutations(range(within)))[:count]))
-    return wanted, hashes
+        hashes.append(flipped(searched, draw(st.permutations(range(within)))[:count]))
+    return searched, hashes
 
 
 @given(crowds(), st.integers(0, 12))
 def test_it_finds_what_brute_force_finds(crowd: tuple[bytes, list[bytes]], cut: int) -> None:
-    wanted, hashes = crowd
+    searched, hashes = crowd
     ids = list(range(7, 7 + 3 * len(hashes), 3))
-    assert listed(ids, hashes).near(wanted).tolist() == brute(ids, hashes, wanted)
+    assert listed(ids, hashes).near(searched).tolist() == brute(ids, hashes, searched)
     index = listed(ids[:cut], hashes[:cut])  # the rest in the tail
     index.add(ids[cut:], b"".join(hashes[cut:]))
-    assert index.near(wanted).tolist() == brute(ids, hashes, wanted)
+    assert index.near(searched).tolist() == brute(ids, hashes, searched)
 
 
 @pytest.mark.parametrize("lone", range(16))
 def test_the_hardest_spreads_of_31_bits(lone: int) -> None:
     """Two bits in each band but one, which alone is found within one bit; and one bit more there."""
-    wanted = bytes(range(32))
+    searched = bytes(range(32))
     bits = [16 * band + bit for band in range(16) for bit in (3, 9) if (band, bit) != (lone, 9)]
-    near, far = flipped(wanted, bits), flipped(wanted, [*bits, 16 * lone + 9])
-    assert (distance(near, wanted), distance(far, wanted)) == (31, 32)
-    assert listed([1, 2], [near, far]).near(wanted).tolist() == [1]
+    near, far = flipped(searched, bits), flipped(searched, [*bits, 16 * lone + 9])
+    assert (distance(near, searched), distance(far, searched)) == (31, 32)
+    assert listed([1, 2], [near, far]).near(searched).tolist() == [1]
 
 
 def test_no_count_of_bits_overflows() -> None:
@@ -80,9 +80,9 @@ def test_many_at_random_and_the_lists_made_anew() -> None:
     assert hash_index.TAIL_MIN < index._listed < len(index), "some in lists, some in the tail"
     for place in random.integers(0, 28_000, 60).tolist():
         bits = random.permutation(256)[: int(random.integers(0, 40))].tolist()
-        wanted = flipped(hashes[place].tobytes(), bits)
-        differences = np.bitwise_count(hashes ^ np.frombuffer(wanted, np.uint8)).sum(axis=1, dtype=int)
-        assert index.near(wanted).tolist() == np.flatnonzero(differences <= MAX_DISTANCE).tolist()
+        searched = flipped(hashes[place].tobytes(), bits)
+        differences = np.bitwise_count(hashes ^ np.frombuffer(searched, np.uint8)).sum(axis=1, dtype=int)
+        assert index.near(searched).tolist() == np.flatnonzero(differences <= MAX_DISTANCE).tolist()
 
 
 def test_numbers_ascend() -> None:

@@ -33,7 +33,7 @@ def test_a_row_is_whole(profile: Profile) -> None:
     always = {Purpose.SEE, Purpose.WHO_LOOKED, Purpose.CONTEST, Purpose.STATEMENT, Purpose.COMPLAIN}
     assert always | {Purpose.EXPLAIN_REFUSAL} <= law.statutes.keys()
     assert law.sources
-    assert all(date(1970, 1, 1) < one.in_force <= date(2026, 11, 29) for one in law.sources)
+    assert all(date(1970, 1, 1) < item.in_force <= date(2026, 11, 29) for item in law.sources)
     # Before a decision every law names an authority and a court, and the last route ends the sentence.
     assert len([route for route in law.routes if route.after is RouteAfter.FILING]) >= 2
     assert law.routes[-1].text.endswith(".")
@@ -109,9 +109,9 @@ def test_the_page_shows_the_rows() -> None:
     for row, purpose in zip(rows, Purpose, strict=True):
         assert row[1:] == [profile.spec.statutes.get(purpose, "") for profile in Profile]
     assert table_rows(PAGE, "Sources") == [
-        [profile.value, one.title, one.published, one.in_force.isoformat()]
+        [profile.value, item.title, item.published, item.in_force.isoformat()]
         for profile in Profile
-        for one in profile.spec.sources
+        for item in profile.spec.sources
     ]
 
 

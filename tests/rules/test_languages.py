@@ -53,4 +53,6 @@ def test_a_language_has_formats_and_a_catalogue(code: str) -> None:
 def test_a_language_fits_the_columns_and_names_of_its_kind(code: str) -> None:
     assert len(code) <= MAX_CODE_CHARS, "the columns `locale` and `language` hold no more"
     assert LANGUAGES[code].member.isidentifier()
-    assert sum(LANGUAGES[code].primary == one.primary for one in LANGUAGES.values()) == 1, "a tag finds one row"
+    assert sum(LANGUAGES[code].primary == language.primary for language in LANGUAGES.values()) == 1, (
+        "a tag finds one row"
+    )

@@ -19,14 +19,14 @@ from ledger.rules.order_lines import (
     REOPENING_DAYS,
     Act,
     Bound,
-    Claim,
     Closed,
     Contested,
     Decided,
     Ended,
     Held,
-    Line,
     LineEvent,
+    LineState,
+    LineVerdict,
     Opened,
     Permitted,
     Recorded,
@@ -34,7 +34,7 @@ from ledger.rules.order_lines import (
     Released,
     ReopeningAsked,
     Repaid,
-    Verdict,
+    ReportMatter,
     Withdrawn,
     alike,
     bound_intake,
@@ -119,26 +119,26 @@ ACTS = (
 )
 
 
-def act_on(line: Line, act: Act, **more: object) -> Verdict:
+def act_on(line: LineState, act: Act, **more: object) -> LineVerdict:
     report = None if act is Act.REPORT else REPORT
     return judge(line, act, NOW, report_id=report, case_id=CASE, **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("state", "act"), list(product(STATES, ACTS)))
 def test_every_state_and_act(state: str, act: Act) -> None:
-    wanted = TABLE[state][ACTS.index(act)]
-    found = act_on(replay(STATES[state]), act)
-    if isinstance(wanted, str):
-        assert isinstance(found, Refused)
-        assert found.error.code == wanted
-        if wanted in (DECIDED, DISPUTED):
-            assert found.case_id == CASE
-        if wanted == REPORTED:
-            assert found.report_id == REPORT
+    expected = TABLE[state][ACTS.index(act)]
+    answer = act_on(replay(STATES[state]), act)
+    if isinstance(expected, str):
+        assert isinstance(answer, Refused)
+        assert answer.error.code == expected
+        if expected in (DECIDED, DISPUTED):
+            assert answer.case_id == CASE
+        if expected == REPORTED:
+            assert answer.report_id == REPORT
     else:
-        if "expired" in state and isinstance(found, Permitted) and found.bound.earlier:
-            wanted = Permitted(replace(found.bound, expires_day=TODAY))
-        assert found == wanted
+        if "expired" in state and isinstance(answer, Permitted) and answer.bound.earlier:
+            expected = Permitted(replace(answer.bound, expires_day=TODAY))
+        assert answer == expected
 
 
 def test_the_table_is_complete() -> None:
@@ -151,9 +151,9 @@ def test_a_duplicate_costs_nothing_but_closes() -> None:
 
 
 def test_a_repaid_report_is_not_repaid_again() -> None:
-    found = act_on(replay((FIRST, Repaid(REPORT, NOW))), Act.RESTITUTE)
-    assert isinstance(found, Refused)
-    assert found.error.code == "already_restituted"
+    answer = act_on(replay((FIRST, Repaid(REPORT, NOW))), Act.RESTITUTE)
+    assert isinstance(answer, Refused)
+    assert answer.error.code == "already_restituted"
 
 
 def test_a_case_is_opened_again_once_in_time_and_for_new_evidence() -> None:
@@ -166,7 +166,7 @@ def test_a_case_is_opened_again_once_in_time_and_for_new_evidence() -> None:
         act_on(replay((replace(FIRST, expires_day=TODAY), *unconfirmed[1:])), Act.ASK_REOPENING),
         act_on(replay((*unconfirmed, Withdrawn(REPORT))), Act.ASK_REOPENING),
     ]
-    assert [type(one) for one in refused] == [Refused] * 5
+    assert [type(item) for item in refused] == [Refused] * 5
     just = replace(old, at=NOW - timedelta(days=REOPENING_DAYS) + timedelta(seconds=1))
     assert isinstance(act_on(replay((*OPEN, just)), Act.ASK_REOPENING), Permitted)
 
@@ -273,7 +273,7 @@ def test_what_is_permitted_on_one_line_never_undoes_anything(steps: list[tuple[s
 
 # --- the same matter under another order --------------------------------------------------------------------------
 
-MINE = Claim(b"n" * 32, TODAY, "CNY", 10_000, frozenset({b"e" * 32}), 3)
+MINE = ReportMatter(b"n" * 32, TODAY, "CNY", 10_000, frozenset({b"e" * 32}), 3)
 THEIRS = Contested(7, 7, 70, b"o" * 32, TODAY - 400, "EUR", 1, frozenset({b"f" * 32}), held=False, stands=False)
 
 
@@ -307,9 +307,9 @@ def test_who_is_held_and_who_is_not() -> None:
     assert held_for(MINE, [waits]) == waits, "after a held report of the order, whatever it says"
     assert held_for(MINE, [replace(waits, stands=True)]) is None, "what it was held for was upheld"
     assert held_for(MINE, [replace(near, report_id=9), near]) == near, "the earliest is named"
-    verdict = judge(replay(()), Act.REPORT, NOW, claim=MINE, contested=[near])
+    verdict = judge(replay(()), Act.REPORT, NOW, matter=MINE, contested=[near])
     assert verdict == Held(Bound(), near)
-    assert isinstance(judge(replay(decided(Outcome.VICTIM)), Act.REPORT, NOW, claim=MINE, contested=[near]), Refused)
+    assert isinstance(judge(replay(decided(Outcome.VICTIM)), Act.REPORT, NOW, matter=MINE, contested=[near]), Refused)
 
 
 def test_a_released_report_is_like_any_other() -> None:

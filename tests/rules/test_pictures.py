@@ -90,7 +90,7 @@ def test_common_takes_enough_people_and_groups() -> None:
     uses = [use(number) for number in range(COMMON_PEOPLE)]
     assert is_common(uses)
     assert not is_common(uses[1:])
-    assert not is_common([replace(one, control_group="group-0") for one in uses])
+    assert not is_common([replace(entry, control_group="group-0") for entry in uses])
     assert not is_common([*uses[1:], use(0, bytes([1]), bytes([9]))])
     for conduct in FORGED:
         assert not is_common([*uses, use(9, conduct=conduct)])
@@ -99,13 +99,13 @@ def test_common_takes_enough_people_and_groups() -> None:
 
 def connected(sets: list[set[bytes]]) -> int:
     """Brute force: join any two sets that share something until none do."""
-    for one in sets:
+    for entry in sets:
         for other in sets:
-            if one is not other and one & other:
-                return connected([rest for rest in sets if rest is not one and rest is not other] + [one | other])
+            if entry is not other and entry & other:
+                return connected([rest for rest in sets if rest is not entry and rest is not other] + [entry | other])
     return len(sets)
 
 
-@given(st.lists(st.sets(st.integers(0, 12).map(lambda one: bytes([one])), min_size=1, max_size=4), max_size=12))
+@given(st.lists(st.sets(st.integers(0, 12).map(lambda entry: bytes([entry])), min_size=1, max_size=4), max_size=12))
 def test_people_are_what_shared_tags_connect(sets: list[set[bytes]]) -> None:
     assert people(sets) == connected(sets)

@@ -111,7 +111,7 @@ def test_a_conduct_that_the_policy_does_not_name_cannot_be_reported() -> None:
     sent = body(
         conduct="friendly_chargeback",
         evidence=[
-            *({"type": "undisputed_transaction", "sha256": one} for one in ("A" * 43, "E" + "A" * 42)),
+            *({"type": "undisputed_transaction", "sha256": item} for item in ("A" * 43, "E" + "A" * 42)),
             {"type": "ip_match", "sha256": "I" + "A" * 42},
         ],
     )
@@ -132,11 +132,11 @@ def test_reports_from_before_keep_a_severity_that_the_policy_has_a_retention_for
     assert policy.severity[Conduct.ACCOUNT_FARM] == 6
 
 
-@given(st.sets(st.sampled_from([one for one in Conduct if one.spec.severity])))
+@given(st.sets(st.sampled_from([conduct for conduct in Conduct if conduct.spec.severity])))
 @settings(max_examples=30, deadline=None)
 def test_any_conduct_that_protects_nobody_may_be_left_out(gone: set[Conduct]) -> None:
     text = without(*gone)
-    left = {POLICY.severity[one] for one in Conduct if one not in gone}
+    left = {POLICY.severity[conduct] for conduct in Conduct if conduct not in gone}
     assume(len(left) > 1)
     for severity in {0, 1, 3, 6} - left:
         text = re.sub(rf"^{severity} = \d+\n", "", text, count=1, flags=re.M)
@@ -192,7 +192,7 @@ def test_a_draft_may_name_a_conduct_that_the_policy_in_effect_lacks() -> None:
     policy = parse_policy(text)
     assert values_of(policy)["severity.friendly_chargeback"] is None
     assert draft(text, policy, {}).changes == ()
-    made = draft(text, policy, {"severity.friendly_chargeback": "3"})
-    assert made.changes == (("severity.friendly_chargeback", None, 3),)
-    assert Conduct.FRIENDLY_CHARGEBACK in made.policy.reportable
+    changed_policy = draft(text, policy, {"severity.friendly_chargeback": "3"})
+    assert changed_policy.changes == (("severity.friendly_chargeback", None, 3),)
+    assert Conduct.FRIENDLY_CHARGEBACK in changed_policy.policy.reportable
     assert draft(text, policy, {"severity.friendly_chargeback": ""}).changes == ()

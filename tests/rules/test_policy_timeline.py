@@ -67,7 +67,7 @@ TWO = PolicyTimeline([FIRST, entry(2, midnight(20)), entry(3, midnight(21))])
 )
 def test_a_policy_is_in_effect_from_its_moment_to_the_next(moment: datetime, version: int) -> None:
     assert TWO.at(moment).version == TWO.entry_at(moment).version == version
-    announced = [one.version for one in TWO.announced(moment)]
+    announced = [item.version for item in TWO.announced(moment)]
     assert announced == list(range(version + 1, 4))
     following = TWO.next_after(moment)
     assert (None if following is None else following.version) == (version + 1 if version < 3 else None)
@@ -165,8 +165,8 @@ def test_what_cannot_be_read_is_an_error_only_while_it_is_in_effect(texts: dict[
     assert PolicyTimeline([*timeline.published, after]).at(midnight(10)) == after.policy
 
 
-def entry_without_policy(one: PublishedPolicy, moment: datetime) -> PublishedPolicy:
-    return PublishedPolicy(one.version, one.sha256, one.published_at, moment, one.entry_index, one.text, None)
+def entry_without_policy(entry: PublishedPolicy, moment: datetime) -> PublishedPolicy:
+    return PublishedPolicy(entry.version, entry.sha256, entry.published_at, moment, entry.entry_index, entry.text, None)
 
 
 def test_a_timeline_of_one_policy_never_changes() -> None:

@@ -84,10 +84,10 @@ def test_the_subjects_of_the_vector_open_its_commitments() -> None:
 
 def test_the_order_numbers_of_the_vector() -> None:
     key = unb64url(VECTOR["order"]["key"])
-    for one in VECTOR["order_ids"]:
-        assert normal_order_id(one["given"]) == one["normal"] == normal_order_id(one["normal"])
-        expected = hmac.new(key, b"refund-ledger order v1:" + one["normal"].encode(), hashlib.sha256).digest()
-        assert unb64url(one["order_ref"]) == expected == order_ref(key, one["given"])
+    for order_id in VECTOR["order_ids"]:
+        assert normal_order_id(order_id["given"]) == order_id["normal"] == normal_order_id(order_id["normal"])
+        expected = hmac.new(key, b"refund-ledger order v1:" + order_id["normal"].encode(), hashlib.sha256).digest()
+        assert unb64url(order_id["order_ref"]) == expected == order_ref(key, order_id["given"])
     for refused in VECTOR["order_ids_refused"]:
         with pytest.raises(InvalidReport):
             order_ref(key, refused)
@@ -97,7 +97,7 @@ def test_the_page_says_what_the_order_numbers_are_hashed_as() -> None:
     rows = table_rows(PAGE, "Order numbers")
     assert [row[1] for row in rows][:4] == ["D-3a1b"] * 4
     given = ["D-3a1b", "\t D-3a1b\r\n\u3000", "\ufeffD-3\u200ba1\u00adb", rows[3][0].split(" ")[0]]
-    assert {normal_order_id(one.strip("`")) for one in given} == {"D-3a1b"}
+    assert {normal_order_id(mac.strip("`")) for mac in given} == {"D-3a1b"}
     assert normal_order_id("d-3a1b") == "d-3a1b"
     assert normal_order_id("D\u00a03a1b") == "D 3a1b"
     assert normal_order_id("D\u20103a1b") == "D\u20103a1b"
@@ -173,7 +173,7 @@ LIKELY = st.sampled_from(
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """The path of every value inside a JSON value."""
     below = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [path, *[found for key, item in below for found in places(item, (*path, key))]]
+    return [path, *[place for key, item in below for place in places(item, (*path, key))]]
 
 
 def put(body: dict[str, Any], path: tuple[Any, ...], value: Any) -> Any:

@@ -39,7 +39,7 @@ from ledger.rules.policy.shipped import shipped_policy
 from ledger.rules.policy.values import Profile
 from ledger.rules.reports import (
     SIGNATURE_DOMAIN,
-    Outcome,
+    RefundOutcome,
     Status,
     check_intake,
     effective_from_hour,
@@ -92,7 +92,7 @@ def test_a_body_is_read() -> None:
     assert [subject.kind for subject in read.subjects] == [Kind.PHONE, Kind.PAYMENT]
     assert read.subjects[0].commitment == bytes([1]) * 32
     assert read.order_ref == bytes([3]) * 32
-    assert (read.conduct, read.outcome) == (Conduct.WARDROBING, Outcome.REFUND_SUFFERED)
+    assert (read.conduct, read.outcome) == (Conduct.WARDROBING, RefundOutcome.REFUND_SUFFERED)
     assert (read.amount_minor, read.currency, read.replaces) == (12900, "CNY", "rp_abcdefgh")
     assert read.act_ended_at == (NOW - timedelta(days=10)).replace(microsecond=0)
     assert parse_body(body(consent_ref=...)).consent_ref is None
@@ -100,9 +100,9 @@ def test_a_body_is_read() -> None:
 
 def test_the_example_in_the_docs_is_a_report() -> None:
     text = (DOCS / "reports.md").read_text(encoding="utf-8")
-    found = re.search(r"## The signed body\n.*?```json\n(.*?)```", text, re.DOTALL)
-    assert found
-    read = parse_body(json.loads(found[1]))
+    example = re.search(r"## The signed body\n.*?```json\n(.*?)```", text, re.DOTALL)
+    assert example
+    read = parse_body(json.loads(example[1]))
     check_intake(read, Profile.CN, POLICY, datetime(2026, 11, 9, tzinfo=UTC))
 
 
@@ -256,7 +256,7 @@ def test_intake_derives_hours_and_days() -> None:
     result = intake()
     assert from_day(result.act_day) == datetime(2026, 11, 13, tzinfo=UTC)
     assert from_day(result.expires_day) == datetime(2027, 2, 11, tzinfo=UTC)
-    # Told 4 days ago: 72 hours later, rounded up, is midnight today, so recording comes last.
+    # Informed 4 days ago: 72 hours later, rounded up, is midnight today, so recording comes last.
     assert from_hour(result.effective_hour) == datetime(2026, 11, 23, 12, tzinfo=UTC)
     assert result.severity == 1
 

@@ -33,7 +33,7 @@ rounds = st.builds(
     suspends=st.booleans(),
     overdue=st.booleans(),
 )
-several = st.lists(rounds, max_size=6, unique_by=lambda one: one.case_id)
+several = st.lists(rounds, max_size=6, unique_by=lambda item: item.case_id)
 
 
 @given(cases=several, group=st.sampled_from(GROUPS))
@@ -71,7 +71,7 @@ def test_one_round_of_platforms_suspends_at_a_time_and_each_group_once(order: li
             follower = next_to_suspend(cases, REPORTER)
             if follower is not None:
                 suspended.append(follower.group)
-                cases = [replace(one, suspends=True) if one == follower else one for one in cases]
+                cases = [replace(case, suspends=True) if case == follower else case for case in cases]
         taken = [case for case in cases if case.uses_up]
         assert len(taken) == len({case.group for case in taken}) <= MAX_GROUPS
         assert sum(case.is_open and case.suspends for case in cases) <= 1

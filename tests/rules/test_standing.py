@@ -35,7 +35,7 @@ PAYMENT = frozenset({Kind.PAYMENT})
 
 def event(number: int, group: str = "A", conduct: str = "edited_image", age: int = 10, **changes: object) -> Event:
     act_day = TODAY - age
-    made = Event(
+    event_now = Event(
         report_id=number,
         act_id=number,
         control_group=group,
@@ -45,7 +45,7 @@ def event(number: int, group: str = "A", conduct: str = "edited_image", age: int
         expires_day=POLICY.expiry_day(conduct, act_day),
         matched=PAYMENT,
     )
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(event_now, **changes)  # type: ignore[arg-type]
 
 
 def standing(*events: Event, now: datetime = NOW, **weights: int) -> Standing:
@@ -202,9 +202,9 @@ def test_weights_scale_points() -> None:
 
 
 def test_weights_of_the_first_policy_are_twentieths() -> None:
-    one = event(1, conduct="false_non_receipt", age=200)
-    assert [fold([one], {"A": 2 * weight}, FIRST, NOW).points_milli for weight in (4, 19, 20)] == [280, 1333, 1403]
-    halved = replace(one, restituted=True)
+    report = event(1, conduct="false_non_receipt", age=200)
+    assert [fold([report], {"A": 2 * weight}, FIRST, NOW).points_milli for weight in (4, 19, 20)] == [280, 1333, 1403]
+    halved = replace(report, restituted=True)
     assert fold([halved], {"A": 38}, FIRST, NOW).points_milli == decayed(3 * 19 * 25, 200, 365)
 
 
@@ -254,9 +254,9 @@ def test_strength_is_per_event_and_not_per_lookup() -> None:
 
 def test_merge_joins_what_met_the_same_report() -> None:
     phone = [event(1, matched=frozenset({Kind.PHONE})), event(2, "B", matched=frozenset({Kind.PHONE}))]
-    email = [replace(one, matched=frozenset({Kind.EMAIL})) for one in phone]
+    email = [replace(item, matched=frozenset({Kind.EMAIL})) for item in phone]
     merged = merge(phone + email)
-    assert [one.matched for one in merged] == [frozenset({Kind.PHONE, Kind.EMAIL})] * 2
+    assert [item.matched for item in merged] == [frozenset({Kind.PHONE, Kind.EMAIL})] * 2
     assert standing(*merged).tier is Tier.HIGH
     assert merge(phone) == phone
 

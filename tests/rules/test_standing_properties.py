@@ -89,8 +89,8 @@ def no_better(after: Standing, before: Standing) -> bool:
 def test_the_random_events_reach_every_tier(tier: Tier) -> None:
     """Otherwise much of this file would say nothing."""
     seldom = settings(max_examples=2000, database=None, phases=[Phase.generate])
-    found = find(events_of_a_person(), lambda events: fold(events, {}, POLICY, NOW).tier is tier, settings=seldom)
-    assert len(found) >= {Tier.CLEAR: 0, Tier.WATCH: 1, Tier.REVIEW: 2, Tier.HIGH: 2}[tier]
+    example = find(events_of_a_person(), lambda events: fold(events, {}, POLICY, NOW).tier is tier, settings=seldom)
+    assert len(example) >= {Tier.CLEAR: 0, Tier.WATCH: 1, Tier.REVIEW: 2, Tier.HIGH: 2}[tier]
 
 
 @given(st.data(), events_of_a_person(), weights_of_groups)
@@ -182,12 +182,12 @@ def test_an_act_reported_by_more_groups_counts_once(events: list[Event], more: i
         for event in events
         for number in range(more + 1)
     ]
-    one, several = fold(alike[:1], {}, POLICY, NOW), fold(alike, {}, POLICY, NOW)
+    single, several = fold(alike[:1], {}, POLICY, NOW), fold(alike, {}, POLICY, NOW)
     assert (several.tier, several.points_milli, several.credit, several.events) == (
-        one.tier,
-        one.points_milli,
-        one.credit,
-        one.events,
+        single.tier,
+        single.points_milli,
+        single.credit,
+        single.events,
     )
 
 

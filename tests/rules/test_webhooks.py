@@ -17,8 +17,8 @@ from ledger.errors import ConfigurationError, InvalidSignature, WebhookInvalid
 from ledger.rules.webhook_urls import MAX_URL_CHARS, parse_url, public_address
 from ledger.rules.webhooks import (
     RETRY_SCHEDULE,
+    MessageSource,
     Recipient,
-    Source,
     WebhookType,
     format_secret,
     message_body,
@@ -42,7 +42,7 @@ def signed(secrets: list[bytes], body: bytes, now: datetime, message_id: str = "
     }
 
 
-SOURCE = Source("ledger.example", "test")
+SOURCE = MessageSource("ledger.example", "test")
 BODY = message_body(
     WebhookType.APPEAL_OPENED, Recipient.FILER, SOURCE, NOW, {"appeal": "ap_abcdefgh", "state": "submitted"}
 ).encode()
@@ -62,7 +62,7 @@ def test_the_example_of_the_specification() -> None:
 def test_an_independent_receiver_accepts_what_is_signed(secret: bytes, text: str) -> None:
     now = datetime.now(UTC)
     data = {"webhook": "we_abcdefgh"}
-    body = message_body(WebhookType.TEST, Recipient.MEMBER, Source(text, "test"), now, data).encode()
+    body = message_body(WebhookType.TEST, Recipient.MEMBER, MessageSource(text, "test"), now, data).encode()
     payload = Webhook(format_secret(secret)).verify(body, signed([OTHER, secret], body, now))
     assert (payload["data"], payload["service"]) == (data, text)
     assert payload["type"] == "webhook.test"
@@ -260,8 +260,8 @@ def test_the_rule_for_ipv6_is_no_laxer_than_the_standard_library(address: ipaddr
     ],
 )
 def test_a_url_in_parts(url: str, parts: tuple[Any, ...]) -> None:
-    found = parse_url(url)
-    assert (found.host, found.port, found.target, found.authority) == parts
+    parsed = parse_url(url)
+    assert (parsed.host, parsed.port, parsed.target, parsed.authority) == parts
 
 
 BAD_URLS = [

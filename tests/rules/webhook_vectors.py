@@ -16,14 +16,14 @@ from ledger.rules.webhooks import (
     ID_HEADER,
     SIGNATURE_HEADER,
     TIMESTAMP_HEADER,
-    Source,
+    MessageSource,
     format_secret,
     message_body,
     signature_header,
 )
 
 SECRET = bytes(range(32))
-SOURCE = Source("ledger.example", "live")
+SOURCE = MessageSource("ledger.example", "live")
 AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 FIRST_MESSAGE = 1209
 ABOUT = (
@@ -34,7 +34,7 @@ ABOUT = (
 
 def vectors() -> dict[str, Any]:
     """One signed message for each event and recipient, in the order of the rows."""
-    pairs = [(type_, one) for type_, spec in EVENTS.items() for one in spec.payloads]
+    pairs = [(type_, payload) for type_, spec in EVENTS.items() for payload in spec.payloads]
     messages = []
     for number, (type_, recipient) in enumerate(pairs, FIRST_MESSAGE):
         data = {member.name: member.example for member in EVENTS[type_].payloads[recipient]}
@@ -78,12 +78,12 @@ def members_table() -> str:
 
 def example() -> str:
     """The HTTP request of the page: the first of the vectors."""
-    made = vectors()["messages"][0]
-    head = {"Host": "hooks.acme.example", "Content-Type": "application/json", **made["headers"]}
+    message = vectors()["messages"][0]
+    head = {"Host": "hooks.acme.example", "Content-Type": "application/json", **message["headers"]}
     return (
         "POST /refund-ledger HTTP/1.1\n"
         + "".join(f"{name}: {value}\n" for name, value in head.items())
-        + f"\n{made['body']}\n"
+        + f"\n{message['body']}\n"
     )
 
 

@@ -28,29 +28,29 @@ def table_rows(text: str, heading: str) -> list[list[str]]:
 
 
 def standing_of(reports: str, matched: str, policy: Policy) -> Standing:
-    """The standing of an example. The person was told on the day of the act, at noon."""
+    """The standing of an example. The person was informed on the day of the act, at noon."""
     events, weights = [], {}
     kinds = frozenset(Kind(kind) for kind in matched.split("+"))
     for number, text in enumerate([] if reports == "none" else reports.split("; "), 100):
-        found = _REPORT.match(text)
-        assert found, text
-        told = NOW - timedelta(days=int(found["age"]))
-        act_day = day_floor(told)
-        if found["weight"]:
-            weights[found["group"]] = round(float(found["weight"]) * FULL_WEIGHT)
+        fields = _REPORT.match(text)
+        assert fields, text
+        reported_at = NOW - timedelta(days=int(fields["age"]))
+        act_day = day_floor(reported_at)
+        if fields["weight"]:
+            weights[fields["group"]] = round(float(fields["weight"]) * FULL_WEIGHT)
         events.append(
             Event(
                 report_id=number,
-                act_id=int(found["act"] or number),
-                control_group=found["group"],
-                conduct=found["conduct"],
+                act_id=int(fields["act"] or number),
+                control_group=fields["group"],
+                conduct=fields["conduct"],
                 act_day=act_day,
-                effective_hour=effective_from_hour(told, told, policy.intake.cooling_hours),
-                expires_day=policy.expiry_day(found["conduct"], act_day),
+                effective_hour=effective_from_hour(reported_at, reported_at, policy.intake.cooling_hours),
+                expires_day=policy.expiry_day(fields["conduct"], act_day),
                 matched=kinds,
-                disputed="disputed" in found["flags"],
-                unconfirmed="unconfirmed" in found["flags"],
-                restituted="restituted" in found["flags"],
+                disputed="disputed" in fields["flags"],
+                unconfirmed="unconfirmed" in fields["flags"],
+                restituted="restituted" in fields["flags"],
             )
         )
     return fold(events, weights, policy, NOW)

@@ -8,12 +8,12 @@ from datetime import datetime
 from ledger.protocol.encoding import day_floor
 from ledger.rules.policy.values import Policy
 from ledger.rules.standing import FULL_WEIGHT
-from ledger.snapshots.private_standing import Recorded, sealed_format
+from ledger.snapshots.private_standing import SealableReport, sealed_format
 from ledger.snapshots.sealed import FORMAT_2, SealedEvent, SnapshotKeys, act_pseudonym, group_pseudonyms
 
 
 def to_sealed(
-    events: Sequence[Recorded],
+    events: Sequence[SealableReport],
     weights: Mapping[str, int],
     policy: Policy,
     keys: SnapshotKeys,

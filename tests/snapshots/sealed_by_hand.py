@@ -43,7 +43,7 @@ def keystream(key: bytes, counter: int, nonce: bytes, length: int) -> bytes:
 def aead(key: bytes, plaintext: bytes, bound: bytes) -> bytes:
     """AEAD_CHACHA20_POLY1305 of RFC 8439 section 2.8 with a nonce of zeros: ciphertext, then tag."""
     stream = keystream(key, 1, bytes(12), len(plaintext))
-    sealed = bytes(one ^ two for one, two in zip(plaintext, stream, strict=True))
+    sealed = bytes(value ^ two for value, two in zip(plaintext, stream, strict=True))
     authenticated = b"".join(
         [
             *(bound, bytes(-len(bound) % 16), sealed, bytes(-len(sealed) % 16)),

@@ -59,7 +59,7 @@ seeds = st.integers(0, 2**64 - 1)
 @cache
 def policies() -> tuple[Policy, ...]:
     """Both shipped versions, and of each one that keeps for less time, with other severities and thresholds."""
-    found = []
+    results = []
     for version in (1, 2):
         text, shipped = shipped_version(version)
         for old, new in {
@@ -75,13 +75,13 @@ def policies() -> tuple[Policy, ...]:
         }.items():
             assert text.count(old) == 1
             text = text.replace(old, new)
-        found += [shipped, parse_policy(text)]
-    return tuple(found)
+        results += [shipped, parse_policy(text)]
+    return tuple(results)
 
 
 @dataclass(frozen=True)
 class Identifier:
-    """One identifier of somebody. The element is not a point, which only its evaluation would need."""
+    """One identifier of a person. The element is not a point, which only its evaluation would need."""
 
     kind: Kind
     element: bytes
@@ -106,7 +106,7 @@ class World:
     def counting_at_the_cut(self, asked: Iterable[Identifier]) -> list[Event]:
         """The events of these identifiers that do not cool any more at the cut."""
         last = hour_floor(self.as_of)
-        return [event for one in asked for event in self.listing[one] if event.effective_hour <= last]
+        return [event for identifier in asked for event in self.listing[identifier] if event.effective_hour <= last]
 
     def direct(self, asked: Sequence[Identifier], now: datetime) -> Standing:
         """As `LookupService` folds what counts at the cut."""
@@ -114,17 +114,19 @@ class World:
 
     def direct_now(self, asked: Sequence[Identifier], now: datetime) -> Standing:
         """As `LookupService` folds what counts at `now`, as far as it was recorded at the cut."""
-        return fold(merge(event for one in asked for event in self.listing[one]), self.weights, self.policy, now)
+        return fold(
+            merge(event for identifier in asked for event in self.listing[identifier]), self.weights, self.policy, now
+        )
 
-    def sealed(self, one: Identifier, keys: SnapshotKeys = KEYS) -> list[SealedEvent]:
+    def sealed(self, identifier: Identifier, keys: SnapshotKeys = KEYS) -> list[SealedEvent]:
         """What a snapshot of this cut says of an identifier; nothing if it is not listed."""
-        told = listed_events(self.listing[one], self.weights, self.policy, self.as_of)
-        return to_sealed(told, self.weights, self.policy, keys, one.tag, self.as_of)
+        shown = listed_events(self.listing[identifier], self.weights, self.policy, self.as_of)
+        return to_sealed(shown, self.weights, self.policy, keys, identifier.tag, self.as_of)
 
-    def packed(self, one: Identifier, keys: SnapshotKeys) -> list[bytes]:
+    def packed(self, identifier: Identifier, keys: SnapshotKeys) -> list[bytes]:
         """The same on the way that a build goes."""
-        told = listed_events(self.listing[one], self.weights, self.policy, self.as_of)
-        return to_packed(told, self.weights, self.policy, keys, one.tag, self.as_of)
+        shown = listed_events(self.listing[identifier], self.weights, self.policy, self.as_of)
+        return to_packed(shown, self.weights, self.policy, keys, identifier.tag, self.as_of)
 
     def true_reasons(self, asked: Sequence[Identifier], now: datetime) -> set[Reason]:
         """Whatever holds of how sure the direct answer is; it names four reasons at most, so perhaps not all."""
@@ -140,7 +142,7 @@ class World:
     def questions(self) -> Iterator[list[Identifier]]:
         """One identifier, all of them, and parts."""
         for person in self.people:
-            yield from ([one] for one in person)
+            yield from ([identifier] for identifier in person)
             yield from (list(person[:end]) for end in range(2, len(person) + 1))
             yield list(person[1:])
 
@@ -157,7 +159,7 @@ def world(seed: int) -> World:
         for _ in range(2)
     ]
     people[1].append(people[0][0])  # a phone number or a device that two people have
-    listing: dict[Identifier, list[Event]] = {one: [] for person in people for one in person}
+    listing: dict[Identifier, list[Event]] = {identifier: [] for person in people for identifier in person}
     policy = rng.choice(policies())
     number = 0
     for person in people:
@@ -165,8 +167,8 @@ def world(seed: int) -> World:
         for _ in range(rng.choice([0, 1, 1, 2, 3, 4, 6, 12])):
             number += 1
             event = report(rng, number, policy, start, life, alike=alike)
-            for one in rng.sample(person, min(len(person), rng.choice([1, 1, 2, 3, 4]))):
-                listing[one].append(replace(event, matched=frozenset({one.kind})))
+            for each in rng.sample(person, min(len(person), rng.choice([1, 1, 2, 3, 4]))):
+                listing[each].append(replace(event, matched=frozenset({each.kind})))
     unit, steps = (2, [0, 4, 15, 19, 20, 20]) if policy.weights.steps == 20 else (5, [0, 2, 4, 7, 8, 8])
     weights = {group: unit * rng.choice(steps) for group in rng.sample(GROUPS, rng.randint(0, 5))}
     edges = {event.effective_hour for events in listing.values() for event in events}
@@ -210,7 +212,9 @@ def report(rng: Random, number: int, policy: Policy, as_of: datetime, life: time
 def asked_privately(
     of: World, sealed: Mapping[Identifier, Sequence[SealedEvent]], asked: Sequence[Identifier], now: datetime
 ) -> PrivateStanding:
-    return standing_of([(one.kind, one.tag, sealed[one]) for one in asked], of.policy, of.as_of, now)
+    return standing_of(
+        [(identifier.kind, identifier.tag, sealed[identifier]) for identifier in asked], of.policy, of.as_of, now
+    )
 
 
 def check_never_stricter(private: Standing, direct: Standing) -> None:
@@ -248,7 +252,7 @@ def check_reasons(private: Standing, direct: Standing, true: set[Reason]) -> Non
 @given(seeds)
 def test_a_private_answer_is_the_direct_one_or_says_that_it_is_a_bound(seed: int) -> None:
     of = world(seed)
-    sealed = {one: of.sealed(one) for one in of.listing}
+    sealed = {identifier: of.sealed(identifier) for identifier in of.listing}
     for asked in of.questions():
         for now in of.moments:
             private, direct = asked_privately(of, sealed, asked, now), of.direct(asked, now)
@@ -271,12 +275,16 @@ def test_the_random_ledgers_hold_what_matters() -> None:
     for seed in range(150):
         of = world(seed)
         seen[f"format {sealed_format(of.policy)}"] += 1
-        cools = [one for one in of.listing if of.listing[one] and not of.counting_at_the_cut([one])]
+        cools = [
+            identifier
+            for identifier in of.listing
+            if of.listing[identifier] and not of.counting_at_the_cut([identifier])
+        ]
         seen["only cools"] += len(cools)
-        assert not any(of.sealed(one) for one in cools)
-        sealed = {one: of.sealed(one) for one in of.listing}
+        assert not any(of.sealed(cool) for cool in cools)
+        sealed = {each: of.sealed(each) for each in of.listing}
         seen["more than one entry"] += any(len(events) > EVENTS_PER_ENTRY for events in sealed.values())
-        seen["expires in the lifetime"] += any(one.expires_next_day for events in sealed.values() for one in events)
+        seen["expires in the lifetime"] += any(event.expires_next_day for events in sealed.values() for event in events)
         for asked in of.questions():
             last = of.moments[-1]
             seen["counts since the cut"] += len(asked) == 1 and of.direct_now(asked, last) != of.direct(asked, last)
@@ -291,18 +299,18 @@ def test_the_random_ledgers_hold_what_matters() -> None:
                 else:
                     seen[f"several, exact: {direct.tier}"] += 1
                 seen["bounded, points below"] += private.standing.points_milli < direct.points_milli
-    wanted = {f"{how}: {tier}" for how in ("one", "several, exact") for tier in Tier}
-    wanted |= {f"bound: {tier} of {tier}" for tier in Tier}
-    wanted |= {"bound: watch of review", "bound: watch of high", "bound: review of high", "bound that is exact"}
-    wanted |= {"bounded, points below", "more than one entry", "expires in the lifetime"}
-    wanted |= {
+    expected = {f"{how}: {tier}" for how in ("one", "several, exact") for tier in Tier}
+    expected |= {f"bound: {tier} of {tier}" for tier in Tier}
+    expected |= {"bound: watch of review", "bound: watch of high", "bound: review of high", "bound that is exact"}
+    expected |= {"bounded, points below", "more than one entry", "expires in the lifetime"}
+    expected |= {
         "one identifier, not the same all the time",
         "format 1",
         "format 2",
         "only cools",
         "counts since the cut",
     }
-    assert {name for name in wanted if seen[name] < 3} == set()
+    assert {name for name in expected if seen[name] < 3} == set()
 
 
 @settings(max_examples=20)
@@ -313,17 +321,17 @@ def test_entries_that_were_sealed_and_opened_say_the_same(seed: int) -> None:
     version, bits = Random(seed).randbytes(16), 1
     keys = snapshot_keys(sha256(version).digest(), version)
     entries: dict[int, list[bytes]] = {0: [], 1: []}
-    for one in of.listing:
-        place = prefix(one.tag, bits)
+    for identifier in of.listing:
+        place = prefix(identifier.tag, bits)
         entries[place] += seal_packed(
-            one.element, one.kind, version, place, of.packed(one, keys), sealed_format(of.policy)
+            identifier.element, identifier.kind, version, place, of.packed(identifier, keys), sealed_format(of.policy)
         )
-    buckets = {place: pad_bucket(found, 64, place, keys) for place, found in entries.items()}
+    buckets = {place: pad_bucket(value, 64, place, keys) for place, value in entries.items()}
     opened = {}
-    for one in of.listing:
-        place = prefix(one.tag, bits)
-        opened[one] = open_bucket(buckets[place], one.element, one.kind, version, place)
-        assert sorted(opened[one], key=repr) == sorted(of.sealed(one, keys), key=repr)
+    for identifier in of.listing:
+        place = prefix(identifier.tag, bits)
+        opened[identifier] = open_bucket(buckets[place], identifier.element, identifier.kind, version, place)
+        assert sorted(opened[identifier], key=repr) == sorted(of.sealed(identifier, keys), key=repr)
     for asked in of.questions():
         for now in of.moments:
             private, direct = asked_privately(of, opened, asked, now), of.direct(asked, now)
@@ -339,11 +347,14 @@ def test_a_conduct_that_a_reader_does_not_know_folds_by_its_severity(seed: int) 
     if sealed_format(of.policy) != FORMAT_2:
         return
     rng = Random(seed)
-    sealed = {one: of.sealed(one) for one in of.listing}
+    sealed = {identifier: of.sealed(identifier) for identifier in of.listing}
     numbers: dict[str, str] = {
         conduct: rng.choice([conduct, f"unknown:{200 + place}"]) for place, conduct in enumerate(Conduct)
     }
-    later = {one: [replace(event, conduct=numbers[event.conduct]) for event in found] for one, found in sealed.items()}
+    later = {
+        value: [replace(event, conduct=numbers[event.conduct]) for event in content]
+        for value, content in sealed.items()
+    }
     for asked in of.questions():
         for now in of.moments:
             known, read = asked_privately(of, sealed, asked, now), asked_privately(of, later, asked, now)
@@ -351,17 +362,17 @@ def test_a_conduct_that_a_reader_does_not_know_folds_by_its_severity(seed: int) 
             assert replace(read.standing, reasons=()) == replace(known.standing, reasons=())
             # Of events with equal points another one may be named.
             assert len(read.standing.reasons) == len(known.standing.reasons)
-            for one, other in zip(read.standing.reasons, known.standing.reasons, strict=True):
-                assert one == other or (one in HEAVIEST | {Reason.OTHER} and other in HEAVIEST)
+            for first, other in zip(read.standing.reasons, known.standing.reasons, strict=True):
+                assert first == other or (first in HEAVIEST | {Reason.OTHER} and other in HEAVIEST)
 
 
 def test_a_heaviest_conduct_that_is_not_known_has_a_reason_of_its_own() -> None:
     policy = shipped_version(2)[1]
-    one = SealedEvent(b"act 8888", b"grp4", "unknown:200", TODAY - 10, (TODAY - 6) * 24, 40, severity=6)
-    answer = standing_of([(Kind.PAYMENT, bytes(32), [one])], policy, from_day(TODAY), from_day(TODAY))
+    sealed_event = SealedEvent(b"act 8888", b"grp4", "unknown:200", TODAY - 10, (TODAY - 6) * 24, 40, severity=6)
+    answer = standing_of([(Kind.PAYMENT, bytes(32), [sealed_event])], policy, from_day(TODAY), from_day(TODAY))
     assert answer.standing.reasons == (Reason.ONE_REPORTER, Reason.OTHER)
     assert (answer.standing.tier, answer.standing.events) == (Tier.WATCH, 1)
-    protective = replace(one, severity=0)
+    protective = replace(sealed_event, severity=0)
     answer = standing_of([(Kind.PAYMENT, bytes(32), [protective])], policy, from_day(TODAY), from_day(TODAY))
     assert (answer.standing.tier, answer.standing.reasons) == (Tier.CLEAR, (Reason.PROTECTED,))
 
@@ -372,8 +383,8 @@ def test_a_heaviest_conduct_that_is_not_known_has_a_reason_of_its_own() -> None:
     ids=str,
 )
 def test_entries_that_do_not_fit_their_policy_are_refused(version: int, changes: dict[str, Any]) -> None:
-    one = SealedEvent(b"act 8888", b"grp4", "edited_image", TODAY - 10, (TODAY - 6) * 24, 40)
-    right = one if version == 1 else replace(one, severity=6)
+    sealed_event = SealedEvent(b"act 8888", b"grp4", "edited_image", TODAY - 10, (TODAY - 6) * 24, 40)
+    right = sealed_event if version == 1 else replace(sealed_event, severity=6)
     policy, at = shipped_version(version)[1], from_day(TODAY)
     assert standing_of([(Kind.PAYMENT, bytes(32), [right])], policy, at, at).standing.tier is Tier.WATCH
     with pytest.raises(InvalidBucket):
@@ -384,12 +395,12 @@ def test_entries_that_do_not_fit_their_policy_are_refused(version: int, changes:
 @given(seeds)
 def test_whoever_is_not_in_the_filter_is_clear(seed: int) -> None:
     of = world(seed)
-    listed = [one.tag for one in of.listing if of.sealed(one)]
-    found = FuseFilter.trusted(build(b"".join(listed), KEYS.filter_seed))
-    assert all(tag in found for tag in listed)
+    listed = [each.tag for each in of.listing if of.sealed(each)]
+    opened = FuseFilter.trusted(build(b"".join(listed), KEYS.filter_seed))
+    assert all(tag in opened for tag in listed)
     for asked in of.questions():
-        if not any(one.tag in found for one in asked):
+        if not any(entry.tag in opened for entry in asked):
             assert {of.direct(asked, now) for now in of.moments} == {CLEAN}
-    for one in of.listing:
-        if not of.counting_at_the_cut([one]):
-            assert one.tag not in listed, "what cools is in no filter"
+    for identifier in of.listing:
+        if not of.counting_at_the_cut([identifier]):
+            assert identifier.tag not in listed, "what cools is in no filter"

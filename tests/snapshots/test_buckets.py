@@ -52,10 +52,10 @@ def test_bits_by_listed_count(listed: int, bits: int) -> None:
 
 
 @given(counts, counts)
-def test_bits_follow_the_formula_and_never_fall(one: int, two: int) -> None:
-    assert bits_for(min(one, two)) <= bits_for(max(one, two))
-    exact = 0.6 * log2(max(one, 1))
-    assert abs(min(max(exact, 1), MAX_BITS) - bits_for(one)) <= 0.5 + 1e-9
+def test_bits_follow_the_formula_and_never_fall(first: int, two: int) -> None:
+    assert bits_for(min(first, two)) <= bits_for(max(first, two))
+    exact = 0.6 * log2(max(first, 1))
+    assert abs(min(max(exact, 1), MAX_BITS) - bits_for(first)) <= 0.5 + 1e-9
 
 
 @given(counts)
@@ -115,8 +115,8 @@ def buckets(bits: int) -> list[bytes]:
     return [sha256(b"bucket %d" % prefix).digest() * 4 for prefix in range(2**bits)]
 
 
-def tree_over(made: list[bytes]) -> bytes:
-    return build_tree([bucket_leaf(VERSION, prefix, bucket) for prefix, bucket in enumerate(made)])
+def tree_over(items: list[bytes]) -> bytes:
+    return build_tree([bucket_leaf(VERSION, prefix, bucket) for prefix, bucket in enumerate(items)])
 
 
 def test_a_leaf_is_bound_to_version_and_prefix() -> None:
@@ -127,11 +127,11 @@ def test_a_leaf_is_bound_to_version_and_prefix() -> None:
 
 @pytest.mark.parametrize("bits", range(1, 8))
 def test_every_bucket_leads_to_the_root(bits: int) -> None:
-    made = buckets(bits)
-    tree = tree_over(made)
+    created = buckets(bits)
+    tree = tree_over(created)
     root = bucket_root(tree, bits)
-    assert root == root_of([bucket_leaf(VERSION, prefix, bucket) for prefix, bucket in enumerate(made)])
-    for prefix, bucket in enumerate(made):
+    assert root == root_of([bucket_leaf(VERSION, prefix, bucket) for prefix, bucket in enumerate(created)])
+    for prefix, bucket in enumerate(created):
         path = bucket_path(memoryview(tree), bits, prefix)
         assert len(path) == 32 * bits
         check_bucket(bucket, path, prefix, VERSION, bits, root)
@@ -140,9 +140,9 @@ def test_every_bucket_leads_to_the_root(bits: int) -> None:
 
 def test_nothing_else_leads_to_the_root() -> None:
     bits, prefix = 4, 11
-    made = buckets(bits)
-    tree = tree_over(made)
-    root, path, bucket = bucket_root(tree, bits), bucket_path(tree, bits, prefix), made[prefix]
+    created = buckets(bits)
+    tree = tree_over(created)
+    root, path, bucket = bucket_root(tree, bits), bucket_path(tree, bits, prefix), created[prefix]
     for position in range(len(path)):
         altered = path[:position] + bytes([path[position] ^ 1]) + path[position + 1 :]
         with pytest.raises(InvalidBucket):
@@ -156,7 +156,7 @@ def test_nothing_else_leads_to_the_root() -> None:
             check_bucket(bucket, path, other, VERSION, bits, root)
         if 0 <= other < 2**bits:
             with pytest.raises(InvalidBucket):
-                check_bucket(made[other], path, prefix, VERSION, bits, root)
+                check_bucket(created[other], path, prefix, VERSION, bits, root)
             with pytest.raises(InvalidBucket):
                 check_bucket(bucket, bucket_path(tree, bits, other), prefix, VERSION, bits, root)
     for wrong_path in (path[:-1], path[:-32], path[32:], path + bytes(32), path + b"\0", b""):

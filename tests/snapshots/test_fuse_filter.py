@@ -114,10 +114,10 @@ def unmix(value: int) -> int:
 
 def check_members(tags: NDArray[np.uint8]) -> FuseFilter:
     """Every tag is found, by both ways to ask."""
-    made = FuseFilter.trusted(build(tags, SEED))
-    assert made.contains_many(tags).all()
-    assert all(made.contains(tag.tobytes()) for tag in tags[:5000])
-    return made
+    opened = FuseFilter.trusted(build(tags, SEED))
+    assert opened.contains_many(tags).all()
+    assert all(opened.contains(tag.tobytes()) for tag in tags[:5000])
+    return opened
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5, 10, 23, 100, 1000, 50_000])
@@ -146,22 +146,22 @@ ADVERSARIAL = {
 @pytest.mark.parametrize("name", ADVERSARIAL)
 def test_no_tag_of_a_chosen_set_is_missed(name: str) -> None:
     tags, keys = ADVERSARIAL[name]
-    made = check_members(tags)
-    assert made.keys_count == keys
+    created = check_members(tags)
+    assert created.keys_count == keys
     others = uniform(20_000, 1)
-    assert made.contains_many(others).mean() < 1.5 / 256
+    assert created.contains_many(others).mean() < 1.5 / 256
 
 
 @settings(max_examples=trials(40, 1000))
 @given(st.lists(TAGS, max_size=60), TAGS, st.lists(TAGS, max_size=30), st.randoms(use_true_random=False))
 def test_members_agreement_and_order(tags: list[bytes], seed: bytes, probes: list[bytes], rng: random.Random) -> None:
     file = build(b"".join(tags), seed)
-    made, reference = FuseFilter.open(file, digest(file)), Reference(file)
+    created, reference = FuseFilter.open(file, digest(file)), Reference(file)
     asked = tags + probes
-    answers = [made.contains(tag) for tag in asked]
+    answers = [created.contains(tag) for tag in asked]
     assert all(answers[: len(tags)])
-    assert answers == made.contains_many(b"".join(asked)).tolist()
-    assert answers == [tag in made for tag in asked]
+    assert answers == created.contains_many(b"".join(asked)).tolist()
+    assert answers == [tag in created for tag in asked]
     assert answers == [tag in reference for tag in asked]
     again = tags + tags[:3]
     rng.shuffle(again)
@@ -183,14 +183,14 @@ def test_the_first_seed_that_can_be_peeled_is_used(count: int) -> None:
 
 
 def test_scalar_and_vectorised_answers_agree() -> None:
-    made = FuseFilter.trusted(build(uniform(20_000), SEED))
+    opened = FuseFilter.trusted(build(uniform(20_000), SEED))
     asked = np.concatenate([uniform(2000), uniform(38_000, 1)])
-    assert [made.contains(tag.tobytes()) for tag in asked] == made.contains_many(asked).tolist()
+    assert [opened.contains(tag.tobytes()) for tag in asked] == opened.contains_many(asked).tolist()
 
 
 def test_one_other_tag_in_256_is_found() -> None:
-    found = FuseFilter.trusted(build(uniform(30_000), SEED)).contains_many(uniform(200_000, 1)).sum()
-    assert 600 < found < 960  # 781 expected; the standard deviation is 28.
+    result = FuseFilter.trusted(build(uniform(30_000), SEED)).contains_many(uniform(200_000, 1)).sum()
+    assert 600 < result < 960  # 781 expected; the standard deviation is 28.
 
 
 class Authors:
@@ -230,7 +230,7 @@ def test_the_authors_implementation_gives_the_same_guarantees(count: int) -> Non
     assert ours.contains_many(members).all()
     assert theirs.contains_many(members).all()
     # One tag in 256 of 200,000: 781 with a standard deviation of 28 for either filter, so 40 for the difference.
-    false_positives = [int(made.contains_many(others).sum()) for made in (ours, theirs)]
+    false_positives = [int(item.contains_many(others).sum()) for item in (ours, theirs)]
     assert abs(false_positives[0] - false_positives[1]) < 5 * 40
     assert len(file) - HEADER_BYTES == theirs.slots
 
@@ -238,18 +238,18 @@ def test_the_authors_implementation_gives_the_same_guarantees(count: int) -> Non
 def test_a_million_tags_take_at_most_9_2_bits_each() -> None:
     tags = uniform(10**6)
     file = build(tags, SEED)
-    made = FuseFilter.open(file, digest(file))
-    assert made.keys_count == 10**6
-    assert made.bits_per_key == 8 * len(file) / 10**6 <= 9.2
-    assert made.contains_many(tags).all()
+    opened = FuseFilter.open(file, digest(file))
+    assert opened.keys_count == 10**6
+    assert opened.bits_per_key == 8 * len(file) / 10**6 <= 9.2
+    assert opened.contains_many(tags).all()
 
 
 def test_a_filter_without_tags() -> None:
     file = build(b"", SEED)
-    made = FuseFilter.open(file, digest(file))
-    assert (made.keys_count, made.bits_per_key) == (0, float("inf"))
-    assert made.contains_many(b"").tolist() == []
-    assert made.contains_many(uniform(20_000)).mean() < 1.5 / 256
+    opened = FuseFilter.open(file, digest(file))
+    assert (opened.keys_count, opened.bits_per_key) == (0, float("inf"))
+    assert opened.contains_many(b"").tolist() == []
+    assert opened.contains_many(uniform(20_000)).mean() < 1.5 / 256
 
 
 def test_the_format_does_not_change() -> None:
@@ -261,8 +261,8 @@ def test_the_format_does_not_change() -> None:
 def test_arrays_with_strides_are_read_right() -> None:
     tags = uniform(4000)
     assert build(tags[::2], SEED) == build(tags[::2].tobytes(), SEED)
-    made = FuseFilter.trusted(build(tags[1::2], SEED))
-    assert made.contains_many(tags[::-1])[::2].all()
+    opened = FuseFilter.trusted(build(tags[1::2], SEED))
+    assert opened.contains_many(tags[::-1])[::2].all()
 
 
 def test_a_map_of_a_file_gives_the_same_answers(tmp_path: Path) -> None:
@@ -270,10 +270,10 @@ def test_a_map_of_a_file_gives_the_same_answers(tmp_path: Path) -> None:
     path = tmp_path / "filter"
     path.write_bytes(file)
     with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        made = FuseFilter.open(mapped, digest(file))
-        assert [made.contains(tag.tobytes()) for tag in asked] == made.contains_many(asked).tolist()
-        assert made.contains_many(asked).tolist() == FuseFilter.trusted(file).contains_many(asked).tolist()
-        del made  # The map can be closed again.
+        opened = FuseFilter.open(mapped, digest(file))
+        assert [opened.contains(tag.tobytes()) for tag in asked] == opened.contains_many(asked).tolist()
+        assert opened.contains_many(asked).tolist() == FuseFilter.trusted(file).contains_many(asked).tolist()
+        del opened  # The map can be closed again.
 
 
 FILE = build(uniform(300), SEED)
@@ -346,7 +346,7 @@ def test_a_later_format_is_named() -> None:
     with pytest.raises(NewerFormat) as caught:
         FuseFilter.open(data, digest(data))
     assert caught.value.details == {"format": 2}
-    with pytest.raises(InvalidFilter):  # somebody else's
+    with pytest.raises(InvalidFilter):  # those of another builder
         FuseFilter.open(data, digest(FILE))
 
 
@@ -365,11 +365,11 @@ def test_absurd_sizes_reserve_no_memory() -> None:
 
 @pytest.mark.parametrize("tag", [b"", bytes(8), bytes(31), bytes(33), bytes(64), "x" * 32, None])
 def test_only_tags_of_32_bytes_can_be_asked_for(tag: Any) -> None:
-    made = FuseFilter.trusted(FILE)
+    opened = FuseFilter.trusted(FILE)
     with pytest.raises(InvalidInput):
-        made.contains(tag)
+        opened.contains(tag)
     with pytest.raises(InvalidInput):
-        tag in made  # noqa: B015
+        tag in opened  # noqa: B015
 
 
 @pytest.mark.parametrize(

@@ -215,7 +215,7 @@ def test_a_later_format_is_refused_by_name_once_its_signature_is_verified(number
     with pytest.raises(NewerFormat) as caught:
         open_manifest(body, _signed(body), PUBLIC, SERVICE)
     assert caught.value.details == {"format": number}
-    with pytest.raises(InvalidManifest):  # said by somebody else, it says nothing
+    with pytest.raises(InvalidManifest):  # signed by another key, it proves nothing
         open_manifest(body, SIGNATURE, PUBLIC, SERVICE)
 
 

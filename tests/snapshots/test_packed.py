@@ -38,11 +38,13 @@ weights = st.dictionaries(st.sampled_from(["east", "west", "south"]), st.integer
 
 
 @given(st.sampled_from([1, 2]), st.lists(events, min_size=1, max_size=9), weights, st.binary(min_size=32, max_size=32))
-def test_both_ways_give_the_same_entries(version: int, told: list[Event], quarters: dict[str, int], tag: bytes) -> None:
+def test_both_ways_give_the_same_entries(
+    version: int, shown: list[Event], quarters: dict[str, int], tag: bytes
+) -> None:
     policy = shipped_version(version)[1]
     weighing = {group: 10 * weight for group, weight in quarters.items()}
-    told_long = to_sealed(told, weighing, policy, KEYS, tag, AS_OF)
-    packed = to_packed(told, weighing, policy, KEYS, tag, AS_OF)
+    told_long = to_sealed(shown, weighing, policy, KEYS, tag, AS_OF)
+    packed = to_packed(shown, weighing, policy, KEYS, tag, AS_OF)
     assert sealed_format(policy) == version
     assert packed == [pack_event(event) for event in told_long]
     form = sealed_format(policy)

@@ -1,5 +1,5 @@
-"""What a snapshot tells of a tag, and what several identifiers together allow to be said. Random ledgers: the tests of
-agreement next to this file."""
+"""The events that a snapshot has for a tag, and the standing from several identifiers together. Random ledgers: the
+tests of agreement next to this file."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def direct(
     return fold(merge(events), weights or {}, POLICY, now)
 
 
-# --- what is told -------------------------------------------------------------------------------------------
+# --- listed events -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -112,10 +112,10 @@ def test_what_a_lookup_is_silent_about_is_not_told() -> None:
 
 def test_a_sealed_event_says_what_was_recorded_and_no_more() -> None:
     event = replace(MONTH_OLD, disputed=True, restituted=True, has_statement=True)
-    (one,) = sealed([event], weights={"A": 15})
+    (first,) = sealed([event], weights={"A": 15})
     act = act_pseudonym(KEYS, 1)
-    assert one == SealedEvent(
-        act, one.group, event.conduct, event.act_day, event.effective_hour, 15, True, True, True, False, 6
+    assert first == SealedEvent(
+        act, first.group, event.conduct, event.act_day, event.effective_hour, 15, True, True, True, False, 6
     )
     (plain,) = sealed([MONTH_OLD])
     assert (plain.weight, plain.disputed, plain.restituted, plain.has_statement) == (FULL_WEIGHT, False, False, False)
@@ -132,8 +132,8 @@ def test_one_bit_is_enough_for_the_expiry(recorded: int, kept: int, minutes: int
     """At every moment of the lifetime, whichever of the two expiries comes first."""
     act_day = TODAY + kept - POLICY.retention_days[6]
     event = replace(MONTH_OLD, act_day=act_day, expires_day=TODAY + recorded)
-    found = sealed([event])
-    assert all(one.expires_next_day == (recorded == 1 < kept) for one in found)
+    result = sealed([event])
+    assert all(item.expires_next_day == (recorded == 1 < kept) for item in result)
     now = AS_OF + timedelta(minutes=minutes)
     assert private({PAYMENT: [event]}, now=now) == PrivateStanding(direct({PAYMENT: [event]}, now=now), bounded=False)
 
@@ -197,8 +197,8 @@ def test_one_identifier_gets_the_direct_answer(name: str) -> None:
 
 
 def test_an_identifier_that_is_given_twice_is_one() -> None:
-    found = (Kind.PAYMENT, PAYMENT, sealed([report(1, "A"), report(2, "B")]))
-    assert standing_of([found, found], POLICY, AS_OF, AS_OF) == standing_of([found], POLICY, AS_OF, AS_OF)
+    result = (Kind.PAYMENT, PAYMENT, sealed([report(1, "A"), report(2, "B")]))
+    assert standing_of([result, result], POLICY, AS_OF, AS_OF) == standing_of([result], POLICY, AS_OF, AS_OF)
 
 
 # --- several identifiers ------------------------------------------------------------------------------------
@@ -267,21 +267,21 @@ def test_three_acts_of_a_group_are_told_where_one_tag_met_them() -> None:
 
 
 def test_a_weak_match_is_told_where_it_is_certain() -> None:
-    one, other = report(1, "A"), report(2, "B", age=31)
+    first, other = report(1, "A"), report(2, "B", age=31)
     weak = Reason.WEAK_MATCH
-    apart = {PHONE: [one], EMAIL: [other]}
+    apart = {PHONE: [first], EMAIL: [other]}
     assert weak in private(apart).standing.reasons
     assert weak in direct(apart).reasons
-    # The same report through two kinds is a strong match; nobody can tell it from two reports that say the same.
-    together = {PHONE: [one], EMAIL: [one]}
+    # The same report through two kinds is a strong match; it cannot be distinguished from two equal reports.
+    together = {PHONE: [first], EMAIL: [first]}
     assert weak not in direct(together).reasons
     assert weak not in private(together).standing.reasons
-    alike = {PHONE: [one], EMAIL: [replace(one, report_id=2, control_group="B")]}
+    alike = {PHONE: [first], EMAIL: [replace(first, report_id=2, control_group="B")]}
     assert weak in direct(alike).reasons
     assert weak not in private(alike).standing.reasons
     # Two numbers are of one kind, whatever they met; and a payment instrument is strong.
-    assert weak in private({PHONE: [one], OTHER_PHONE: [one]}).standing.reasons
-    assert weak not in private({PHONE: [one], PAYMENT: [other]}).standing.reasons
+    assert weak in private({PHONE: [first], OTHER_PHONE: [first]}).standing.reasons
+    assert weak not in private({PHONE: [first], PAYMENT: [other]}).standing.reasons
 
 
 @pytest.mark.parametrize(
@@ -297,17 +297,20 @@ def test_a_weak_match_is_told_where_it_is_certain() -> None:
     ],
 )
 def test_entries_that_differ_are_not_one_report(differently: dict[str, object]) -> None:
-    one = report(1, "A")
-    apart = {PHONE: [one], EMAIL: [replace(one, report_id=2, **differently)]}  # type: ignore[arg-type]
+    response = report(1, "A")
+    apart = {PHONE: [response], EMAIL: [replace(response, report_id=2, **differently)]}  # type: ignore[arg-type]
     assert Reason.WEAK_MATCH in private(apart, {"less weight": 10}).standing.reasons
 
 
 def test_a_pseudonym_means_nothing_under_another_tag() -> None:
     """Of 2^32 pseudonyms, two tags may have the same one by chance."""
-    three = [replace(one, group=b"same") for one in sealed([report(number, "A") for number in (1, 2, 3)])]
-    found = [(Kind.PAYMENT, PAYMENT, three[:1]), (Kind.CN_ID, CN_ID, [replace(one, weight=10) for one in three[1:]])]
-    apart = [(kind, tag, [replace(one, group=tag[:4]) for one in events]) for kind, tag, events in found]
-    assert standing_of(found, POLICY, AS_OF, AS_OF) == standing_of(apart, POLICY, AS_OF, AS_OF)
+    three = [replace(item, group=b"same") for item in sealed([report(number, "A") for number in (1, 2, 3)])]
+    results = [
+        (Kind.PAYMENT, PAYMENT, three[:1]),
+        (Kind.CN_ID, CN_ID, [replace(each, weight=10) for each in three[1:]]),
+    ]
+    apart = [(kind, tag, [replace(event, group=tag[:4]) for event in events]) for kind, tag, events in results]
+    assert standing_of(results, POLICY, AS_OF, AS_OF) == standing_of(apart, POLICY, AS_OF, AS_OF)
 
 
 def test_the_time_zone_of_the_clock_does_not_matter() -> None:

@@ -288,7 +288,7 @@ def test_a_missing_doubled_or_foreign_slot_is_refused() -> None:
             open_bucket(bucket_of(entries), ELEMENT, Kind.PHONE, VERSION, 7)
     with pytest.raises(InvalidBucket):
         open_bucket(bucket_of([first, fake, second, third]), ELEMENT, Kind.PHONE, VERSION, 7)
-    # Without its first slot the element is not found: the manifest's root is what tells of such a bucket.
+    # Without its first slot the element is not found: the manifest's root reveals such a bucket.
     assert open_bucket(bucket_of([second, third]), ELEMENT, Kind.PHONE, VERSION, 7) == []
 
 
@@ -382,10 +382,10 @@ def test_groups_that_collide_get_the_next_counter() -> None:
 
 
 def test_keys_and_acts_differ_by_version_and_secret() -> None:
-    made = [KEYS, snapshot_keys(SECRET, bytes(16)), snapshot_keys(bytes(32), VERSION)]
-    values = [value for keys in made for value in (keys.act, keys.group, keys.dummies, keys.filter_seed)]
+    created = [KEYS, snapshot_keys(SECRET, bytes(16)), snapshot_keys(bytes(32), VERSION)]
+    values = [value for keys in created for value in (keys.act, keys.group, keys.dummies, keys.filter_seed)]
     assert len(set(values)) == 12
     assert {len(value) for value in values} == {32}
-    assert len({act_pseudonym(keys, act) for keys in made for act in range(100)}) == 300
+    assert len({act_pseudonym(keys, act) for keys in created for act in range(100)}) == 300
     assert SECRET.hex() not in repr(KEYS)
     assert repr(KEYS) == "SnapshotKeys()"

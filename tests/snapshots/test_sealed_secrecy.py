@@ -43,7 +43,8 @@ def entries_in(data: bytes) -> list[bytes]:
 
 
 def snapshot(keys: SnapshotKeys, version: bytes, conducts: dict[int, str] | None = None) -> list[bytes]:
-    """All buckets of a ledger in which everybody has one event, alike for all but the people in `conducts`."""
+    """Return all buckets of a ledger in which every person has one event, alike for all but the people in
+    `conducts`."""
     buckets: list[list[bytes]] = [[] for _ in range(2**BITS)]
     for number, element in enumerate(PEOPLE):
         prefix = prefix_of(tag_of(Kind.EMAIL, element), BITS)
@@ -85,10 +86,10 @@ def test_dummies_differ_between_buckets_and_snapshots() -> None:
     assert len({dummy[at : at + 16] for dummy in dummies for at in range(0, ENTRY_BYTES, 16)}) == 8 * len(dummies)
 
 
-@pytest.mark.parametrize("made", [ENTRIES, DUMMIES], ids=["entries", "dummies"])
-def test_neither_entries_nor_dummies_show_a_pattern(made: list[bytes]) -> None:
+@pytest.mark.parametrize("items", [ENTRIES, DUMMIES], ids=["entries", "dummies"])
+def test_neither_entries_nor_dummies_show_a_pattern(items: list[bytes]) -> None:
     # The entries all hold the same event, so whatever showed through would show here.
-    rows = np.frombuffer(b"".join(made), np.uint8).reshape(-1, ENTRY_BYTES)
+    rows = np.frombuffer(b"".join(items), np.uint8).reshape(-1, ENTRY_BYTES)
     assert len(rows) == 2000
     assert _chi_square(rows) < STATISTICAL_LIMIT
     assert max(_chi_square(column) for column in rows.T) < STATISTICAL_LIMIT
@@ -133,15 +134,15 @@ def test_two_snapshots_of_the_same_people_have_nothing_in_common() -> None:
         open_bucket(built[prefix], PEOPLE[17], Kind.EMAIL, version, prefix)
         for built, version in ((before, VERSION), (after, NEXT_VERSION))
     ]
-    assert [[event.conduct for event in found] for found in opened] == [["wardrobing"], ["account_farm"]]
+    assert [[event.conduct for event in item] for item in opened] == [["wardrobing"], ["account_farm"]]
     assert opened[0][0].act != opened[1][0].act
 
 
 def test_an_act_is_known_again_among_the_identifiers_of_one_snapshot_only() -> None:
-    found = [
+    results = [
         open_bucket(snapshot(keys, version)[prefix], element, Kind.EMAIL, version, prefix)[0].act
         for keys, version in ((KEYS, VERSION), (NEXT_KEYS, NEXT_VERSION))
         for element in PEOPLE[:2]
         for prefix in [prefix_of(tag_of(Kind.EMAIL, element), BITS)]
     ]
-    assert found[0] == found[1] != found[2] == found[3]
+    assert results[0] == results[1] != results[2] == results[3]

@@ -41,7 +41,7 @@ def test_a_snapshot_lives_for_a_day_at_most(life: timedelta) -> None:
 
 @given(moments, st.integers(1, 86_400))
 def test_no_snapshot_meets_a_second_midnight(as_of: datetime, seconds: int) -> None:
-    """From which on an entry does not tell whether its event has expired."""
+    """From the second midnight on, an entry does not show whether its event has expired."""
     end = ends_at(as_of, timedelta(seconds=seconds))
     assert as_of < end <= as_of + DAY
     assert day_floor(end - timedelta(microseconds=1)) <= day_floor(as_of) + 1

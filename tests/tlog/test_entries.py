@@ -318,7 +318,7 @@ def test_the_page_lists_the_members_of_every_body() -> None:
     listed = {
         code: (members.replace("`", "").split(", "), more.replace("`", "").split(", ")) for code, members, more in rows
     }
-    for one in EventType:
-        assert listed[one.value] == (sorted(one.spec.members), sorted(one.spec.optional) or [""])
+    for item in EventType:
+        assert listed[item.value] == (sorted(item.spec.members), sorted(item.spec.optional) or [""])
     for kind in GovernanceType:
         assert f"| `{kind}` |" in page

@@ -291,7 +291,7 @@ OTHER_KEYS = {
     "old key": replace(KEYS, old_public=C),
     "new key": replace(KEYS, new_public=C),
     "keys exchanged": replace(KEYS, old_public=B, new_public=A),
-    # The same delta leads from one to the other: only the context tells the old keys apart.
+    # The same delta leads from one to the other: only the context distinguishes the old keys.
     "keys with the same factor": replace(KEYS, old_public=C, new_public=sodium.scalarmult(DELTA, C)),
 }
 
@@ -306,13 +306,13 @@ def test_an_evaluation_proof_is_no_rotation_proof_and_back() -> None:
     # With the generator as old key both prove log_G(B) = log_T(T'): the context alone keeps them apart.
     generator = sodium.scalarmult_base((1).to_bytes(32, "little"))
     keys = RotationKeys(3, 4, generator, B)
-    made = voprf.evaluate(NEW, [hashed(0)], NONCE)
-    proof = prove(NEW, keys, [hashed(0)], made.evaluated, NONCE)
-    verify(keys, [hashed(0)], made.evaluated, proof)
+    evaluation = voprf.evaluate(NEW, [hashed(0)], NONCE)
+    proof = prove(NEW, keys, [hashed(0)], evaluation.evaluated, NONCE)
+    verify(keys, [hashed(0)], evaluation.evaluated, proof)
     with pytest.raises(InvalidRotation):
-        verify(keys, [hashed(0)], made.evaluated, made.proof)
+        verify(keys, [hashed(0)], evaluation.evaluated, evaluation.proof)
     with pytest.raises(InvalidProof):
-        voprf.verify(B, [hashed(0)], made.evaluated, proof)
+        voprf.verify(B, [hashed(0)], evaluation.evaluated, proof)
 
 
 @pytest.mark.parametrize(
@@ -370,9 +370,9 @@ def test_a_batch_has_1_to_65535_elements() -> None:
 # --- nonces -------------------------------------------------------------------------------------------------
 
 
-def recover(one: bytes, two: bytes) -> bytes:
+def recover(first: bytes, two: bytes) -> bytes:
     """(s1 - s2) / (c2 - c1): the secret of two proofs that used one r."""
-    (c1, s1), (c2, s2) = ((proof[:32], proof[32:]) for proof in (one, two))
+    (c1, s1), (c2, s2) = ((proof[:32], proof[32:]) for proof in (first, two))
     return sodium.scalar_mul(sodium.scalar_sub(s1, s2), sodium.scalar_invert(sodium.scalar_sub(c2, c1)))
 
 
@@ -380,8 +380,8 @@ def test_a_repeated_nonce_reveals_nothing() -> None:
     proofs = [proof_of(2), proof_of(3), prove(DELTA, replace(KEYS, new_epoch=5), *pairs(2), NONCE)]
     assert prove(DELTA, KEYS, *pairs(2), NONCE) == proofs[0]
     assert prove(DELTA, KEYS, *pairs(2), bytes(64)) != proofs[0]
-    for one, two in ((0, 1), (0, 2), (1, 2)):
-        assert recover(proofs[one], proofs[two]) != DELTA
+    for value, two in ((0, 1), (0, 2), (1, 2)):
+        assert recover(proofs[value], proofs[two]) != DELTA
 
 
 def test_a_repeated_r_would_reveal_the_factor() -> None:

@@ -155,7 +155,7 @@ def written(batch: Batch) -> bytes:
 
 
 def sealed(body: bytes) -> bytes:
-    """A file with a fitting digest: what somebody who alters it would do."""
+    """Return an altered file with a matching digest, as a forger would write it."""
     return body + sha256(body).digest()
 
 
@@ -243,10 +243,10 @@ def test_what_cannot_be_a_file_is_not_written() -> None:
 
 def test_records_out_of_order_are_refused_when_read() -> None:
     file = written(made([subject(1), subject(2)]))
-    one, two = (file[HEADER + i * RECORD :][:RECORD] for i in range(2))
+    first, two = (file[HEADER + i * RECORD :][:RECORD] for i in range(2))
     rest = file[HEADER + 2 * RECORD : -DIGEST]
-    parse_batch(sealed(file[:HEADER] + one + two + rest))
-    for records in (two + one, one + one):
+    parse_batch(sealed(file[:HEADER] + first + two + rest))
+    for records in (two + first, first + first):
         with pytest.raises(InvalidRotation, match="ascend"):
             parse_batch(sealed(file[:HEADER] + records + rest))
 
@@ -274,11 +274,11 @@ def test_published_subjects_files_and_root() -> None:
         assert (batch.keys, batch.number, written(batch)) == (keys, number, file)
         items += batch.items
         verifier.add(batch)
-    for item, told in zip(items, VECTORS["subjects"], strict=True):
+    for item, value in zip(items, VECTORS["subjects"], strict=True):
         c, c_new = commitments(item, keys)
         derived = {"c": c, "c_new": c_new, "leaf": rotation_leaf(item.entry_index, item.slot, c, c_new)}
         values = {**asdict(item), **derived}
-        assert {k: v.hex() if isinstance(v, bytes) else v for k, v in values.items()} == told
+        assert {k: v.hex() if isinstance(v, bytes) else v for k, v in values.items()} == value
     verifier.finish(bytes.fromhex(VECTORS["root"]), len(items))
 
 

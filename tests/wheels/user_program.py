@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from datetime import datetime
 
-from ledger.client import Buyer, Lookup, Query, Refund, RefundLedger, Strength, Tier, evidence
+from ledger.client import Buyer, Lookup, Query, Refund, RefundLedger, ReportResult, Strength, Tier, evidence
 from ledger.errors import LedgerError, Unavailable
 from ledger.protocol.identifiers import Kind
 
@@ -40,22 +40,26 @@ def newest(ledger: RefundLedger, buyer: Buyer) -> datetime | None:
         return None
 
 
-def report(ledger: RefundLedger, buyer: Buyer, now: datetime) -> str | None:
-    """Return the id of a new report, None if it waits in the outbox."""
-    result = ledger.reports.create(
+def confirmed(ledger: RefundLedger, buyer: Buyer, order: str, at: datetime) -> str | None:
+    """Report a confirmed fraud, and return the report's id; None while it waits in the outbox."""
+    result: ReportResult = ledger.reports.create(
         buyer,
-        conduct="empty_parcel",
-        evidence=[evidence("intake_photo", sha256=bytes(32))],
-        order="A-1",
+        conduct="fake_return_tracking",
+        evidence=[evidence("carrier_record", sha256=bytes(32))],
+        order=order,
         amount_minor=12900,
         currency="CNY",
-        outcome="denied",
-        act_ended_at=now,
-        notice_sent_at=now,
+        outcome="refund_refused",
+        act_ended_at=at,
+        notice_sent_at=at,
         notice_ref="notice-1",
-        decided_by="reviewer-7",
+        decided_by="agent-7",
     )
-    return None if result.report is None else result.report.id
+    waiting: list[str] = [item.idempotency_key for item in ledger.outbox.list("pending")]
+    if result.report is None or result.idempotency_key in waiting:
+        return None
+    former: list[str] = [item.idempotency_key for item in ledger.outbox()]  # a name of version 0.2.0
+    return None if former else result.report.id
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from api.console.routes import (
 
 
 def routers() -> list[APIRouter]:
-    """All routers of the console."""
+    """Return all routers of the console."""
     return [
         login.router,
         enrol.router,

@@ -30,23 +30,23 @@ router = console_router()
 
 @router.get("/audit")
 def get_audit(request: Request, staff: AuditReader) -> Response:
-    """One page of it, filtered."""
+    """Show one page of the log, filtered."""
     engine = runtime(request).engine
     given = _given(request)
     try:
-        wanted, problem = _filter(given), None
+        event_filter, problem = _filter(given), None
         before = _before(request)
     except InvalidRequest as error:
-        wanted, before, problem = EventFilter(), None, str(error)
-    found = audit.page(engine, wanted, staff.control_group, before)
+        event_filter, before, problem = EventFilter(), None, str(error)
+    events = audit.page(engine, event_filter, staff.control_group, before)
     shown = {name: value for name, value in given.items() if value}
     return render(
         request,
         "audit.html",
         staff.language,
         status=200 if problem is None else 422,
-        events=found.events,
-        older=None if found.older is None else urlencode({**shown, "before": found.older}),
+        events=events.events,
+        older=None if events.older is None else urlencode({**shown, "before": events.older}),
         newest=urlencode(shown) if before is not None else None,
         query=urlencode(shown),
         actions=audit.actions(engine, staff.control_group),
@@ -58,26 +58,26 @@ def get_audit(request: Request, staff: AuditReader) -> Response:
 
 @router.get("/audit/export.csv")
 def get_csv(request: Request, staff: AuditReader) -> Response:
-    """All that fits the filter, for a spreadsheet."""
+    """Send all rows of the filter as CSV."""
     return _export(request, staff, "csv")
 
 
 @router.get("/audit/export.jsonl")
 def get_lines(request: Request, staff: AuditReader) -> Response:
-    """All that fits the filter, for a program."""
+    """Send all rows of the filter as JSON lines."""
     return _export(request, staff, "jsonl")
 
 
 def _export(request: Request, staff: StaffMember, form: str) -> Response:
     rt = runtime(request)
-    wanted = _filter(_given(request))
+    event_filter = _filter(_given(request))
     now = rt.now()
     with writing(rt.engine) as connection:
         audit.record(connection, now, staff.id, "audit_exported", detail=form)
     if form == "csv":
-        rows, media_type = audit.export_csv(rt.engine, wanted, staff.control_group), "text/csv; charset=utf-8"
+        rows, media_type = audit.export_csv(rt.engine, event_filter, staff.control_group), "text/csv; charset=utf-8"
     else:
-        rows, media_type = audit.export_lines(rt.engine, wanted, staff.control_group), "application/jsonl"
+        rows, media_type = audit.export_lines(rt.engine, event_filter, staff.control_group), "application/jsonl"
     name = f"audit-{format_time(now)[:10]}.{form}"
     headers = {**page_headers(), "Content-Disposition": f'attachment; filename="{name}"'}
     return StreamingResponse(rows, headers=headers, media_type=media_type)
@@ -88,7 +88,7 @@ def _given(request: Request) -> dict[str, str]:
 
 
 def _filter(given: Mapping[str, str]) -> EventFilter:
-    """Raises InvalidRequest."""
+    """Return the filter of the query. Return the filter of the query. Raises InvalidRequest."""
     until = _day(given["to"])
     kind, _, number = given["object"].partition(" ")
     is_pair = bool(number)
@@ -106,7 +106,7 @@ def _filter(given: Mapping[str, str]) -> EventFilter:
 
 
 def _day(text: str) -> datetime | None:
-    """The beginning of a UTC day. Raises InvalidRequest."""
+    """Return the beginning of a UTC day. Raises InvalidRequest."""
     if not text:
         return None
     try:

@@ -20,30 +20,30 @@ router = console_router()
 
 @router.get("/dashboard")
 def get_dashboard(request: Request, staff: Signed) -> Response:
-    """All figures over `?days=`."""
+    """Show all figures over `?days=`."""
     rt, days = runtime(request), _days(request)
-    found = dashboard(rt.engine, rt.policy, rt.now(), days, staff.control_group)
+    data = dashboard(rt.engine, rt.policy, rt.now(), days, staff.control_group)
     return render(
         request,
         "dashboard.html",
         staff.language,
-        figures=figures(found, texts(staff.language)),
+        figures=figures(data, texts(staff.language)),
         days=days,
         ranges=RANGES_DAYS,
         bound=staff.control_group,
-        now=found.now,
+        now=data.now,
     )
 
 
 @router.get("/dashboard/{name}.svg")
 def get_plot(request: Request, staff: Signed, name: str) -> Response:
-    """One plot over `?days=`, as large as `?size=` says."""
+    """Send one plot over `?days=`, in the size `?size=`."""
     rt = runtime(request)
     size = request.query_params.get("size", "wide")
     if name not in NAMES or size not in SIZES:
         raise NotFound("There is nothing at this path.")
-    found = dashboard(rt.engine, rt.policy, rt.now(), _days(request), staff.control_group)
-    drawn = next(one for one in figures(found, texts(staff.language)) if one.name == name)
+    data = dashboard(rt.engine, rt.policy, rt.now(), _days(request), staff.control_group)
+    drawn = next(figure for figure in figures(data, texts(staff.language)) if figure.name == name)
     svg = draw(drawn.plot, size)
     return Response(svg, media_type="image/svg+xml", headers=page_headers())
 

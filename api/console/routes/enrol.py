@@ -1,5 +1,4 @@
-"""The page that an enrolment link leads to: its owner chooses a password and adds the account to an authenticator
-app."""
+"""The page of an enrolment link: its owner chooses a password and adds the account to an authenticator app."""
 
 from __future__ import annotations
 
@@ -24,13 +23,13 @@ router = console_router()
 
 @router.get("/enrol")
 def get_enrol(request: Request) -> Response:
-    """The form for the link's code, which stands in the fragment of the address: browsers do not send that."""
+    """Show the form for the link's code, which is in the fragment of the address: browsers do not send it."""
     return _code_page(request, None)
 
 
 @router.post("/enrol/open")
 def post_open(request: Request, form: Form) -> Response:
-    """Use the link up, and show the form that finishes."""
+    """Redeem the link, and show the form that completes the enrolment."""
     rt = runtime(request)
     code = form.get("code", "").strip().rpartition("#")[2]
     try:
@@ -49,7 +48,7 @@ def post_open(request: Request, form: Form) -> Response:
 
 @router.post("/enrol")
 async def post_enrol(request: Request, form: Form) -> Response:
-    """Set the password."""
+    """Set the password and complete the enrolment."""
     rt = runtime(request)
     code, new = form.get("code", ""), form.get("new", "")
     try:

@@ -1,4 +1,4 @@
-"""Held reports, which a supervisor releases or refuses, and reporters' requests to open a case again."""
+"""Held reports, which a supervisor releases or refuses, and reporters' requests to reopen a case."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ledger.errors import InvalidRequest, LedgerError
 from ledger.i18n import texts
 from ledger.rules.case_machine import Staff
 from ledger.server.appeals import staff_actions
-from ledger.server.records.transaction import Context
+from ledger.server.context import Context
 from ledger.server.reports import held as service
 from ledger.server.staff.accounts import StaffMember, as_staff
 
@@ -28,23 +28,23 @@ PAGE = "/console/held"
 router = console_router()
 
 
-class Step(StrEnum):
-    """What is done with a held report."""
+class HeldStep(StrEnum):
+    """A step on a held report."""
 
     RELEASE = "release"
     SIGN = "sign"
     REFUSE = "refuse"
 
 
-class Answer(StrEnum):
-    """What is done with a request to open a case again."""
+class RequestAnswer(StrEnum):
+    """The answer to a request to reopen a case."""
 
     GRANT = "grant"
     REFUSE = "refuse"
 
 
 def _(text: str) -> str:
-    """Marks a text for the catalogues."""
+    """Mark a text for the catalogues."""
     return text
 
 
@@ -53,19 +53,19 @@ NOT_TICKED = _("Tick the box to confirm.")
 
 @router.get("/held")
 def get_held(request: Request, staff: Reading) -> Response:
-    """All held reports and all requests that wait."""
+    """Show all held reports and all open requests."""
     return _list_page(request, staff, None, {})
 
 
 @router.get("/held/{report}")
 def get_report(request: Request, staff: Reading, report: str) -> Response:
-    """One held report."""
+    """Show one held report."""
     return _report_page(request, staff, report, None, {})
 
 
 @router.post("/held/{report}/{step}")
-def post_step(request: Request, form: Written, staff: Acting, report: str, step: Step) -> Response:
-    """Release it, sign a release, or refuse it."""
+def post_step(request: Request, form: Written, staff: Acting, report: str, step: HeldStep) -> Response:
+    """Release a held report, sign a release, or refuse it."""
     try:
         if form.get("confirmed") != "yes":
             raise InvalidRequest(NOT_TICKED)
@@ -76,10 +76,10 @@ def post_step(request: Request, form: Written, staff: Acting, report: str, step:
 
 
 @router.post("/reopenings/{case}/{answer}")
-def post_answer(request: Request, form: Written, staff: Acting, case: str, answer: Answer) -> Response:
+def post_answer(request: Request, form: Written, staff: Acting, case: str, answer: RequestAnswer) -> Response:
     """Grant or refuse a reporter's request."""
     context, reasons = runtime(request).context, form.get("reasons", "")
-    act = staff_actions.grant_reopening if answer is Answer.GRANT else staff_actions.refuse_reopening
+    act = staff_actions.grant_reopening if answer is RequestAnswer.GRANT else staff_actions.refuse_reopening
     try:
         act(context, case, as_staff(staff), reasons)
     except REFUSED_HERE as error:
@@ -87,11 +87,11 @@ def post_answer(request: Request, form: Written, staff: Acting, case: str, answe
     return redirect(f"{PAGE}?done=reopening")
 
 
-def _do(context: Context, staff: Staff, report: str, step: Step, form: Mapping[str, str]) -> None:
+def _do(context: Context, staff: Staff, report: str, step: HeldStep, form: Mapping[str, str]) -> None:
     seen, reasons = number(form.get("seen", "")), form.get("reasons", "")
-    if step is Step.RELEASE:
+    if step is HeldStep.RELEASE:
         service.release(context, report, staff, reasons, seen=seen)
-    elif step is Step.SIGN:
+    elif step is HeldStep.SIGN:
         service.sign_release(context, report, staff, seen=seen)
     else:
         service.refuse_release(context, report, staff, reasons, seen=seen)
@@ -116,16 +116,17 @@ def _list_page(request: Request, staff: StaffMember, error: LedgerError | None, 
 def _report_page(
     request: Request, staff: StaffMember, report: str, error: LedgerError | None, given: Mapping[str, str]
 ) -> Response:
-    """Raises NotFound, ConflictOfInterest, and ActionRefused where it waits no more."""
-    one = service.held_report(runtime(request).context, report, as_staff(staff))
+    """Return the page of a held report. Raises NotFound, ConflictOfInterest, and ActionRefused if it is not held any
+    longer."""
+    held = service.held_report(runtime(request).context, report, as_staff(staff))
     return render(
         request,
         "held_report.html",
         staff.language,
         status=_status(request, error),
-        one=one,
+        one=held,
         releases=staff.role == "supervisor",
-        signs=staff.role in ("reviewer", "supervisor") and one.row.proposer_id not in (None, staff.id),
+        signs=staff.role in ("reviewer", "supervisor") and held.row.proposer_id not in (None, staff.id),
         problem=_problem(staff, error),
         given=given,
     )

@@ -1,4 +1,4 @@
-"""Signing in and out, one's own password and language."""
+"""Login, logout, and the account's own password and language."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ from ledger.server.staff import accounts as service
 from ledger.server.staff import devices, sessions
 
 DEVICE_COOKIE = "console_device_"
-"""Beginning of the name of device cookies (`ledger.server.staff.devices`)."""
+"""Prefix of the names of device cookies (`ledger.server.staff.devices`)."""
 
 router = console_router()
 
 
 @router.get("")
 def get_home(staff: Returning) -> Response:
-    """The console's first page."""
+    """Show the console's first page."""
     return redirect(HOME)
 
 
 @router.get("/login")
 def get_login(request: Request) -> Response:
-    """The form. `next` is where to go afterwards, `lang` its language."""
+    """Show the form. `next` is the page after the login, `lang` the language of the form."""
     asked = request.query_params.get("lang")
     return _login_page(request, asked if asked in LOCALES else None, request.query_params.get("next", ""), "", None)
 
 
 @router.post("/login")
 async def post_login(request: Request, form: Form) -> Response:
-    """Open a session."""
+    """Log in: open a session."""
     started = monotonic()
     name, after = form.get("name", "").strip().lower(), form.get("next", "")
     try:
@@ -69,12 +69,12 @@ async def post_login(request: Request, form: Form) -> Response:
 
 
 async def _sign_in(request: Request, name: str, password: str, code: str) -> str:
-    """A new session's token. Raises LoginRefused, TooManyAttempts, DatabaseUnavailable."""
+    """Return the token of a new session. Raises LoginRefused, TooManyAttempts, DatabaseUnavailable."""
     rt, queues = runtime(request), login_queue.queues()
     key = rt.keys.sealing_key
     cookie = read_cookie(request, DEVICE_COOKIE + devices.cookie_suffix(key, name), COOKIE_PATH)
-    found = await queues.look(lambda: devices.attempt(rt.engine, key, name, cookie, rt.now()), cookie is not None)
-    if not found.may_succeed:
+    attempt = await queues.look(lambda: devices.attempt(rt.engine, key, name, cookie, rt.now()), cookie is not None)
+    if not attempt.may_succeed:
         await queues.pretend()
         raise LoginRefused("Name, password or code is wrong, or the account is locked.")
 
@@ -89,25 +89,25 @@ async def _sign_in(request: Request, name: str, password: str, code: str) -> str
             now=rt.now(),
             random_bytes=secrets.token_bytes,
             replaces=session_token(request),
-            device=found.device,
+            device=attempt.device,
         )
 
-    return await queues.judge(queues.strangers if found.device is None else queues.known, work)
+    return await queues.judge(queues.strangers if attempt.device is None else queues.known, work)
 
 
 async def remember_device(request: Request, response: Response, name: str) -> None:
-    """Leave a device cookie in a browser that `name` has proved to use."""
+    """Set a device cookie in a browser in which `name` has logged in."""
     rt = runtime(request)
     key = rt.keys.sealing_key
-    made = await to_thread.run_sync(devices.new_cookie, rt.engine, key, name, rt.now(), secrets.token_bytes)
-    if made is not None:
+    device = await to_thread.run_sync(devices.new_cookie, rt.engine, key, name, rt.now(), secrets.token_bytes)
+    if device is not None:
         cookie = DEVICE_COOKIE + devices.cookie_suffix(key, name)
-        set_cookie(request, response, cookie, COOKIE_PATH, made, seconds=int(devices.LIFETIME.total_seconds()))
+        set_cookie(request, response, cookie, COOKIE_PATH, device, seconds=int(devices.LIFETIME.total_seconds()))
 
 
 @router.post("/logout")
 def post_logout(request: Request) -> Response:
-    """End the session, if there still is one."""
+    """End the session, if it is still open."""
     rt = runtime(request)
     sessions.logout(rt.engine, session_token(request), rt.now())
     response = redirect(LOGIN)
@@ -117,13 +117,13 @@ def post_logout(request: Request) -> Response:
 
 @router.get("/password")
 def get_password(request: Request, staff: Returning) -> Response:
-    """The form to change one's password."""
+    """Show the form that changes the password."""
     return render(request, "password.html", staff.language, must=staff.must_change_password, problem=None)
 
 
 @router.post("/password")
 async def post_password(request: Request, staff: Returning, form: Form) -> Response:
-    """Change it."""
+    """Change the password."""
     rt = runtime(request)
     problem: str | None = None
     new = form.get("new", "")
@@ -155,7 +155,7 @@ async def post_password(request: Request, staff: Returning, form: Form) -> Respo
 
 @router.post("/language")
 def post_language(request: Request, staff: Returning, form: Form) -> Response:
-    """Choose the language of one's pages."""
+    """Set the language of the account's pages."""
     service.set_language(runtime(request).engine, staff.id, form.get("language", ""))
     back = form.get("back", "")
     return redirect(back if OWN_PATH.match(back) else HOME)

@@ -1,4 +1,4 @@
-"""Member platforms for supervisors: how each does, and suspending, resuming and quotas."""
+"""Member platforms for supervisors: the state of each, suspension and resumption, quotas."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from ledger.server.stats import platform_health as service
 PAGE = "/console/platforms"
 
 Reader = Annotated[StaffMember, Depends(needs("supervisor", "auditor", "admin"))]
-"""Somebody who may see the platforms."""
+"""A member of staff who may see the platforms."""
 
 Actor = Annotated[StaffMember, Depends(needs(*service.ACTING_ROLES))]
-"""Somebody whose role may act on one."""
+"""A member of staff whose role may act on a platform."""
 
 router = console_router()
 
 
-class Step(StrEnum):
-    """What can be done to a platform."""
+class PlatformStep(StrEnum):
+    """A step on a platform."""
 
     SUSPEND = "suspend"
     RESUME = "resume"
@@ -40,7 +40,7 @@ class Step(StrEnum):
 
 
 def _(text: str) -> str:
-    """Marks a text for the catalogues."""
+    """Mark a text for the catalogues."""
     return text
 
 
@@ -50,22 +50,22 @@ BAD_QUOTA = _("A quota is a whole number of elements a day, or empty for the def
 
 @router.get("/platforms")
 def get_platforms(request: Request, staff: Reader) -> Response:
-    """All platforms."""
+    """Show all platforms."""
     rt = runtime(request)
-    found = service.platforms(rt.engine, rt.policy, rt.settings, rt.now(), staff.control_group)
-    return render(request, "platforms.html", staff.language, platforms=found)
+    platforms = service.platforms(rt.engine, rt.policy, rt.settings, rt.now(), staff.control_group)
+    return render(request, "platforms.html", staff.language, platforms=platforms)
 
 
 @router.get("/platforms/{name}")
 def get_platform(request: Request, staff: Reader, name: str) -> Response:
-    """One platform."""
+    """Show one platform."""
     rt = runtime(request)
-    found = service.platform(rt.engine, rt.policy, rt.settings, rt.now(), name, staff.control_group)
+    health = service.platform(rt.engine, rt.policy, rt.settings, rt.now(), name, staff.control_group)
     return render(
         request,
         "platform.html",
         staff.language,
-        one=found,
+        one=health,
         from_day=from_day,
         months=rt.policy.weights.window_months,
         former=former_labels(rt.engine, rt.settings.service, name, staff),
@@ -75,15 +75,15 @@ def get_platform(request: Request, staff: Reader, name: str) -> Response:
 
 
 @router.get("/platforms/{name}/{step}")
-def get_step(request: Request, staff: Actor, name: str, step: Step) -> Response:
-    """What the step does, and the form that confirms it."""
+def get_step(request: Request, staff: Actor, name: str, step: PlatformStep) -> Response:
+    """Show the effect of the step, and the form that confirms it."""
     _check_role(staff, step)
     return _step_page(request, staff, name, step, None, {})
 
 
 @router.post("/platforms/{name}/{step}")
-def post_step(request: Request, staff: Actor, name: str, step: Step, form: Form) -> Response:
-    """Do it."""
+def post_step(request: Request, staff: Actor, name: str, step: PlatformStep, form: Form) -> Response:
+    """Perform the step."""
     _check_role(staff, step)
     try:
         if form.get("confirm") != "yes":
@@ -94,11 +94,11 @@ def post_step(request: Request, staff: Actor, name: str, step: Step, form: Form)
     return redirect(f"{PAGE}/{name}")
 
 
-def _do(request: Request, staff: StaffMember, name: str, step: Step, form: Mapping[str, str]) -> None:
+def _do(request: Request, staff: StaffMember, name: str, step: PlatformStep, form: Mapping[str, str]) -> None:
     rt, reason = runtime(request), form.get("reason", "")
-    if step is Step.SUSPEND:
+    if step is PlatformStep.SUSPEND:
         service.suspend(rt.engine, staff, name, reason, rt.now(), urgent=form.get("urgent") == "yes")
-    elif step is Step.RESUME:
+    elif step is PlatformStep.RESUME:
         service.resume(rt.engine, staff, name, reason, rt.now())
     else:
         service.change_quota(rt.engine, staff, name, _quota(form.get("quota", "")), reason, rt.now())
@@ -113,16 +113,21 @@ def _quota(typed: str) -> int | None:
     return int(text)
 
 
-def _check_role(staff: StaffMember, step: Step) -> None:
-    if step is Step.QUOTA and staff.role != "admin":
+def _check_role(staff: StaffMember, step: PlatformStep) -> None:
+    if step is PlatformStep.QUOTA and staff.role != "admin":
         raise RoleMissing("Your role may not do this.")
 
 
 def _step_page(
-    request: Request, staff: StaffMember, name: str, step: Step, error: LedgerError | None, given: Mapping[str, str]
+    request: Request,
+    staff: StaffMember,
+    name: str,
+    step: PlatformStep,
+    error: LedgerError | None,
+    given: Mapping[str, str],
 ) -> Response:
     rt = runtime(request)
-    found = service.platform(rt.engine, rt.policy, rt.settings, rt.now(), name, staff.control_group)
+    health = service.platform(rt.engine, rt.policy, rt.settings, rt.now(), name, staff.control_group)
     status = 200
     if error is not None:
         request.scope["state"]["code"] = error.code
@@ -132,7 +137,7 @@ def _step_page(
         "platform_step.html",
         staff.language,
         status=status,
-        one=found,
+        one=health,
         step=step.value,
         bound=staff.control_group is not None,
         default_quota=rt.settings.oprf_daily_quota_elements,

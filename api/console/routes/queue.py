@@ -24,39 +24,39 @@ from ledger.server.staff.accounts import StaffMember, as_staff
 router = console_router()
 
 Reading = Annotated[StaffMember, Depends(needs("reviewer", "supervisor", "auditor"))]
-"""Who reads cases: an admin does not."""
+"""Roles that read cases."""
 
 Acting = Annotated[StaffMember, Depends(needs("reviewer", "supervisor"))]
-"""Who works on cases."""
+"""Roles that work on cases."""
 
 MAX_DAYS = 3650
-"""Days ahead that the filter of due dates takes."""
+"""The largest number of days of the filter of due dates."""
 
 FIELDS = ("state", "mine", "to_sign", "due_days", "profile", "conduct", "severity", "platform", "case")
 
 
 @router.get("/queue")
 def get_queue(request: Request, staff: Reading) -> Response:
-    """One page of the queue, filtered."""
+    """Show one page of the queue, filtered."""
     context = runtime(request).context
     given = {name: request.query_params.get(name, "").strip()[:64] for name in FIELDS}
     try:
         after = request.query_params.get("after") or None
-        found, problem = service.queue_page(context, as_staff(staff), _asked(given), after), False
+        cases, problem = service.queue_page(context, as_staff(staff), _asked(given), after), False
     except (InvalidRequest, NotFound):
-        found, problem = service.queue_page(context, as_staff(staff), RequestedFilter()), True
+        cases, problem = service.queue_page(context, as_staff(staff), RequestedFilter()), True
     filtered = {name: value for name, value in given.items() if value}
     return render(
         request,
         "queue.html",
         staff.language,
         status=422 if problem else 200,
-        found=found,
-        lines=[(line, due_of(line.row, context, found.now)) for line in found.lines],
+        found=cases,
+        lines=[(line, due_of(line.row, context, cases.now)) for line in cases.lines],
         open_states=OPEN_STATES,
         given=given,
         filtered=bool(filtered),
-        next_page=None if found.after is None else urlencode({**filtered, "after": found.after}),
+        next_page=None if cases.after is None else urlencode({**filtered, "after": cases.after}),
         first_page=urlencode(filtered) if request.query_params.get("after") else None,
         problem=problem,
         nothing=request.query_params.get("nothing") == "1",
@@ -66,13 +66,13 @@ def get_queue(request: Request, staff: Reading) -> Response:
 
 @router.post("/queue/next")
 def post_next(request: Request, staff: Acting) -> Response:
-    """Take the most urgent case that waits for this person."""
+    """Take the most urgent case that waits for this member of staff."""
     case = service.next_case(runtime(request).context, as_staff(staff))
     return redirect("/console/queue?nothing=1" if case is None else f"/console/cases/{case}?done=take")
 
 
 def _asked(given: Mapping[str, str]) -> RequestedFilter:
-    """Raises InvalidRequest for what is no number."""
+    """Return the numbers of the query. Raises InvalidRequest for a value that is not a number."""
     return RequestedFilter(
         state=given["state"] or None,
         mine=given["mine"] == "1",

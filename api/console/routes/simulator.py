@@ -1,4 +1,5 @@
-"""The policy simulator: what other numbers in the policy would do to the standings there are. It changes nothing."""
+"""The policy simulator: the effect that other numbers in the policy would have on the present standings. It changes
+nothing."""
 
 from __future__ import annotations
 
@@ -27,46 +28,46 @@ from ledger.server.stats.simulator import SAMPLE_TAGS, Simulation
 RUNNING_ROLES = ("supervisor", "admin")
 
 Reader = Annotated[StaffMember, Depends(needs(*RUNNING_ROLES, "auditor"))]
-"""Somebody who may see the policy in force."""
+"""A member of staff who may see the policy in force."""
 
 Runner = Annotated[StaffMember, Depends(needs(*RUNNING_ROLES))]
-"""Somebody who may try another one."""
+"""A member of staff who may simulate another policy."""
 
 router = console_router()
 
 
 @router.get("/simulator")
 def get_simulator(request: Request, staff: Reader) -> Response:
-    """The policy in force, in a form."""
+    """Show the form with the policy in force."""
     return _page(request, staff, {})
 
 
 @router.post("/simulator/policy.toml")
 def post_draft(request: Request, staff: Runner, form: Form) -> Response:
-    """The changed policy as a file that `refund-ledger policy publish` takes."""
+    """Send the changed policy as a file for `refund-ledger policy publish`."""
     try:
-        made, _ = _draft(request, form)
+        draft, _ = _draft(request, form)
     except DraftRefused as refused:
         return _page(request, staff, form, refused=refused)
-    name = f"policy-{made.policy.version}.toml"
+    name = f"policy-{draft.policy.version}.toml"
     headers = {**page_headers(), "Content-Disposition": f'attachment; filename="{name}"'}
-    return Response(made.text, headers=headers, media_type="application/toml")
+    return Response(draft.text, headers=headers, media_type="application/toml")
 
 
 @router.post("/simulator")
 def post_simulator(request: Request, staff: Runner, form: Form) -> Response:
-    """What the changed policy would do."""
+    """Show the effect of the changed policy."""
     rt = runtime(request)
     try:
-        made, policy = _draft(request, form)
+        draft, policy = _draft(request, form)
     except DraftRefused as refused:
         return _page(request, staff, form, refused=refused)
-    found = simulator.simulate(rt.engine, policy, made, staff.id, rt.now())
-    return _page(request, staff, form, made=made, found=found)
+    simulation = simulator.simulate(rt.engine, policy, draft, staff.id, rt.now())
+    return _page(request, staff, form, draft=draft, simulation=simulation)
 
 
 def _draft(request: Request, form: Mapping[str, str]) -> tuple[Draft, Policy]:
-    """The draft, with the version that may be published next, and the policy in force. Raises DraftRefused."""
+    """Return the draft, with the version that may be published next, and the policy in force. Raises DraftRefused."""
     rt = runtime(request)
     text, policy = simulator.policy_in_force(rt.engine, rt.now())
     return policy_draft.draft(text, policy, form, rt.policies.timeline.newest.version + 1), policy
@@ -78,8 +79,8 @@ def _page(
     given: Mapping[str, str],
     *,
     refused: DraftRefused | None = None,
-    made: Draft | None = None,
-    found: Simulation | None = None,
+    draft: Draft | None = None,
+    simulation: Simulation | None = None,
 ) -> Response:
     rt, t = runtime(request), texts(staff.language)
     _, policy = simulator.policy_in_force(rt.engine, rt.now())
@@ -103,19 +104,22 @@ def _page(
         problem=problems.get(""),
         wrong=len(problems),
         runs=staff.role in RUNNING_ROLES,
-        made=made,
-        found=found,
+        made=draft,
+        found=simulation,
         tiers=list(Tier),
         tier_names=tier_names(t),
         labels={field.name: label_of(field, t) for field in fields},
         sample=SAMPLE_TAGS,
         notice_days=MIN_PUBLICATION_DAYS,
-        announced=[(one.version, one.in_effect_at) for one in rt.policies.timeline.announced(rt.now())],
+        announced=[
+            (policy_ahead.version, policy_ahead.in_effect_at)
+            for policy_ahead in rt.policies.timeline.announced(rt.now())
+        ],
     )
 
 
 def label_of(field: Field, t: Texts) -> str:
-    """What a number of the policy is, with its unit."""
+    """Return the label of a number of the policy, with its unit."""
     if field.table == "severity":
         return conduct_text(field.key, t.locale)
     if field.table == "retention_days":

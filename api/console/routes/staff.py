@@ -1,4 +1,4 @@
-"""Accounts of the staff: for admins. Resetting, shutting and changing an account are confirmed on a page of their
+"""Accounts of the staff, for admins. Resetting, disabling and changing an account are confirmed on a page of their
 own."""
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ PAGE = "/console/staff"
 router = console_router()
 
 
-class Step(StrEnum):
-    """What can be done to an account."""
+class AccountStep(StrEnum):
+    """A step on an account."""
 
     RESET = "reset"
     DISABLE = "disable"
@@ -50,7 +50,7 @@ class Step(StrEnum):
 
 
 def _(text: str) -> str:
-    """Marks a text for the catalogues."""
+    """Mark a text for the catalogues."""
     return text
 
 
@@ -59,17 +59,17 @@ NOT_TICKED = _("Tick the box to confirm.")
 
 @router.get("/staff")
 def get_staff(request: Request, staff: Admin) -> Response:
-    """All accounts, and the form for a new one."""
+    """Show all accounts, and the form for a new one."""
     return _page(request, staff, None, {})
 
 
 @router.post("/staff")
 def post_staff(request: Request, staff: Admin, form: Form) -> Response:
-    """Make an account; the page that answers shows its enrolment link, once."""
+    """Create an account; the answering page shows its enrolment link, once."""
     rt = runtime(request)
     group = form.get("control_group", "").strip()
     try:
-        made = enrolment.invite(
+        invitation = enrolment.invite(
             rt.engine,
             rt.keys.sealing_key,
             name=form.get("name", "").strip(),
@@ -82,33 +82,33 @@ def post_staff(request: Request, staff: Admin, form: Form) -> Response:
         )
     except (StaffInvalid, AlreadyExists) as error:
         return _page(request, staff, error, dict(form))
-    return _link_page(request, staff, made)
+    return _link_page(request, staff, invitation)
 
 
 @router.get("/staff/{name}/{step}")
-def get_step(request: Request, staff: Admin, name: str, step: Step) -> Response:
-    """What the step does, and the form that confirms it."""
+def get_step(request: Request, staff: Admin, name: str, step: AccountStep) -> Response:
+    """Show the effect of the step, and the form that confirms it."""
     return _step_page(request, staff, name, step, None, {})
 
 
 @router.post("/staff/{name}/{step}")
-def post_step(request: Request, staff: Admin, name: str, step: Step, form: Form) -> Response:
-    """Do it."""
+def post_step(request: Request, staff: Admin, name: str, step: AccountStep, form: Form) -> Response:
+    """Perform the step."""
     rt = runtime(request)
     try:
         revision = _revision(form)
         if form.get("confirm") != "yes":
             raise InvalidRequest(NOT_TICKED)
-        if step is Step.RESET:
-            made = enrolment.reset(
+        if step is AccountStep.RESET:
+            invitation = enrolment.reset(
                 rt.engine, name, revision=revision, now=rt.now(), random_bytes=secrets.token_bytes, by=staff.id
             )
-            return _link_page(request, staff, made)
-        if step is Step.DISABLE:
+            return _link_page(request, staff, invitation)
+        if step is AccountStep.DISABLE:
             service.disable_staff(rt.engine, name, rt.now(), staff.id)
-        elif step is Step.ENABLE:
+        elif step is AccountStep.ENABLE:
             service.enable_staff(rt.engine, name, rt.now(), staff.id)
-        elif step is Step.ROLE:
+        elif step is AccountStep.ROLE:
             enrolment.change_role(rt.engine, name, form.get("role", ""), revision=revision, now=rt.now(), by=staff.id)
         else:
             enrolment.confirm(rt.engine, name, revision=revision, now=rt.now(), by=staff.id)
@@ -118,7 +118,7 @@ def post_step(request: Request, staff: Admin, name: str, step: Step, form: Form)
 
 
 def _revision(form: Mapping[str, str]) -> int:
-    """The account's revision as the page showed it. Raises InvalidRequest."""
+    """Return the account's revision that the page showed. Raises InvalidRequest."""
     text = form.get("revision", "")
     if not text.isascii() or not text.isdigit() or len(text) > 9:
         raise InvalidRequest("The form is incomplete. Open the page again.")
@@ -146,13 +146,18 @@ def _page(request: Request, staff: StaffMember, error: LedgerError | None, given
 
 
 def _step_page(
-    request: Request, staff: StaffMember, name: str, step: Step, error: LedgerError | None, given: Mapping[str, str]
+    request: Request,
+    staff: StaffMember,
+    name: str,
+    step: AccountStep,
+    error: LedgerError | None,
+    given: Mapping[str, str],
 ) -> Response:
-    """Raises NotFound where there is no such account."""
+    """Return the page that confirms a step. Raises NotFound if there is no such account."""
     rt = runtime(request)
     accounts = service.list_staff(rt.engine, staff.control_group)
-    found = next((one for one in accounts if one.name == name), None)
-    if found is None:
+    account = next((each for each in accounts if each.name == name), None)
+    if account is None:
         raise NotFound("There is no account of this name.")
     status = 200
     if error is not None:
@@ -163,23 +168,23 @@ def _step_page(
         "staff_step.html",
         staff.language,
         status=status,
-        one=found,
+        one=account,
         step=step.value,
         roles=ROLES,
         guarded=sorted(enrolment.GUARDED),
-        second_admin=enrolment.has_second_admin(rt.engine, staff.id, but=found.id),
+        second_admin=enrolment.has_second_admin(rt.engine, staff.id, but=account.id),
         problem=None if error is None else str(error),
         given=given,
     )
 
 
-def _link_page(request: Request, staff: StaffMember, made: Invitation) -> Response:
-    link = f"{own_origin(request)}{base_of(request)}/console/enrol#{made.code}"
-    return render(request, "staff_link.html", staff.language, made=made, link=link)
+def _link_page(request: Request, staff: StaffMember, invitation: Invitation) -> Response:
+    link = f"{own_origin(request)}{base_of(request)}/console/enrol#{invitation.code}"
+    return render(request, "staff_link.html", staff.language, made=invitation, link=link)
 
 
 def qr_picture(text: str) -> Markup:
-    """A QR code as SVG to stand in a page: shapes only, no style and no script."""
+    """Return a QR code as inline SVG: shapes only, no style and no script."""
     out = io.BytesIO()
     code = segno.make(text, error="m")
     code.save(out, kind="svg", xmldecl=False, scale=5, border=4, svgclass="qr", lineclass=None, light="#fff")

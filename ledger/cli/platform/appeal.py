@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -14,7 +14,7 @@ from ledger.cli import output
 from ledger.cli.decorator import command
 from ledger.cli.options import LedgerOptions, PageOptions, PersonOptions, TextOptions
 from ledger.cli.tables import Table
-from ledger.client import Appeal, RefundLedger
+from ledger.client import Appeal, AppealGrounds, AppealParty, AppealRole, AppealState, LetterKind, RefundLedger
 from ledger.errors import ConfigurationError
 from ledger.protocol.encoding import format_time
 from ledger.rules.languages import DEFAULT_LOCALE, LOCALES
@@ -55,7 +55,9 @@ def file_appeal(
     statement, identifiers = words.read(), person.identifiers()
     with account.open() as ledger:
         buyer = ledger.tag(region=person.region, **identifiers) if identifiers else None
-        cases = ledger.appeals.open(report, grounds, statement, locale, buyer, idempotency_key=idempotency_key)
+        cases = ledger.appeals.open(
+            report, cast(AppealGrounds, grounds), statement, locale, buyer, idempotency_key=idempotency_key
+        )
 
     def show_table(console: Console) -> None:
         table = Table("case", "report", "state", "decision due")
@@ -77,7 +79,12 @@ def list_all(
     state: Annotated[str | None, typer.Option("--state", help="Only cases in this state.")] = None,
 ) -> None:
     """List your cases, newest first."""
-    page = ledger.appeals.list(role=role, state=state, limit=paging.limit, starting_after=paging.starting_after)
+    page = ledger.appeals.list(
+        role=cast(AppealRole | None, role),
+        state=cast(AppealState | None, state),
+        limit=paging.limit,
+        starting_after=paging.starting_after,
+    )
 
     def show_table(console: Console) -> None:
         table = Table("case", "as", "state", "outcome", "report", "answer due", "decision due")
@@ -111,7 +118,7 @@ def show(
     ] = None,
 ) -> None:
     """Show a case with its question, decision, timeline and files."""
-    _show(ledger.appeals.get(case, party))
+    _show(ledger.appeals.get(case, cast(AppealParty | None, party)))
 
 
 @appeal.command("answer")
@@ -126,7 +133,7 @@ def answer(
     """Answer the open question to this party, or add a statement. The other party can read it."""
     statement = words.read()
     with account.open() as ledger:
-        _show(ledger.appeals.answer(case, party, statement, idempotency_key=idempotency_key))
+        _show(ledger.appeals.answer(case, cast(AppealParty, party), statement, idempotency_key=idempotency_key))
 
 
 @appeal.command("attach")
@@ -146,7 +153,9 @@ def attach(
     idempotency_key: IdempotencyOption = None,
 ) -> None:
     """Add a file to a case. The other party can read the file and its name."""
-    attachment = ledger.appeals.attach(case, party, file, evidence_index, name=name, idempotency_key=idempotency_key)
+    attachment = ledger.appeals.attach(
+        case, cast(AppealParty, party), file, evidence_index, name=name, idempotency_key=idempotency_key
+    )
     facts = output.plain(attachment)
     output.emit(facts, lambda console: console.print(output.fields(facts)))
 
@@ -237,7 +246,7 @@ def letter(
         listed = {"letters": kinds, "earlier": [output.plain(letter_kind) for letter_kind in earlier]}
         output.emit(listed, lambda console: console.print("\n".join(lines)))
         return
-    printed = ledger.appeals.get_letter(case, kind, locale, round=of_round)
+    printed = ledger.appeals.get_letter(case, cast(LetterKind, kind), locale, round=of_round)
     output.emit(output.plain(printed), lambda console: console.print(Text(printed.text)))
 
 

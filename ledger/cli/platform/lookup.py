@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -15,7 +15,7 @@ from ledger.cli.decorator import command
 from ledger.cli.options import LedgerOptions, PersonOptions
 from ledger.cli.output import ExitCode
 from ledger.cli.tables import Facts
-from ledger.client import Buyer, Check, Lookup, PictureReuse, Refund, RefundLedger, picture_hash
+from ledger.client import Buyer, Check, Lookup, PictureReuse, Purpose, Refund, RefundClaim, RefundLedger, picture_hash
 from ledger.client.subjects import Identifiers
 from ledger.errors import InvalidRequest
 from ledger.protocol.encoding import format_time
@@ -68,13 +68,13 @@ def lookup(
     """Look up a buyer's standing in the ledger. Exit 4 if the ledger did not answer in time; the exit code does not
     depend on the tier."""
     identifiers = _one_of(person.identifiers(), tags)
-    refund = None if claim is None else Refund(amount_minor, currency, claim)
+    refund = None if claim is None else Refund(amount_minor, currency, cast(RefundClaim, claim))
     hashes = [picture_hash(path) for path in pictures or ()]
     with account.open(lookup_budget_seconds=timeout_ms / 1000) as ledger:
         result = ledger.lookup(
             _buyer(ledger, identifiers, tags, epoch),
             order=order,
-            purpose=purpose,
+            purpose=cast(Purpose, purpose),
             refund=refund,
             consent_ref=consent_ref,
             min_index=min_index,
@@ -103,7 +103,7 @@ def check(
 ) -> None:
     """Compute a buyer's standing from the newest snapshot. The ledger does not learn which person you check."""
     identifiers = _one_of(person.identifiers(), tags)
-    refund = None if claim is None else Refund(0, "CNY", claim)
+    refund = None if claim is None else Refund(0, "CNY", cast(RefundClaim, claim))
     with account.open() as ledger:
         buyer = _buyer(ledger, identifiers, tags, epoch)
         result = ledger.check(buyer, policy=policy, refund=refund, consent_ref=consent_ref, region=person.region)

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -20,7 +20,7 @@ from ledger.cli.options import LedgerOptions, PageOptions, PersonOptions, TableO
 from ledger.cli.output import ExitCode
 from ledger.cli.progress import stage_bars
 from ledger.cli.tables import Table
-from ledger.client import Delivery, RefundLedger, ReportView
+from ledger.client import Delivery, ReasonForWithdrawal, RefundLedger, ReportView
 from ledger.client.outbox.store import ItemState, Waiting
 from ledger.client.tables.output import OutputTable
 from ledger.client.tables.report_files import (
@@ -194,7 +194,7 @@ def withdraw(
     reason: Annotated[str, typer.Option("--reason", help="wrong_person, wrong_facts, duplicate or other.")],
 ) -> None:
     """Withdraw a report."""
-    _show_deliveries([ledger.reports.withdraw(report_id, reason)])
+    _show_deliveries([ledger.reports.withdraw(report_id, cast(ReasonForWithdrawal, reason))])
 
 
 @report.command("restitution")

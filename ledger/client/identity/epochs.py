@@ -1,4 +1,4 @@
-"""Key epochs: which ones this platform may use, and how it follows a rotation.
+"""Key epochs: which epochs this platform may use, and how it follows a rotation.
 
 The suite file pins the holders' keys of the epochs there were when it was written. Holders of a later epoch are taken
 from the log only: the service names the entry that announced them, and that entry must be a `key_rotation` under a
@@ -76,13 +76,13 @@ class Epochs:
         return epoch in self._held
 
     def holders(self, epoch: int) -> Holders:
-        """Return the holders of an epoch that is held. Raises StaleEpoch."""
+        """Return the public keys of the holders of `epoch`. Raises StaleEpoch unless they are pinned or proven."""
         if epoch not in self._held:
             raise StaleEpoch("The holders of this key epoch are not known.", epoch=self.current)
         return self._held[epoch]
 
     def take(self, served: Service) -> None:
-        """Take over how the service lists its epochs now.
+        """Store the epochs as the service lists them now.
 
         Raises what `check_served` does, HolderMismatch also when the service went back to an earlier epoch or names
         other holders than were proven, UnexpectedAnswer unless one epoch is current, Unavailable from a server that
@@ -108,7 +108,7 @@ class Epochs:
     def hold(self, epoch: int, fetch: Fetch, wait_seconds: float) -> None:
         """Make sure that the holders of `epoch` are pinned or proven; if not, prove them from the log.
 
-        `wait_seconds` bounds the wait for another thread that is at it. Raises StaleEpoch (the service does not list
+        `wait_seconds` bounds the wait for another thread that proves it. Raises StaleEpoch (the service does not list
         it), HolderMismatch, InvalidLeaf and the other errors of a false log, Equivocation, ReceiptPending, Unavailable.
         """
         if self.holds(epoch):

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from ledger.client.transport.event_log import tell
+from ledger.client.transport.event_log import log_advice
 from ledger.errors import ConfigurationError, InvalidEncoding, InvalidPublicKey
 from ledger.protocol.encoding import b64url, unb64url
 from ledger.protocol.signing_keys import check_public_key
@@ -178,7 +178,7 @@ def _order_key(path: Path, platform: str, key: Path | None) -> bytes:
         order_key = load_or_create_order_key(path)
     except ConfigurationError as error:
         raise ConfigurationError(f"{error} {_ORDER_KEY_REMEDY}") from error
-    tell(
+    log_advice(
         "order_key_made",
         "Made a new order key, {file}. Copy it to every service of {platform} before it looks up or reports.",
         file=path.name,

@@ -16,7 +16,7 @@ from datetime import datetime
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ledger.client.transport.event_log import note
+from ledger.client.transport.event_log import log_event
 from ledger.client.transport.forks import ForkLock
 from ledger.errors import InvalidToken, LedgerError, TokenExpired, UnknownKey
 
@@ -113,7 +113,7 @@ class TokenSource:
             else:
                 corrected = False
         if corrected:
-            note("clock_corrected", skew_seconds=skew)
+            log_event("clock_corrected", skew_seconds=skew)
             return None
         if abs(skew) <= SKEW_FLOOR_SECONDS:
             return error

@@ -21,7 +21,7 @@ from ledger.client.models.lookups import Check
 from ledger.client.session import Session
 from ledger.client.snapshots.reader import Snapshot
 from ledger.client.subjects import Buyer, Canonical, Identifiers, normalise
-from ledger.client.transport.event_log import proofs_noted
+from ledger.client.transport.event_log import proof_errors_logged
 from ledger.client.transport.http import Deadline
 from ledger.errors import InvalidRequest, SnapshotUnknown, StaleEpoch, Unavailable, UnexpectedAnswer
 from ledger.rules.guidance import Claim
@@ -47,7 +47,8 @@ class Checks:
         consent_ref: str | None,
         region: str | None,
     ) -> Check:
-        """Return the buyer's standing as of the newest snapshot: see `RefundLedger.check`, also for the errors."""
+        """Return the buyer's standing as of the newest snapshot. Raises InvalidRequest for an unknown `policy`, and
+        what `RefundLedger.check` names."""
         if policy not in POLICIES:
             raise InvalidRequest(f"A check's policy is one of: {', '.join(POLICIES)}.")
         check_refund(refund)
@@ -63,8 +64,8 @@ class Checks:
         if ready is not None and known is not None and not self._session.snapshots.is_due(ready):
             return self._downloaded(ready, known, claim)
         try:
-            with proofs_noted("check"):
-                return self._session.transport.apart(
+            with proof_errors_logged("check"):
+                return self._session.transport.in_own_thread(
                     self._session.check_budget_seconds, partial(self._checked_by, person, policy, claim, consent_ref)
                 )
         except (Unavailable, UnexpectedAnswer):

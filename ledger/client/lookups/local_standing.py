@@ -53,7 +53,7 @@ def check_downloaded(snapshot: Snapshot, buyer: Buyer, now: datetime) -> Private
     for subject in listed:
         number = prefix(subject.tag, manifest.bits)
         buckets[number] = snapshot.buckets[number * size : (number + 1) * size]
-    return _folded(snapshot, listed, buckets, now)
+    return _standing(snapshot, listed, buckets, now)
 
 
 def check_privately(snapshots: Snapshots, snapshot: Snapshot, buyer: Buyer, now: datetime) -> PrivateStanding:
@@ -65,10 +65,10 @@ def check_privately(snapshots: Snapshots, snapshot: Snapshot, buyer: Buyer, now:
     require_elements(buyer.subjects)
     numbers = dict.fromkeys([prefix(subject.tag, snapshot.manifest.bits) for subject in buyer.subjects])
     buckets = {number: memoryview(snapshots.bucket(snapshot, number)) for number in numbers}
-    return _folded(snapshot, buyer.subjects, buckets, now)
+    return _standing(snapshot, buyer.subjects, buckets, now)
 
 
-def _folded(
+def _standing(
     snapshot: Snapshot, subjects: Sequence[SubjectIds], buckets: dict[int, memoryview], now: datetime
 ) -> PrivateStanding:
     manifest = snapshot.manifest
@@ -90,7 +90,7 @@ def check_answer(
     private: PrivateStanding, snapshot: Snapshot, source: CheckPolicy, claim: Claim, now: datetime
 ) -> Check:
     """Return the Check for a standing at `now`."""
-    facts = _told(private.standing, snapshot, claim, now)
+    facts = _facts(private.standing, snapshot, claim, now)
     return Check(**facts, bounded=private.bounded, source=source, version=b64url(snapshot.manifest.version))
 
 
@@ -101,10 +101,10 @@ def clear_by_filter(snapshot: Snapshot, buyer: Buyer, claim: Claim, now: datetim
         return None
     if any(snapshot.filter.contains(subject.tag) for subject in buyer.subjects):
         return None
-    return Lookup(**_told(CLEAN, snapshot, claim, now), source="local_filter")
+    return Lookup(**_facts(CLEAN, snapshot, claim, now), source="local_filter")
 
 
-def _told(standing: Standing, snapshot: Snapshot, claim: Claim, now: datetime) -> dict[str, Any]:
+def _facts(standing: Standing, snapshot: Snapshot, claim: Claim, now: datetime) -> dict[str, Any]:
     manifest, policy = snapshot.manifest, snapshot.latest.policy
     reasons = [explained(code) for code in standing.reasons]
     return {

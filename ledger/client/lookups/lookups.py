@@ -10,9 +10,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from ledger.client.choices import Purpose
 from ledger.client.inputs import check_id, check_identifiers, check_lookup
 from ledger.client.lookups.local_standing import claim_of, clear_by_filter
-from ledger.client.lookups.questions import Question
+from ledger.client.lookups.questions import LookupQuestion
 from ledger.client.lookups.request import Query, Refund, query_json
 from ledger.client.models.appeals import PersonStatement, parse_statements
 from ledger.client.models.lookups import Lookup, unavailable
@@ -21,7 +22,7 @@ from ledger.client.outbox.sender import BATCH_ITEMS
 from ledger.client.pictures import search, search_json
 from ledger.client.session import Session
 from ledger.client.subjects import Buyer, Canonical, Identifiers, normalise
-from ledger.client.transport.event_log import note, proofs_noted
+from ledger.client.transport.event_log import log_event, proof_errors_logged
 from ledger.client.transport.http import Deadline
 from ledger.errors import InvalidInput, InvalidRequest, LedgerError, StaleEpoch, Unavailable, UnexpectedAnswer
 from ledger.rules.reports import order_ref
@@ -38,7 +39,7 @@ class Lookups:
         buyer: Buyer | Identifiers,
         *,
         order: str,
-        purpose: str,
+        purpose: Purpose,
         refund: Refund | None,
         consent_ref: str | None,
         min_index: int | None,
@@ -59,7 +60,7 @@ class Lookups:
         person = buyer if isinstance(buyer, Buyer) else normalise(check_identifiers(buyer, region), region)
         reference = order_ref(self._session.order_key(), order)
         searched = search_json(pictures, reference) if pictures else None
-        searching = None if searched is None else self._searching(searched, len(pictures), deadline)
+        searching = None if searched is None else self._start_search(searched, len(pictures), deadline)
         looking = (
             self._session.transport.background(self._session.snapshots.look)
             if self._session.snapshots.may_look()
@@ -67,7 +68,7 @@ class Lookups:
         )
 
         def ask(limit: Deadline) -> Lookup:
-            tagged = self._found(person, limit)
+            tagged = self._in_current_epoch(person, limit)
             query = Query(tagged, order, refund, purpose, consent_ref, min_index)
             question = self._session.questions.question(query_json(query, reference))
             answer = self._session.post("/v1/lookups", question.body, limit)
@@ -80,21 +81,21 @@ class Lookups:
             try:
                 return ask(limit)
             except StaleEpoch:
-                note("stale_epoch", level=logging.INFO, epoch=self._session.epochs.current)
+                log_event("stale_epoch", level=logging.INFO, epoch=self._session.epochs.current)
                 self._session.read_service(limit)
                 return ask(limit)
 
         try:
-            with proofs_noted("lookup"):
-                lookup = self._explained(self._session.transport.within(deadline.left(), ask_again), deadline)
+            with proof_errors_logged("lookup"):
+                lookup = self._with_texts(self._session.transport.within(deadline.left(), ask_again), deadline)
         except (Unavailable, UnexpectedAnswer) as error:
             if isinstance(error, UnexpectedAnswer) and 400 <= (_status(error) or 0) < 500:
                 raise
-            cleared = self._cleared(person, refund, consent_ref, min_index or 0, looking, deadline)
+            cleared = self._local_answer(person, refund, consent_ref, min_index or 0, looking, deadline)
             lookup = cleared or unavailable(
                 str(error.details.get("reason", error.code)), status=_status(error), request_id=_request_id(error)
             )
-            note(
+            log_event(
                 "lookup_unavailable",
                 reason=str(error.details.get("reason", error.code)),
                 status=_status(error),
@@ -105,14 +106,14 @@ class Lookups:
 
     def lookup_many(self, queries: Sequence[Query]) -> list[Lookup | LedgerError]:
         """Return one outcome for each query: see `RefundLedger.lookup_many`, also for the errors."""
-        unfit = [self._unfit(query) for query in queries]
+        unfit = [self._fault(query) for query in queries]
         if queries and all(unfit):
             return [error for error in unfit if error is not None]
         self._session.ready()
         buyers = [query.buyer for query in queries if isinstance(query, Query) and isinstance(query.buyer, Buyer)]
         if not all(self._session.epochs.answers(buyer.epoch) for buyer in buyers):
             self._session.retrying(self._session.read_service)
-        requests = [self._requested(query) for query in queries]
+        requests = [self._request(query) for query in queries]
         fit = [request for request in requests if not isinstance(request, LedgerError)]
         answered: list[Lookup | LedgerError] = []
         for start in range(0, len(fit), BATCH_ITEMS):
@@ -120,14 +121,14 @@ class Lookups:
         answers = iter(answered)
         outcomes = [request if isinstance(request, LedgerError) else next(answers) for request in requests]
         limit = Deadline(self._session.budget_seconds)
-        return [self._explained(outcome, limit) if isinstance(outcome, Lookup) else outcome for outcome in outcomes]
+        return [self._with_texts(outcome, limit) if isinstance(outcome, Lookup) else outcome for outcome in outcomes]
 
     def statements(self, lookup: str | Lookup) -> tuple[PersonStatement, ...]:
         """Return the person's statements: see `RefundLedger.statements`, also for the errors."""
         number = lookup.id if isinstance(lookup, Lookup) else lookup
         return self._session.get(f"/v1/lookups/{check_id('lk', number or '')}/statement", parse_statements)
 
-    def _found(self, person: Buyer | Canonical, limit: Deadline) -> Buyer:
+    def _in_current_epoch(self, person: Buyer | Canonical, limit: Deadline) -> Buyer:
         if isinstance(person, Buyer):
             self._check_epoch(person)
             return person
@@ -148,7 +149,7 @@ class Lookups:
         )
         self._session.check_consent(query.consent_ref, "lookup")
 
-    def _unfit(self, query: Query) -> LedgerError | None:
+    def _fault(self, query: Query) -> LedgerError | None:
         """Return the error of one lookup of many as far as it can be known without a request."""
         try:
             self._check_query(query)
@@ -156,7 +157,7 @@ class Lookups:
             return error
         return None
 
-    def _requested(self, query: Query) -> Mapping[str, Any] | LedgerError:
+    def _request(self, query: Query) -> Mapping[str, Any] | LedgerError:
         """Return the request for one lookup of many, or its error."""
         try:
             self._check_query(query)
@@ -168,20 +169,20 @@ class Lookups:
     def _ask_batch(self, requests: Sequence[Mapping[str, Any]], limit: Deadline) -> list[Lookup | LedgerError]:
         """Return one outcome for each request; one that cannot be sent is refused here and does not touch the
         others."""
-        outcomes: list[Question | LedgerError] = []
+        outcomes: list[LookupQuestion | LedgerError] = []
         for request in requests:
             try:
                 outcomes.append(self._session.questions.question(request))
             except InvalidRequest as error:
                 outcomes.append(error)
-        questions = [outcome for outcome in outcomes if isinstance(outcome, Question)]
+        questions = [outcome for outcome in outcomes if isinstance(outcome, LookupQuestion)]
         if not questions:
             return [outcome for outcome in outcomes if isinstance(outcome, LedgerError)]
         answer = self._session.post("/v1/lookups/batch", {"lookups": [question.body for question in questions]}, limit)
         lookups = iter(answer.read(partial(self._session.questions.answers, questions)))
-        return [next(lookups) if isinstance(outcome, Question) else outcome for outcome in outcomes]
+        return [next(lookups) if isinstance(outcome, LookupQuestion) else outcome for outcome in outcomes]
 
-    def _explained(self, lookup: Lookup, limit: Deadline) -> Lookup:
+    def _with_texts(self, lookup: Lookup, limit: Deadline) -> Lookup:
         """Return `lookup` with the texts of reasons that this version does not know, if the service answers by
         `limit`."""
         codes = [reason.code for reason in lookup.reasons]
@@ -193,7 +194,7 @@ class Lookups:
         reasons = self._session.reason_texts.reasons(lookup.reasons)
         return lookup if reasons == lookup.reasons else replace(lookup, reasons=reasons)
 
-    def _searching(
+    def _start_search(
         self, body: dict[str, Any], pictures: int, deadline: Deadline
     ) -> Future[tuple[PictureReuse, ...]] | None:
         def search_in_time() -> tuple[PictureReuse, ...]:
@@ -208,7 +209,7 @@ class Lookups:
                 "This buyer's key epoch is not in use (any more). Blind again.", epoch=self._session.epochs.current
             )
 
-    def _cleared(
+    def _local_answer(
         self,
         person: Buyer | Canonical,
         refund: Refund | None,

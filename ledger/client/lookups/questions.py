@@ -27,7 +27,7 @@ process has answered; ten times as long leaves room for a process that was held 
 
 
 class Watermark:
-    """How much of its log the ledger must have seen in every answer from now on: the number that it answered
+    """The number of log entries that every answer from now on must have seen: the number that it answered
     `SETTLE_SECONDS` ago or earlier. Thread-safe.
 
     Two answers within that time may come from two server processes, of which the second one is behind; that is no
@@ -41,7 +41,7 @@ class Watermark:
         self._candidate: tuple[int, float] | None = None
 
     def floor(self) -> int:
-        """Entries of the log that the answer to a question asked now has seen at least."""
+        """Return the least number of log entries that the answer to a question sent now must have seen."""
         with self._lock:
             now = self._monotonic()
             if self._candidate is not None and now - self._candidate[1] >= SETTLE_SECONDS:
@@ -50,7 +50,7 @@ class Watermark:
             return self._floor
 
     def saw(self, size: int) -> None:
-        """Note that an answer has seen `size` entries."""
+        """Record that an answer has seen `size` entries."""
         with self._lock:
             self._newest = max(self._newest, size)
             if self._candidate is None and self._newest > self._floor:
@@ -58,7 +58,7 @@ class Watermark:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class LookupQuestion:
     """A lookup ready to be sent. `body` is the request with its nonce; the other members are what the answer repeats,
     and `floor` the least number of log entries that it has seen."""
 
@@ -99,7 +99,7 @@ class _BatchAnswer(Model, frozen=True):
 
 
 class Questioner:
-    """Makes questions of one platform, and checks what is answered."""
+    """Makes the questions of one platform, and checks their answers."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class Questioner:
         self._random_bytes = random_bytes
         self._seen = Watermark(monotonic)
 
-    def question(self, request: Mapping[str, Any]) -> Question:
+    def question(self, request: Mapping[str, Any]) -> LookupQuestion:
         """Return the question for a lookup's `request`, with a fresh nonce. Raises InvalidRequest for a value that a
         request cannot hold, such as a fraction."""
         nonce = self._random_bytes(NONCE_BYTES)
@@ -120,7 +120,7 @@ class Questioner:
         except InvalidCanonicalForm as error:
             raise InvalidRequest(f"A lookup holds a value that cannot be sent. {error}") from error
         pinned = self._suite.pinned
-        return Question(
+        return LookupQuestion(
             body={**request, "nonce": b64url(nonce)},
             nonce=b64url(nonce),
             digest=b64url(digest),
@@ -131,7 +131,7 @@ class Questioner:
             floor=max(self._seen.floor(), request.get("min_index", 0)),
         )
 
-    def answer(self, question: Question, value: object) -> Lookup:
+    def answer(self, question: LookupQuestion, value: object) -> Lookup:
         """Return the Lookup in the answer `value` (JSON). Raises AnswerMismatch when it answers another question or an
         older state of the log than it may, UnexpectedAnswer when it is no answer to a lookup."""
         check_echo(question, value)
@@ -142,24 +142,25 @@ class Questioner:
         self._seen.saw(lookup.as_of_index)
         return lookup
 
-    def answers(self, questions: Sequence[Question], value: object) -> list[Lookup | LedgerError]:
+    def answers(self, questions: Sequence[LookupQuestion], value: object) -> list[Lookup | LedgerError]:
         """Return the outcomes in the answer `value` to a batch, one each, in order: the Lookup, or the error that
         refused it.
 
-        Raises what `answer` does; one that belongs to another question discredits the whole batch.
+        Raises what `answer` does, AnswerMismatch for the whole batch if one outcome belongs to another question, and
+        UnexpectedAnswer for another number of outcomes.
         """
         results = decode(value, _BatchAnswer).results
         if len(results) != len(questions):
             raise UnexpectedAnswer("The ledger answered another number of lookups than were asked.")
         return [self._outcome(question, result) for question, result in zip(questions, results, strict=True)]
 
-    def _outcome(self, question: Question, result: _Result) -> Lookup | LedgerError:
+    def _outcome(self, question: LookupQuestion, result: _Result) -> Lookup | LedgerError:
         if result.status == 200:
             return self.answer(question, result.lookup)
         return error_from_problem(result.status, as_mapping(result.problem))
 
 
-def check_echo(question: Question, value: object) -> None:
+def check_echo(question: LookupQuestion, value: object) -> None:
     """Raises AnswerMismatch unless the answer `value` repeats `question`, and UnexpectedAnswer when it has no place for
     a question at all."""
     # The nonce comes first and may be of any type: where it differs, this is the answer to another question.

@@ -16,7 +16,7 @@ RETRY_SECONDS = 60.0
 _KNOWN = frozenset(KnownReason)
 
 
-class Texts:
+class ReasonTexts:
     """Fetches and stores the service's texts of codes that this version does not know. Thread-safe."""
 
     def __init__(self, transport: Transport, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -32,8 +32,8 @@ class Texts:
         return unknown and self._monotonic() >= self._not_before
 
     def fetch(self, codes: Iterable[str], limit: Deadline) -> None:
-        """Ask the service for its texts, because of `codes`. After a failure, a code without a text is shown itself,
-        and an answer with it makes another request a minute later."""
+        """Fetch the service's texts, because of `codes`. After a failure, a code without a text is shown itself, and an
+        answer with it makes another request a minute later."""
         texts: dict[str, dict[str, str]] = {}
         for locale in LOCALES:
             try:
@@ -51,9 +51,9 @@ class Texts:
 
     def reasons(self, reasons: Sequence[Reason]) -> tuple[Reason, ...]:
         """Return the same reasons, with texts for those codes that the service has explained."""
-        return tuple([reason if reason.code in _KNOWN else self._explained(reason) for reason in reasons])
+        return tuple([reason if reason.code in _KNOWN else self._with_texts(reason) for reason in reasons])
 
-    def _explained(self, reason: Reason) -> Reason:
+    def _with_texts(self, reason: Reason) -> Reason:
         texts = [self._texts.get(locale, {}).get(reason.code) for locale in LOCALES]
         own = zip(texts, reason.texts(), strict=True)
         return Reason(reason.code, *[plain(text) if isinstance(text, str) and text else known for text, known in own])

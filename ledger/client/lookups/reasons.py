@@ -10,7 +10,7 @@ from ledger.rules.languages import LANGUAGES, LOCALES
 
 
 class _Texts:
-    """What results with one text for each language have in common."""
+    """Base of results with one text for each language."""
 
     __slots__ = ()
 

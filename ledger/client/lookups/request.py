@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ledger.client.choices import Purpose, RefundClaim
 from ledger.client.subjects import Buyer
 from ledger.protocol.encoding import b64url
 
@@ -15,7 +16,7 @@ class Refund:
 
     amount_minor: int
     currency: str
-    claim: str
+    claim: RefundClaim
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Query:
     buyer: Buyer
     order: str
     refund: Refund | None = None
-    purpose: str = "refund_review"
+    purpose: Purpose = "refund_review"
     consent_ref: str | None = None
     min_index: int | None = None
 

@@ -17,8 +17,8 @@ from ledger.rules.webhooks import WebhookType
 
 
 class WebhookEvent(Model, frozen=True):
-    """A verified message. `id` is the same at every attempt: drop what you have had. `sent_at` is the time of the
-    attempt, `data` the members as they came.
+    """A verified message. `id` is the same at every attempt: ignore a message that you have already processed.
+    `sent_at` is the time of the attempt, `data` the members as they came.
 
     `service` and `environment` (`live` or `test`) name the ledger, `recipient` your part: `reporter`, `filer` or
     `member`. They are None in a message of a ledger that did not send them yet. `type` may be unknown to this version.

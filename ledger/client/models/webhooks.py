@@ -10,7 +10,7 @@ from ledger.client.models.decoding import Count, Model, decode
 
 
 class WebhookEndpoint(Model, frozen=True, kw_only=True):
-    """An endpoint of yours. `secret` is there once, after it was made or rotated, and is kept out of `repr`."""
+    """An endpoint of yours. `secret` is None except in an EndpointWithSecret, and is kept out of `repr`."""
 
     id: str
     url: str
@@ -22,6 +22,12 @@ class WebhookEndpoint(Model, frozen=True, kw_only=True):
     secret: str | None = None
 
     _secret = frozenset({"secret"})
+
+
+class EndpointWithSecret(WebhookEndpoint, frozen=True, kw_only=True):
+    """An endpoint whose `secret` was made now; the ledger returns it this once."""
+
+    secret: str
 
 
 class WebhookDelivery(Model, frozen=True):
@@ -52,6 +58,11 @@ class _Endpoints(Model, frozen=True):
 def parse_endpoint(value: object) -> WebhookEndpoint:
     """Return the WebhookEndpoint in the service's answer. Raises UnexpectedAnswer."""
     return decode(value, WebhookEndpoint)
+
+
+def parse_endpoint_with_secret(value: object) -> EndpointWithSecret:
+    """Return the EndpointWithSecret in the service's answer. Raises UnexpectedAnswer."""
+    return decode(value, EndpointWithSecret)
 
 
 def parse_endpoints(value: object) -> tuple[WebhookEndpoint, ...]:

@@ -1,7 +1,7 @@
-"""Notes of delivered reports: so that a job which runs twice gets the same answers and reports nothing twice.
+"""Notes of delivered reports: a job that runs twice gets the same answers and reports nothing twice.
 
-A note holds the idempotency key, keyed digests (HMAC under the platform's order key) of what was reported, and the
-ledger's answer: no element, no tag, no salt. It is forgotten when the ledger erases the report.
+A note holds the idempotency key, keyed digests (HMAC under the platform's order key) of the report, and the ledger's
+answer: no element, no tag, no salt. It is forgotten when the ledger erases the report.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Items of the outbox: whether one can be sent at all, in which order, and how many together."""
+"""Items of the outbox: which can be sent, in which order, and how many together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ledger.outbox`: send, list and drop what waits on this machine's disk."""
+"""`ledger.outbox`: send, list and drop the items that wait on this machine's disk."""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ from ledger.client.models.decoding import Count, Model, about, as_mapping, compa
 from ledger.client.models.reports import AcceptedReport, Delivery, ReportView, parse_accepted, parse_page, parse_view
 from ledger.client.outbox.delivered import delivered_before, note_of
 from ledger.client.outbox.items import BATCH_BYTES, BATCH_ITEMS, check_item, in_order, report_id_of, take_chunk
-from ledger.client.outbox.store import Item, ItemState, New, Operation, Outbox, Verdict
-from ledger.client.transport.http import Answer, Transport, error_from_problem
+from ledger.client.outbox.store import AttemptVerdict, Item, ItemState, New, Operation, Outbox
+from ledger.client.transport.http import HttpAnswer, Transport, error_from_problem
 from ledger.errors import (
     AnswerMismatch,
     ConfigurationError,
@@ -117,8 +117,8 @@ def or_raise(delivery: Delivery[T]) -> Delivery[T]:
 
 
 class OutboxSender:
-    """Sends through the outbox. `budget_seconds` bounds all attempts of one request, `attempt_seconds` each of them;
-    `mac` gives keyed digests for the notes of what was delivered."""
+    """Sends items of the outbox. `budget_seconds` bounds all attempts of one request, `attempt_seconds` each of them;
+    `mac` returns keyed digests for the notes of delivered reports."""
 
     def __init__(
         self,
@@ -137,17 +137,18 @@ class OutboxSender:
         self._mac = mac
 
     def report(self, key: str, payload: Mapping[str, Any], *, repeatable: bool = False) -> Delivery[AcceptedReport]:
-        """Send one report under idempotency key `key`. A `repeatable` one may be sent again under its key after it was
-        delivered: then it gets the same answer, and another report under that key IdempotencyMismatch."""
+        """Send one report under idempotency key `key`, and return the outcome. Raises ConfigurationError. A
+        `repeatable` one may be sent again under its key after it was delivered: then it gets the same answer, and
+        another report under that key IdempotencyMismatch."""
         return self._deliver(New(key, "report", REPORTS_PATH, encode(payload), repeatable))
 
     def change(self, operation: Operation, path: str, key: str, payload: Mapping[str, Any]) -> Delivery[ReportView]:
-        """Send a withdrawal or restitution."""
+        """Send a withdrawal or restitution, and return the outcome. Raises ConfigurationError."""
         return self._deliver(New(key, operation, path, encode(payload)))
 
     def reports(self, payloads: Sequence[tuple[str, Mapping[str, Any], bool]]) -> list[Delivery[AcceptedReport]]:
-        """Send many (idempotency key, report, repeatable) in batches; one result each, in order. For a key that waits
-        already, the stored item is sent."""
+        """Send many (idempotency key, report, repeatable) in batches; return one result each, in order. For a key that
+        waits already, the stored item is sent. Raises ConfigurationError."""
         now = self._now()
         news = [New(key, "report", REPORTS_PATH, encode(payload), repeats) for key, payload, repeats in payloads]
         notes = self._outbox.add(news, now)
@@ -206,7 +207,7 @@ class OutboxSender:
         replayed = answer.headers.get("idempotency-replayed") == "true"
         return self._delivered([(item, Delivery(key, "accepted", report, replayed=replayed))])[0]
 
-    def _post(self, path: str, content: bytes, headers: Mapping[str, str]) -> Answer:
+    def _post(self, path: str, content: bytes, headers: Mapping[str, str]) -> HttpAnswer:
         return self._transport.retrying(
             self._budget_seconds,
             lambda limit: self._transport.send("POST", path, limit, content=content, headers=headers),
@@ -216,8 +217,8 @@ class OutboxSender:
     # --- many -----------------------------------------------------------------------------------------------------
 
     def _send_all(self, items: Sequence[Item], *, flushing: bool = False) -> dict[str, Delivery[Any]]:
-        """Send items in this order, reports in batches; a result for each key. A flush counts its attempts; those of
-        new items were counted when they were stored."""
+        """Send items in this order, reports in batches; return a result for each key. A flush counts its attempts;
+        those of new items were counted when they were stored."""
         results: dict[str, Delivery[Any]] = {}
         queue = deque(items)
         size = 1 if items and items[0].attempts >= PATIENCE else BATCH_ITEMS
@@ -244,9 +245,9 @@ class OutboxSender:
         return results
 
     def _send_chunk(self, chunk: Sequence[Item], results: dict[str, Delivery[Any]]) -> LedgerError | None:
-        """Send one change or some reports, and put the outcome of each into `results`. The error, if it was one item
-        that was sent alone. Raises what the ledger said of a batch as a whole, and the outage that kept it from being
-        asked about old items; then some have no result."""
+        """Send one change or some reports, and put the outcome of each into `results`. Return the error of an item that
+        was sent alone. Raises the ledger's error for a batch as a whole, and the outage in which old items could not be
+        asked about; then some have no result."""
         fresh: list[Item] = []
         for item in chunk:
             try:
@@ -293,8 +294,8 @@ class OutboxSender:
     # --- what an answer means ---------------------------------------------------------------------------------------
 
     def _delivered(self, taken: Sequence[tuple[Item, Delivery[Any]]]) -> list[Delivery[Any]]:
-        """Forget delivered items, but for the notes of those that may be repeated. With a withdrawn report go the
-        refused items about it and its order: they hold the person's elements."""
+        """Delete delivered items, and keep the notes of those that may be repeated. With a withdrawn report, the
+        refused items about it and its order are deleted too: they hold the person's elements."""
         notes = [
             note_of(item, done.report, self._mac)
             for item, done in taken
@@ -315,7 +316,7 @@ class OutboxSender:
     def _all_failed(self, failed: Sequence[tuple[Item, LedgerError]]) -> list[Delivery[Any]]:
         withdrawing: set[str] | None = None
         results: list[Delivery[Any]] = []
-        verdicts: list[Verdict] = []
+        verdicts: list[AttemptVerdict] = []
         for item, error in failed:
             key = item.idempotency_key
             if isinstance(error, IdempotencyMismatch) and _CONTENT_KEY.match(key):
@@ -327,7 +328,7 @@ class OutboxSender:
                 waiting = [item for item in self._outbox.items("pending") if item.operation == "withdraw"]
                 withdrawing = {report_id_of(item) for item in waiting}
             state, retry_at = self._state(item, error, withdrawing or set())
-            verdicts.append(Verdict(key, state, error, retry_at))
+            verdicts.append(AttemptVerdict(key, state, error, retry_at))
             results.append(Delivery(key, state, error=error, retry_at=retry_at))
         if verdicts:
             self._outbox.failed(verdicts, self._now())

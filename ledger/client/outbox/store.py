@@ -1,4 +1,4 @@
-"""The outbox: what was sent, or is about to be, and has no final answer yet. An SQLite file of mode 0600.
+"""The outbox: items that were sent, or will be, and have no final answer yet. An SQLite file of mode 0600.
 
 An item is on disk before its first attempt and leaves only after the ledger has answered, with the same idempotency
 key and the same bytes at every attempt; so neither a crash nor an outage loses a report or makes two of it.
@@ -116,7 +116,7 @@ class New(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class AttemptVerdict:
     """The result of an attempt for an item: its new state, the error, and when a parked one is tried again."""
 
     idempotency_key: str
@@ -176,7 +176,7 @@ class Outbox(ForkAware):
             self._close_database()
 
     def before_fork(self) -> None:
-        """Close the file as soon as no thread is at it, and keep all threads off it until the fork is over."""
+        """Close the file as soon as no thread uses it, and keep all threads from it until the fork is over."""
         self._is_frozen = self._lock.acquire(timeout=FREEZE_SECONDS)
         if self._is_frozen:
             with suppress(sqlite3.Error):
@@ -231,7 +231,7 @@ class Outbox(ForkAware):
     def add(
         self, items: Iterable[New | tuple[str, Operation, str, bytes]], now: datetime
     ) -> dict[str, DeliveredReport]:
-        """Store items right before their first attempt, all or none, and give the notes of those that were delivered
+        """Store items right before their first attempt, all or none, and return the notes of those that were delivered
         before under their key, by key: these are not stored.
 
         A key that waits here already keeps its item: it may have been sent. One that was refused takes the new content:
@@ -276,7 +276,7 @@ class Outbox(ForkAware):
             database.executemany("DELETE FROM item WHERE idempotency_key = ?", [(key,) for key in keys])
             database.executemany("INSERT OR REPLACE INTO delivered VALUES (?, ?, ?, ?, ?, ?)", rows)
 
-    def failed(self, verdicts: Sequence[Verdict], now: datetime) -> None:
+    def failed(self, verdicts: Sequence[AttemptVerdict], now: datetime) -> None:
         """Record the results of attempts for items that were not delivered. `state_since` changes with the state
         only."""
         since = format_time(now)
@@ -305,7 +305,7 @@ class Outbox(ForkAware):
         self._one("DELETE FROM item WHERE idempotency_key = ?", key)
 
     def discard_all(self, keys: Collection[str]) -> None:
-        """Drop items; those that are gone already are left alone."""
+        """Drop items; keys without an item are ignored."""
         with self._writing() as database:
             database.executemany("DELETE FROM item WHERE idempotency_key = ?", [(key,) for key in keys])
 
@@ -315,8 +315,8 @@ class Outbox(ForkAware):
             return database.execute("DELETE FROM item WHERE state = 'refused'").rowcount
 
     def expire(self, now: datetime, retention: timedelta) -> int:
-        """Drop items that have been refused for longer than `retention`, and notes whose time is over; the number of
-        items that were dropped. What an earlier version refused counts from the first call."""
+        """Drop items that have been refused for longer than `retention`, and notes whose time is over; return the
+        number of dropped items. For items that an earlier version refused, the time counts from the first call."""
         text = format_time(now)
         with self._writing() as database:
             database.execute("UPDATE item SET state_since = ? WHERE state = 'refused' AND state_since IS NULL", (text,))
@@ -426,7 +426,7 @@ def _note(database: sqlite3.Connection, key: str, now: str) -> DeliveredReport |
 
 
 def _error_json(error: LedgerError) -> dict[str, Any]:
-    """{code, message}, and those details that are plain values."""
+    """Return {code, message}, and those details that are plain values."""
     value: dict[str, Any] = {"code": error.code, "message": str(error)}
     details = {name: detail for name, detail in error.details.items() if isinstance(detail, str | int | float | None)}
     return {**value, "details": details} if details else value

@@ -9,6 +9,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from ledger.client.choices import ReportOutcome
 from ledger.client.identity.suite import Suite
 from ledger.client.inputs import (
     check_idempotency_key,
@@ -41,7 +42,7 @@ def build_report(
     order: str,
     amount_minor: int,
     currency: str,
-    outcome: str,
+    outcome: ReportOutcome,
     act_ended_at: datetime,
     notice_sent_at: datetime,
     notice_ref: str,
@@ -132,8 +133,8 @@ def arguments_from_json(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_fields(arguments: Mapping[str, Any]) -> None:
-    """Raises InvalidReport when a required argument of a report is missing or there is an unknown one, with the known
-    name that it is most like."""
+    """Check that a report has all required arguments and no unknown one. Raises InvalidReport, with the known name most
+    similar to an unknown one."""
     missing, unknown = sorted(_REQUIRED - arguments.keys()), sorted(map(str, arguments.keys() - _REQUIRED - _OPTIONAL))
     if not (missing or unknown):
         return

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ledger.client.choices import IssuerVerdict
 from ledger.client.inputs import (
     check_digest,
     check_text,
@@ -88,7 +89,7 @@ def handed_in_by_merchant(received_at: datetime | None = None) -> Origin:
     return Origin(OriginSource.HANDED_IN_BY_MERCHANT, None if received_at is None else _whole_seconds(received_at))
 
 
-def issuer_answer(issuer: str, answered_at: datetime, verdict: str, file_sha256: bytes) -> Confirmation:
+def issuer_answer(issuer: str, answered_at: datetime, verdict: IssuerVerdict, file_sha256: bytes) -> Confirmation:
     """Return the answer of a provider of an AI service about the file of this SHA-256 (32 bytes): its name, the time
     (aware) and the verdict `generated`, `edited`, `not_issued` or `unknown`.
 

@@ -7,8 +7,9 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
+from ledger.client.choices import ReasonForWithdrawal, ReportArguments, ReportOutcome
 from ledger.client.inputs import (
     check_amount,
     check_currency,
@@ -57,6 +58,10 @@ class Reports:
     """`ledger.reports`: make, send, read and correct reports of confirmed fraud, and prove that the log holds them.
 
     Reports, withdrawals and restitutions are sent through the outbox (`ledger.outbox`).
+
+    Each method raises InvalidRequest for an unfit argument, Unauthenticated or Forbidden (and their leaves) where the
+    platform has no access, UnexpectedAnswer or AnswerMismatch for a wrong answer, Unavailable in an outage, and what
+    `RefundLedger.connect` raises; its docstring names the other errors.
     """
 
     def __init__(self, session: Session) -> None:
@@ -71,7 +76,7 @@ class Reports:
         order: str,
         amount_minor: int,
         currency: str,
-        outcome: str,
+        outcome: ReportOutcome,
         act_ended_at: datetime,
         notice_sent_at: datetime,
         notice_ref: str,
@@ -104,13 +109,16 @@ class Reports:
         self._note_stale([delivery])
         return or_raise(delivery)
 
-    def create_many(self, reports: Sequence[tuple[Buyer | LedgerError, Mapping[str, Any]]]) -> ReportResults:
+    def create_many(
+        self, reports: Sequence[tuple[Buyer | LedgerError, ReportArguments | Mapping[str, Any]]]
+    ) -> ReportResults:
         """Report many frauds in batches of 1000: pairs of a buyer and the other arguments of `create`.
 
-        Return one result for each report, in order, with its `index` and `order`. A refused report has its error in its
-        result and does not touch the others; the error that `tag_many` gave in place of a buyer refuses that report.
-        An `idempotency_key` among the arguments works as in `create`; one that is given twice refuses the second
-        report. Raises ConfigurationError where the outbox cannot be written, and what `connect` raises.
+        Return one result for each report, in order, with its `index` and `order`. The result of a refused report holds
+        its error; the other reports are sent. An error that `tag_many` returned in place of a buyer becomes the error
+        of that report. An `idempotency_key` among the arguments works as in `create`; the second report with the same
+        key is refused with InvalidRequest. Raises ConfigurationError where the outbox cannot be written, and what
+        `connect` raises.
         """
         payloads: dict[str, tuple[str, Mapping[str, Any], bool]] = {}
         results: list[ReportResult | None] = []
@@ -135,14 +143,16 @@ class Reports:
             for index, (outcome, pair) in enumerate(zip(outcomes, reports, strict=True))
         ]
 
-    def validate(self, /, buyer: Buyer | Identifiers, *, region: str | None = None, **arguments: Any) -> None:
+    def validate(
+        self, /, buyer: Buyer | Identifiers, *, region: str | None = None, **arguments: Unpack[ReportArguments]
+    ) -> None:
         """Check a report as `create` does before it sends anything. Nothing is asked, stored or sent.
 
         `buyer` may be raw identifiers. What the ledger alone can decide (an order reported before, the key epoch) is
         not checked. Raises InvalidReport and its leaves, InvalidTime, EvidenceInsufficient, SubjectsInvalid,
         InvalidIdentifier and its leaves, and InvalidRequest.
         """
-        others = dict(arguments)
+        others: dict[str, Any] = {**arguments}
         key = others.pop("idempotency_key", None)
         if key is not None:
             check_idempotency_key(key)
@@ -152,22 +162,25 @@ class Reports:
             buyer = Buyer(1, tuple([SubjectIds(kind, bytes(32), element) for kind, _ in person]))
         self._built(buyer, others, check_epoch=False)
 
-    def content_key(self, buyer: Identifiers, arguments: Mapping[str, Any], *, region: str | None = None) -> str:
+    def content_key(
+        self, buyer: Identifiers, arguments: ReportArguments | Mapping[str, Any], *, region: str | None = None
+    ) -> str:
         """Return an idempotency key derived from a report's content, for reports that have no key of their own.
 
         It is the same for equal `arguments` (those of `create`) about the same identifiers: an HMAC under the order
         key, so that only this platform can compute which person or report it stands for. Raises InvalidIdentifier and
         its leaves, InvalidReport, InvalidCanonicalForm.
         """
-        check_fields(arguments)
+        given: Mapping[str, Any] = arguments
+        check_fields(given)
         person = normalise(buyer, region)
         content = {
             name: [evidence_json(item) for item in value]
             if name == "evidence"
             else (format_time(value) if isinstance(value, datetime) else value)
-            for name, value in arguments.items()
+            for name, value in given.items()
         }
-        content["order"] = b64url(self.order_reference(arguments["order"]))
+        content["order"] = b64url(self.order_reference(given["order"]))
         subjects = sorted([kind.value, b64url(value)] for kind, value in person)
         digest = self._session.outbox_mac(b"content\n" + canonical_json({"report": content, "of": subjects}))
         return CONTENT_KEY_PREFIX + b64url(digest[:24])
@@ -177,7 +190,7 @@ class Reports:
         InvalidRequest for an order that is no text, InvalidReport for one without a normal form."""
         return order_ref(self._session.order_key(), check_text("order", order))
 
-    def withdraw(self, report_id: str, reason: str) -> ChangeResult:
+    def withdraw(self, report_id: str, reason: ReasonForWithdrawal) -> ChangeResult:
         """Withdraw a report of yours; `reason` is wrong_person, wrong_facts, duplicate or other.
 
         Sent through the outbox, from which refused items about the report and its order are dropped.
@@ -305,7 +318,7 @@ class Reports:
         return payload
 
     def _note_stale(self, deliveries: Sequence[ReportResult]) -> None:
-        """After a report was refused for its key epoch, ask for the epochs before anything is blinded again."""
+        """Have the key epochs read again after a report was refused for its epoch."""
         if any(isinstance(delivery.error, StaleEpoch) for delivery in deliveries):
             self._session.check_service_again()
 

@@ -80,7 +80,7 @@ def open_latest(answer: bytes, suite: Suite) -> Latest:
 
 
 class FilterSink:
-    """Takes the parts of a filter file as they come, and compares its digest with the manifest's at the end."""
+    """Receives the parts of a filter file, and compares its digest with the manifest's at the end."""
 
     def __init__(self, manifest: Manifest) -> None:
         self.size = manifest.filter_bytes
@@ -102,7 +102,7 @@ class FilterSink:
 
 
 class BucketsSink:
-    """Takes the parts of `buckets.bin` as they come, and compares the root over all buckets with the manifest's."""
+    """Receives the parts of `buckets.bin`, and compares the root over all buckets with the manifest's."""
 
     def __init__(self, manifest: Manifest) -> None:
         self.size = manifest.buckets_bytes

@@ -1,9 +1,9 @@
-"""Snapshots on the client's side: the newest one, verified, in a cache that the processes of a host share.
+"""The newest snapshot, verified, in a cache that the processes of a host share.
 
-What the server says of a snapshot is believed only if the pinned log key signed its manifest, if the log holds that
-very manifest as an entry under a checkpoint that continues the history seen before, and if it is neither past its end
-nor older than one that was seen before. Filter and buckets are checked against the manifest, when they are fetched and
-again when a process opens them.
+A snapshot is accepted only if the pinned log key signed its manifest, if the log holds that very manifest as an entry
+under a checkpoint that continues the history seen before, and if it is neither past its end nor older than one that was
+seen before. Filter and buckets are checked against the manifest, when they are fetched and again when a process opens
+them.
 
 `<state>/snapshots/<version>/` holds `latest.json` (manifest, signature, entry, proof and policy as they were answered),
 `filter.bin`, `buckets.bin`, and in `buckets/` those that were fetched one by one. Files are replaced by renaming, never
@@ -77,7 +77,7 @@ class Snapshot:
 
     @property
     def manifest(self) -> Manifest:
-        """What the log's key signed."""
+        """The manifest, which the log's key signed."""
         return self.latest.manifest
 
 
@@ -316,7 +316,8 @@ class Snapshots:
         return None
 
     def _with_filter(self, snapshot: Snapshot, fetch: Fetch) -> Snapshot:
-        """`snapshot` with its filter, as far as `fetch` allows. Raises ConfigurationError if the extra is missing."""
+        """Return `snapshot` with its filter, as far as `fetch` allows. Raises ConfigurationError if the extra is
+        missing."""
         need("filter", (NUMPY,), "A lookup in a snapshot's filter")
         from ledger.snapshots.fuse_filter import FuseFilter  # here: numpy is an extra, and a fifth of the import time
 

@@ -1,4 +1,4 @@
-"""Whether a column that is copied into an output holds identifiers of people.
+"""The check that a column that is copied into an output holds no identifiers of people.
 
 A cell that repeats an identifier of its own row is always refused. So is a cell with lines that look like rows of the
 table, which a stray quote made. A cell that only reads like an identifier is refused where that is hardly ever chance:
@@ -73,7 +73,8 @@ def repeats(cell: str, kind: str, raw: str) -> bool:
 
 
 def reads_like(cell: str) -> str | None:
-    """What the cell reads like: a key of `_SHARES`, or something that is no chance; None for no identifier."""
+    """Return the kind of identifier that the cell looks like: a key of `_SHARES`, or one that is hardly ever chance;
+    None for no identifier."""
     if len(cell) < 6:
         return None
     text = _folded(cell)
@@ -134,7 +135,7 @@ class ColumnGuard:
         self._first: dict[tuple[int, str], int] = {}
 
     def see(self, line: int, cells: Sequence[str], identifiers: Sequence[tuple[str, str]]) -> None:
-        """Look at one row and its (kind, raw) identifiers. Raises InvalidTable for one that is copied."""
+        """Check one row with its (kind, raw) identifiers. Raises InvalidTable for an identifier in a copied column."""
         for place in self._places:
             cell = cells[place]
             if not cell or cell.isspace():

@@ -65,7 +65,7 @@ class TableFormat:
     columns: Mapping[str, str] = field(default_factory=dict)
 
 
-class Record(NamedTuple):
+class TableRecord(NamedTuple):
     """One row: its number (1 for the first after the header, blank lines counted), the line of the file on which it
     ends, and its cells."""
 
@@ -172,7 +172,7 @@ def _try_decoding(decoder: codecs.IncrementalDecoder, data: bytes, final: bool) 
 
 
 def _good_beginning(decoder: codecs.IncrementalDecoder, data: bytes) -> str:
-    """What can be decoded of `data` before the first byte that cannot."""
+    """Return the part of `data` before the first byte that cannot be decoded."""
     good = []
     for place in range(len(data)):
         text = _try_decoding(decoder, data[place : place + 1], False)
@@ -427,7 +427,7 @@ def _check_mark(file: BinaryIO, codec: str) -> None:
 # --- a table ----------------------------------------------------------------------------------------------------------
 
 
-class Table:
+class TableFile:
     """A table in a file that can be read twice. `names` are the trimmed headers, `delimiter` is the one given or found.
 
     Raises InvalidTable for a header that is missing, doubled, nameless or ambiguous.
@@ -482,7 +482,7 @@ class Table:
         """Return how much of the file has been read."""
         return self._file.tell()
 
-    def records(self, limit: int | None = None) -> Iterator[Record]:
+    def records(self, limit: int | None = None) -> Iterator[TableRecord]:
         """Return the rows after the header, from the beginning, at most `limit`; blank lines are left out.
 
         Rows of another width than the header's are collected, and refused at the end. Raises InvalidTable.
@@ -502,7 +502,7 @@ class Table:
                 if len(wrong) < _LISTED_LINES:
                     wrong.append(line)
                 continue
-            yield Record(number, line, cells)
+            yield TableRecord(number, line, cells)
             good += 1
             if good == limit:
                 break
@@ -510,7 +510,11 @@ class Table:
             _refuse_width(wrong, wrongs, cells_of_first, width)
 
     def check_encoding(self) -> None:
-        """Raise InvalidTable when the table is UTF-8 beyond chance, though another encoding was given."""
+        """Check that a table with another encoding than UTF-8 in its format is not UTF-8 text after all.
+
+        Raises InvalidTable if the whole file decodes as UTF-8 and has at least `_FOREIGN_UTF8` different characters
+        outside ASCII: text of another encoding decodes like that only by a very unlikely chance.
+        """
         if self._codec in _UNICODE:
             return
         self._file.seek(0)

@@ -206,8 +206,11 @@ class _Run:
         self.done = Tagging(epoch)
 
     def resume(self, cells: Iterator[Cell], tell: Callable[[Tagging], None]) -> None:
-        """Skip what the output holds already, if it is what these cells give. The errors follow from the output and are
-        written anew. An identifier that was malformed must still be: with another region the output is another."""
+        """Skip the rows that the output has, if they are those of these cells. The file of errors is written again. An
+        identifier that was malformed must still be: another region gives another output.
+
+        Raises InvalidRequest (the output is of another table, or of other options), StaleEpoch (of another key epoch).
+        """
         count = 0
         wrong: list[tuple[str, ...]] = []
         if self._bad is not None:
@@ -244,7 +247,7 @@ class _Run:
         )
 
     def tag(self, cells: list[Cell]) -> bool:
-        """Tag a batch and write it down; False when the daily quota does not cover it."""
+        """Tag a batch and write its rows; return False when the daily quota does not cover it."""
         canonical: list[Canonical | str] = [self._canonical(cell) for cell in cells]
         tags = self._tags([[person[0]] for person in canonical if not isinstance(person, str)])
         if tags is None:

@@ -18,7 +18,7 @@ LOGGER.addHandler(logging.NullHandler())
 Value = str | int | float | bool | None
 
 
-def note(event: str, *, level: int = logging.WARNING, **fields: Value) -> None:
+def log_event(event: str, *, level: int = logging.WARNING, **fields: Value) -> None:
     """Log an event. Fields that are None are left out."""
     known = {name: value for name, value in fields.items() if value is not None}
     if LOGGER.isEnabledFor(level):
@@ -26,7 +26,7 @@ def note(event: str, *, level: int = logging.WARNING, **fields: Value) -> None:
         LOGGER.log(level, "%s", words, extra={"event": event, "fields": known})
 
 
-def tell(event: str, sentence: str, *, level: int = logging.WARNING, **fields: Value) -> None:
+def log_advice(event: str, sentence: str, *, level: int = logging.WARNING, **fields: Value) -> None:
     """Log an event that asks for something to be done: `name: sentence`, where `{field}` in `sentence` is a field's
     value."""
     if LOGGER.isEnabledFor(level):
@@ -35,12 +35,12 @@ def tell(event: str, sentence: str, *, level: int = logging.WARNING, **fields: V
 
 
 @contextmanager
-def proofs_noted(call: str) -> Iterator[None]:
+def proof_errors_logged(call: str) -> Iterator[None]:
     """Log a ProofError of `call` as `proof_error`, and raise it."""
     try:
         yield
     except ProofError as error:
         request_id = error.details.get("request_id")
         known = request_id if isinstance(request_id, str) else None
-        note("proof_error", level=logging.ERROR, call=call, code=error.code, request_id=known)
+        log_event("proof_error", level=logging.ERROR, call=call, code=error.code, request_id=known)
         raise

@@ -1,4 +1,4 @@
-"""What a process must not share with the children that it makes with `fork()`, and how each gets its own.
+"""Objects that a process must not share with the children that it makes with `fork()`, and how each child gets its own.
 
 A child inherits every socket, file lock, database handle and mutex of its parent, but only the thread that forked: the
 two would read each other's HTTP answers, and a mutex that another thread held stays locked for ever. So everything of
@@ -29,13 +29,13 @@ class ForkAware:
             _registry.members.add(self)
 
     def before_fork(self) -> None:
-        """Bring what a child inherits into a state that it can bear."""
+        """Bring inherited objects into a state that is safe in a child."""
 
     def after_fork_in_parent(self) -> None:
         """Undo what `before_fork` did."""
 
     def after_fork_in_child(self) -> None:
-        """Give up what belongs to the parent, without touching it, and begin anew."""
+        """Drop the parent's objects without using them, and make new ones."""
 
 
 class _Registry:
@@ -77,7 +77,7 @@ os.register_at_fork(
 
 
 def renew_if_forked() -> None:
-    """In a child made by a fork that Python's hooks did not see, do now what they would have done."""
+    """Do what Python's fork hooks do, in a child of a fork that they did not see."""
     if os.getpid() != _registry.pid:
         _registry.after_in_child()
 
@@ -91,16 +91,16 @@ class ForkLock(ForkAware):
         super().__init__()
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        """Take the lock; whether that succeeded, for at most `timeout` seconds or without waiting."""
+        """Take the lock within `timeout` seconds, or without waiting; return whether that succeeded."""
         renew_if_forked()
         return self._lock.acquire(blocking, timeout)
 
     def release(self) -> None:
-        """Give it back."""
+        """Release the lock."""
         self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        """A new lock."""
+        """Make a new lock."""
         self._lock = threading.Lock()
 
     def __enter__(self) -> None:
@@ -125,7 +125,7 @@ class Descriptors(ForkAware):
         self._open.add(descriptor)
 
     def discard(self, descriptor: int) -> None:
-        """No longer; it is about to be closed here."""
+        """Stop closing it in children: it is about to be closed here."""
         self._open.discard(descriptor)
 
     def after_fork_in_child(self) -> None:
@@ -138,7 +138,7 @@ class Descriptors(ForkAware):
 
 class Sockets(ForkAware):
     """Open sockets that a child only closes, with nothing sent or shut down: both processes have the same connection,
-    and TLS's farewell from one would end it for the other."""
+    and the close message of TLS from one would end it for the other."""
 
     def __init__(self) -> None:
         self._open: WeakSet[socket.socket] = WeakSet()

@@ -102,7 +102,7 @@ class _TokenRefused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpAnswer:
     """A successful answer: status 2xx, lower-case header names."""
 
     status: int
@@ -121,8 +121,8 @@ class Answer:
             raise UnexpectedAnswer("The ledger's answer is not JSON.") from error
 
     def read(self, parse: Callable[[Any], T]) -> T:
-        """What `parse` makes of the JSON body. When it finds another question's answer, the connection is dropped too.
-        Raises UnexpectedAnswer and what `parse` raises."""
+        """Return what `parse` makes of the JSON body. If it raises AnswerMismatch, the connection is closed too. Raises
+        UnexpectedAnswer and what `parse` raises."""
         try:
             return parse(self.json())
         except AnswerMismatch:
@@ -138,11 +138,11 @@ class Deadline:
         self._end = monotonic() + seconds
 
     def left(self) -> float:
-        """Seconds left; 0 when it is over."""
+        """Return the seconds left; 0 when it is over."""
         return max(0.0, self._end - self._monotonic())
 
     def check(self) -> None:
-        """Raises Unavailable when it is over."""
+        """Check that time is left. Raises Unavailable."""
         if self.left() <= 0:
             raise Unavailable("The ledger did not answer in time.", reason="timeout")
 
@@ -154,8 +154,8 @@ class _Pools:
     http: httpx2.Client
     threads: ThreadPoolExecutor
     proxied: bool
-    apart: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(MAX_CONNECTIONS))
-    """Room for threads of `Transport.apart`."""
+    own_threads: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(MAX_CONNECTIONS))
+    """Room for threads of `Transport.in_own_thread`."""
 
     def close(self) -> None:
         self.threads.shutdown(wait=False, cancel_futures=True)
@@ -163,10 +163,11 @@ class _Pools:
 
 
 class Transport(ForkAware):
-    """Sends requests to one service. Thread-safe. `authorization` makes the bearer token; `refused` says what to do
-    when the ledger refuses one. `options` is about connections.
+    """Sends requests to one service. Thread-safe. `authorization` makes the bearer token; `refused` decides whether to
+    retry when the ledger refuses one. `options` is about connections.
 
-    `https` is demanded except on this machine: tags and elements must not travel in clear. A child process made by
+    `https` is required except on this machine: tags and elements must not travel in clear. Raises ConfigurationError
+    for another address, unless `insecure_http`, and for `options` that cannot be used. A child process made by
     `fork()` gets connections and threads of its own at its first request; those of the parent stay as they are.
     """
 
@@ -208,8 +209,8 @@ class Transport(ForkAware):
             pools.close()
 
     def open(self) -> None:
-        """Prepare what the first request of a process needs; it is done then, if not before.
-        Raises Unavailable when this is closed."""
+        """Prepare connections and threads, which the first request of a process does otherwise. Raises Unavailable when
+        the client is closed."""
         self._opened()
 
     def after_fork_in_child(self) -> None:
@@ -243,7 +244,7 @@ class Transport(ForkAware):
         content: bytes | None = None,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Answer:
+    ) -> HttpAnswer:
         """Return one attempt, and one more if the ledger refused the token's times and its clock tells why.
 
         Raises Unavailable (no answer, 5xx, or an answer that is not the ledger's), the named error of the ledger's own
@@ -252,24 +253,24 @@ class Transport(ForkAware):
         if content is not None:
             sent.setdefault("Content-Type", "application/json")
 
-        def attempt() -> Answer:
+        def attempt() -> HttpAnswer:
             with self._answer(method, path, deadline, content=content, query=query, headers=sent) as response:
                 drop = partial(_close, response)
                 shared = path.startswith(_SHARED_PATHS)
-                differs = None if shared else _differs(response.request.headers, response.headers)
-                if differs is not None:
+                mismatch = None if shared else _mismatched_header(response.request.headers, response.headers)
+                if mismatch is not None:
                     drop()
-                    raise AnswerMismatch("The ledger's answer belongs to another request.", compared=differs)
+                    raise AnswerMismatch("The ledger's answer belongs to another request.", compared=mismatch)
                 body = _read(response, deadline)
             if not 200 <= response.status_code < 300:
                 raise _failure(response, body, shared)
             lower = {name.lower(): value for name, value in response.headers.items()}
-            return Answer(response.status_code, lower, body, _request_id(response), drop)
+            return HttpAnswer(response.status_code, lower, body, _request_id(response), drop)
 
         return self._authorized(attempt)
 
     def download(self, path: str, size: int, write: Callable[[bytes], object], deadline: Deadline) -> None:
-        """GET `path` in one attempt and give its `size` bytes to `write` part by part, as they come.
+        """GET `path` in one attempt and pass its `size` bytes to `write` part by part.
 
         Raises WrongLength as soon as it is clear that there are more or fewer bytes, and what `send` raises. A part of
         the body may have been written by then.
@@ -299,16 +300,16 @@ class Transport(ForkAware):
         try:
             return attempt()
         except _TokenRefused as refusal:
-            error = self._told(refusal, again=False)
+            error = self._token_error(refusal, again=False)
         if error is not None:
             raise error
         try:
             return attempt()
         except _TokenRefused as refusal:
-            error = self._told(refusal, again=True) or refusal.error
+            error = self._token_error(refusal, again=True) or refusal.error
         raise error
 
-    def _told(self, refusal: _TokenRefused, again: bool) -> LedgerError | None:
+    def _token_error(self, refusal: _TokenRefused, again: bool) -> LedgerError | None:
         if self._refused is None:
             return refusal.error
         return self._refused(refusal.error, refusal.token, refusal.answered_at, again)
@@ -377,11 +378,12 @@ class Transport(ForkAware):
             future.cancel()
             raise Unavailable("The ledger did not answer in time.", reason="timeout") from error
 
-    def apart(self, seconds: float, work: Callable[[Deadline], T]) -> T:
-        """As `within`, in a thread of its own that ends with the work: for what may go on for long after the time is
-        over, and for what a process does before it forks. At most `MAX_CONNECTIONS` at once; others wait."""
+    def in_own_thread(self, seconds: float, work: Callable[[Deadline], T]) -> T:
+        """Run `work` as `within` does, in a thread of its own that ends with the work: for work that may continue long
+        after its time is over, and for work before a fork. At most `MAX_CONNECTIONS` run at once; others wait. Raises
+        Unavailable when the time is over or no thread can be started, and what `work` raises."""
         deadline = Deadline(seconds)
-        room = self._opened().apart
+        room = self._opened().own_threads
         if not room.acquire(timeout=deadline.left()):
             raise Unavailable("Too many calls wait for the ledger.", reason="timeout")
         outcome: Future[T] = Future()
@@ -409,11 +411,12 @@ class Transport(ForkAware):
         return outcome.result()
 
     def pause(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for this number of seconds."""
         self._sleep(seconds)
 
     def background(self, work: Callable[[], T]) -> Future[T] | None:
-        """Return `work()` in a thread, with the caller's context variables; None when this is closed."""
+        """Start `work` in a thread that sees the caller's context variables. Return the future of its result, or None if
+        the transport is closed."""
         try:
             return self._opened().threads.submit(contextvars.copy_context().run, work)
         except (RuntimeError, Unavailable):
@@ -438,7 +441,8 @@ class Transport(ForkAware):
         raise AssertionError("the pauses never end")
 
     def _pauses(self) -> Iterator[float]:
-        """Full jitter between half and the whole of a doubling pause: many clients must not come back at once."""
+        """Yield pauses with jitter, between half and the whole of a doubling pause: many clients must not retry at the
+        same time."""
         longest = RETRY_FIRST_SECONDS
         while True:
             yield longest * (0.5 + 0.5 * self._jitter())
@@ -457,16 +461,17 @@ def _retry_after(error: LedgerError) -> float:
     return float(seconds) if isinstance(seconds, int) else 0.0
 
 
-def _differs(asked: Mapping[str, str], answered: Mapping[str, str]) -> str | None:
-    """What the headers of an answer repeat of another request than the one `asked`; None if nothing.
+def _mismatched_header(request: Mapping[str, str], response: Mapping[str, str]) -> str | None:
+    """Return `request_id` or `idempotency_key` if that header of the response belongs to another request of an SDK;
+    None if both match.
 
-    A gateway may leave them out, replace a request's id by its own, or add that.
+    A gateway may remove either header, replace the id of the request by one of its own, or append its own id.
     """
-    ids = [request_id.strip() for request_id in answered.get("x-request-id", "").split(",")]
-    if asked["x-request-id"] not in ids and any(_REQUEST_ID.match(request_id) for request_id in ids):
+    ids = [request_id.strip() for request_id in response.get("x-request-id", "").split(",")]
+    if request["x-request-id"] not in ids and any(_REQUEST_ID.match(request_id) for request_id in ids):
         return "request_id"
-    key = answered.get("idempotency-key")
-    return "idempotency_key" if key is not None and key != asked.get("idempotency-key") else None
+    key = response.get("idempotency-key")
+    return "idempotency_key" if key is not None and key != request.get("idempotency-key") else None
 
 
 def _close(response: httpx2.Response) -> None:

@@ -1,4 +1,5 @@
-"""Texts that people keep as files, such as receipts and checkpoints: as they come back from mail and editors."""
+"""Texts that people keep as files, such as receipts and checkpoints, after mail programs and editors have changed
+them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Verify a served log: every byte of it, against the log's key and against what was seen of it before.
+"""Verification of a served log: every byte of it, against the log's key and the checkpoints seen before.
 
-`verify_log` believes nothing but the pinned key. It recomputes the whole tree from the entries, compares every
-tile and the signed root with it, and derives from the same entries the root at each size that an older
-checkpoint or a receipt names; proofs offered by the server are never used.
+`verify_log` trusts the pinned key alone. It recomputes the whole tree from the entries, compares every tile and the
+signed root with it, and derives from the same entries the root at each size that an older checkpoint or a receipt
+names; proofs offered by the server are never used.
 
 `fetch(path)` returns the bytes at `path` below the log's prefix ("checkpoint", "tile/0/000.p/5") and raises
 NotFound when there is nothing; it should bound what it reads (MAX_RESOURCE_BYTES). Whatever else it raises passes
@@ -47,7 +47,7 @@ from ledger.tlog.merkle import (
     tree_root,
     verify_consistency,
 )
-from ledger.tlog.proof import Receipt, TlogProof, format_proof, open_leaf_proof, open_receipt
+from ledger.tlog.proof import EntryReceipt, TlogProof, format_proof, open_leaf_proof, open_receipt
 
 Fetch = Callable[[str], bytes]
 Progress = Callable[[int, int], None]
@@ -59,7 +59,7 @@ MAX_RESOURCE_BYTES = TILE_WIDTH * (2 + MAX_ENTRY_BYTES)
 
 @dataclass(frozen=True, slots=True)
 class LogReport:
-    """What `verify_log` found true of the log up to `checkpoint`.
+    """The facts that `verify_log` has verified of the log up to `checkpoint`.
 
     Keep `note`, the signed text, and give it as `last_seen` the next time. `events_count` entries of the
     `entries_count` are commitments, the rest is governance. `last_seen_size` is the size of the earlier
@@ -75,7 +75,7 @@ class LogReport:
     bundles_count: int
     tiles_count: int
     last_seen_size: int | None
-    receipts: tuple[Receipt, ...]
+    receipts: tuple[EntryReceipt, ...]
     unknown_sorts: Mapping[str, int]
 
 
@@ -163,21 +163,21 @@ def verify_log(
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class LogComparison:
     """Two consistent views of one log: `older` is a prefix of `newer`, or equal to it."""
 
     older: Checkpoint
     newer: Checkpoint
 
 
-def compare_views(note_a: str, note_b: str, fetch: Fetch, origin: str, public_key: bytes) -> Comparison:
+def compare_views(note_a: str, note_b: str, fetch: Fetch, origin: str, public_key: bytes) -> LogComparison:
     """Compare two signed notes, seen by two parties or at two places: they must show one history. Order does not
     matter.
 
     `fetch` reads a log that holds the larger of both trees; a few tiles of it are fetched, and what they say is proven
-    against that tree's signed root. Raises Equivocation when the log has shown two histories (both notes are the
-    evidence, for anyone with the public key), InvalidCheckpoint for a note the log did not sign, InvalidTile or
-    NotFound when the tiles fetched cannot decide it.
+    against that tree's signed root. Raises Equivocation when the log has shown two histories (the two notes prove
+    it, and the public key is enough to check them), InvalidCheckpoint for a note that the log did not sign, InvalidTile
+    or NotFound when the fetched tiles cannot decide it.
     """
     views = [open_checkpoint(note, origin, public_key) for note in (note_a, note_b)]
     older, newer = sorted(views, key=lambda view: view.size)
@@ -194,7 +194,7 @@ def compare_views(note_a: str, note_b: str, fetch: Fetch, origin: str, public_ke
     # `derived` is now the one root that the larger tree has at the smaller size.
     if derived != older.root:
         raise Equivocation("The log signed two checkpoints that contradict each other.")
-    return Comparison(older, newer)
+    return LogComparison(older, newer)
 
 
 def prove_leaf(fetch: Fetch, index: int, note: str, origin: str, public_key: bytes) -> tuple[bytes, str]:

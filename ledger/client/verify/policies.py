@@ -1,5 +1,5 @@
-"""The log's policies and snapshots, checked for anyone who verifies the log: each change was published early enough,
-and each snapshot is of the policy that was in effect for as long as it was served."""
+"""Checks of the log's policies and snapshots for verifiers of the log: each change was published early enough, and each
+snapshot was served only while its policy was in effect."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ledger.tlog.entries import GovernanceType, Leaf
 
 
 class PolicyAudit:
-    """Sees the leaves of a log in their order. Governance entries of other sorts, and events, are passed over."""
+    """Checks the leaves of a log in their order. Governance entries of other sorts, and events, are passed over."""
 
     def __init__(self) -> None:
         self._published: list[PublishedPolicy] = []
 
     def see(self, leaf: Leaf) -> None:
-        """The next leaf. Raises InvalidLeaf for a policy that is not the next version, is in effect too soon or not
-        after the one before, or was not published in the hour of its entry; and for a snapshot of another policy than
-        the one in effect until its end."""
+        """Check the next leaf. Raises InvalidLeaf for a policy that is not the next version, is in effect too soon or
+        not after the one before, or was not published in the hour of its entry; and for a snapshot of another policy
+        than the one in effect until its end."""
         if leaf.type not in (GovernanceType.POLICY, GovernanceType.SNAPSHOT):
             return
         try:

@@ -1,4 +1,4 @@
-"""Receipts: fetched, verified against the pinned log key, and held against the last checkpoint seen."""
+"""Receipts: fetched, verified against the pinned log key, and compared with the last checkpoint seen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ledger.errors import InvalidReceipt, LedgerError, ReceiptPending
 from ledger.protocol.encoding import b64url, format_time, unb64url
 from ledger.rules.reports import verify_signature
 from ledger.tlog.checkpoint import Checkpoint
-from ledger.tlog.proof import Receipt, is_sealed, open_receipt, open_sealed_receipt
+from ledger.tlog.proof import EntryReceipt, is_sealed, open_receipt, open_sealed_receipt
 
 PAUSE_SECONDS = 0.25
 """Between two questions for a receipt that is not there yet; checkpoints come every second."""
@@ -31,7 +31,7 @@ class VerifiedReceipt:
 
     report_id: str
     text: str
-    receipt: Receipt
+    receipt: EntryReceipt
     signed_by: Ed25519PublicKey
 
 
@@ -42,7 +42,9 @@ def fetch_receipt(
     attempt_seconds: float,
     sleep: Callable[[float], None] = time.sleep,
 ) -> str:
-    """Return the text of a receipt, waiting up to `seconds` for a checkpoint to cover it. Raises ReceiptPending."""
+    """Return the text of a receipt, waiting up to `seconds` for a checkpoint to cover it.
+
+    Raises ReceiptPending, NotFound, InvalidReceipt (no text), Unavailable."""
     deadline = Deadline(seconds)
     while True:
         answer = transport.retrying(
@@ -87,8 +89,8 @@ def check_receipt(
 
 @dataclass(frozen=True, slots=True)
 class OfflineReceipt:
-    """What a receipt proves without a network. `entry` is None where the receipt is sealed: then the log holds an event
-    at `index`, and what it says stays unknown."""
+    """The facts that a receipt proves without a network. `entry` is None where the receipt is sealed: then the log
+    holds an event at `index`, and its content stays unknown."""
 
     index: int
     hour: str
@@ -131,7 +133,7 @@ def _signature(entry: dict[str, Any], public_keys: Sequence[Ed25519PublicKey]) -
 
 
 def log_fetcher(transport: Transport, attempt_seconds: float) -> Callable[[str], bytes]:
-    """Reads the log's resources (`checkpoint`, `tile/0/000`): what `ledger.client.verify.log` asks for."""
+    """Return a function that reads the log's resources (`checkpoint`, `tile/0/000`) for `ledger.client.verify.log`."""
 
     def fetch(path: str) -> bytes:
         return transport.retrying(
@@ -144,6 +146,6 @@ def log_fetcher(transport: Transport, attempt_seconds: float) -> Callable[[str],
 def accept_receipt(
     verified: VerifiedReceipt, seen: SeenCheckpoint, transport: Transport, attempt_seconds: float
 ) -> None:
-    """Hold the receipt's checkpoint against the last one seen. Raises Equivocation and what a fetch raises."""
+    """Check that the receipt's checkpoint continues the last one seen. Raises Equivocation and what a fetch raises."""
     note = verified.text.partition("\n\n")[2]
     seen.accept(note, log_fetcher(transport, attempt_seconds))

@@ -1,12 +1,12 @@
-"""An auditor's check of a key rotation: batch files against what the log says of it.
+"""An auditor's check of a key rotation: batch files against the log's entries about it.
 
-Nothing in the files is believed. Both public keys, the number of elements and the Merkle root over them come from
+The files are not trusted. Both public keys, the number of elements and the Merkle root over them come from
 `key_rotation` entries of the log, each proven under a checkpoint of the pinned log key. `rotation.json` in the folder
 only names the entries.
 
-What holds afterwards: every element in the files was converted from the old key to the new one, each once, and these
-files are what the operator committed to. What does not follow from it: that the files hold every subject there is. The
-commitments c are in private bodies, so only a platform can compare those of its own reports.
+Proven afterwards: every element in the files was converted from the old key to the new one, each once, and these files
+are what the operator committed to. Not proven: that the files hold every subject. The commitments c are in private
+bodies, so only a platform can compare those of its own reports.
 """
 
 from __future__ import annotations

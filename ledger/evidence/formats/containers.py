@@ -1,4 +1,4 @@
-"""What a file is, by its own first bytes, and all the metadata in it. Its name plays no part."""
+"""The type of a file by its first bytes, and all metadata in it. The type does not depend on its name."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _MAX_BRANDS = 64
 
 
 def media_type(data: bytes) -> str:
-    """The media type of `data`. Raises EvidenceFormatUnknown."""
+    """Return the media type of `data`. Raises EvidenceFormatUnknown."""
     if data.startswith(b"\xff\xd8\xff"):
         return "image/jpeg"
     if data.startswith(png.SIGNATURE):
@@ -63,7 +63,7 @@ def _by_brand(data: bytes) -> str:
 
 
 def read(data: bytes, file_name: str | None = None) -> ParsedFile:
-    """The metadata of `data` as it was found. `file_name` is compared with the type, no more.
+    """Return the metadata of `data` as the file states it. `file_name` is only compared with the type.
 
     Raises EvidenceFormatUnknown, and EvidenceMalformed if not even the header can be read.
     """

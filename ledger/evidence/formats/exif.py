@@ -1,6 +1,6 @@
-"""EXIF (CIPA DC-008): the few tags that an inspection asks for, out of a TIFF structure that nobody vouches for.
+"""EXIF (CIPA DC-008): the few tags that an inspection reads, from an untrusted TIFF structure.
 
-Maker notes are left alone: their form is each maker's secret, and nothing in them is a label.
+Maker notes are not read: their form is not published, and they contain no label.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _Broken(Exception):
 
 
 def parse(data: bytes, where: str, parsed: ParsedFile) -> Exif:
-    """The wanted tags of a TIFF structure; notes say what could not be read."""
+    """Return the wanted tags of a TIFF structure; notes say what could not be read."""
     if len(data) > MAX_EXIF_BYTES:
         parsed.note(NoteCode.PIECE_TOO_LARGE, where, f"{len(data)} bytes of EXIF")
         data = data[:MAX_EXIF_BYTES]
@@ -73,7 +73,7 @@ class _Reader:
         self._seen: set[int] = set()
 
     def read(self) -> None:
-        """The chain of IFDs: the picture's, then the thumbnail's."""
+        """Read the chain of IFDs: the picture's, then the thumbnail's."""
         at = self._number("I", 4)
         self._thumbnail: dict[int, int] = {}
         first = True
@@ -91,7 +91,7 @@ class _Reader:
         return value
 
     def _directory(self, at: int, is_main: bool) -> int:
-        """Reads one IFD and says where the next is."""
+        """Read one IFD and return the position of the next."""
         if at in self._seen or len(self._seen) >= MAX_IFDS:
             raise _Broken("IFDs in a circle, or too many")
         self._seen.add(at)
@@ -136,7 +136,7 @@ class _Reader:
 
 
 def _comment(value: bytes, order: str) -> str:
-    """A UserComment: eight bytes say how the rest is written, if the writer kept to that."""
+    """Return a UserComment: eight bytes say how the rest is written, if the writer kept to that."""
     mark, rest = value[:8], value[8:]
     if mark == b"UNICODE\0":
         return rest.decode(_wide_encoding(rest, order), "replace").strip("\0")
@@ -148,7 +148,8 @@ def _comment(value: bytes, order: str) -> str:
 
 
 def _wide_encoding(text: bytes, order: str) -> str:
-    """Many writers take the other byte order than the block has: where the zeros of Latin letters lie decides."""
+    """Return the byte order of a text by the position of the zeros of Latin letters: many writers use another one than
+    the block."""
     if text[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return "utf-16"
     high, low = text[0:2000:2].count(0), text[1:2000:2].count(0)

@@ -1,7 +1,7 @@
 """HEIC and AVIF (ISO/IEC 23008-12): the picture's size, and its EXIF and XMP items.
 
-Items whose bytes lie in the file or in `idat`, in pieces or in one; constructions by other items, and encrypted ones,
-are noted and left.
+Items whose bytes are in the file or in `idat`, in one or several parts; constructions by other items, and encrypted
+ones, are noted and left.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class _Location:
 
 
 def read(data: bytes, parsed: ParsedFile) -> None:
-    """Add what stands in the items of a still picture."""
+    """Add the metadata in the items of a still picture."""
     boxes = Boxes(data, parsed)
     seen = False
     for box in boxes.within(0, len(data), "heif"):
@@ -67,7 +67,7 @@ def _items(boxes: Boxes, children: list[Box]) -> None:
 
 
 def _kinds(boxes: Boxes, box: Box) -> dict[int, BlockType]:
-    """Items that are EXIF or XMP."""
+    """Return the items that are EXIF or XMP."""
     data = boxes.data
     wide = box.size > 0 and data[box.start] > 0
     types: dict[int, BlockType] = {}
@@ -120,7 +120,7 @@ class _Numbers:
         self._data, self._at, self._end = data, start, end
 
     def take(self, size: int) -> int:
-        """The next big-endian number of `size` bytes. Raises ValueError at the end, and for odd sizes."""
+        """Return the next big-endian number of `size` bytes. Raises ValueError at the end, and for odd sizes."""
         if size not in (0, 1, 2, 3, 4, 8) or self._at + size > self._end:
             raise ValueError
         self._at += size
@@ -144,7 +144,7 @@ def _content(boxes: Boxes, place: _Location, idat: Box | None, where: str, limit
 
 
 def _size(boxes: Boxes, box: Box) -> None:
-    """The largest picture among the properties; tiles and thumbnails are smaller."""
+    """Keep the size of the largest picture among the properties; tiles and thumbnails are smaller."""
     for container in boxes.within(box.start, box.end, "heif:iprp"):
         if container.kind != b"ipco":
             continue

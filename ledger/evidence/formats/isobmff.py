@@ -1,7 +1,7 @@
 """Boxes of ISO base media files (ISO/IEC 14496-12): MP4 and MOV metadata; items of HEIC and AVIF are in `heif.py`.
 
 Read are `moov/udta` and `moov/meta` with QuickTime's keys and iTunes' list, XMP and C2PA in `uuid` boxes, and the size
-of the picture. A box never reaches beyond the one it lies in, whatever its length says.
+of the picture. A box never extends beyond the box that contains it, whatever its length says.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Boxes:
         self._left = MAX_BOXES
 
     def within(self, start: int, end: int, where: str) -> Iterator[Box]:
-        """The boxes between two places."""
+        """Yield the boxes between two positions."""
         at = start
         while at + 8 <= end:
             if self._left <= 0:
@@ -66,7 +66,7 @@ class Boxes:
             at += length
 
     def content(self, box: Box, limit: int, where: str) -> bytes | None:
-        """The bytes of a box, or None with a note if they are too many."""
+        """Return the bytes of a box, or None with a note if they are too many."""
         if box.size > limit:
             self.parsed.note(NoteCode.PIECE_TOO_LARGE, where, f"{box.size} bytes")
             return None
@@ -74,12 +74,12 @@ class Boxes:
 
 
 def name(kind: bytes) -> str:
-    """A box's type as text."""
+    """Return a box's type as text."""
     return kind.decode("latin-1")
 
 
 def read(data: bytes, parsed: ParsedFile) -> None:
-    """Add what stands in the boxes of a film."""
+    """Add the metadata in the boxes of a film."""
     boxes = Boxes(data, parsed)
     film = False
     for box in boxes.within(0, len(data), "mp4"):
@@ -95,7 +95,7 @@ def read(data: bytes, parsed: ParsedFile) -> None:
 
 
 def uuid_box(boxes: Boxes, box: Box, where: str) -> None:
-    """XMP or a C2PA manifest in a box of a type of its own."""
+    """Add XMP or the place of a C2PA manifest in a box of a type of its own."""
     uuid = boxes.data[box.start : min(box.start + 16, box.end)]
     if uuid == C2PA_UUID:
         boxes.parsed.manifest_bytes += box.size
@@ -130,7 +130,7 @@ def _walk(boxes: Boxes, parent: Box, where: str, depth: int) -> None:
 
 
 def _track_size(boxes: Boxes, box: Box) -> None:
-    """Width and height of the largest track: 16.16 numbers at the end of its header."""
+    """Keep width and height of the largest track: 16.16 numbers at the end of its header."""
     if box.size < 84:
         return
     width, height = struct.unpack_from(">HxxH", boxes.data, box.end - 8)
@@ -139,7 +139,7 @@ def _track_size(boxes: Boxes, box: Box) -> None:
 
 
 def _user_text(boxes: Boxes, box: Box, path: str) -> None:
-    """QuickTime user data: length, language and text; some writers put the bare text."""
+    """Add QuickTime user data: length, language and text; some writers put the bare text."""
     content = boxes.content(box, MAX_TEXT_BYTES, path)
     if content is None:
         return
@@ -149,7 +149,7 @@ def _user_text(boxes: Boxes, box: Box, path: str) -> None:
 
 
 def meta_children(boxes: Boxes, box: Box, where: str) -> list[Box]:
-    """The boxes in a `meta` box, which has a version in ISO's form and none in QuickTime's."""
+    """Return the boxes in a `meta` box, which has a version in ISO's form and none in QuickTime's."""
     plain = boxes.data[box.start + 4 : box.start + 8] == b"hdlr"
     start = box.start if plain else box.start + 4
     return list(boxes.within(min(start, box.end), box.end, where))
@@ -169,7 +169,7 @@ def _meta(boxes: Boxes, box: Box, where: str) -> None:
 
 
 def _keys(boxes: Boxes, box: Box, where: str) -> list[str]:
-    """Names of metadata items, numbered from one."""
+    """Return the names of metadata items, numbered from one."""
     names: list[str] = []
     at = box.start + 8
     while at + 8 <= box.end and len(names) < MAX_ITEMS:
@@ -183,7 +183,8 @@ def _keys(boxes: Boxes, box: Box, where: str) -> list[str]:
 
 
 def _list(boxes: Boxes, parent: Box, keys: list[str], where: str) -> None:
-    """Values of `keys`, iTunes' four-letter items, and its `----` items, which carry their name with them."""
+    """Add the values of `keys`, of iTunes' four-letter items, and of its `----` items, which have their name in
+    them."""
     for item in boxes.within(parent.start, parent.end, where):
         number = int.from_bytes(item.kind)
         key = keys[number - 1] if 1 <= number <= len(keys) else name(item.kind)

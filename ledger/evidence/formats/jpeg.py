@@ -30,7 +30,7 @@ _ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 _TABLE_ENTRIES = 64
 _MAX_TABLES = 4
 _MARKS = (b"AIGC", b"ContentProducer", b"Ducky", b"Photoshop 3.0")
-"""Application segments of no known sort are kept if one of these stands in them."""
+"""Application segments of an unknown type are kept if they contain one of these."""
 
 
 class Segment(NamedTuple):
@@ -103,8 +103,8 @@ def read(data: bytes, parsed: ParsedFile) -> None:
 
 
 def bare(data: bytes) -> bytes:
-    """The picture without application segments and comments, for a decoder that would parse them: kept is the one that
-    says how colours are coded (APP14). Empty if there is no scan within the limits."""
+    """Return the picture without application segments and comments, for a decoder that would parse them: kept is the
+    one that says how colours are coded (APP14). Empty if there is no scan within the limits."""
     kept, at = [data[:2]], 2
     for _step in range(MAX_JPEG_SEGMENTS):
         marked = _MARKER.match(data, at)

@@ -1,4 +1,4 @@
-"""What a container reader hands over: pieces of metadata with their places, and notes on what went wrong."""
+"""The result of reading a container: blocks of metadata with their places, and notes on what could not be read."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from ledger.evidence.limits import (
 
 
 class BlockType(StrEnum):
-    """What a piece of metadata is."""
+    """The type of a block of metadata."""
 
     XMP = "xmp"
     EXIF = "exif"
     TEXT = "text"
     """A text with a key: PNG text chunks, MP4 keys."""
     SEGMENT = "segment"
-    """A comment or an application segment that no other sort claims."""
+    """A comment or an application segment of no other type."""
     C2PA = "c2pa"
-    """A C2PA manifest store lies here; the piece holds no bytes of it."""
+    """The place of a C2PA manifest store; the block has no bytes of it."""
 
 
 class NoteCode(StrEnum):
-    """What an inspection states about itself and the file, beside findings."""
+    """The statements of an inspection about itself and the file, other than findings."""
 
     TRUNCATED = "truncated"
     MALFORMED = "malformed"
@@ -65,7 +65,7 @@ INCOMPLETE = frozenset(
         *(NoteCode.C2PA_UNREADABLE, NoteCode.C2PA_NOT_READ, NoteCode.C2PA_REMOTE),
     }
 )
-"""Notes that mean: a label may lie in what could not be read."""
+"""Notes that mean: a label may be in the part that could not be read."""
 
 TIME_DEPENDENT = frozenset({NoteCode.C2PA_CREDENTIAL, NoteCode.C2PA_CREDENTIAL_REFUSED, NoteCode.C2PA_IDENTITY})
 """Notes that a later inspection of the same file may rightly make differently: certificates expire."""
@@ -79,7 +79,7 @@ DECODER_DEPENDENT = frozenset({NoteCode.PICTURE_NOT_HASHED, NoteCode.PICTURE_UNF
 
 @dataclass(frozen=True, slots=True)
 class MetadataBlock:
-    """Some metadata: `where` names the container and the segment, chunk or box."""
+    """A block of metadata: `where` names the container and the segment, chunk or box."""
 
     type: BlockType
     where: str
@@ -122,14 +122,14 @@ class ParsedFile:
     progressive: bool = False
     scans: int = 0
     promised: set[BlockType] = field(default_factory=set)
-    """What the header says is there (WebP)."""
+    """The types of blocks that the header announces (WebP)."""
     manifest_bytes: int = 0
     extended_xmp: set[str] = field(default_factory=set)
-    """Digests of the extended XMP packets that are there in full (JPEG)."""
+    """Digests of the extended XMP packets that are complete (JPEG)."""
     inflated_bytes: int = 0
 
     def add(self, type: BlockType, where: str, data: bytes = b"", key: str = "") -> None:
-        """Keep a piece, or note that there are too many."""
+        """Keep a block, or note that there are too many."""
         most = MAX_PARSED_BLOCKS if type in (BlockType.XMP, BlockType.EXIF) else MAX_METADATA_BLOCKS
         if len(self.blocks) >= MAX_METADATA_BLOCKS or len(self.of(type)) >= most:
             self.note(NoteCode.LIMIT_REACHED, where, "pieces")
@@ -147,11 +147,11 @@ class ParsedFile:
             self.notes.append(note)
 
     def of(self, type: BlockType) -> list[MetadataBlock]:
-        """The pieces of one sort, in the file's order."""
+        """Return the blocks of one type, in the order of the file."""
         return [block for block in self.blocks if block.type is type]
 
     def inflate(self, data: bytes, where: str) -> bytes | None:
-        """zlib data, inflated within the limits; None with a note if it is broken or would be too large."""
+        """Return inflated zlib data within the limits; None with a note if it is broken or would be too large."""
         room = min(MAX_TEXT_BYTES, MAX_INFLATED_BYTES - self.inflated_bytes)
         if room <= 0:
             self.note(NoteCode.PIECE_TOO_LARGE, where, "inflated")
@@ -172,14 +172,15 @@ class ParsedFile:
 
 
 def clean(text: str, limit: int = MAX_FACT_CHARS) -> str:
-    """`text` as a receipt may hold it: valid Unicode in NFC, printable, on one line, at most `limit` characters."""
+    """Return `text` as a receipt may hold it: valid Unicode in NFC, printable, on one line, at most `limit`
+    characters."""
     cut = text[: 4 * limit].encode("utf-8", "replace").decode("utf-8")
     shown = "".join(char if char.isprintable() else " " for char in unicodedata.normalize("NFC", cut))
     return unicodedata.normalize("NFC", " ".join(shown.split())[:limit])
 
 
 def decode(data: bytes) -> str:
-    """Bytes of a text whose encoding nobody vouches for: UTF-8 if it is that, else Latin-1; no zeros at its end."""
+    """Return a text of unknown encoding: UTF-8 if the bytes are valid UTF-8, else Latin-1; without zeros at its end."""
     trimmed = data.rstrip(b"\0")
     try:
         return trimmed.decode("utf-8-sig")

@@ -19,14 +19,14 @@ _LUMINANCE = (
 
 
 def _zigzag() -> list[tuple[int, int]]:
-    """(row, column) in the order of the file: diagonals, up and down in turn."""
+    """Return (row, column) in the order of the file: diagonals, up and down in turn."""
     places = [(row, column) for row in range(8) for column in range(8)]
     return sorted(places, key=lambda at: (sum(at), at[0] if sum(at) % 2 else at[1]))
 
 
 @cache
 def _scaled() -> dict[tuple[int, ...], int]:
-    """Quality by table, scaled as libjpeg does it; at 100 all entries are 1."""
+    """Return the quality by table, scaled as libjpeg does it; at 100 all entries are 1."""
     base = [_LUMINANCE[row][column] for row, column in _zigzag()]
     qualities: dict[tuple[int, ...], int] = {}
     for quality in range(1, 101):
@@ -36,5 +36,5 @@ def _scaled() -> dict[tuple[int, ...], int]:
 
 
 def standard_quality(tables: Sequence[tuple[int, ...]]) -> int | None:
-    """The quality at which the standard's luminance table, scaled, is the first one here; None if it is another."""
+    """Return the quality at which the standard's luminance table, scaled, is the first of `tables`; None if none is."""
     return _scaled().get(tables[0]) if tables else None

@@ -54,7 +54,7 @@ class Xmp:
     """Whether it was well-formed to its end."""
 
     def values(self, namespace: str, name: str) -> list[str]:
-        """Values of one property, in order."""
+        """Return the values of one property, in order."""
         return [prop.value for prop in self.properties if prop.namespace == namespace and prop.name == name]
 
 
@@ -63,7 +63,7 @@ class _Refused(Exception):
 
 
 def parse(data: bytes, where: str, parsed: ParsedFile) -> Xmp:
-    """The properties of a packet; up to the first fault if there is one, with a note."""
+    """Return the properties of a packet; up to the first fault if there is one, with a note."""
     if len(data) > MAX_XMP_BYTES:
         parsed.note(NoteCode.PIECE_TOO_LARGE, where, f"{len(data)} bytes of XMP")
         return Xmp(where)
@@ -85,13 +85,13 @@ class _Collector:
     def __init__(self, packet: Xmp) -> None:
         self._packet = packet
         self._open: list[tuple[str, str]] = []
-        """(namespace, name) of the property that each open element stands for."""
+        """(namespace, name) of the property of each open element."""
         self._text: list[str] = []
         self._kept_chars = 0
         self._elements = 0
 
     def parse(self, data: bytes) -> None:
-        """Feed the whole packet to a parser of its own."""
+        """Parse the whole packet."""
         parser = expat.ParserCreate(namespace_separator=_SPLIT)
         parser.buffer_text = True
         parser.StartElementHandler = self._start

@@ -2,7 +2,7 @@
 
 A picture that is the listing proves no fraud: honest people send the listing photo to show what they ordered, draw an
 arrow into it, or photograph their screen. What counts is the changed region, and a person has to look at it. What the
-check cannot tell apart stands in docs/evidence.md.
+check cannot distinguish is listed in docs/evidence.md.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from functools import cache
 import cv2
 import numpy as np
 
-from ledger.evidence.findings import Fact, Finding, finding
+from ledger.evidence.findings import Fact, InspectionFinding, finding
 from ledger.evidence.listing import overlay, registration
-from ledger.evidence.listing.overlay import Agreement
+from ledger.evidence.listing.overlay import PictureAgreement
 from ledger.evidence.listing.registration import Bytes, Features, Map, Pairs
 from ledger.evidence.perceptual_hash.pdq import Pdq, hash_bytes
 from ledger.evidence.perceptual_hash.pixels import WHERE, open_picture
@@ -52,7 +52,7 @@ class Match:
     """A claim's picture made from a listing.
 
     `map` takes places of the listing to the claim, both at working size, and if `mirrored` to the claim's mirror image;
-    so does `pairs`, and `agreement` lies there too. They are missing if there is too little in the pictures to lay one
+    `pairs` and `agreement` use the same positions. They are missing if there is too little in the pictures to lay one
     onto the other, and only the hashes say that they are the same.
     """
 
@@ -60,29 +60,29 @@ class Match:
     map: Map | None = None
     pairs: Pairs = _NO_PAIRS
     mirrored: bool = False
-    agreement: Agreement | None = None
+    agreement: PictureAgreement | None = None
 
     @property
     def altered(self) -> bool:
-        """Whether there is a region in which the two differ."""
+        """True if there is a region in which the two differ."""
         return self.agreement is not None and bool(self.agreement.changed.any())
 
 
 def photo(data: bytes) -> Photo:
-    """A picture's bytes, decoded. Raises PictureUnreadable."""
+    """Return a picture's bytes, decoded. Raises PictureUnreadable."""
     opened = open_picture(data, registration.WORKING_SIDE)
     pixels = registration.working_size(np.asarray(opened.image))
     return Photo(pixels, opened.width_px, opened.height_px, hash_bytes(data), hashlib.sha256(data).digest())
 
 
-def judge(claim: Photo, listings: Sequence[Photo]) -> list[Finding]:
-    """A finding for each listing that the claim was made from."""
-    found = [(listing, match) for listing, match in zip(listings, matches(claim, listings), strict=True) if match]
-    return [_finding(claim, listing, match) for listing, match in found]
+def judge(claim: Photo, listings: Sequence[Photo]) -> list[InspectionFinding]:
+    """Return a finding for each listing that the claim was made from."""
+    compared = [(listing, match) for listing, match in zip(listings, matches(claim, listings), strict=True) if match]
+    return [_finding(claim, listing, match) for listing, match in compared]
 
 
 def matches(claim: Photo, listings: Sequence[Photo]) -> list[Match | None]:
-    """For each listing how the claim was made from it, None if it was not."""
+    """Return for each listing how the claim was made from it, None if it was not."""
 
     @cache
     def features(mirrored: bool) -> Features:
@@ -93,7 +93,7 @@ def matches(claim: Photo, listings: Sequence[Photo]) -> list[Match | None]:
 
 
 def seen(claim: Photo, mirrored: bool) -> Bytes:
-    """The claim's pixels, or their mirror image."""
+    """Return the claim's pixels, or their mirror image."""
     return np.ascontiguousarray(claim.pixels[:, ::-1]) if mirrored else claim.pixels
 
 
@@ -118,11 +118,11 @@ def _match(claim: Photo, listing: Photo, features: Callable[[bool], Features]) -
 
 
 def _same_shape(claim: Photo, listing: Photo) -> bool:
-    one, other = (picture.width_px / picture.height_px for picture in (claim, listing))
-    return abs(one / other - 1) <= _SAME_SHAPE
+    first, second = (picture.width_px / picture.height_px for picture in (claim, listing))
+    return abs(first / second - 1) <= _SAME_SHAPE
 
 
-def _finding(claim: Photo, listing: Photo, match: Match) -> Finding:
+def _finding(claim: Photo, listing: Photo, match: Match) -> InspectionFinding:
     code = FindingCode.LISTING_ALTERED if match.altered else FindingCode.LISTING_SAME
     facts: dict[str, Fact | None] = {
         "listing_sha256": b64url(listing.sha256),
@@ -144,19 +144,20 @@ def _finding(claim: Photo, listing: Photo, match: Match) -> Finding:
     return finding(code, WHERE, **facts)
 
 
-def _degrees(found: Map) -> int:
-    """By how much the listing was turned, clockwise, from -179 to 180."""
-    turned = round(math.degrees(math.atan2(found[1, 0] - found[0, 1], found[0, 0] + found[1, 1])))
+def _degrees(mapping: Map) -> int:
+    """Return the clockwise turn of the listing in degrees, from -179 to 180."""
+    turned = round(math.degrees(math.atan2(mapping[1, 0] - mapping[0, 1], mapping[0, 0] + mapping[1, 1])))
     return 180 if turned == -180 else turned
 
 
 def changed_box(claim: Photo, match: Match) -> list[int]:
-    """[left, top, width, height] of what was changed, in pixels of the claim as it is shown; empty if nothing was."""
+    """Return [left, top, width, height] of the changed region, in pixels of the claim as it is shown; empty if nothing
+    was changed."""
     if match.agreement is None or not match.altered:
         return []
     rows, columns = match.agreement.changed.shape
     places = np.flatnonzero(match.agreement.changed.any(axis=0)), np.flatnonzero(match.agreement.changed.any(axis=1))
-    left, right, top, bottom = (int(one) for place in places for one in (place[0], place[-1] + 1))
+    left, right, top, bottom = (int(item) for place in places for item in (place[0], place[-1] + 1))
     if match.mirrored:
         left, right = columns - right, columns - left
     across, down = claim.width_px / columns, claim.height_px / rows

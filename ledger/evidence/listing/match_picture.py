@@ -23,7 +23,7 @@ _WHITE, _GREEN, _RED = (255, 255, 255), (40, 190, 90), (230, 30, 40)
 
 
 def draw(claim: Photo, listing: Photo, match: Match) -> bytes:
-    """The picture as a PNG without metadata, the claim on the left, at most `MAX_WIDTH_PX` wide."""
+    """Return the picture as a PNG without metadata, the claim on the left, at most `MAX_WIDTH_PX` wide."""
     left, right = _panel(claim.pixels), _panel(listing.pixels)
     canvas = np.full((max(left.shape[0], right.shape[0]), left.shape[1] + _GAP + right.shape[1], 3), 255, np.uint8)
     canvas[: left.shape[0], : left.shape[1]] = left
@@ -50,7 +50,7 @@ def _panel(picture: Bytes) -> Bytes:
 
 
 def _lines(canvas: Bytes, claim: Photo, match: Match, scales: tuple[float, float], shift: Floats) -> None:
-    """Lines between features that fit, few enough to be told apart."""
+    """Draw lines between features that fit, few enough to be distinguished."""
     places = _as_it_lies(claim, match, match.pairs[1])
     size = np.array(claim.pixels.shape[1::-1])
     fields = np.minimum((places * _LINES_ACROSS / size).astype(int), _LINES_ACROSS - 1)
@@ -65,25 +65,25 @@ def _lines(canvas: Bytes, claim: Photo, match: Match, scales: tuple[float, float
 
 
 def _outlines(claim: Photo, match: Match) -> list[Floats]:
-    """Outlines of the changed regions, in the picture that the map leads to, at working size."""
+    """Return the outlines of the changed regions, in the picture that the map leads to, at working size."""
     if match.agreement is None:
         return []
     rows, columns = match.agreement.changed.shape
-    found, _ = cv2.findContours(match.agreement.changed.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    contours, _ = cv2.findContours(match.agreement.changed.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     scale = np.array([claim.pixels.shape[1] / columns, claim.pixels.shape[0] / rows])
-    return [(one[:, 0, :] + 0.5) * scale - 0.5 for one in found]
+    return [(contour[:, 0, :] + 0.5) * scale - 0.5 for contour in contours]
 
 
 def _as_it_lies(claim: Photo, match: Match, places: Floats) -> Floats:
-    """Places in the claim itself."""
+    """Return positions in the claim itself."""
     if not match.mirrored:
         return places
     return np.column_stack([claim.pixels.shape[1] - 1 - places[:, 0], places[:, 1]])
 
 
-def _back(found: Map, places: Floats) -> Floats:
-    """Places of the claim in the listing."""
-    inverse = np.linalg.inv(np.vstack([found, [0, 0, 1]]))
+def _back(mapping: Map, places: Floats) -> Floats:
+    """Return positions of the claim in the listing."""
+    inverse = np.linalg.inv(np.vstack([mapping, [0, 0, 1]]))
     return places @ inverse[:2, :2].T + inverse[:2, 2]
 
 

@@ -1,8 +1,8 @@
 """Two pictures laid upon one another: whether they agree, cell by cell, and where they were changed.
 
-The listing comes to where it lies in the claim, at the coarser resolution of the two, and takes on the claim's colours
-as a whole. Nothing local is adjusted: light that falls otherwise is a sign of another photograph. Then nearly every
-cell with something in it must agree, but for a limited region, which is what was changed.
+The listing is transformed to its position in the claim, at the coarser resolution of the two, and its colours are
+fitted to the claim's as a whole. Nothing local is adjusted: different light is a sign of another photograph. Then
+nearly every cell with structure must agree, except for a limited region, which is the change.
 
 Needs OpenCV. Arrays are RGB, 8 bits, rows first; a map is 2 x 3 and takes points of the listing to the claim.
 """
@@ -58,7 +58,7 @@ _BROAD = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class PictureAgreement:
     """Two pictures laid upon each other, in a frame of the claim's shape.
 
     `overlap` is where both are, `changed` where they differ there; counts are of cells with something in them:
@@ -76,17 +76,17 @@ class Agreement:
 
     @property
     def overlap_percent(self) -> float:
-        """Of the claim, what is in the listing."""
+        """The share of the claim that is in the listing."""
         return 100 * float(self.overlap.mean())
 
     @property
     def changed_percent(self) -> float:
-        """Of the overlap, what was changed."""
+        """The share of the overlap that was changed."""
         return 100 * float(self.changed.sum()) / max(1, int(self.overlap.sum()))
 
     @property
     def holds(self) -> bool:
-        """Whether one was made from the other, as far as pixels show it."""
+        """True if one was made from the other, as far as pixels show it."""
         return (
             min(self.overlap_percent, self.listing_overlap_percent) >= MIN_OVERLAP_PERCENT
             and self.changed_percent <= MAX_CHANGED_PERCENT
@@ -97,9 +97,9 @@ class Agreement:
         )
 
 
-def agreement(claim: Bytes, listing: Bytes, found: Map) -> Agreement | None:
-    """The two laid upon each other and compared; None if they share no area worth comparing."""
-    laid = _lay(claim, listing, found)
+def agreement(claim: Bytes, listing: Bytes, mapping: Map) -> PictureAgreement | None:
+    """Overlay the two pictures and return their agreement, None if they share no area that can be compared."""
+    laid = _lay(claim, listing, mapping)
     if laid is None:
         return None
     ours, theirs, overlap, share = laid
@@ -108,18 +108,19 @@ def agreement(claim: Bytes, listing: Bytes, found: Map) -> Agreement | None:
     changed = _changed(ours, theirs, overlap)
     changed |= _smoothed(luma, other, overlap & ~changed)
     structured, kept, agreeing = _cells(luma, other, overlap, changed)
-    return Agreement(overlap, changed, structured, kept, agreeing, _uneven(luma - other, overlap & ~changed), share)
+    uneven = _uneven(luma - other, overlap & ~changed)
+    return PictureAgreement(overlap, changed, structured, kept, agreeing, uneven, share)
 
 
-def _lay(claim: Bytes, listing: Bytes, found: Map) -> tuple[Floats, Floats, Mask, float] | None:
-    """(claim, listing in the claim's place, where both are, percent of the listing that is), at the coarser resolution
-    of the two: what one picture cannot show must not count as a difference."""
+def _lay(claim: Bytes, listing: Bytes, mapping: Map) -> tuple[Floats, Floats, Mask, float] | None:
+    """Return (claim, listing at its position in the claim, mask of their common area, percent of the listing in it), at
+    the coarser resolution of the two: detail that one picture cannot have must not count as a difference."""
     height, width = claim.shape[:2]
-    scale = scale_of(found)
+    scale = scale_of(mapping)
     down = min(1.0, 1 / scale, _FRAME_SIDE / max(height, width))
     ours = shrunk(claim, down)
     theirs = shrunk(listing, min(1.0, scale * down))
-    whole = _scaling(claim, ours) @ np.vstack([found, [0, 0, 1]]) @ np.linalg.inv(_scaling(listing, theirs))
+    whole = _scaling(claim, ours) @ np.vstack([mapping, [0, 0, 1]]) @ np.linalg.inv(_scaling(listing, theirs))
     size = ours.shape[1], ours.shape[0]
     moved = cv2.warpAffine(theirs, whole[:2], size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     there = cv2.warpAffine(np.full(theirs.shape[:2], 255, np.uint8), whole[:2], size, flags=cv2.INTER_LINEAR)
@@ -127,45 +128,47 @@ def _lay(claim: Bytes, listing: Bytes, found: Map) -> tuple[Floats, Floats, Mask
     area = theirs.shape[0] * theirs.shape[1] * abs(float(np.linalg.det(whole[:2, :2])))
     if min(inside.shape) < _MAX_CELL or inside.sum() < _MIN_CELL**2 * MIN_AGREEING_CELLS:
         return None  # OpenCV crashes on arrays without elements, and there is nothing to compare
-    smooth = [cv2.GaussianBlur(one, (0, 0), _SMOOTH).astype(np.float32) for one in (ours, moved)]
+    smooth = [cv2.GaussianBlur(item, (0, 0), _SMOOTH).astype(np.float32) for item in (ours, moved)]
     return smooth[0], smooth[1], inside > 0, 100 * float(inside.sum()) / max(area, 1.0)
 
 
 def _scaling(before: Bytes, after: Bytes) -> Map:
-    """Pixels are squares with their centre at whole numbers."""
+    """Return the map of a change of scale. Pixels are squares with their centre at whole numbers."""
     across, down = after.shape[1] / before.shape[1], after.shape[0] / before.shape[0]
     return np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2], [0, 0, 1]])
 
 
 def _coloured_like(ours: Floats, theirs: Floats, where: Mask) -> Floats:
-    """`theirs` in the colours of `ours`: brightness, contrast, tint and saturation of the whole picture, fitted to most
-    of it, so that a changed region does not pull. Nothing local: light from elsewhere stays a difference."""
+    """Return `theirs` in the colours of `ours`: brightness, contrast, tint and saturation of the whole picture, fitted
+    to most of it, so that a changed region does not affect the fit. Local light stays a difference."""
     places = np.flatnonzero(where)
     places = places[:: max(1, len(places) // _SAMPLES)]
     flat: Floats = theirs.reshape(-1, 3) / np.float32(255)
     fitted = np.empty_like(flat)
     for channel in range(3):
-        wanted = ours.reshape(-1, 3)[places, channel] / 255
+        expected = ours.reshape(-1, 3)[places, channel] / 255
         terms = _terms(flat, channel)
         known = terms[places]
         # From two starts, the colours as they are and what fits on the average; the one that leaves least is better.
-        starts = 1 / (np.abs(flat[places, channel] - wanted) + _ALLOWANCE) ** 2, np.ones_like(wanted)
-        _, solved = min((_fitted(known, wanted, weights, channel) for weights in starts), key=lambda one: one[0])
+        starts = 1 / (np.abs(flat[places, channel] - expected) + _ALLOWANCE) ** 2, np.ones_like(expected)
+        _, solved = min((_fitted(known, expected, weights, channel) for weights in starts), key=lambda item: item[0])
         fitted[:, channel] = terms @ solved
     return np.clip(fitted * 255, 0, 255).astype(np.float32).reshape(theirs.shape)
 
 
-def _fitted(known: Floats, wanted: Floats, weights: Floats, channel: int) -> tuple[float, Floats]:
-    """(what is left in the mean, coefficients) of a fit that lets go of what it does not reach."""
+def _fitted(known: Floats, expected: Floats, weights: Floats, channel: int) -> tuple[float, Floats]:
+    """Return (mean residual, coefficients) of a fit that ignores outliers."""
     # Offset and own slope are free; the rest only as far as the pictures ask for it.
-    dear = np.diag([1e-6, *(1e-6 if one == channel else _DEAR for one in range(3)), _DEAR]) * len(known)
-    aim = wanted
+    dear = np.diag([1e-6, *(1e-6 if item == channel else _DEAR for item in range(3)), _DEAR]) * len(known)
+    aim = expected
     for _ in range(_ROUNDS):
         heavy = known * (weights / weights.mean())[:, None]
         solved = np.linalg.solve(heavy.T @ known + dear, heavy.T @ aim).astype(np.float32)
         said = known @ solved
         # White and black may have been anything beyond.
-        aim = np.where(wanted > 0.98, np.maximum(wanted, said), np.where(wanted < 0.02, np.minimum(0, said), wanted))
+        aim = np.where(
+            expected > 0.98, np.maximum(expected, said), np.where(expected < 0.02, np.minimum(0, said), expected)
+        )
         left = np.abs(said - aim)
         weights = 1 / (left + _ALLOWANCE) ** 2
     return float(np.minimum(left, _GIVEN_UP).mean()), solved
@@ -177,11 +180,11 @@ def _terms(colours: Floats, channel: int) -> Floats:
 
 
 def _changed(ours: Floats, theirs: Floats, overlap: Mask) -> Mask:
-    """Where the two differ by more than a pixel's shift explains, without specks, with holes filled."""
+    """Return the mask of differences larger than a pixel's shift explains, without specks, with holes filled."""
     near = np.ones((3, 3), np.uint8)
     beyond = np.zeros(overlap.shape, np.float32)
-    for one, other, least in ((ours @ _LUMA, theirs @ _LUMA, _CHANGED), (ours, theirs, _CHANGED_COLOUR)):
-        for first, second in ((one, other), (other, one)):
+    for item, other, least in ((ours @ _LUMA, theirs @ _LUMA, _CHANGED), (ours, theirs, _CHANGED_COLOUR)):
+        for first, second in ((item, other), (other, item)):
             apart = np.maximum(first - cv2.dilate(second, near), cv2.erode(second, near) - first) / least
             beyond = np.maximum(beyond, apart if apart.ndim == 2 else apart.max(axis=2))
     rough = ((beyond > 1) & overlap).astype(np.uint8)
@@ -193,17 +196,17 @@ def _changed(ours: Floats, theirs: Floats, overlap: Mask) -> Mask:
     kept = cv2.morphologyEx(large[labels].astype(np.uint8), cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8))
     outlines, _ = cv2.findContours(kept, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     cv2.drawContours(kept, outlines, -1, 1, cv2.FILLED)
-    found: Mask = (kept > 0) & overlap
-    return found
+    changed: Mask = (kept > 0) & overlap
+    return changed
 
 
 def _smoothed(luma: Floats, other: Floats, where: Mask) -> Mask:
-    """Cells within `where` in which one of the two has little of what the other has, where some lie together: blurred,
-    or painted over in nearly the same shade."""
+    """Return the mask of neighbouring cells within `where` in which one of the two has little of the structure of the
+    other: blurred, or painted over in nearly the same shade."""
     side = _cell_side(luma)
     rows, columns = luma.shape[0] // side, luma.shape[1] // side
-    one, two = (_blocks(values, side).std(axis=1).reshape(rows, columns) for values in (luma, other))
-    more, less = np.maximum(one, two), np.minimum(one, two)
+    first, second = (_blocks(values, side).std(axis=1).reshape(rows, columns) for values in (luma, other))
+    more, less = np.maximum(first, second), np.minimum(first, second)
     whole = _blocks(where.astype(np.float32), side).min(axis=1).reshape(rows, columns) > 0
     mean = _blocks(luma, side).mean(axis=1).reshape(rows, columns)
     whole &= (mean > _BLACK) & (mean < _WHITE)  # brightness alone takes everything from what is nearly white
@@ -211,25 +214,25 @@ def _smoothed(luma: Floats, other: Floats, where: Mask) -> Mask:
     _, labels, stats, _ = cv2.connectedComponentsWithStats(lost.astype(np.uint8))
     large = stats[:, cv2.CC_STAT_AREA] >= _LOST_TOGETHER
     large[0] = False
-    found = np.zeros(luma.shape, bool)
-    found[: rows * side, : columns * side] = np.kron(large[labels], np.ones((side, side), bool))
-    return found
+    smoothed = np.zeros(luma.shape, bool)
+    smoothed[: rows * side, : columns * side] = np.kron(large[labels], np.ones((side, side), bool))
+    return smoothed
 
 
 def _cell_side(luma: Floats) -> int:
-    """Pixels along a cell."""
+    """Return the side of a cell in pixels."""
     return min(_MAX_CELL, max(_MIN_CELL, int(max(luma.shape)) // _CELLS_ALONG))
 
 
 def _cells(luma: Floats, other: Floats, overlap: Mask, changed: Mask) -> tuple[int, int, int]:
-    """(structured, kept, agreeing) cells."""
+    """Return the numbers of (structured, kept, agreeing) cells."""
     side = _cell_side(luma)
     whole = _blocks(overlap.astype(np.float32), side).min(axis=1) > 0
-    first, second = (_blocks(one, side)[whole] for one in (luma, other))
+    first, second = (_blocks(item, side)[whole] for item in (luma, other))
     # What is changed may fade out: cells beside it say nothing.
     touched = cv2.dilate(changed.astype(np.uint8), np.ones((side, side), np.uint8))
     untouched = _blocks(touched.astype(np.float32), side)[whole].mean(axis=1) < _TOUCHED
-    first, second = (one - one.mean(axis=1, keepdims=True) for one in (first, second))
+    first, second = (item - item.mean(axis=1, keepdims=True) for item in (first, second))
     spreads = first.std(axis=1), second.std(axis=1)
     structured = np.maximum(*spreads) >= _STRUCTURE
     correlation = (first * second).mean(axis=1) / np.maximum(spreads[0] * spreads[1], 1e-6)
@@ -244,7 +247,7 @@ def _blocks(values: Floats, side: int) -> Floats:
 
 
 def _uneven(difference: Floats, where: Mask) -> float:
-    """The median size of what remains of a difference when it is averaged over broad areas."""
+    """Return the median size of what remains of a difference when it is averaged over broad areas."""
     if not where.any():
         return 255.0
     width = max(max(where.shape) / _BROAD, 1.0)

@@ -1,9 +1,9 @@
 """The map that takes one picture to a copy of it, or that there is none.
 
-Whoever copies a picture resizes, crops, turns or mirrors it, and all of that is one affine map, exact to a fraction of
-a pixel. Whoever photographs the same thing again stands elsewhere: perspective, depth and the lens bend the picture in
-ways that no affine map follows. So local features (SIFT) propose the map, their error under it must be tiny, and no
-curved map may explain what is left. What the map claims, `overlay` then checks pixel by pixel.
+A copy of a picture is resized, cropped, turned or mirrored, and all of that is one affine map, exact to a fraction of a
+pixel. A second photograph of the same thing is taken from another place: perspective, depth and the lens distort the
+picture in ways that no affine map describes. So local features (SIFT) propose the map, their error under it must be
+tiny, and no curved map may explain what is left. What the map claims, `overlay` then checks pixel by pixel.
 
 Needs OpenCV. Arrays are RGB, 8 bits, rows first; a map is 2 x 3 and takes points of the listing to the claim.
 """
@@ -25,7 +25,7 @@ WORKING_SIDE = 1000
 
 MAX_FEATURES = 2000
 MAX_RATIO = 0.8
-"""A feature counts if its best counterpart is so much nearer than the second best."""
+"""A feature counts if the distance of its best counterpart is at most this share of that of the second best."""
 
 REACH_PX = 3.0
 MIN_INLIERS = 8
@@ -66,7 +66,7 @@ _one_at_a_time = threading.Lock()
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """OpenCV on one thread, so that the same pictures give the same numbers; afterwards as it was."""
+    """Run OpenCV on one thread within the context, so that the same pictures give the same numbers."""
     with _one_at_a_time:
         before = cv2.getNumThreads()
         cv2.setNumThreads(1)
@@ -77,65 +77,73 @@ def one_thread() -> Iterator[None]:
 
 
 def working_size(picture: Bytes) -> Bytes:
-    """A picture as it is compared: no larger than the working size."""
+    """Return a picture as it is compared: no larger than the working size."""
     return shrunk(picture, WORKING_SIDE / max(picture.shape[:2]))
 
 
 def features(picture: Bytes) -> Features:
-    """The local features of a picture, the strongest first."""
+    """Return the local features of a picture, the strongest first."""
     finder = cv2.SIFT.create(nfeatures=MAX_FEATURES, contrastThreshold=0.01)
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-    points, found = finder.detectAndCompute(grey, None)
-    if found is None or not len(points):
+    points, descriptors = finder.detectAndCompute(grey, None)
+    if descriptors is None or not len(points):
         return Features(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
-    rooted = np.sqrt(found / np.maximum(found.sum(axis=1, keepdims=True), 1e-6))
+    rooted = np.sqrt(descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-6))
     return Features(np.array(cv2.KeyPoint.convert(points), np.float32), rooted.astype(np.float32))
 
 
 def matches(claim: Features, listing: Features) -> Pairs:
-    """Places of features that are each other's best counterpart, and clearly so: in the listing, and in the claim."""
-    one, other = listing, claim
-    if min(len(one.places), len(other.places)) < 2:
-        return one.places[:0], other.places[:0]
-    alike = one.descriptors @ other.descriptors.T
+    """Return the positions of features that are clearly each other's best counterpart: in the listing, and in the
+    claim."""
+    if min(len(listing.places), len(claim.places)) < 2:
+        return listing.places[:0], claim.places[:0]
+    alike = listing.descriptors @ claim.descriptors.T
     rows = np.arange(len(alike))
     best, back = alike.argmax(axis=1), alike.argmax(axis=0)
     nearest = alike[rows, best]
     alike[rows, best] = -1
-    second = alike.max(axis=1)
+    next_best = alike.max(axis=1)
     # The descriptors have length 1, so the squared distance is 2 - 2 times their product.
-    clear = 1 - nearest < MAX_RATIO**2 * (1 - second)
+    clear = 1 - nearest < MAX_RATIO**2 * (1 - next_best)
     kept = clear & (back[best] == rows)
-    return one.places[kept], other.places[best[kept]]
+    return listing.places[kept], claim.places[best[kept]]
 
 
 def register(pairs: Pairs) -> tuple[Map, Pairs] | None:
-    """The map that takes the listing to the claim, and the pairs that fit it; None if a copy could not have it."""
-    one, other = pairs
-    if len(one) < MIN_INLIERS:
+    """Return the map from the listing to the claim, and the pairs that fit it; None if the map cannot be that of a
+    copy."""
+    first, second = pairs
+    if len(first) < MIN_INLIERS:
         return None
     # Its random choices are its own, with a fixed seed. It gives None where no three points make a map.
     answer: tuple[Any, Any] = cv2.estimateAffine2D(
-        one, other, method=cv2.RANSAC, ransacReprojThreshold=REACH_PX, maxIters=2000, confidence=0.999, refineIters=10
+        first,
+        second,
+        method=cv2.RANSAC,
+        ransacReprojThreshold=REACH_PX,
+        maxIters=2000,
+        confidence=0.999,
+        refineIters=10,
     )
-    found, fitting = answer
-    if found is None or not plausible(found):
+    mapping, fitting = answer
+    if mapping is None or not plausible(mapping):
         return None
     inliers = fitting.ravel().astype(bool)
-    pairs = one[inliers], other[inliers]
-    if len(pairs[0]) < MIN_INLIERS or 100 * len(pairs[0]) < MIN_INLIER_PERCENT * len(one):
+    pairs = first[inliers], second[inliers]
+    if len(pairs[0]) < MIN_INLIERS or 100 * len(pairs[0]) < MIN_INLIER_PERCENT * len(first):
         return None
-    left = (pairs[0] @ found[:, :2].T + found[:, 2] - pairs[1]).astype(np.float32)
-    pixel = max(1.0, scale_of(found))
+    left = (pairs[0] @ mapping[:, :2].T + mapping[:, 2] - pairs[1]).astype(np.float32)
+    pixel = max(1.0, scale_of(mapping))
     error = float(np.median(np.linalg.norm(left, axis=1))) / pixel
     chance = _CHANCE * error * float(np.sqrt(_BENDS / len(left)))
     if error > MAX_ERROR_PX or _bend(pairs[0], left) / pixel > max(MAX_BEND_PX, chance):
         return None
-    return found, pairs
+    return mapping, pairs
 
 
 def _bend(places: Floats, left: Floats) -> float:
-    """How far, in the mean, a curved map would lie from the flat one: what is left, explained by squares of places."""
+    """Return the mean distance of a curved map from the flat one, as far as squares of positions explain the
+    residual."""
     centred = (places - places.mean(axis=0)) / np.maximum(places.std(axis=0), 1e-6)
     across, down = centred.T
     terms = np.column_stack([np.ones(len(across)), across, down, across * across, across * down, down * down])
@@ -143,27 +151,27 @@ def _bend(places: Floats, left: Floats) -> float:
     return float(np.sqrt(((terms @ solved) ** 2).sum(axis=1).mean()))
 
 
-def scale_of(found: Map) -> float:
-    """Pixels of the claim for one of the listing."""
-    return float(np.sqrt(abs(np.linalg.det(found[:, :2]))))
+def scale_of(mapping: Map) -> float:
+    """Return the number of pixels of the claim for one of the listing."""
+    return float(np.sqrt(abs(np.linalg.det(mapping[:, :2]))))
 
 
-def plausible(found: Map) -> bool:
-    """Whether resizing, cropping and turning make such a map: no mirror image, no fold, hardly stretched."""
-    if not np.isfinite(found).all() or np.linalg.det(found[:, :2]) <= 0:
+def plausible(mapping: Map) -> bool:
+    """True if resizing, cropping and turning make such a map: no mirror image, no fold, hardly stretched."""
+    if not np.isfinite(mapping).all() or np.linalg.det(mapping[:, :2]) <= 0:
         return False
-    longer, shorter = np.linalg.svd(found[:, :2], compute_uv=False)
-    return bool(longer <= MAX_STRETCH * shorter) and MIN_SCALE <= scale_of(found) <= MAX_SCALE
+    longer, shorter = np.linalg.svd(mapping[:, :2], compute_uv=False)
+    return bool(longer <= MAX_STRETCH * shorter) and MIN_SCALE <= scale_of(mapping) <= MAX_SCALE
 
 
 def stretched(claim: Bytes, listing: Bytes) -> Map:
-    """The map that takes the listing's corners to the claim's."""
+    """Return the map that takes the listing's corners to the claim's."""
     across, down = claim.shape[1] / listing.shape[1], claim.shape[0] / listing.shape[0]
     return np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2]])
 
 
 def shrunk(picture: Bytes, by: float) -> Bytes:
-    """A picture made smaller by a factor below 1."""
+    """Return a picture made smaller by a factor below 1."""
     if by >= 1:
         return picture
     size = max(1, round(picture.shape[1] * by)), max(1, round(picture.shape[0] * by))

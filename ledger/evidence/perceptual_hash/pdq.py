@@ -1,7 +1,7 @@
 """PDQ, the perceptual hash of a picture: 256 bits that stay nearly the same when it is resized or encoded again.
 
 The published algorithm (Facebook, 2017): luminance; two passes of a box filter along rows and columns, so wide that one
-value in each of 64 x 64 cells stands for its cell; the 16 x 16 lowest frequencies of its cosine transform without the
+value in each of 64 x 64 cells represents its cell; the 16 x 16 lowest frequencies of its cosine transform without the
 constant ones; one bit each, set above the median. The quality sums how steep the 64 x 64 values are: a flat picture has
 few slopes, and its bits are noise.
 
@@ -49,16 +49,16 @@ class Pdq:
 
     @property
     def hex(self) -> str:
-        """As 64 hexadecimal digits, the way reports and searches carry it."""
+        """The hash as 64 hexadecimal digits, the form in reports and searches."""
         return self.bits.hex()
 
     @property
     def usable(self) -> bool:
-        """Whether it says enough about its picture to be compared with others."""
+        """True if it says enough about its picture to be compared with others."""
         return self.quality >= MIN_QUALITY and not is_degenerate(self.bits)
 
     def need_usable(self) -> Pdq:
-        """Itself. Raises PictureUnfit below the least quality."""
+        """Return the hash itself. Raises PictureUnfit below the least quality."""
         if not self.usable:
             raise PictureUnfit(
                 f"The picture is too flat for its hash to be used: quality {self.quality}, needed {MIN_QUALITY}.",
@@ -68,7 +68,7 @@ class Pdq:
 
 
 def hash_file(path: str | Path) -> Pdq:
-    """The hash of the picture in a file. Raises PictureUnreadable, ConfigurationError."""
+    """Return the hash of the picture in a file. Raises PictureUnreadable, ConfigurationError."""
     path = Path(path)
     try:
         if not path.is_file():
@@ -81,13 +81,13 @@ def hash_file(path: str | Path) -> Pdq:
 
 
 def hash_bytes(data: bytes) -> Pdq:
-    """The hash of a picture in a file's bytes. Raises PictureUnreadable, ConfigurationError where the extra `evidence`
-    is not installed."""
+    """Return the hash of a picture in a file's bytes. Raises PictureUnreadable, ConfigurationError where the extra
+    `evidence` is not installed."""
     return hash_image(open_picture(data, _REDUCED).image)
 
 
 def hash_image(image: Image) -> Pdq:
-    """The hash of a decoded picture, as it is (see `pixels.upright`)."""
+    """Return the hash of a decoded picture, as it is (see `pixels.upright`)."""
     if min(image.size) < MIN_SIDE:
         return Pdq(bytes(HASH_BYTES), 0)
     if max(image.size) > _REDUCED:
@@ -98,13 +98,13 @@ def hash_image(image: Image) -> Pdq:
 
 
 def hash_luma(luma: Floats) -> Pdq:
-    """The hash of luminances (0 to 255, rows first), at least 5 each way; nothing is reduced beforehand."""
+    """Return the hash of luminances (0 to 255, rows first), at least 5 each way; they are hashed as they are."""
     cells, quality = _prepare(luma)
     return Pdq(_bits(_frequencies(cells)), quality)
 
 
 def _prepare(luma: Floats) -> tuple[NDArray[np.float64], int]:
-    """(64 x 64 smoothed values, quality)."""
+    """Return (64 x 64 smoothed values, quality)."""
     values = np.asarray(luma, np.float64)
     rows, columns = values.shape
     if min(rows, columns) < MIN_SIDE:
@@ -118,50 +118,50 @@ def _prepare(luma: Floats) -> tuple[NDArray[np.float64], int]:
 
 
 def _window(length: int) -> int:
-    """How wide the box filter is along a side: half a cell, rounded up, because it is passed twice."""
+    """Return the width of the box filter along a side: half a cell, rounded up, because it is passed twice."""
     return -(-length // (2 * _CELLS))
 
 
 def _centres(length: int) -> NDArray[np.intp]:
-    found: NDArray[np.intp] = ((np.arange(_CELLS) + 0.5) * length / _CELLS).astype(np.intp)
-    return found
+    centres: NDArray[np.intp] = ((np.arange(_CELLS) + 0.5) * length / _CELLS).astype(np.intp)
+    return centres
 
 
 def _box(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
-    """The mean of each value's neighbours along the first axis; at the ends, of those there are."""
+    """Return the mean of each value's neighbours along the first axis; at the ends, of those there are."""
     length = len(values)
     reach = (window + 2) // 2  # how many of the window lie from the value itself on
     ends = np.minimum(np.arange(length) + reach, length)
     starts = np.maximum(np.arange(length) + reach - window, 0)
     sums = np.zeros((length + 1, values.shape[1]))
     np.cumsum(values, axis=0, out=sums[1:])
-    found: NDArray[np.float64] = (sums[ends] - sums[starts]) / (ends - starts)[:, None]
-    return found
+    means: NDArray[np.float64] = (sums[ends] - sums[starts]) / (ends - starts)[:, None]
+    return means
 
 
 def _quality(cells: NDArray[np.float64]) -> int:
-    """Whole hundredths of the range between neighbours, summed: slight slopes count for nothing."""
+    """Return the sum of whole hundredths of the range between neighbours: slight slopes do not count."""
     steps = [np.trunc(np.diff(cells, axis=axis) * 100 / 255) for axis in (0, 1)]
     return min(100, int(sum(np.abs(step).sum() for step in steps)) // 90)
 
 
 def _transform() -> NDArray[np.float64]:
-    """Rows 1 to 16 of the 64-point cosine transform."""
+    """Return rows 1 to 16 of the 64-point cosine transform."""
     frequency, place = np.arange(1, _FREQUENCIES + 1)[:, None], np.arange(_CELLS)[None, :]
-    found: NDArray[np.float64] = np.sqrt(2 / _CELLS) * np.cos(np.pi / (2 * _CELLS) * frequency * (2 * place + 1))
-    return found
+    matrix: NDArray[np.float64] = np.sqrt(2 / _CELLS) * np.cos(np.pi / (2 * _CELLS) * frequency * (2 * place + 1))
+    return matrix
 
 
 _TRANSFORM = _transform()
 
 
 def _frequencies(cells: NDArray[np.float64]) -> NDArray[np.float64]:
-    found: NDArray[np.float64] = _TRANSFORM @ cells @ _TRANSFORM.T
-    return found
+    frequencies: NDArray[np.float64] = _TRANSFORM @ cells @ _TRANSFORM.T
+    return frequencies
 
 
 def _bits(frequencies: NDArray[np.float64]) -> bytes:
-    """One bit for each of 256 values, set above the lower median; the last value is the highest bit."""
+    """Return one bit for each of 256 values, set above the lower median; the last value is the highest bit."""
     flat = frequencies.ravel()
     median = np.partition(flat, len(flat) // 2 - 1)[len(flat) // 2 - 1]
     return np.packbits((flat > median)[::-1]).tobytes()

@@ -1,7 +1,7 @@
-"""Decoding a picture within limits: what it takes to look at pixels of a file that nobody vouches for.
+"""Decode untrusted pictures within limits.
 
-The file's header is asked first, and nothing beyond the limits is decoded. A picture comes the way it is shown: turned
-as its EXIF orientation says, transparent parts on white. Needs Pillow.
+The header is read first, and nothing beyond the limits is decoded. A picture is returned as it is shown: turned by its
+EXIF orientation, with transparent parts on white. Needs Pillow.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Picture:
 
 
 def open_picture(data: bytes, side: int | None = None) -> Picture:
-    """The picture in a file's bytes. With `side`, it may come smaller, but no side below that.
+    """Return the picture in a file's bytes. With `side`, it may be smaller, but no side is below that.
 
     Raises PictureUnreadable for what is no picture, is damaged, or has too many bytes, pixels or scans;
     ConfigurationError where the extra `evidence` is not installed.
@@ -85,8 +85,8 @@ def _check(data: bytes, image: Image) -> None:
 
 
 def upright(image: Image, side: int | None = None) -> Image:
-    """A picture in RGB as it is shown: turned as its orientation says, on white. With `side`, it is averaged down to as
-    little as may be before it is copied, so that a large picture is in memory once."""
+    """Return a picture in RGB as it is shown: turned as its orientation says, on white. With `side`, it is averaged
+    down to as little as may be before it is copied, so that a large picture is in memory once."""
     from PIL import Image, ImageOps
 
     ImageOps.exif_transpose(image, in_place=True)

@@ -20,7 +20,7 @@ CHILD = Path(__file__).with_name("c2pa_worker.py")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class C2paAnswer:
     """What the library said: a manifest store as it writes it, and of each manifest's signature what `signers` judges
     by; both are still unchecked JSON objects."""
 
@@ -31,31 +31,32 @@ class Answer:
 
 
 def ask(
-    data: bytes, found: ParsedFile, seconds: float = C2PA_SECONDS, trust_folder: Path = SHIPPED_FOLDER
-) -> Answer | None:
-    """The manifest store of a file in which a reader saw one, checked against the trust lists of a folder; None with a
-    note if it cannot be read."""
-    with asked(data, found, seconds, trust_folder) as answer:
+    data: bytes, parsed: ParsedFile, seconds: float = C2PA_SECONDS, trust_folder: Path = SHIPPED_FOLDER
+) -> C2paAnswer | None:
+    """Return the manifest store of a file in which a reader saw one, checked against the trust lists of a folder; None
+    with a note if it cannot be read."""
+    with asked(data, parsed, seconds, trust_folder) as answer:
         return answer()
 
 
 @contextmanager
 def asked(
-    data: bytes, found: ParsedFile, seconds: float = C2PA_SECONDS, trust_folder: Path = SHIPPED_FOLDER
-) -> Iterator[Callable[[], Answer | None]]:
-    """`ask`, begun: the process reads while the caller does something else, and the function waits for what it says."""
-    places = found.of(BlockType.C2PA)
+    data: bytes, parsed: ParsedFile, seconds: float = C2PA_SECONDS, trust_folder: Path = SHIPPED_FOLDER
+) -> Iterator[Callable[[], C2paAnswer | None]]:
+    """Start `ask` within the context: the process reads while the caller does something else, and the yielded function
+    waits for its answer."""
+    places = parsed.of(BlockType.C2PA)
     if not places:
         yield lambda: None
         return
     where = places[0].where
-    if found.manifest_bytes > MAX_MANIFEST_BYTES:
-        found.note(NoteCode.C2PA_NOT_READ, where, f"{found.manifest_bytes} bytes")
+    if parsed.manifest_bytes > MAX_MANIFEST_BYTES:
+        parsed.note(NoteCode.C2PA_NOT_READ, where, f"{parsed.manifest_bytes} bytes")
         yield lambda: None
         return
     with ThreadPoolExecutor(1) as pool:
-        said = pool.submit(_run, found.media_type.encode() + b"\n" + data, seconds, trust_folder)
-        yield lambda: _answer(said, found, where)
+        said = pool.submit(_run, parsed.media_type.encode() + b"\n" + data, seconds, trust_folder)
+        yield lambda: _answer(said, parsed, where)
 
 
 def _run(given: bytes, seconds: float, trust_folder: Path) -> bytes:
@@ -64,17 +65,17 @@ def _run(given: bytes, seconds: float, trust_folder: Path) -> bytes:
     return subprocess.run(command, input=given, capture_output=True, timeout=seconds, check=False).stdout
 
 
-def _answer(said: Future[bytes], found: ParsedFile, where: str) -> Answer | None:
+def _answer(said: Future[bytes], parsed: ParsedFile, where: str) -> C2paAnswer | None:
     try:
-        return _read(said.result(), found, where)
+        return _read(said.result(), parsed, where)
     except subprocess.TimeoutExpired:
-        found.note(NoteCode.C2PA_NOT_READ, where, "out of time")
+        parsed.note(NoteCode.C2PA_NOT_READ, where, "out of time")
     except OSError:
-        found.note(NoteCode.C2PA_NOT_READ, where, "no process")
+        parsed.note(NoteCode.C2PA_NOT_READ, where, "no process")
     return None
 
 
-def _read(out: bytes, found: ParsedFile, where: str) -> Answer | None:
+def _read(out: bytes, parsed: ParsedFile, where: str) -> C2paAnswer | None:
     answer: Any = None
     if len(out) <= MAX_MANIFEST_JSON_BYTES:
         try:
@@ -82,11 +83,11 @@ def _read(out: bytes, found: ParsedFile, where: str) -> Answer | None:
         except (ValueError, RecursionError):
             answer = None
     if not isinstance(answer, dict):
-        found.note(NoteCode.C2PA_NOT_READ, where, "the reader stopped")
+        parsed.note(NoteCode.C2PA_NOT_READ, where, "the reader stopped")
         return None
     store = answer.get("store")
     if not isinstance(store, dict):
-        found.note(NoteCode.C2PA_UNREADABLE, where, str(answer.get("error", "")).partition("\n")[0])
+        parsed.note(NoteCode.C2PA_UNREADABLE, where, str(answer.get("error", "")).partition("\n")[0])
         return None
     signatures = answer.get("signatures")
-    return Answer(store, where, str(answer.get("sdk", "")), signatures if isinstance(signatures, dict) else {})
+    return C2paAnswer(store, where, str(answer.get("sdk", "")), signatures if isinstance(signatures, dict) else {})

@@ -1,10 +1,10 @@
-"""Reads C2PA manifests in a process of its own: the native library must not be able to harm the one that inspects.
+"""Read C2PA manifests in a separate process, so that the native library cannot harm the process that inspects.
 
-Run as a script by `c2pa_reader`. Arguments are the bytes of memory and the seconds that it may use, and the folder of
-trust lists. Standard input is the media type, a line feed and the file; standard output one JSON object {sdk, store,
-signatures} or {sdk, error}: `signatures` tells of each manifest's signature what `signers` judges by. Before the
-library sees a byte of the file, the process gives up the right to open anything: no file and no socket can be had any
-more, whatever a manifest asks for, and memory and time are limited by the system.
+Run as a script by `sandbox.c2pa`. Arguments are the bytes of memory and the seconds that it may use, and the folder of
+trust lists. Standard input is the media type, a line feed and the file; standard output is one JSON object {sdk, store,
+signatures} or {sdk, error}: `signatures` has for each manifest's signature the facts by which `signers` judges it.
+Before the library reads a byte of the file, the process gives up the right to open anything: it can open no file and no
+socket, whatever a manifest asks for, and the system limits its memory and time.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def main() -> None:
 
 
 def _anchors(folder: Path) -> list[dict[str, str]]:
-    """The lists of a folder as the library takes them. Of two lists with the same certificate it reports either, by
-    chance, so each certificate stands in one of them only, the official one first."""
+    """Return the lists of a folder in the form of the library. For a certificate in two lists it reports either, by
+    chance, so each certificate is in one of them only, the official one first."""
     named = json.loads((folder / "lists.json").read_bytes())
     seen: set[str] = set()
 
@@ -78,36 +78,38 @@ def _anchors(folder: Path) -> list[dict[str, str]]:
         {"trust_uri": "interim", "trust_kind": "manifest", "trust_anchors": interim, "allowed_list": allowed},
         {"trust_uri": "time-stamps", "trust_kind": "tsa", "trust_anchors": stamps},
     ]
-    return [{name: text for name, text in one.items() if text} for one in lists if one["trust_anchors"]]
+    return [
+        {name: text for name, text in trust_list.items() if text} for trust_list in lists if trust_list["trust_anchors"]
+    ]
 
 
 def _signatures(report: dict[str, Any]) -> dict[str, Any]:
-    """{label: {claim, valid_from, valid_to, stamped_at, success, failure}} out of the library's report in the form of
-    the conformance programme; only the codes about signatures, certificates and time stamps."""
-    found = {}
+    """Return {label: {claim, valid_from, valid_to, stamped_at, success, failure}} from the library's report in the form
+    of the conformance programme; only the codes about signatures, certificates and time stamps."""
+    signatures = {}
     for manifest in report.get("manifests", []):
         signature, results = manifest.get("signature") or {}, manifest.get("validationResults") or {}
         validity = (signature.get("certificateInfo") or {}).get("validity") or {}
-        found[manifest["label"]] = {
+        signatures[manifest["label"]] = {
             "claim": "v2" if "claim.v2" in manifest else "v1",
             "valid_from": validity.get("notBefore"),
             "valid_to": validity.get("notAfter"),
             "stamped_at": (signature.get("timeStampInfo") or {}).get("timestamp"),
             **{kind: _told(results.get(kind) or []) for kind in ("success", "failure")},
         }
-    return found
+    return signatures
 
 
 def _told(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
-        {"code": one["code"], "explanation": one.get("explanation")}
-        for one in results
-        if str(one.get("code")).startswith(_TOLD)
+        {"code": result["code"], "explanation": result.get("explanation")}
+        for result in results
+        if str(result.get("code")).startswith(_TOLD)
     ]
 
 
 def _give_up(memory_bytes: int, seconds: int) -> None:
-    """Limits of this process; where the system has none, those of the library and the caller's clock remain."""
+    """Limit this process. If the system has no such limits, those of the library and the caller's timeout remain."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 

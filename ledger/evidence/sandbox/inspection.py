@@ -27,8 +27,8 @@ _KEPT = ("LD_", "OPENBLAS_", "OMP_")
 def ask(
     task: str, files: Sequence[bytes], seconds: float = INSPECTION_SECONDS, received_at: datetime | None = None
 ) -> bytes | None:
-    """What the process answers within `seconds`; None if it was stopped, or died. Tasks are "inspect" (a file, and the
-    listing photos that it is compared with; `received_at` is when its platform received it, if that is known) and
+    """Return the answer of the process within `seconds`; None if it was stopped, or died. Tasks are "inspect" (a file,
+    and the listing photos to compare it with; `received_at` is when its platform received it, if that is known) and
     "match" (a file and a listing photo)."""
     sizes = [str(len(file)) for file in files]
     memory = INSPECTION_MEMORY_BYTES + 3 * sum(map(len, files))

@@ -2,7 +2,7 @@
 
 Arguments: bytes of memory, seconds and bytes of answer that it may use, the task, when the first file was received by
 its platform (empty if that is not known), and the size of each file. Standard input: the files, one behind another.
-Standard output: the answer. Limits come before the first byte of a file.
+Standard output: the answer. Limits are set before the first byte of a file is read.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ledger.evidence.listing.match import Photo
-    from ledger.evidence.receipt import Receipt
+    from ledger.evidence.receipt import InspectionReceipt
 
 
 def inspected(files: Sequence[bytes], received: str) -> bytes:
-    """JSON {receipt, report, alone, compared} of the first file, compared with the others, which are listing photos, or
-    {error} with the code of what keeps it from being inspected.
+    """Return JSON {receipt, report, alone, compared} of the first file, compared with the others, which are listing
+    photos, or {error} with the code of the error that prevents an inspection.
 
     `report` is {receipt_sha256, tool, findings}, and `alone` the same of an inspection without listing photos;
     `compared` says how many there were that could be compared.
@@ -41,17 +41,18 @@ def inspected(files: Sequence[bytes], received: str) -> bytes:
             receipt = inspect_bytes(claim, None, photos, received_at=received_at)
     except (ConfigurationError, InspectionInvalid) as error:
         return json.dumps({"error": error.code}).encode()
-    told = {
+    answer = {
         "receipt": receipt.to_json(),
         "report": _carried(receipt),
         "alone": _carried(alone),
         "compared": len(photos),
     }
-    return json.dumps(told).encode()
+    return json.dumps(answer).encode()
 
 
 def matched(files: Sequence[bytes], received: str) -> bytes:
-    """A picture (PNG) of how the first file was made from the second; nothing if it was not, or cannot be compared."""
+    """Return a picture (PNG) of how the first file was made from the second; nothing if it was not, or cannot be
+    compared."""
     photos = _photos(files)
     if len(photos) != 2:
         return b""
@@ -63,21 +64,21 @@ def matched(files: Sequence[bytes], received: str) -> bytes:
 
 
 def _photos(files: Sequence[bytes]) -> list[Photo]:
-    """Those of the files that are pictures, ready to be compared; none where OpenCV is not installed."""
+    """Return the files that are pictures, decoded for comparison; none if OpenCV is not installed."""
     from ledger.errors import PictureUnreadable
 
     try:
         from ledger.evidence.listing.match import photo
     except ImportError:
         return []
-    found = []
+    photos = []
     for file in files:
         with contextlib.suppress(PictureUnreadable):
-            found.append(photo(file))
-    return found
+            photos.append(photo(file))
+    return photos
 
 
-def _carried(receipt: Receipt) -> dict[str, Any]:
+def _carried(receipt: InspectionReceipt) -> dict[str, Any]:
     from ledger.protocol.encoding import b64url
 
     carried = receipt.in_report()
@@ -107,8 +108,8 @@ def main() -> None:
 
 
 def _limit(memory_bytes: int, seconds: int, answer_bytes: int) -> None:
-    """Limits of this process. Those on memory and time can be raised up to what the server has: the process that reads
-    a C2PA manifest, a child of this one, sets its own."""
+    """Limit this process. Its limits on memory and time can be raised up to the server's: the process that reads a C2PA
+    manifest, a child of this one, sets its own."""
     with contextlib.suppress(ImportError):
         import resource
 

@@ -1,9 +1,9 @@
-"""What a C2PA manifest store says about a picture's origin, and how far the file still bears it out (C2PA 2.x).
+"""What a C2PA manifest store says about a picture's origin, and whether the file still agrees with it (C2PA 2.x).
 
-Pure, and tolerant of any JSON: the store comes from a file. Three questions are kept apart. What do the manifests say
-(actions and their digitalSourceType, from the active manifest back through its parents)? Are these bytes the ones that
-were signed (hash and signature codes)? Who signed (`signers`)? The last decides how far a statement goes: it is a fact
-of the finding, `trust`, the weakest of all signatures between these bytes and the statement.
+Pure, and tolerant of any JSON: the store comes from a file. There are three separate questions. What do the manifests
+say (actions and their digitalSourceType, from the active manifest back through its parents)? Are these bytes the ones
+that were signed (hash and signature codes)? Who signed (`signers`)? The last decides how far a statement goes: it is a
+fact of the finding, `trust`, the weakest of all signatures between these bytes and the statement.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ledger.evidence.findings import Finding, finding
+from ledger.evidence.findings import InspectionFinding, finding
 from ledger.evidence.formats.metadata import NoteCode, ParsedFile
-from ledger.evidence.sandbox.c2pa import Answer
+from ledger.evidence.sandbox.c2pa import C2paAnswer
 from ledger.evidence.signals.signers import Times, TrustLists, recorded_trust, trust_of
 from ledger.evidence.signals.source_types import AI_COMPOSITES, AI_MADE, CAPTURES, source_type
 from ledger.rules.findings import FindingCode, Trust, weakest
@@ -34,34 +34,34 @@ _SOURCE_KEYS = ("Iptc4xmpExt:DigitalSourceType", "iptcExt:DigitalSourceType", "d
 _ORIGINS = frozenset({"c2pa.created"})
 
 
-def judge(answer: Answer, found: ParsedFile, lists: TrustLists, times: Times) -> list[Finding]:
-    """Findings out of a manifest store, judged by these trust lists."""
+def judge(answer: C2paAnswer, parsed: ParsedFile, lists: TrustLists, times: Times) -> list[InspectionFinding]:
+    """Return the findings from a manifest store, judged by these trust lists."""
     store = answer.store
     manifests = _object(store.get("manifests"))
     label = str(store.get("active_manifest"))
     active = _object(manifests.get(label))
     codes = _codes(store)
-    _note_credentials(codes, found, answer.where)
+    _note_credentials(codes, parsed, answer.where)
     results = _integrity(codes, active, answer.where)
     said = _said(_Story(manifests, answer.signatures, lists, times), label)
     for statement in said:
         results += _about_origin(statement, codes, answer.where)
     if not said:
-        found.note(NoteCode.C2PA_NO_SOURCE, answer.where, " ".join(_generators(active)))
+        parsed.note(NoteCode.C2PA_NO_SOURCE, answer.where, " ".join(_generators(active)))
     return results
 
 
-def _note_credentials(codes: _Codes, found: ParsedFile, where: str) -> None:
+def _note_credentials(codes: _Codes, parsed: ParsedFile, where: str) -> None:
     identity = [code for code in codes.credential if code.startswith(_IDENTITY)]
     refused = [code for code in codes.credential if code in _REFUSED_CREDENTIAL]
     others = [code for code in codes.credential if code not in {*identity, *refused}]
-    for note, told in (
+    for note, item in (
         (NoteCode.C2PA_CREDENTIAL, others),
         (NoteCode.C2PA_CREDENTIAL_REFUSED, refused),
         (NoteCode.C2PA_IDENTITY, identity),
     ):
-        if told:
-            found.note(note, where, " ".join(told))
+        if item:
+            parsed.note(note, where, " ".join(item))
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ class _Codes:
 
     @property
     def bound(self) -> bool:
-        """The signature is right, and over the hash of these very bytes."""
+        """True if the signature is valid and covers the hash of these bytes."""
         return _SIGNED in self.success and bool(self.success & _HASHES) and not self.broken
 
 
@@ -95,10 +95,10 @@ def _codes(store: dict[str, Any]) -> _Codes:
 
 
 def _code_list(value: Any) -> list[str]:
-    return [one["code"][:100] for one in _list(value) if isinstance(one, dict) and isinstance(one.get("code"), str)]
+    return [item["code"][:100] for item in _list(value) if isinstance(item, dict) and isinstance(item.get("code"), str)]
 
 
-def _integrity(codes: _Codes, active: dict[str, Any], where: str) -> list[Finding]:
+def _integrity(codes: _Codes, active: dict[str, Any], where: str) -> list[InspectionFinding]:
     results = []
     signer = _signer(active)
     mismatches = [code for code in codes.broken if code in _HASH_MISMATCHES]
@@ -112,7 +112,7 @@ def _integrity(codes: _Codes, active: dict[str, Any], where: str) -> list[Findin
 
 @dataclass(frozen=True, slots=True)
 class _Statement:
-    """A manifest's word on the origin of the picture, or on one step of its making."""
+    """A manifest's statement about the origin of the picture, or about one step of its making."""
 
     source: str
     is_origin: bool
@@ -136,7 +136,8 @@ class _Story:
         return _object(self.manifests.get(label))
 
     def trust(self, label: str, ingredient: dict[str, Any] | None, above: Trust | None) -> Trust:
-        """The weaker of `above`, the trust in the signer that took this manifest in as an ingredient, and its own."""
+        """Return the weaker of `above`, the trust in the signer that took this manifest in as an ingredient, and its
+        own."""
         signature = _object(self.signatures.get(label))
         if ingredient is None or above is None:
             return trust_of(signature, self.lists, self.times)
@@ -146,7 +147,7 @@ class _Story:
 
 
 def _said(story: _Story, label: str) -> list[_Statement]:
-    """Statements from the active manifest back to where the picture began; one for each kind of thing said."""
+    """Return the statements from the active manifest back to the picture's origin; one of each type."""
     kept: dict[FindingCode, _Statement] = {}
     for statement in _history(story, label):
         code = _meaning(statement)
@@ -167,7 +168,7 @@ def _meaning(statement: _Statement) -> FindingCode | None:
     return None
 
 
-def _about_origin(statement: _Statement, codes: _Codes, where: str) -> Iterator[Finding]:
+def _about_origin(statement: _Statement, codes: _Codes, where: str) -> Iterator[InspectionFinding]:
     code = _meaning(statement)
     assert code is not None  # only those are kept
     broken = [*codes.broken, *statement.broken]
@@ -175,7 +176,7 @@ def _about_origin(statement: _Statement, codes: _Codes, where: str) -> Iterator[
         broken += codes.ancestors_broken
     bound = codes.bound and not broken
     if not bound and code is FindingCode.C2PA_CAPTURED:
-        return  # a camera's word for other bytes is no word for these
+        return  # a camera's statement about other bytes is no statement about these
     if not bound and code is FindingCode.C2PA_AI_GENERATED:
         code = FindingCode.C2PA_AI_GENERATED_UNBOUND
     hashes = sorted(codes.success & (_HASHES | {_SIGNED}))
@@ -219,17 +220,18 @@ def _history(story: _Story, label: str) -> Iterator[_Statement]:
 
 
 def _recorded_faults(ingredient: dict[str, Any]) -> tuple[str, ...]:
-    """Faults that the signer found in the ingredient when it was taken in."""
+    """Return the faults that the signer recorded when the ingredient was taken in."""
     recorded = _object(_object(ingredient.get("validation_results")).get("activeManifest"))
     failed = _code_list(recorded.get("failure")) + _code_list(ingredient.get("validation_status"))
     return tuple(code for code in failed if not code.startswith(_CREDENTIAL))
 
 
 def _sources(manifest: dict[str, Any]) -> Iterator[tuple[str, bool, str, bool]]:
-    """(source type, whether it is the picture's origin, software, whether the signer says it) of each action and
+    """Yield (source type, whether it is the picture's origin, software, whether the signer says it) of each action and
     metadata assertion.
 
-    Metadata is copied from the file that was signed: anybody may have written it there, and no signer answers for it.
+    Metadata is copied from the file that was signed: any person may have written it there, and no signer is responsible
+    for it.
     """
     for assertion in map(_object, _list(manifest.get("assertions"))):
         label, data = str(assertion.get("label")), _object(assertion.get("data"))
@@ -257,8 +259,8 @@ def _signer(manifest: dict[str, Any]) -> dict[str, str]:
 
 
 def _generators(manifest: dict[str, Any]) -> list[str]:
-    named = [str(_object(one).get("name") or "") for one in _list(manifest.get("claim_generator_info"))]
-    return [one for one in named if one] or [str(manifest.get("claim_generator") or "")]
+    named = [str(_object(item).get("name") or "") for item in _list(manifest.get("claim_generator_info"))]
+    return [item for item in named if item] or [str(manifest.get("claim_generator") or "")]
 
 
 def _object(value: Any) -> dict[str, Any]:

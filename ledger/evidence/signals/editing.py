@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ledger.evidence.findings import Finding, finding, folded
+from ledger.evidence.findings import InspectionFinding, finding, folded
 from ledger.evidence.formats import xmp
 from ledger.evidence.formats.exif import Exif
 from ledger.evidence.formats.metadata import BlockType, NoteCode, ParsedFile, decode
@@ -30,31 +30,31 @@ _NAMES = re.compile(r"(?<![a-z])(?:" + "|".join(re.escape(name) for name in EDIT
 _SOFTWARE_TAGS = ("Software", "ProcessingSoftware", "ImageEditingSoftware", "RAWDevelopingSoftware")
 
 
-def judge(found: ParsedFile, exifs: list[tuple[str, Exif]], packets: list[xmp.Xmp]) -> Iterator[Finding]:
-    """Hints out of everything that was read, but for the pixels."""
-    yield from _software(found, exifs, packets)
+def judge(parsed: ParsedFile, exifs: list[tuple[str, Exif]], packets: list[xmp.Xmp]) -> Iterator[InspectionFinding]:
+    """Yield hints from everything that was read, except the pixels."""
+    yield from _software(parsed, exifs, packets)
     for packet in packets:
         yield from _history(packet)
-        yield from _missing(packet, found)
-    for sort in sorted(found.promised):
-        if not found.of(sort):
+        yield from _missing(packet, parsed)
+    for sort in sorted(parsed.promised):
+        if not parsed.of(sort):
             yield finding(FindingCode.METADATA_REMOVED, "webp:VP8X", missing=sort.value)
     for where, exif in exifs:
-        yield from _size(found, exif, where)
-        yield from _tables(found, exif)
+        yield from _size(parsed, exif, where)
+        yield from _tables(parsed, exif)
 
 
-def _software(found: ParsedFile, exifs: list[tuple[str, Exif]], packets: list[xmp.Xmp]) -> Iterator[Finding]:
+def _software(parsed: ParsedFile, exifs: list[tuple[str, Exif]], packets: list[xmp.Xmp]) -> Iterator[InspectionFinding]:
     named: list[tuple[str, str]] = []
     for where, exif in exifs:
         named += [(f"{where} {tag}", exif.texts.get(tag, "")) for tag in _SOFTWARE_TAGS]
     for packet in packets:
         named += [(f"{packet.where} xmp CreatorTool", value) for value in packet.values(xmp.BASIC, "CreatorTool")]
         named += [(f"{packet.where} xmp softwareAgent", value) for value in packet.values(xmp.EVENT, "softwareAgent")]
-    for block in found.of(BlockType.TEXT):
+    for block in parsed.of(BlockType.TEXT):
         if folded(block.key) in SOFTWARE_KEYS:
             named.append((f"{block.where} {block.key}", decode(block.data[:1_000])))
-    for block in found.of(BlockType.SEGMENT):
+    for block in parsed.of(BlockType.SEGMENT):
         if block.data.startswith((b"Photoshop 3.0\0", b"Ducky")):
             named.append((block.where, "Photoshop"))
     seen: set[str] = set()
@@ -65,43 +65,44 @@ def _software(found: ParsedFile, exifs: list[tuple[str, Exif]], packets: list[xm
             yield finding(FindingCode.EDITING_SOFTWARE, where, name=match[0], value=value)
 
 
-def _history(packet: xmp.Xmp) -> Iterator[Finding]:
-    """XMP's own record of saving: one entry is the making of the file, more are later hands."""
+def _history(packet: xmp.Xmp) -> Iterator[InspectionFinding]:
+    """Yield a finding for XMP's own record of saving: the first entry is the creation of the file, later ones are
+    edits."""
     saved = [value for value in packet.values(xmp.EVENT, "action") if value in ("saved", "converted", "derived")]
     if len(saved) > 1:
         yield finding(FindingCode.EDIT_HISTORY, f"{packet.where} xmp History", steps=len(saved))
 
 
-def _missing(packet: xmp.Xmp, found: ParsedFile) -> Iterator[Finding]:
-    """What a packet refers to, and what is no longer there."""
+def _missing(packet: xmp.Xmp, parsed: ParsedFile) -> Iterator[InspectionFinding]:
+    """Yield a finding for each reference of a packet to something that is missing."""
     where = f"{packet.where} xmp"
     for value in packet.values(xmp.DC_TERMS, "provenance"):
-        if found.of(BlockType.C2PA):
+        if parsed.of(BlockType.C2PA):
             continue
         if value.startswith(("http://", "https://")):
-            found.note(NoteCode.C2PA_REMOTE, where, value)
+            parsed.note(NoteCode.C2PA_REMOTE, where, value)
         else:
             yield finding(FindingCode.C2PA_MANIFEST_MISSING, where, reference=value)
     for digest in packet.values(xmp.NOTE, "HasExtendedXMP"):
-        if digest.strip() not in found.extended_xmp:
+        if digest.strip() not in parsed.extended_xmp:
             yield finding(FindingCode.METADATA_REMOVED, where, missing="extended xmp")
 
 
-def _size(found: ParsedFile, exif: Exif, where: str) -> Iterator[Finding]:
-    """The size that the camera wrote down, and the size of the picture."""
+def _size(parsed: ParsedFile, exif: Exif, where: str) -> Iterator[InspectionFinding]:
+    """Yield a finding if the size that the camera recorded is not the size of the picture."""
     said = sorted((exif.numbers.get("PixelXDimension", 0), exif.numbers.get("PixelYDimension", 0)))
-    real = sorted((found.width_px, found.height_px))
+    real = sorted((parsed.width_px, parsed.height_px))
     if all(said) and all(real) and said != real:
         yield finding(
             FindingCode.SIZE_DIFFERS,
             where,
             said=f"{exif.numbers['PixelXDimension']} x {exif.numbers['PixelYDimension']}",
-            real=f"{found.width_px} x {found.height_px}",
+            real=f"{parsed.width_px} x {parsed.height_px}",
         )
 
 
-def _tables(found: ParsedFile, exif: Exif) -> Iterator[Finding]:
+def _tables(parsed: ParsedFile, exif: Exif) -> Iterator[InspectionFinding]:
     maker = folded(exif.texts.get("Make", ""))
-    quality = standard_quality(found.tables)
+    quality = standard_quality(parsed.tables)
     if quality is not None and maker.startswith(CAMERA_MAKERS):
         yield finding(FindingCode.SAVED_BY_SOFTWARE, "jpeg:DQT", quality=quality, maker=exif.texts.get("Make"))

@@ -1,4 +1,4 @@
-"""Who signed a C2PA manifest, as far as trust lists can tell: a `ledger.rules.findings.Trust` for each manifest.
+"""The signer of a C2PA manifest, as far as trust lists identify it: a `ledger.rules.findings.Trust` for each manifest.
 
 The C2PA library checks signatures, chains and time stamps against the lists of a folder (`c2pa_child`) and says which
 list a certificate was found under. What it says is judged here: the library takes any time stamp of an older manifest
@@ -45,7 +45,7 @@ class TrustLists:
 
 
 def read_trust_lists(folder: Path) -> TrustLists:
-    """The lists that `lists.json` of a folder names. Raises ConfigurationError."""
+    """Return the lists that `lists.json` of a folder names. Raises ConfigurationError."""
     try:
         said = json.loads((folder / "lists.json").read_bytes())
         if not all((folder / said[name]["file"]).is_file() for name in LIST_FILES):
@@ -57,7 +57,7 @@ def read_trust_lists(folder: Path) -> TrustLists:
 
 @cache
 def shipped() -> TrustLists:
-    """The lists that come with this version."""
+    """Return the lists that come with this version."""
     return read_trust_lists(SHIPPED_FOLDER)
 
 
@@ -70,15 +70,15 @@ class Times:
 
     @classmethod
     def of(cls, now: datetime, met_at: datetime | None) -> Times:
-        """`met_at` is taken for `now` where it is not known or lies after it."""
+        """Return the times of an inspection. `met_at` is replaced by `now` if it is unknown or later."""
         return cls(now, now if met_at is None else min(met_at, now))
 
 
 def trust_of(signature: Mapping[str, Any], lists: TrustLists, times: Times) -> Trust:
-    """The trust in one manifest's signer. `signature` is what `c2pa_child` tells of it: {claim, valid_from, valid_to,
-    stamped_at, success, failure}, unchecked JSON.
+    """Return the trust in the signer of one manifest. `signature` is the unchecked JSON of `sandbox.c2pa_worker` about
+    it: {claim, valid_from, valid_to, stamped_at, success, failure}.
 
-    Without a time stamp under the lists the certificate must be valid now: the signer could write any time.
+    Without a time stamp under the lists the certificate must be valid now, because the signer can write any time.
     """
     success, failure = _codes(signature.get("success")), _codes(signature.get("failure"))
     if any(code.startswith(_PREFIX) and code.endswith("revoked") for code in failure):
@@ -88,12 +88,12 @@ def trust_of(signature: Mapping[str, Any], lists: TrustLists, times: Times) -> T
     stamped_at = _stamped_at(signature, success)
     if not _valid(signature, stamped_at or times.now) or f"{_PREFIX}expired" in failure:
         return Trust.EXPIRED
-    found = _FOUND_IN.match(success.get(f"{_PREFIX}trusted", ""))
-    if found is None or f"{_PREFIX}untrusted" in failure:
+    validated = _FOUND_IN.match(success.get(f"{_PREFIX}trusted", ""))
+    if validated is None or f"{_PREFIX}untrusted" in failure:
         return Trust.UNLISTED
-    if found[1] == OFFICIAL:
+    if validated[1] == OFFICIAL:
         return Trust.LISTED
-    if found[1] in (INTERIM, "") and (stamped_at or times.met_at) < lists.interim_ends_at:
+    if validated[1] in (INTERIM, "") and (stamped_at or times.met_at) < lists.interim_ends_at:
         return Trust.INTERIM if stamped_at or _valid(signature, times.met_at) else Trust.EXPIRED
     return Trust.UNLISTED
 
@@ -101,27 +101,28 @@ def trust_of(signature: Mapping[str, Any], lists: TrustLists, times: Times) -> T
 def recorded_trust(
     signature: Mapping[str, Any], recorded: Mapping[str, Any], above: Trust, lists: TrustLists, times: Times
 ) -> Trust:
-    """The trust in the signer of an ancestor, of which the library tells only what the manifest above did not record.
+    """Return the trust in the signer of an ancestor, of which the library reports only what the manifest above did not
+    record.
 
     What was recorded counts as far as `above`, the trust in the signer that recorded it: where that signer found the
-    ancestor trusted and the library does not object, the ancestor is as good as its recorder.
+    ancestor trusted and the library does not object, the ancestor is as trusted as its recorder.
     """
     objections = _codes(signature.get("failure"))
     was = {kind: _codes(recorded.get(kind)) for kind in ("success", "failure")}
-    told = _codes(signature.get("success"))
+    successes = _codes(signature.get("success"))
     trusted = f"{_PREFIX}trusted"
-    if trusted not in told and trusted in was["success"] and not objections and above in TRUSTED:
+    if trusted not in successes and trusted in was["success"] and not objections and above in TRUSTED:
         return above
-    if trusted in told:
+    if trusted in successes:
         was["failure"].pop(f"{_PREFIX}untrusted", None)
     merged = {
         **signature,
-        "success": _listed({**was["success"], **told, trusted: told.get(trusted, "")}),
+        "success": _listed({**was["success"], **successes, trusted: successes.get(trusted, "")}),
         "failure": _listed({**was["failure"], **objections}),
     }
-    found = trust_of(merged, lists, times)
-    unsaid = _SIGNED not in {**was["success"], **told} and not objections
-    return Trust.UNLISTED if found is Trust.INVALID and unsaid else found
+    trust = trust_of(merged, lists, times)
+    unsaid = _SIGNED not in {**was["success"], **successes} and not objections
+    return Trust.UNLISTED if trust is Trust.INVALID and unsaid else trust
 
 
 def _listed(codes: Mapping[str, str]) -> list[dict[str, str]]:
@@ -129,8 +130,8 @@ def _listed(codes: Mapping[str, str]) -> list[dict[str, str]]:
 
 
 def _stamped_at(signature: Mapping[str, Any], success: Mapping[str, str]) -> datetime | None:
-    """The time of a time stamp whose authority is under the lists, None if there is none. In older claims (v1) the
-    library does not check the authority, and takes any for good."""
+    """Return the time of a time stamp whose authority is under the lists, None if there is none. In older claims (v1)
+    the library does not check the authority, and takes any for good."""
     explained = success.get("timeStamp.trusted")
     if signature.get("claim") != "v2" or explained is None or explained.startswith(_LEGACY_STAMP):
         return None
@@ -143,10 +144,12 @@ def _valid(signature: Mapping[str, Any], at: datetime) -> bool:
 
 
 def _codes(value: Any) -> dict[str, str]:
-    """{code: explanation} of the library's results."""
-    found = value if isinstance(value, list) else []
+    """Return {code: explanation} of the library's results."""
+    entries = value if isinstance(value, list) else []
     return {
-        str(one["code"]): str(one.get("explanation") or "") for one in found if isinstance(one, dict) and "code" in one
+        str(item["code"]): str(item.get("explanation") or "")
+        for item in entries
+        if isinstance(item, dict) and "code" in item
     }
 
 

@@ -1,4 +1,4 @@
-"""IPTC's vocabulary of digital source types: where a picture comes from, in one word."""
+"""IPTC's vocabulary of digital source types: the origin of a picture, in one word."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ _FORM = re.compile(
 
 
 def source_type(value: str) -> str:
-    """The bare word of a source type, which is written as an address or alone; empty for anything else."""
+    """Return the bare word of a source type, which is written as an address or alone; empty for anything else."""
     match = _FORM.match(value.strip())
     return match[1] if match else ""

@@ -1,7 +1,7 @@
 """Whether the small picture that a camera put into the EXIF block still shows what the picture shows.
 
-Editors that change pixels and leave the rest give themselves away here, which is a hint and no more: some programs crop
-or rotate and forget the thumbnail. Only JPEGs are compared, decoded at an eighth of their size, and only within limits
+A difference shows an editor that changed pixels and nothing else. It is a hint only: some programs crop or rotate and
+forget the thumbnail. Only JPEGs are compared, decoded at an eighth of their size, and only within limits
 on pixels and scans.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ledger.evidence.findings import Finding, finding
+from ledger.evidence.findings import InspectionFinding, finding
 from ledger.evidence.formats import jpeg
 from ledger.evidence.formats.exif import Exif
 from ledger.evidence.formats.metadata import NoteCode, ParsedFile
@@ -35,20 +35,22 @@ MAX_BLOCK_DIFFERENCE = 50.0
 _ASPECT_TOLERANCE = 0.02
 
 
-def judge(data: bytes, found: ParsedFile, exif: Exif, where: str) -> list[Finding]:
-    """A finding if thumbnail and picture disagree."""
-    if not exif.thumbnail or found.media_type != "image/jpeg":
+def judge(data: bytes, parsed: ParsedFile, exif: Exif, where: str) -> list[InspectionFinding]:
+    """Return a finding if thumbnail and picture disagree."""
+    if not exif.thumbnail or parsed.media_type != "image/jpeg":
         return []
-    if not _within_limits(found):
-        found.note(NoteCode.PIXELS_NOT_COMPARED, where, f"{found.width_px} x {found.height_px}, {found.scans} scans")
+    if not _within_limits(parsed):
+        parsed.note(
+            NoteCode.PIXELS_NOT_COMPARED, where, f"{parsed.width_px} x {parsed.height_px}, {parsed.scans} scans"
+        )
         return []
     small = _open(exif.thumbnail, MAX_THUMBNAIL_PIXELS)
     if small is None:
-        found.note(NoteCode.THUMBNAIL_UNREADABLE, where)
+        parsed.note(NoteCode.THUMBNAIL_UNREADABLE, where)
         return []
     large = _open(data, MAX_PIXELS)
     if large is None:
-        found.note(NoteCode.PIXELS_NOT_COMPARED, where, "the picture cannot be decoded")
+        parsed.note(NoteCode.PIXELS_NOT_COMPARED, where, "the picture cannot be decoded")
         return []
     correlation, block = compare(small, large)
     if correlation >= MIN_CORRELATION and block <= MAX_BLOCK_DIFFERENCE:
@@ -63,14 +65,14 @@ def judge(data: bytes, found: ParsedFile, exif: Exif, where: str) -> list[Findin
     ]
 
 
-def _within_limits(found: ParsedFile) -> bool:
-    pixels = found.width_px * found.height_px
-    limit = MAX_PROGRESSIVE_PIXELS if found.progressive else MAX_PIXELS
-    return 0 < pixels <= limit and 0 < found.scans <= MAX_SCANS
+def _within_limits(parsed: ParsedFile) -> bool:
+    pixels = parsed.width_px * parsed.height_px
+    limit = MAX_PROGRESSIVE_PIXELS if parsed.progressive else MAX_PIXELS
+    return 0 < pixels <= limit and 0 < parsed.scans <= MAX_SCANS
 
 
 def _open(data: bytes, max_pixels: int) -> Image | None:
-    """A JPEG in greys, no larger than needed; None if it cannot be decoded or is larger than allowed."""
+    """Return a JPEG in greys, no larger than needed; None if it cannot be decoded or is larger than allowed."""
     from PIL import Image, JpegImagePlugin
 
     try:
@@ -86,8 +88,8 @@ def _open(data: bytes, max_pixels: int) -> Image | None:
 
 
 def compare(small: Image, large: Image) -> tuple[float, float]:
-    """(correlation, largest difference of a block) of two pictures in greys, for the turn that fits best: programs that
-    turn a picture upright forget the thumbnail."""
+    """Return (correlation, largest difference of a block) of two pictures in greys, for the turn that fits best:
+    programs that turn a picture upright forget the thumbnail."""
     results = []
     for turned in (large, *(large.transpose(turn) for turn in _turns())):
         cut = _without_bars(small, turned.width / turned.height)
@@ -102,7 +104,7 @@ def _turns() -> tuple[Transpose, ...]:
 
 
 def _without_bars(image: Image, aspect: float) -> Image:
-    """The middle of a thumbnail in the picture's shape: cameras fill up with black bars."""
+    """Return the middle of a thumbnail in the picture's shape: cameras fill up with black bars."""
     own = image.width / image.height
     if abs(own / aspect - 1) <= _ASPECT_TOLERANCE:
         return image

@@ -1,7 +1,8 @@
 """Traces of image generators in texts: IPTC's source type, generation parameters, workflows, names of software.
 
-None of these is signed and none names somebody who could be asked, so they indicate and never identify. Free texts that
-people write (titles, descriptions) are not searched for names of generators: mentioning one proves nothing.
+None of these is signed and none names a person or company that could be asked, so they indicate and never identify.
+Free texts that people write (titles, descriptions) are not searched for names of generators: mentioning one proves
+nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ledger.evidence.findings import Finding, finding, folded
+from ledger.evidence.findings import InspectionFinding, finding, folded
 from ledger.evidence.formats import xmp
 from ledger.evidence.formats.exif import Exif
 from ledger.evidence.formats.metadata import MetadataBlock, decode
@@ -38,7 +39,7 @@ _OWN_KEYS = {
     "fooocus_scheme": "Fooocus",
     "generation_data": "TensorArt",
 }
-"""Keys of PNG texts that one generator uses and nobody else."""
+"""Keys of PNG texts that only one generator uses."""
 
 SOFTWARE_KEYS = frozenset({"software", "source", "©swr", "©too", "com.apple.quicktime.software", "encoder"})
 """Keys of texts that name the program which wrote the file, folded."""
@@ -46,8 +47,8 @@ SOFTWARE_KEYS = frozenset({"software", "source", "©swr", "©too", "com.apple.qu
 _MIDJOURNEY = re.compile(r"Job ID: [0-9a-f]{8}-[0-9a-f]{4}-")
 
 
-def in_texts(blocks: Iterable[MetadataBlock]) -> Iterator[Finding]:
-    """Findings in texts with keys: PNG chunks, MP4 lists."""
+def in_texts(blocks: Iterable[MetadataBlock]) -> Iterator[InspectionFinding]:
+    """Yield the findings in texts with keys: PNG chunks, MP4 lists."""
     for block in blocks:
         key, where = folded(block.key), f"{block.where} {block.key}"
         text = decode(block.data[:MAX_TEXT_BYTES])
@@ -63,8 +64,9 @@ def in_texts(blocks: Iterable[MetadataBlock]) -> Iterator[Finding]:
             yield from _parameters(text, where)
 
 
-def in_exif(exif: Exif, where: str) -> Iterator[Finding]:
-    """Findings in EXIF: parameters in the comment, workflows where ComfyUI puts them in WebP, names of software."""
+def in_exif(exif: Exif, where: str) -> Iterator[InspectionFinding]:
+    """Yield the findings in EXIF: parameters in the comment, workflows in the fields that ComfyUI uses in WebP, names
+    of software."""
     yield from _parameters(exif.comment, f"{where} UserComment")
     for tag in ("Make", "Model", "ImageDescription"):
         name, separator, rest = exif.texts.get(tag, "").partition(":")
@@ -75,8 +77,8 @@ def in_exif(exif: Exif, where: str) -> Iterator[Finding]:
     yield from _parameters(exif.texts.get("ImageDescription", ""), f"{where} ImageDescription")
 
 
-def in_xmp(packet: xmp.Xmp) -> Iterator[Finding]:
-    """Findings in XMP: the source type, IPTC's names of AI systems, software, credit lines."""
+def in_xmp(packet: xmp.Xmp) -> Iterator[InspectionFinding]:
+    """Yield the findings in XMP: the source type, IPTC's names of AI systems, software, credit lines."""
     where = f"{packet.where} xmp"
     for value in packet.values(xmp.IPTC_EXT, "DigitalSourceType"):
         source = source_type(value)
@@ -96,14 +98,15 @@ def in_xmp(packet: xmp.Xmp) -> Iterator[Finding]:
         yield from _parameters(value, f"{where} UserComment")
 
 
-def _named(text: str, where: str) -> Iterator[Finding]:
+def _named(text: str, where: str) -> Iterator[InspectionFinding]:
     match = _NAMES.search(folded(text[:1_000]))
     if match is not None:
         yield finding(FindingCode.GENERATOR_NAMED, where, name=match[0], value=text)
 
 
-def _parameters(text: str, where: str) -> Iterator[Finding]:
-    """Text as the web interfaces of Stable Diffusion write it; a step count alone may be anything."""
+def _parameters(text: str, where: str) -> Iterator[InspectionFinding]:
+    """Yield a finding for text in the form of the web interfaces of Stable Diffusion; a step count alone proves
+    nothing."""
     text = text[:MAX_TEXT_BYTES]
     steps = _PARAMETERS.search(text)
     if steps is not None and _MORE_PARAMETERS.search(text):
@@ -114,8 +117,8 @@ def _parameters(text: str, where: str) -> Iterator[Finding]:
             yield finding(FindingCode.GENERATOR_PARAMETERS, where, parameters=f"steps {value['steps']}")
 
 
-def _workflow(text: str, where: str) -> Iterator[Finding]:
-    """A graph of ComfyUI: nodes by number with `class_type`, or a list `nodes` with `type`."""
+def _workflow(text: str, where: str) -> Iterator[InspectionFinding]:
+    """Yield a finding for a graph of ComfyUI: nodes by number with `class_type`, or a list `nodes` with `type`."""
     value = _json(text)
     if not isinstance(value, dict):
         return

@@ -60,7 +60,7 @@ class PolicySource(Protocol):
         """All policies that are known to be published."""
 
     def at(self, now: datetime) -> Policy:
-        """The policy in effect at `now` (aware). Raises PolicyUnreadable."""
+        """Return the policy in effect at `now` (aware). Raises PolicyUnreadable."""
 
 
 class PolicyTimeline:
@@ -76,38 +76,38 @@ class PolicyTimeline:
 
     @classmethod
     def of(cls, policy: Policy, text: str = "") -> PolicyTimeline:
-        """A timeline of one policy that is in effect at all times: for programs that have no log."""
+        """Return a timeline of one policy that is in effect at all times: for programs that have no log."""
         always = datetime.min.replace(tzinfo=UTC)
         digest = hashlib.sha256(text.encode()).digest()
         return cls([PublishedPolicy(policy.version, digest, always, always, 0, text, policy)])
 
     def at(self, now: datetime) -> Policy:
-        """The policy in effect at `now` (aware). Raises PolicyUnreadable when this program cannot read it."""
+        """Return the policy in effect at `now` (aware). Raises PolicyUnreadable when this program cannot read it."""
         return readable(self.entry_at(now))
 
     def entry_at(self, now: datetime) -> PublishedPolicy:
-        """The entry of the policy in effect at `now` (aware); before the first one, the first."""
-        for one in reversed(self.published):
-            if one.in_effect_at <= now:
-                return one
+        """Return the entry of the policy in effect at `now` (aware); before the first one, the first."""
+        for entry in reversed(self.published):
+            if entry.in_effect_at <= now:
+                return entry
         return self.published[0]
 
     def next_after(self, now: datetime) -> PublishedPolicy | None:
-        """The entry that is in effect next after `now` (aware), or None when no change is announced."""
+        """Return the entry that is in effect next after `now` (aware), or None when no change is announced."""
         return next(iter(self.announced(now)), None)
 
     def announced(self, now: datetime) -> list[PublishedPolicy]:
-        """The entries that are not in effect yet at `now` (aware), in the order in which they will be."""
+        """Return the entries that are not in effect yet at `now` (aware), in the order in which they will be."""
         current = self.entry_at(now)
-        return [one for one in self.published if one.in_effect_at > max(now, current.in_effect_at)]
+        return [entry for entry in self.published if entry.in_effect_at > max(now, current.in_effect_at)]
 
     def find(self, version: int) -> PublishedPolicy | None:
-        """The entry of this version."""
-        return next((one for one in self.published if one.version == version), None)
+        """Return the entry of this version."""
+        return next((entry for entry in self.published if entry.version == version), None)
 
     @property
     def timeline(self) -> PolicyTimeline:
-        """This timeline, which so is a source that never changes."""
+        """This timeline. It is therefore also a source, one that never changes."""
         return self
 
     @property
@@ -117,7 +117,7 @@ class PolicyTimeline:
 
 
 def readable(entry: PublishedPolicy) -> Policy:
-    """The parsed policy of `entry`. Raises PolicyUnreadable."""
+    """Return the parsed policy of `entry`. Raises PolicyUnreadable."""
     if entry.policy is None:
         why = "Its text is not in the database" if entry.text is None else "This version of the program cannot read it"
         raise PolicyUnreadable(
@@ -129,13 +129,14 @@ def readable(entry: PublishedPolicy) -> Policy:
 
 
 def published_policy(leaf: bytes, texts: dict[bytes, str]) -> PublishedPolicy:
-    """The `policy` entry in the bytes of `leaf`; `texts` are by their SHA-256. Raises InvalidCanonicalForm,
+    """Return the `policy` entry in the bytes of `leaf`; `texts` are by their SHA-256. Raises InvalidCanonicalForm,
     InvalidEncoding, InvalidTime."""
     return published_entry(parse_leaf(leaf), texts)
 
 
 def published_entry(entry: Leaf, texts: dict[bytes, str]) -> PublishedPolicy:
-    """As `published_policy`, of a parsed leaf. Raises InvalidEncoding, InvalidTime, KeyError for a missing member."""
+    """Return the `policy` entry of a parsed leaf, as `published_policy`. Raises InvalidEncoding, InvalidTime, KeyError
+    for a missing member."""
     body: dict[str, Any] = dict(entry.body or {})
     digest = unb64url(body["toml_sha256"], 32)
     text = texts.get(digest)
@@ -151,7 +152,8 @@ def published_entry(entry: Leaf, texts: dict[bytes, str]) -> PublishedPolicy:
 
 
 def first_allowed(timeline: PolicyTimeline, published_at: datetime) -> datetime:
-    """The first UTC midnight at which the next policy, published at `published_at` (aware), may come into effect."""
+    """Return the first UTC midnight at which the next policy, published at `published_at` (aware), may come into
+    effect."""
     after_newest = timeline.newest.in_effect_at + timedelta(seconds=1)
     earliest = max(published_at + timedelta(days=MIN_PUBLICATION_DAYS), after_newest).astimezone(UTC)
     midnight = datetime.combine(earliest.date(), time(), UTC)
@@ -159,8 +161,8 @@ def first_allowed(timeline: PolicyTimeline, published_at: datetime) -> datetime:
 
 
 def check_publication(timeline: PolicyTimeline, text: str, published_at: datetime, in_effect_at: datetime) -> Policy:
-    """The policy in `text`, if it may be published at `published_at` (aware) as the newest of `timeline`, to be in
-    effect from `in_effect_at` (aware) on.
+    """Return the policy in `text`, if it may be published at `published_at` (aware) as the newest of `timeline`, to be
+    in effect from `in_effect_at` (aware) on.
 
     Changes come one after the other: the version is the newest one's plus 1, and a policy that is announced comes into
     effect before the next one does, so none that was announced is skipped. A policy names every conduct that the newest
@@ -173,7 +175,7 @@ def check_publication(timeline: PolicyTimeline, text: str, published_at: datetim
     if len(encoded) > MAX_POLICY_BYTES:
         raise PolicyInvalid(f"The text of a policy has at most {MAX_POLICY_BYTES} bytes.")
     digest, newest = hashlib.sha256(encoded).digest(), timeline.newest
-    known = next((one for one in timeline.published if one.sha256 == digest), None)
+    known = next((entry for entry in timeline.published if entry.sha256 == digest), None)
     if known is not None:
         raise PolicyAlreadyPublished(f"This text is published already, as version {known.version}.")
     policy = parse_policy(text)

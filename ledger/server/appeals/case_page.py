@@ -33,6 +33,7 @@ from ledger.server.appeals.attachments import AttachmentRow
 from ledger.server.appeals.case_service import case_number, with_handlers
 from ledger.server.appeals.letters import all_letters
 from ledger.server.appeals.queue import check_sight
+from ledger.server.context import Context
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.appeals import AppealCase, CaseEntry, CaseEvent, CaseOutcome
 from ledger.server.db.tables.reports import Report, ReportLink
@@ -40,9 +41,8 @@ from ledger.server.log import queries as log_queries
 from ledger.server.platforms.group_weights import without_suspensions
 from ledger.server.records import case_queries, former_label_queries, order_line_queries
 from ledger.server.records import queries as report_queries
-from ledger.server.records.case_queries import CaseRow, EventRow, StatementRow
+from ledger.server.records.case_queries import CaseEventRow, CaseRow, StatementRow
 from ledger.server.records.queries import ReportRow
-from ledger.server.records.transaction import Context
 from ledger.server.records.views import report_status
 from ledger.server.staff import audit
 from ledger.server.staff import queries as staff_queries
@@ -69,7 +69,7 @@ class EvidenceItem:
 class TimelineEntry:
     """A line of the timeline; `staff` is the name of the member of staff who acted."""
 
-    event: EventRow
+    event: CaseEventRow
     staff: str | None
 
 

@@ -27,6 +27,7 @@ from ledger.rules.rounds import next_to_suspend, report_marks
 from ledger.rules.rounds import suspends as may_suspend
 from ledger.rules.webhooks import Recipient, WebhookType
 from ledger.server.appeals.weights import count_outcome
+from ledger.server.context import Context
 from ledger.server.db.due_rows import work_off
 from ledger.server.db.engine import reading, writing
 from ledger.server.log.writer import open_head
@@ -34,7 +35,7 @@ from ledger.server.records import appeal_effects, case_queries, order_line_queri
 from ledger.server.records.case_queries import CaseRow, RoundRow
 from ledger.server.records.queries import ReportRow, ReversalRow
 from ledger.server.records.rows import listing_values
-from ledger.server.records.transaction import Context, EntryBatch
+from ledger.server.records.transaction import EntryBatch
 from ledger.tlog.entries import EventType, WithdrawalReason, dispute_entry, reopening_entry, resolution_entry
 
 STAFF_ONLY = frozenset({Action.TAKE, Action.ASSIGN, Action.HAND_BACK, Action.NOTE, Action.PROPOSE, Action.DECLINE})
@@ -181,7 +182,7 @@ def check_named(
     if names_conduct != (conduct is not None) or names_slots != bool(slots):
         raise DecisionInvalid("`amended` names a conduct, `unlinked` names identifiers, nothing else does.")
     if conduct is Conduct.IMPERSONATED or (conduct is not None and conduct.value == row.current_conduct):
-        raise DecisionInvalid("An amended report names another conduct, and one that somebody did.")
+        raise DecisionInvalid("An amended report names another conduct, and one that accuses the person.")
     if slots and not set(slots) < case_queries.listed_slots(connection, row.report_id).keys():
         raise DecisionInvalid("Unlink identifiers that the report has, and leave at least one.")
 

@@ -24,11 +24,11 @@ from ledger.rules.conduct import Conduct
 from ledger.rules.policy.values import Profile
 from ledger.server.appeals import staff_actions
 from ledger.server.appeals.case_service import case_number
+from ledger.server.context import Context
 from ledger.server.db.engine import reading, snapshot_reading, writing
 from ledger.server.db.tables.appeals import AppealCase, CaseHandler, CaseSkip
 from ledger.server.records import case_queries
 from ledger.server.records.case_queries import CASES, CaseRow
-from ledger.server.records.transaction import Context
 from ledger.server.staff import audit
 from ledger.server.staff.queries import names_of
 
@@ -146,7 +146,7 @@ def skip(context: Context, case: str, staff: Staff) -> None:
             raise NotFound("There is no such case.")
         check_sight(row, staff)
         if row.reviewer_id not in (None, staff.id):
-            raise CaseTaken("This case is in somebody else's hands.")
+            raise CaseTaken("This case is assigned to another member of staff.")
         if row.state != CaseState.SUBMITTED:
             raise ActionRefused("Only a case that waits for a reviewer is passed over.")
         staff_actions.pass_over(connection, row.id, staff.id, context.now())

@@ -9,7 +9,7 @@ timeouts ends that wait.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -26,11 +26,12 @@ MAX_IN_LIST = 500
 """Values in one IN list: well under SQLite's limit on variables, and few enough for fast planning."""
 
 
-def chunks(values: Iterable[Value]) -> Iterator[list[Value]]:
-    """Yield the distinct `values` in order, in lists of at most `MAX_IN_LIST`."""
+def chunks(values: Iterable[Value]) -> list[list[Value]]:
+    """Return the distinct `values` in order, in lists of at most `MAX_IN_LIST`."""
     distinct = list(dict.fromkeys(values))
-    for start in range(0, len(distinct), MAX_IN_LIST):
-        yield distinct[start : start + MAX_IN_LIST]
+    if len(distinct) <= MAX_IN_LIST:
+        return [distinct] if distinct else []
+    return [distinct[start : start + MAX_IN_LIST] for start in range(0, len(distinct), MAX_IN_LIST)]
 
 
 def insert_rows(connection: Connection, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:

@@ -35,7 +35,7 @@ from sqlalchemy.exc import DBAPIError, InvalidatePoolError, PendingRollbackError
 
 from ledger.errors import DatabaseUnavailable
 from ledger.server.db.database_url import PostgresqlPlace, parse_database_url
-from ledger.server.db.outages import Verdict, is_outage, verdict
+from ledger.server.db.outages import DatabaseVerdict, is_outage, verdict
 
 __all__ = [
     "answers_within",
@@ -185,7 +185,7 @@ def _postgresql_error(context: ExceptionContext) -> None:
         read_only_server=driver.read_only_server(),
         asked_to_read=driver.read_only is True,
     )
-    if outcome is Verdict.LOST:
+    if outcome is DatabaseVerdict.LOST:
         context.is_disconnect = True
 
 

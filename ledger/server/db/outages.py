@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 
-class Verdict(Enum):
+class DatabaseVerdict(Enum):
     """What an error of the database means for the caller and for the connection."""
 
     FAULT = "fault"
@@ -40,23 +40,23 @@ _REFUSED_BY_STANDBYS = frozenset({"0A000", "25001", "25006", "55000"})
 _SQLITE_OUTAGES = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_FULL", "SQLITE_READONLY")
 
 
-def verdict(sqlstate: str | None, *, read_only_server: bool = False, asked_to_read: bool = False) -> Verdict:
+def verdict(sqlstate: str | None, *, read_only_server: bool = False, asked_to_read: bool = False) -> DatabaseVerdict:
     """Return the meaning of PostgreSQL's `sqlstate`; None is an error of the driver without a code.
 
     `read_only_server`: the server is a standby, or its transactions are read-only by default. `asked_to_read`: this
     program began the transaction READ ONLY, so that a refused write is the program's fault.
     """
     if sqlstate is None:
-        return Verdict.OUTAGE
+        return DatabaseVerdict.OUTAGE
     if read_only_server and sqlstate in _REFUSED_BY_STANDBYS:
-        return Verdict.LOST
+        return DatabaseVerdict.LOST
     if sqlstate == "25006":
-        return Verdict.FAULT if asked_to_read else Verdict.LOST
+        return DatabaseVerdict.FAULT if asked_to_read else DatabaseVerdict.LOST
     if sqlstate in _CUT or sqlstate.startswith("08"):
-        return Verdict.LOST
+        return DatabaseVerdict.LOST
     if sqlstate in _OUTAGES or sqlstate.startswith(_OUTAGE_CLASSES):
-        return Verdict.OUTAGE
-    return Verdict.FAULT
+        return DatabaseVerdict.OUTAGE
+    return DatabaseVerdict.FAULT
 
 
 def is_outage(error: BaseException) -> bool:
@@ -75,4 +75,4 @@ def is_outage(error: BaseException) -> bool:
         return isinstance(error, OperationalError | InterfaceError)
     # For 25006, `verdict` decided with the connection at hand whether the server or the READ ONLY transaction refused
     # the write. In the first case the connection was invalidated, which was checked above.
-    return sqlstate != "25006" and verdict(sqlstate) is not Verdict.FAULT
+    return sqlstate != "25006" and verdict(sqlstate) is not DatabaseVerdict.FAULT

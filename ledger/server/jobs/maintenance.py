@@ -241,8 +241,8 @@ class Maintenance:
     # --- jobs -----------------------------------------------------------------------------------------------------
 
     def _take_back_malformed(self) -> int:
-        self._checked_to, reversed_reports = take_back_malformed(self._context, self._checked_to, self._stop.is_set)
-        return len(reversed_reports)
+        self._checked_to, changed = take_back_malformed(self._context, self._checked_to, self._stop.is_set)
+        return len(changed)
 
     def _count_tiers(self) -> int:
         counts = record_daily_tiers(

@@ -217,14 +217,14 @@ def load_oprf(settings: Settings, epoch: int = 1) -> tuple[int, str, bytes]:
     text = _read(path)
     try:
         data = json.loads(text)
-        stored_epoch, holder, secret = data["epoch"], data["holder"], unb64url(data["secret"], 32)
-        if type(stored_epoch) is not int or not isinstance(holder, str):
+        stored, holder, secret = data["epoch"], data["holder"], unb64url(data["secret"], 32)
+        if type(stored) is not int or not isinstance(holder, str):
             raise TypeError("epoch or holder")
     except (LedgerError, ValueError, TypeError, KeyError) as error:
         raise ConfigurationError(f"The key file {path.name} is damaged.") from error
-    if stored_epoch != epoch:
+    if stored != epoch:
         raise ConfigurationError(f"The key file {path.name} holds the key of another epoch. {NOT_THE_LOGGED_KEY}")
-    return stored_epoch, holder, secret
+    return stored, holder, secret
 
 
 def load_session_key(settings: Settings) -> bytes:

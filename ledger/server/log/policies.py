@@ -44,7 +44,7 @@ def logged_policy(connection: Connection, now: datetime) -> tuple[str, Policy]:
     return timeline.entry_at(now).text or "", policy
 
 
-class Policies:
+class PolicyFollower:
     """The policy timeline of a running process, kept up to date by a background thread. Reading takes no lock."""
 
     def __init__(self, engine: Engine) -> None:
@@ -60,7 +60,7 @@ class Policies:
             patience_seconds=PATIENCE_SECONDS,
         )
 
-    def start(self) -> Policies:
+    def start(self) -> PolicyFollower:
         """Start reading new policies in the background. Returns at once."""
         self.worker.start()
         return self

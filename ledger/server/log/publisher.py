@@ -29,7 +29,7 @@ from ledger.server.log import queries as log_store
 from ledger.server.log.checkpoint_lock import CheckpointLock
 from ledger.server.log.logged_keys import check_log_key
 from ledger.server.log.publisher_lease import RENEW_SECONDS, Lease, LostLeaseError, identity, refusal
-from ledger.server.log.queries import Published
+from ledger.server.log.queries import PublishedCheckpoint
 from ledger.server.log.writer import tile_reader
 from ledger.server.process import queries as process_store
 from ledger.server.process.child import main, orphaned, tell
@@ -44,7 +44,7 @@ log = logging.getLogger("ledger.server.log.publisher")  # it runs as __main__
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class PublisherVerdict:
     """The result of one round: the size that is signed, or why the log is frozen, or why this publisher stands by."""
 
     signed_size: int | None
@@ -59,7 +59,7 @@ def publish_once(
     origin: str,
     now: datetime,
     lease: Lease | None = None,
-) -> Verdict:
+) -> PublisherVerdict:
     """Run one round. The caller holds the lock of `checkpoint_lock`. Without `lease` it takes one for this round and
     releases it.
 
@@ -76,7 +76,7 @@ def publish_once(
 
 def _round_under(
     lease: Lease, engine: Engine, checkpoint_lock: CheckpointLock, key: Ed25519PrivateKey, origin: str, now: datetime
-) -> Verdict:
+) -> PublisherVerdict:
     with reading(engine) as connection:
         head = log_store.read_head(connection)
         published = log_store.latest_checkpoint(connection)
@@ -86,7 +86,7 @@ def _round_under(
         last_signed, guard_fault = _guarded(checkpoint_lock, published)
         standby = refusal(row, lease.me, seen_at, guard_fault)
         if standby is not None:
-            return Verdict(None, None, standby)
+            return PublisherVerdict(None, None, standby)
         root, reason = b"", guard_fault
         if last_signed is not None and reason is None:
             root, reason = _follow(last_signed[0], size, read_tile)
@@ -108,14 +108,16 @@ def _round_under(
                     note = sign(checkpoint, key)
                     checkpoint_lock.write(note)
                 if checkpoint.size > 0 and unpublished:
-                    log_store.publish_checkpoint(connection, Published(checkpoint.size, checkpoint.root, note), now)
+                    log_store.publish_checkpoint(
+                        connection, PublishedCheckpoint(checkpoint.size, checkpoint.root, note), now
+                    )
     except LostLeaseError as error:
-        return Verdict(None, None, str(error))
-    return Verdict(checkpoint.size, None)
+        return PublisherVerdict(None, None, str(error))
+    return PublisherVerdict(checkpoint.size, None)
 
 
 def _guarded(
-    checkpoint_lock: CheckpointLock, published: Published | None
+    checkpoint_lock: CheckpointLock, published: PublishedCheckpoint | None
 ) -> tuple[tuple[Checkpoint, str] | None, str | None]:
     """Return the last-signed checkpoint and its note (None: there is none that can be used), and what is wrong with the
     checkpoint file."""
@@ -146,14 +148,14 @@ def _follow(signed: Checkpoint, size: int, read_tile: ReadTile) -> tuple[bytes, 
     return root, None
 
 
-def _freeze(lease: Lease, reason: str, guard_fault: str | None, already: str | None, renew: bool) -> Verdict:
+def _freeze(lease: Lease, reason: str, guard_fault: str | None, already: str | None, renew: bool) -> PublisherVerdict:
     """Freeze the log for `reason`. Raises LostLeaseError, DatabaseUnavailable."""
     if already != reason or renew:
         with lease.held(guard_fault) as connection:
             if already != reason:
                 log.error("log_frozen", extra={"reason": reason})
                 log_store.set_frozen(connection, reason[:200])
-    return Verdict(None, reason)
+    return PublisherVerdict(None, reason)
 
 
 def run(settings: Settings, stop: threading.Event, parent: int | None = None) -> int:
@@ -174,7 +176,11 @@ def run(settings: Settings, stop: threading.Event, parent: int | None = None) ->
         while not stop.is_set() and not orphaned(parent):
             # If the lock is taken, another publisher runs; wait to take over.
             locked = checkpoint_lock.try_lock()
-            verdict = _round(engine, checkpoint_lock, key, settings, lease) if locked else Verdict(None, None, _LOCKED)
+            verdict = (
+                _round(engine, checkpoint_lock, key, settings, lease)
+                if locked
+                else PublisherVerdict(None, None, _LOCKED)
+            )
             if verdict is not None:
                 reporter.say(verdict)
                 _beat(engine, lease.me.holder, reporter)
@@ -190,10 +196,10 @@ def run(settings: Settings, stop: threading.Event, parent: int | None = None) ->
 class VerdictReporter:
     """The last verdict that was reported to the supervisor, and the time of the last heartbeat."""
 
-    verdict: Verdict | None = None
+    verdict: PublisherVerdict | None = None
     beat_at: float = 0.0
 
-    def say(self, verdict: Verdict) -> None:
+    def say(self, verdict: PublisherVerdict) -> None:
         """Report changes to the supervisor: the first verdict, and each beginning or end of standing by or freezing."""
         before, self.verdict = self.verdict, verdict
         if before is not None and (before.frozen, before.standby) == (verdict.frozen, verdict.standby):
@@ -236,7 +242,7 @@ def _leave(engine: Engine, lease: Lease) -> None:
 
 def _round(
     engine: Engine, checkpoint_lock: CheckpointLock, key: Ed25519PrivateKey, settings: Settings, lease: Lease
-) -> Verdict | None:
+) -> PublisherVerdict | None:
     try:
         return publish_once(engine, checkpoint_lock, key, settings.origin, datetime.now(UTC), lease)
     except DatabaseUnavailable:

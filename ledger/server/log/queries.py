@@ -23,7 +23,7 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishedCheckpoint:
     """A published checkpoint."""
 
     size: int
@@ -139,13 +139,13 @@ def read_body(connection: Connection, index: int) -> tuple[datetime, bytes, byte
     return None if row is None else (row[0], row[1], row[2])
 
 
-def latest_checkpoint(connection: Connection) -> Published | None:
+def latest_checkpoint(connection: Connection) -> PublishedCheckpoint | None:
     """Return the newest published checkpoint, None before the first."""
     row = connection.execute(_LATEST_CHECKPOINT).one_or_none()
-    return None if row is None else Published(*row)
+    return None if row is None else PublishedCheckpoint(*row)
 
 
-def publish_checkpoint(connection: Connection, published: Published, now: datetime) -> None:
+def publish_checkpoint(connection: Connection, published: PublishedCheckpoint, now: datetime) -> None:
     """Store a signed checkpoint; publishing the same one again changes nothing."""
     connection.execute(
         upsert(connection, CheckpointRow)

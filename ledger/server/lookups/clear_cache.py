@@ -1,10 +1,10 @@
-"""Which tags are listed, in memory: what lets a process say `clear` without asking the database.
+"""Which tags are listed, in memory, so that a process can answer `clear` without the database.
 
 Two fuse filters over every tag with a listing row that is in effect, under all key epochs, and a plain set of the tags
 added since they were built. (With one filter, one clean lookup in 256 would ask the database, which costs a hundred
 times as much; with two, one in 65,536. The second is asked only about what the first has.) Tags whose reports still
-cool are kept apart, by the hour in which they come into effect: a question about one of them takes the same way as one
-about a person who is not listed, and from that hour on, without any reading, the way of a listed one.
+cool are kept apart, by the hour in which they come into effect: a lookup of one of them takes the same way as that of a
+person who is not listed, and from that hour on, without any reading, the way of a listed one.
 
 A background thread refreshes: it notes the monotonic time, then reads, all as of one moment after that time, the log's
 head, the key epochs and the tags of reports recorded since the last time, and then replaces the *view*. From a view an
@@ -14,15 +14,15 @@ answer is given only if
 - it says that the request's epoch is looked up, and its watermark (the head) has reached the request's `min_index`;
 - no tag of the request is in the filter or the set, or among those whose hour has come.
 
-Everything else asks the database. A listing that is gone, or tells nothing, still has its tag in the filter, as some
-other tags have by chance; that costs a query and never an answer.
+All other lookups are answered from the database. A listing that is deleted, or discloses nothing, still has its tag in
+the filter, as some other tags have by chance; that costs a query and never a wrong answer.
 
 **Why nothing is missed.** A report's listings are inserted by the transaction that moves the head past it, and the
-writers follow one another, so whoever reads the head and then the tags, as of one moment (REPEATABLE READ on
+writers follow one another, so a process that reads the head and then the tags, as of one moment (REPEATABLE READ on
 PostgreSQL, any transaction on SQLite) or of later ones, has the tags of all entries below the head. A report's id is
 its entry's index, so new tags are those of reports from the last head on, and of those that an entry since has released
 or made protect the person (`server.lookups.listed_tags`). There is one exception: a key rotation inserts listings of
-*old* reports. It does so while their epoch is `next`, which nobody can look up, and the last of them in the transaction
+*old* reports. It does so while their epoch is `next`, which is not looked up, and the last of them in the transaction
 that makes it current. That changes the epochs' rows. So a view whose epochs are not those that its filter was built
 under is not made at all: the filter is built again from the whole table first. For the same reason a tag of the next
 epoch may be missing from the filter before the switch, and no answer rests on it.
@@ -63,10 +63,10 @@ MAX_STALENESS_MS = 200
 """How old the start of the refresh behind an answer from memory may be."""
 
 ADDED_LIMIT = 100_000
-"""So many tags beside the filter make it be built again."""
+"""Rebuild the filter after this many added tags."""
 
 REBUILD_SECONDS = 86_400.0
-"""How often the filter is built again in any case, to forget tags that are listed no more."""
+"""How often the filter is rebuilt in any case, to forget tags that are not listed any longer."""
 
 PATIENCE_SECONDS = 5.0
 """How long refreshing may fail or hang before the process says so."""
@@ -117,8 +117,8 @@ class _View:
 
 
 class ClearLookupCache:
-    """See the module. `clean` may be called from any thread and takes no lock; `monotonic` counts seconds, `now` is the
-    clock by which reports come into effect."""
+    """The listed tags in this process's memory (see the module docstring). `clean` may be called from any thread and
+    takes no lock; `monotonic` counts seconds, `now` is the clock by which reports come into effect."""
 
     def __init__(
         self,
@@ -167,7 +167,7 @@ class ClearLookupCache:
                 interrupt(self._reading)
 
     def close(self, timeout_seconds: float | None = None) -> None:
-        """Answer nothing any more, and stop refreshing."""
+        """Stop refreshing; `clean` answers nothing after that."""
         self.workers[0].stop()
         self.stop_building()
         for worker in self.workers:
@@ -176,18 +176,18 @@ class ClearLookupCache:
             self._view = None
 
     def built(self) -> bool:
-        """Whether a filter has been in use since the start: from then on clean lookups are answered from memory, but
+        """True if a filter has been in use since the start: from then on clean lookups are answered from memory, but
         for the time in which a new one is built after a change of key epochs."""
         return self._was_built
 
     def ready(self) -> bool:
-        """Whether lookups can be answered from memory now."""
+        """True if lookups can be answered from memory now."""
         view = self._view
         return view is not None and self._monotonic() - view.started <= MAX_STALENESS_MS / 1000
 
     def clean(self, epoch: int, tags: Sequence[bytes], min_index: int | None, now: datetime) -> int | None:
-        """The size of a log of at most MAX_STALENESS_MS ago in which none of `tags` (32 bytes each) had a listing under
-        `epoch` that is in effect at `now`; None where only the database can tell."""
+        """Return the size of a log of at most MAX_STALENESS_MS ago in which none of `tags` (32 bytes each) had a
+        listing under `epoch` that is in effect at `now`; None where only the database has the answer."""
         view = self._view
         if view is None or epoch not in view.epochs:
             return None
@@ -206,8 +206,8 @@ class ClearLookupCache:
         return watermark if self._monotonic() - view.started <= MAX_STALENESS_MS / 1000 else None
 
     def note(self, tags: Collection[ListedTag]) -> None:
-        """Take over the tags of listings that this process has just committed, so that it never calls those clear whose
-        reports it has accepted. (Other processes' reports are seen at the next refresh.)"""
+        """Take over the tags of listings that this process has just committed, so that it never answers
+        `clear` for a person whose report it has accepted. (Other processes' reports are seen at the next refresh.)"""
         if not tags:
             return
         # If a refresh replaces the sets right now, it reads the database after this, so it reads these tags too.
@@ -224,7 +224,8 @@ class ClearLookupCache:
             self._view = replace(view, cooling=tuple(sorted(cooling.items(), key=itemgetter(0))))
 
     def refresh(self) -> bool:
-        """Read what is new and replace the view; whether there is one now. Asks for a new filter where one is needed.
+        """Read what is new and replace the view; return True if there is one now. Starts building a filter if one is
+        needed.
 
         Raises DatabaseUnavailable; the view then stays, until it is too old.
         """
@@ -269,7 +270,7 @@ class ClearLookupCache:
             mark, rows = _mark(connection), read_epochs(connection)
             cooling = tuple(cooling_tags(connection, hour))
             tags = packed_tags(connection, hour, self._look)
-        # Seeds nobody knows: whoever knew them could make tags that all look listed, and slow everybody's lookups.
+        # Secret seeds: with known ones, tags could be made that all look listed, which would slow all lookups.
         first, second = (build(tags, secrets.token_bytes(SEED_BYTES), self._look) for _ in range(2))
         filters = FuseFilter.trusted(first).contains, FuseFilter.trusted(second).contains
         self._built = _Base(filters, len(first) + len(second), cooling, mark, rows, built_at)
@@ -285,7 +286,7 @@ class ClearLookupCache:
         return this_hour
 
     def sizes(self) -> tuple[int, int]:
-        """Bytes of the filter, and how many tags in effect were added since."""
+        """Return the bytes of the filter, and how many tags in effect were added since."""
         base = self._base
         return (0 if base is None else base.filter_bytes), len(self._added)
 
@@ -332,7 +333,7 @@ def _mark(connection: Connection) -> _Mark:
 
 
 def _continues(connection: Connection, before: _Mark, now: _Mark) -> bool:
-    """Whether the log at `now` is the log at `before` and what was appended since."""
+    """True if the log at `now` is the log at `before` with entries appended since."""
     if now.size == before.size:
         return now.leaf == before.leaf
     if not before.size:

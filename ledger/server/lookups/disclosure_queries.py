@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, case, delete, func, or_, select
 
 from ledger.protocol.encoding import day_floor
-from ledger.rules.disclosures import MAX_ORDERS, Lookups
+from ledger.rules.disclosures import MAX_ORDERS, LookupGroup
 from ledger.server.db.bulk import MAX_IN_LIST, chunks, table_of, upsert
 from ledger.server.db.engine import lock_table
 from ledger.server.db.tables.lookups import DisclosureCount, LookupLog, LookupTag
@@ -25,7 +25,8 @@ MAX_ROWS = 12
 """Counts that a platform gets for one tag and UTC day; further lookups share one row a purpose."""
 
 SEVERAL, NO_SET = bytes(32), bytes(16)
-"""`order_ref` and `lookup_set` of such a shared row. (That both are zeros tells it: an opened record has no order.)"""
+"""`order_ref` and `lookup_set` of such a shared row. (Both are zeros: the record of an opened session has no order, but
+a set.)"""
 
 _TABLE = table_of(DisclosureCount)
 _NAMES = tuple(_TABLE.c.keys())
@@ -57,17 +58,17 @@ def lock_counts(connection: Connection) -> None:
 # --- reading --------------------------------------------------------------------------------------------------
 
 
-def lookups_about(connection: Connection, tags: Iterable[bytes]) -> list[Lookups]:
-    """Lookups about any of `tags` (those of one session: few), each counted once. A platform's orders of one UTC day
-    are told apart up to `MAX_ORDERS`, the newest ones.
+def lookups_about(connection: Connection, tags: Iterable[bytes]) -> list[LookupGroup]:
+    """Return lookups about any of `tags` (those of one session: few), each counted once. A platform's orders of one UTC
+    day are listed one by one up to `MAX_ORDERS`, the newest ones.
 
     Of lookups in shared rows (`SEVERAL`) that were about several of the tags, the number is the least that it can be.
     """
-    wanted = list(dict.fromkeys(tags))
-    return _single(connection, wanted) + _counted(connection, wanted)
+    distinct = list(dict.fromkeys(tags))
+    return _single(connection, distinct) + _counted(connection, distinct)
 
 
-def _single(connection: Connection, tags: Sequence[bytes]) -> list[Lookups]:
+def _single(connection: Connection, tags: Sequence[bytes]) -> list[LookupGroup]:
     about = select(LookupTag.lookup_id).where(LookupTag.tag.in_(tags)).distinct().subquery()
     day = func.date(LookupLog.asked_at)
     orders = (
@@ -102,33 +103,35 @@ def _single(connection: Connection, tags: Sequence[bytes]) -> list[Lookups]:
     ).all()
     said = _said(connection, [row[-1] for row in rows])
     return [
-        Lookups(platform, purpose, None if own is None else bytes(own), int(times), first_at, last_at, *said[newest])
+        LookupGroup(
+            platform, purpose, None if own is None else bytes(own), int(times), first_at, last_at, *said[newest]
+        )
         for platform, purpose, own, times, first_at, last_at, newest in rows
     ]
 
 
 def _said(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[str | None, str, bool]]:
-    """(claim, tier, whether there is a consent_ref) of these lookups."""
-    found: dict[int, tuple[str | None, str, bool]] = {}
+    """Return (claim, tier, whether there is a consent_ref) of these lookups."""
+    details: dict[int, tuple[str | None, str, bool]] = {}
     columns = select(LookupLog.id, LookupLog.claim, LookupLog.tier, LookupLog.consent_ref.is_not(None))
     for some in chunks(ids):
         rows = connection.execute(columns.where(LookupLog.id.in_(some)))
-        found.update({number: (claim, tier, bool(consent)) for number, claim, tier, consent in rows})
-    return found
+        details.update({number: (claim, tier, bool(consent)) for number, claim, tier, consent in rows})
+    return details
 
 
-def _counted(connection: Connection, tags: Sequence[bytes]) -> list[Lookups]:
+def _counted(connection: Connection, tags: Sequence[bytes]) -> list[LookupGroup]:
     columns = [_TABLE.c[name] for name in (*_KEY[1:], "times", "first_at", "last_at", "claim", "tier", "consent_ref")]
-    found: dict[tuple[Any, ...], Lookups] = {}
+    by_key: dict[tuple[Any, ...], LookupGroup] = {}
     for row in connection.execute(select(*columns).where(_TABLE.c.tag.in_(tags))):
         platform, day, purpose, order_ref, lookup_set, times, first_at, last_at, claim, tier, consent_ref = row
         order, marker = bytes(order_ref), bytes(lookup_set)
         key = (platform, day, purpose, order, marker)
         own, consent = None if marker == NO_SET else order, consent_ref is not None
-        one = Lookups(platform, purpose, own, times, first_at, last_at, claim, tier, consent)
-        if key not in found or found[key].times < times:  # the same lookups, under another of the person's tags
-            found[key] = one
-    return list(found.values())
+        group = LookupGroup(platform, purpose, own, times, first_at, last_at, claim, tier, consent)
+        if key not in by_key or by_key[key].times < times:  # the same lookups, under another of the person's tags
+            by_key[key] = group
+    return list(by_key.values())
 
 
 # --- counting -------------------------------------------------------------------------------------------------
@@ -137,7 +140,8 @@ def _counted(connection: Connection, tags: Sequence[bytes]) -> list[Lookups]:
 def single_before(
     connection: Connection, before: datetime, limit: int, after: tuple[datetime, int] | None = None
 ) -> list[LookupRow]:
-    """Single lookups asked before `before`, the oldest first, at most `limit` beyond `after`, an (asked_at, id)."""
+    """Return single lookups that were made before `before`, the oldest first, at most `limit` beyond `after`, an
+    (asked_at, id)."""
     statement = _LOOKUP.where(LookupLog.asked_at < before)
     if after is not None:
         asked_at, number = after
@@ -148,21 +152,21 @@ def single_before(
 
 
 def single_of(connection: Connection, ids: Iterable[int]) -> list[LookupRow]:
-    """Those of the lookups `ids` that are still single, the oldest first."""
-    found: list[LookupRow] = []
+    """Return the lookups of `ids` that are still single, the oldest first."""
+    single: list[LookupRow] = []
     for some in chunks(ids):
-        found += [LookupRow(*row) for row in connection.execute(_LOOKUP.where(LookupLog.id.in_(some)))]
-    return sorted(found, key=lambda row: (row.asked_at, row.id))
+        single += [LookupRow(*row) for row in connection.execute(_LOOKUP.where(LookupLog.id.in_(some)))]
+    return sorted(single, key=lambda row: (row.asked_at, row.id))
 
 
 def crowded_tags(connection: Connection, least: int) -> list[bytes]:
-    """Tags with more than `least` single lookups. Reads all of them."""
+    """Return the tags with more than `least` single lookups. Reads all single lookups."""
     statement = select(LookupTag.tag).group_by(LookupTag.tag).having(func.count() > least)
     return [bytes(tag) for tag in connection.scalars(statement)]
 
 
 def tags_crowded_lately(connection: Connection, least: int, newest: int) -> list[bytes]:
-    """Tags that more than `least` of the `newest` single lookups were about."""
+    """Return the tags that occur in more than `least` of the `newest` single lookups."""
     ids = list(connection.scalars(select(LookupLog.id).order_by(LookupLog.asked_at.desc()).limit(newest)))
     times: Counter[bytes] = Counter()
     for some in chunks(ids):
@@ -171,20 +175,20 @@ def tags_crowded_lately(connection: Connection, least: int, newest: int) -> list
 
 
 def single_beyond(connection: Connection, tag: bytes, newest: int, limit: int) -> list[LookupRow]:
-    """Single lookups of a tag without its `newest` ones, at most `limit`."""
+    """Return single lookups of a tag without its `newest` ones, at most `limit`."""
     numbers = select(LookupTag.lookup_id).where(LookupTag.tag == tag).order_by(LookupTag.lookup_id.desc())
     ids = list(connection.scalars(numbers.offset(newest).limit(limit)))
-    found: list[LookupRow] = []
+    single: list[LookupRow] = []
     for some in chunks(ids):
-        found += [LookupRow(*row) for row in connection.execute(_LOOKUP.where(LookupLog.id.in_(some)))]
-    return found
+        single += [LookupRow(*row) for row in connection.execute(_LOOKUP.where(LookupLog.id.in_(some)))]
+    return single
 
 
 def count_single(connection: Connection, rows: Sequence[LookupRow]) -> None:
     """Turn these single lookups into counts, under each of their tags. The caller holds `lock_counts`."""
     tags = _tags_of(connection, [row.id for row in rows])
     counts = _Counts(
-        connection, {tag for some in tags.values() for tag in some}, {day_floor(one.asked_at) for one in rows}
+        connection, {tag for some in tags.values() for tag in some}, {day_floor(row.asked_at) for row in rows}
     )
     for row in rows:
         about = sorted(tags.get(row.id, ()))
@@ -275,26 +279,26 @@ def _place(row: Mapping[str, Any]) -> tuple[bytes, str, int]:
 
 
 def _tags_of(connection: Connection, ids: Sequence[int]) -> dict[int, set[bytes]]:
-    found: dict[int, set[bytes]] = {}
+    by_lookup: dict[int, set[bytes]] = {}
     for some in chunks(ids):
         rows = connection.execute(select(LookupTag.lookup_id, LookupTag.tag).where(LookupTag.lookup_id.in_(some)))
         for number, tag in rows:
-            found.setdefault(number, set()).add(bytes(tag))
-    return found
+            by_lookup.setdefault(number, set()).add(bytes(tag))
+    return by_lookup
 
 
 # --- the end of a tag, and of a count ---------------------------------------------------------------------------
 
 
 def move_counts(connection: Connection, tags: Mapping[bytes, bytes]) -> None:
-    """Counts (old tag -> new tag) go on under the new tag, together with what is counted there."""
+    """Move counts to a new tag (old tag -> new tag), and add them to the counts that the new tag has."""
     lock_counts(connection)
     for some in chunks(tags):
-        found = [dict(row) for row in connection.execute(select(_TABLE).where(_TABLE.c.tag.in_(some))).mappings()]
-        if not found:
+        counted = [dict(row) for row in connection.execute(select(_TABLE).where(_TABLE.c.tag.in_(some))).mappings()]
+        if not counted:
             continue
-        counts = _Counts(connection, [tags[bytes(row["tag"])] for row in found], {row["day"] for row in found})
-        for row in found:
+        counts = _Counts(connection, [tags[bytes(row["tag"])] for row in counted], {row["day"] for row in counted})
+        for row in counted:
             own = {name: bytes(row[name]) for name in ("order_ref", "lookup_set")}
             counts.add({**row, **own, "tag": tags[bytes(row["tag"])]})
         counts.write()

@@ -38,20 +38,21 @@ MAX_COUNTED = 500
 
 
 def shown_lookups(connection: Connection, tags: Sequence[bytes], named: str) -> list[dict[str, Any]]:
-    """The lookups about `tags` as the person reads them, newest first; only the platform `named` is named."""
+    """Return the lookups about `tags` as the person reads them, newest first; of all platforms only `named` is
+    named."""
     return [
         {
-            "asked_at": format_time(one.last_at),
-            "first_asked_at": format_time(one.first_at),
-            "times": one.times,
-            "asked_by": one.platform if one.platform == named else None,
-            "purpose": one.purpose,
-            "orders": "several" if one.order is None else "one",
-            "claim": one.claim,
-            "consent": one.consent,
-            "tier": None if one.tier == "none" else one.tier,
+            "asked_at": format_time(line.last_at),
+            "first_asked_at": format_time(line.first_at),
+            "times": line.times,
+            "asked_by": line.platform if line.platform == named else None,
+            "purpose": line.purpose,
+            "orders": "several" if line.order is None else "one",
+            "claim": line.claim,
+            "consent": line.consent,
+            "tier": None if line.tier == "none" else line.tier,
         }
-        for one in lines(store.lookups_about(connection, tags))
+        for line in lines(store.lookups_about(connection, tags))
     ]
 
 

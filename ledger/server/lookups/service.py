@@ -40,7 +40,7 @@ from ledger.server.db.id_blocks import IdBlock
 from ledger.server.keys.epochs import read_epochs
 from ledger.server.keys.files import LOOKUP_STATES, ServerKeys
 from ledger.server.lookups import queries as store
-from ledger.server.lookups.answers import Answers, Question
+from ledger.server.lookups.answers import LookupAnswers, QuestionEcho
 from ledger.server.lookups.clear_cache import ClearLookupCache
 from ledger.server.lookups.queries import ListingRow, LookupView, listing_event, read_view
 from ledger.server.platforms.members import Member, Members
@@ -133,7 +133,7 @@ class LookupService:
         self._cache = cache
         self._metrics = metrics
         self._now = context.now
-        self._answers = Answers(policies, context.service, context.environment)
+        self._answers = LookupAnswers(policies, context.service, context.environment)
         self._ids = IdBlock(soon, "lk", context.service)
         self._epochs_lock = threading.Lock()
         self._epochs_read_at = -math.inf
@@ -220,13 +220,13 @@ class LookupService:
         return waiter.future
 
     def clean(self, member: Member, request: LookupRequest, size: int, now: datetime) -> bytes | None:
-        """The answer at `now` to `request` about a person of whom the first `size` entries tell nothing, counted; None
-        where it would have to wait for the database, and while closing. The caller vouches for `size` (see
-        `ledger.server.lookups.clear_cache`)."""
+        """Return the answer at `now` to `request` about a person of whom the first `size` entries disclose nothing, and
+        count it; None if it would have to wait for the database, and while closing. `size` comes from
+        `ledger.server.lookups.clear_cache`."""
         taken = None if self._closing else self._ids.take()
         if taken is None:
             return None
-        question = Question(member.platform, request.epoch, request.nonce, request.digest)
+        question = QuestionEcho(member.platform, request.epoch, request.nonce, request.digest)
         answer, day = self._answers.clean(taken[1], size, now, question)
         key = (member.platform, day)
         with self._counts_lock:
@@ -236,7 +236,7 @@ class LookupService:
     def reread_epochs(self) -> None:
         """Take over the key epochs as they are now, unless this process did so a moment ago (EPOCHS_REREAD_MS).
         Raises DatabaseUnavailable."""
-        with self._epochs_lock:  # who waits here gets what the one before has read
+        with self._epochs_lock:  # a thread that waits here uses what the one before it has read
             started = time.monotonic()
             if started - self._epochs_read_at < EPOCHS_REREAD_MS / 1000:
                 return
@@ -245,12 +245,12 @@ class LookupService:
             self._epochs_read_at = started
 
     def alive(self) -> bool:
-        """Whether lookups are being answered."""
+        """True if lookups are answered."""
         return self._batcher.alive()
 
     @property
     def batcher(self) -> Batcher[QueuedLookup, bytes]:
-        """What the lookups wait in."""
+        """The queue of lookups that wait for the database."""
         return self._batcher
 
     def close(self, timeout_seconds: float | None = None) -> None:
@@ -262,14 +262,14 @@ class LookupService:
         for worker in self.workers:
             worker.close(timeout_seconds)
 
-    def _answer_all(self, asked: Sequence[QueuedLookup]) -> list[bytes | LedgerError]:
+    def _answer_all(self, lookups_waiting: Sequence[QueuedLookup]) -> list[bytes | LedgerError]:
         now = self._now()
-        tags, hour = [tag for one in asked for _, tag in one.request.subjects], hour_floor(now)
+        tags, hour = [tag for queued in lookups_waiting for _, tag in queued.request.subjects], hour_floor(now)
         with reading_first(self._by_statement, lambda connection: read_view(connection, tags, hour)) as (
             connection,
             view,
         ):
-            outcomes, lookups, looked_up, counts = self._answers_from(view, asked, now)
+            outcomes, lookups, looked_up, counts = self._answers_from(view, lookups_waiting, now)
             if lookups:
                 with transaction(connection, writes=True):
                     store.log_disclosures(connection, lookups, looked_up)
@@ -296,7 +296,7 @@ class LookupService:
                 continue
             standing = self._fold(request, view.listings, weights, policy, now)
             number, public_id = self._ids.next()
-            question = Question(member.platform, request.epoch, request.nonce, request.digest)
+            question = QuestionEcho(member.platform, request.epoch, request.nonce, request.digest)
             outcomes.append(self._answers.answer(public_id, standing, request.claim, size, now, question))
             disclosed = discloses(standing)
             if disclosed:
@@ -309,7 +309,7 @@ class LookupService:
     def _fold(
         self,
         request: LookupRequest,
-        found: Mapping[bytes, Sequence[ListingRow]],
+        listings: Mapping[bytes, Sequence[ListingRow]],
         weights: Mapping[str, int],
         policy: Policy,
         now: datetime,
@@ -317,7 +317,7 @@ class LookupService:
         events = [
             listing_event(row, kind)
             for kind, tag in request.subjects
-            for row in found.get(tag, ())
+            for row in listings.get(tag, ())
             if row.kind == kind  # the tag binds its kind; a row under another one was never this identifier
         ]
         return fold(merge(events), weights, policy, now)
@@ -347,7 +347,7 @@ class LookupService:
 
 
 def discloses(standing: Standing) -> bool:
-    """Whether an answer tells of an event: counting, disputed or protective."""
+    """True if an answer discloses an event: counting, disputed or protective."""
     return bool(standing.events or standing.disputed or standing.protected)
 
 

@@ -142,12 +142,12 @@ def budget(settings: Settings, engine: Engine, platform: str, now: datetime) -> 
         "used_today": used,
         "grants": [
             {
-                "elements": grant.elements,
-                "used": grant.used,
-                "reason": grant.reason,
-                "granted_at": format_time(grant.granted_at),
-                "expires_at": format_time(grant.expires_at),
+                "elements": row.elements,
+                "used": row.used,
+                "reason": row.reason,
+                "granted_at": format_time(row.granted_at),
+                "expires_at": format_time(row.expires_at),
             }
-            for grant in grants
+            for row in grants
         ],
     }

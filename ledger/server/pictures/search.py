@@ -1,9 +1,9 @@
-"""Reused pictures: in how many confirmed reports of others a picture, or one that looks the same, was used.
+"""Search for reused pictures: the number of confirmed reports of others with a picture, or one that looks the same.
 
-Each process keeps the hashes in memory, indexed (`ledger.rules.hash_index`), and reads what is new at the start of
-every search; ids grow with the log, so nothing that was committed before is missed. The index only proposes. What a hit
-means is read from the database in the same search: what a lookup would not count does not count here, and what the
-operator knows to be benign, or looks as if anybody had it, is told as `common`
+Each process keeps the hashes in memory, indexed (`ledger.rules.hash_index`), and reads new ones at the start of every
+search; ids grow with the log, so no hash that was committed before is missed. The index only proposes reports. Their
+present state is read from the database in the same search: a report that a lookup would not count does not count here,
+and a picture that the operator lists as benign, or that many unconnected reports have, is answered as `common`
 (docs/decisions/0011-reused-pictures.md).
 """
 
@@ -39,26 +39,25 @@ ANSWER_BYTES = 1024
 """Size of every answer, hit or miss."""
 
 MAX_MATCHES = 2_000
-"""Matching reports that are looked at, newest first; beyond it the answer says that there are more."""
+"""Number of matching reports that are read, newest first. If there are more, the answer says so."""
 
 MAX_FORGOTTEN = 1000
-"""Records of searches that one transaction deletes at most."""
+"""The most records of searches that one transaction deletes."""
 
 _READ_AT_ONCE = 50_000
 
 
 @dataclass(frozen=True, slots=True)
 class Near:
-    """What is like a picture: the ids of reports, newest first, at most one more than `MAX_MATCHES`; or the picture is
-    one that the operator knows to be benign, and nothing is looked for."""
+    """The reports with a picture like the given one: their ids, newest first, at most one more than `MAX_MATCHES`.
+    `benign`: the picture is in the operator's list of benign pictures, and `reports` is empty."""
 
     reports: list[int]
     benign: bool = False
 
 
 class PictureIndex:
-    """The hashes in this process's memory. Thread-safe; empty until the first search or round of maintenance reads
-    them."""
+    """The hashes in this process's memory. Thread-safe; empty until the first search or maintenance reads them."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -68,18 +67,18 @@ class PictureIndex:
         self._lock = threading.Lock()
 
     def near(self, connection: Connection, hashes: Sequence[bytes]) -> list[Near]:
-        """For each hash, the reports with a committed one within the distance. Raises DatabaseUnavailable."""
+        """Return for each hash the reports with a committed hash within the distance. Raises DatabaseUnavailable."""
         with self._lock:
             _fill(connection, self._index)
             version = store.benign_version(connection)
-            if version != self._benign_version:  # what is read now is as new as this version, or newer
+            if version != self._benign_version:  # the list that is read now has this version or a newer one
                 self._benign = b"".join([row.pdq for row in store.benign_pictures(connection)])
                 self._benign_version = version
             return [self._near(pdq) for pdq in hashes]
 
     def refresh(self) -> bool:
-        """Read what is new, or everything if hashes are held that the database has no more; whether that was so. What
-        was erased is never answered; this is so that it is not kept either."""
+        """Read what is new, or everything if this process holds hashes that the database does not have any longer;
+        return True in that case. Erased hashes are never answered; this deletes them from memory too."""
         with reading(self._engine) as connection:
             with self._lock:
                 _fill(connection, self._index)
@@ -95,12 +94,13 @@ class PictureIndex:
         benign = distances(self._benign, pdq)
         if np.any(benign <= MAX_DISTANCE):
             return Near([], True)
-        found: NDArray[np.int64] = self._index.near(pdq)
-        # Whatever is within the distance of both is between them: most benign pictures are too far away to matter.
+        ids: NDArray[np.int64] = self._index.near(pdq)
+        # Two pictures with a common hash within MAX_DISTANCE are at most 2 * MAX_DISTANCE apart, so benign pictures that
+        # are farther away do not matter.
         for place in np.flatnonzero(benign <= 2 * MAX_DISTANCE).tolist():
             between = self._index.near(self._benign[place * HASH_BYTES : (place + 1) * HASH_BYTES])
-            found = np.setdiff1d(found, between, assume_unique=True)
-        reports = dict.fromkeys(store.report_of(one) for one in found[::-1].tolist())
+            ids = np.setdiff1d(ids, between, assume_unique=True)
+        reports = dict.fromkeys(store.report_of(picture) for picture in ids[::-1].tolist())
         return Near(list(reports)[: MAX_MATCHES + 1])
 
 
@@ -114,7 +114,7 @@ def _fill(connection: Connection, index: HashIndex) -> None:
 
 @dataclass(frozen=True, slots=True)
 class PictureSearch:
-    """What searches for pictures need beside the context: settings (the quota), the members' weights, and the index."""
+    """The context of searches for pictures, with the settings (the quota), the members' weights, and the index."""
 
     context: Context
     settings: Settings
@@ -123,10 +123,10 @@ class PictureSearch:
 
 
 def search(pictures: PictureSearch, member: Member, hashes: Sequence[bytes], order_ref: bytes) -> bytes:
-    """The JSON answer for 1 to `MAX_SEARCHED` hashes, `ANSWER_BYTES` long: one result each, in order.
+    """Return the JSON answer for 1 to `MAX_SEARCHED` hashes, `ANSWER_BYTES` long: one result each, in order.
 
-    The quota is counted first, and a search that met somebody is on record before it is answered.
-    Raises PictureUnfit, QuotaExceeded, DatabaseUnavailable.
+    The quota is counted first, and a search that met a report of others is recorded before it is answered. Raises
+    InvalidRequest (the number of hashes), PictureUnfit, QuotaExceeded, DatabaseUnavailable.
     """
     if not 1 <= len(hashes) <= MAX_SEARCHED:
         raise InvalidRequest(f"A search carries 1 to {MAX_SEARCHED} hashes.")
@@ -136,9 +136,10 @@ def search(pictures: PictureSearch, member: Member, hashes: Sequence[bytes], ord
 
 
 def search_own(pictures: PictureSearch, member: Member, report_id: str) -> bytes:
-    """As `search`, for the pictures of a report of this platform; as many results as it has searchable ones. Its act is
-    left out, whoever reported it too: the same refund is no reuse, and nobody learns that another member reported it.
-    Raises NotFound."""
+    """Return the JSON answer for the pictures of a report of this platform: one result for each picture that can be
+    searched. The report's act is left out, with the reports of others that joined it: the same refund is no reuse, and
+    the answer does not disclose that another member reported it. Raises NotFound, QuotaExceeded,
+    DatabaseUnavailable."""
     number = own_number(pictures.context, report_id)
     with reading(pictures.context.engine) as connection:
         row = own_report(connection, member, number)
@@ -147,8 +148,9 @@ def search_own(pictures: PictureSearch, member: Member, report_id: str) -> bytes
 
 
 def reuse(pictures: PictureSearch, report_id: int) -> dict[bytes, dict[str, Any]]:
-    """For a reviewer: what a search for each picture of a report, by its hash, would say now to somebody of no control
-    group, the report's act left out. Neither counted nor logged here; reading a case is."""
+    """Return for a reviewer, by hash, the result of a search for each picture of a report by a reader of no control
+    group, with the report's act left out. The search is neither counted nor logged here, because the reading of the
+    case is logged. Raises DatabaseUnavailable."""
     with reading(pictures.context.engine) as connection:
         row = reports_by_id(connection, [report_id]).get(report_id)
         if row is None:
@@ -191,16 +193,18 @@ def _results(
     control_group: str | None,
     leave_out: int | None,
 ) -> tuple[list[dict[str, Any]], set[int]]:
-    """(one result for each hash, the reports of others that are told in any of them); `leave_out` is an act."""
-    found = pictures.index.near(connection, hashes)
-    rows = store.hits(connection, {report for one in found for report in one.reports[:MAX_MATCHES]})
+    """Return one result for each hash, and the ids of the reports of others that are counted in any of them.
+    `leave_out` is the id of an act."""
+    near = pictures.index.near(connection, hashes)
+    rows = store.hits(connection, {report for picture in near for report in picture.reports[:MAX_MATCHES]})
     counting = _counting(pictures, rows.values())
     results: list[dict[str, Any]] = []
     met: set[int] = set()
-    for one in found:
-        alike = [row for report in one.reports[:MAX_MATCHES] if (row := rows.get(report)) and row.act_id != leave_out]
+    for picture in near:
+        matches = [row for report in picture.reports[:MAX_MATCHES] if (row := rows.get(report))]
+        alike = [row for row in matches if row.act_id != leave_out]
         counted = [row for row in alike if row.report_id in counting]
-        if one.benign or _is_common(connection, counted):
+        if picture.benign or _is_common(connection, counted):
             results.append({"reports": 0, "platforms": 0, "own_reports": 0, "more": False, "common": True})
             continue
         own_acts = {row.act_id for row in alike if row.control_group == control_group}
@@ -211,7 +215,7 @@ def _results(
                 "reports": len({row.act_id for row in others}),
                 "platforms": len({row.control_group for row in others}),
                 "own_reports": len({row.act_id for row in counted if row.control_group == control_group}),
-                "more": len(one.reports) > MAX_MATCHES,
+                "more": len(picture.reports) > MAX_MATCHES,
                 "common": False,
             }
         )
@@ -219,7 +223,7 @@ def _results(
 
 
 def _counting(pictures: PictureSearch, rows: Iterable[HitRow]) -> set[int]:
-    """The reports among these that a lookup would count now."""
+    """Return the ids of those reports that a lookup would count now."""
     events = [
         Event(
             row.report_id,
@@ -245,7 +249,7 @@ def _is_common(connection: Connection, counted: Sequence[HitRow]) -> bool:
     if not may_be_common(uses):
         return False
     tags = store.tags_of(connection, [row.report_id for row in counted])
-    return is_common([replace(one, tags=tags.get(row.report_id, ())) for one, row in zip(uses, counted, strict=True)])
+    return is_common([replace(use, tags=tags.get(row.report_id, ())) for use, row in zip(uses, counted, strict=True)])
 
 
 def _padded(answer: dict[str, Any]) -> bytes:
@@ -257,7 +261,8 @@ def _padded(answer: dict[str, Any]) -> bytes:
 
 
 def forget_searches(engine: Engine, now: datetime) -> int:
-    """Delete records of who searched after `DISCLOSURE_DAYS`, and the counts of days past; returns how many records."""
+    """Delete records of searches after `DISCLOSURE_DAYS`, and the counts of past days; return the number of deleted
+    records. Raises DatabaseUnavailable."""
     with writing(engine) as connection:
         store.forget_use(connection, day_floor(now))
         return store.forget_searches(connection, now - timedelta(days=DISCLOSURE_DAYS), MAX_FORGOTTEN)

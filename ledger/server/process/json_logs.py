@@ -53,10 +53,10 @@ def extras(record: logging.LogRecord) -> dict[str, Any]:
     MAX_MESSAGE_CHARS."""
     if record.name.partition(".")[0] not in ("ledger", "api"):
         return {}
-    fields = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+    extra = {name: value for name, value in vars(record).items() if name not in _STANDARD}
     return {
         name: value[:MAX_MESSAGE_CHARS] if isinstance(value, str) else value
-        for name, value in fields.items()
+        for name, value in extra.items()
         if value is None or isinstance(value, str | int | float)
     }
 

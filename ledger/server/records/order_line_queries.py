@@ -1,5 +1,5 @@
 """Queries on lines of orders (`rules.order_lines`): their history, closures, held reports, contested reports that share
-a tag with a new one, and what reporters concede and ask for."""
+a tag with a new one, and the concessions and reopening requests of reporters."""
 
 from __future__ import annotations
 
@@ -61,14 +61,15 @@ class HeldRow:
 
     @property
     def waits(self) -> bool:
-        """Whether it was not released (so far)."""
+        """True while the report is not released."""
         return self.released_at is None
 
 
 @dataclass(frozen=True, slots=True)
 class MetRow:
-    """A contested or held report that shares a tag with a new one. `case_id` is a case about `like_id`, the contested
-    report itself or the one that a held one is held for; `like_ref` is its order, None once it is erased."""
+    """A contested or held report that shares a tag with a new one. `case_id` is a case about `like_id`, which is the
+    contested report itself, or the one because of which a report is held; `like_ref` is its order, None once it is
+    erased."""
 
     tag: bytes
     report_id: int
@@ -96,17 +97,18 @@ def _by_group(orders: Iterable[Order]) -> Iterable[tuple[str, list[bytes]]]:
 
 
 def histories(connection: Connection, orders: Iterable[Order]) -> dict[Order, list[LineEvent]]:
-    """What happened to each of these lines, as far as it is not erased; a line without reports or closure is left out.
+    """Return the events of each of these lines that are not erased, by order; a line without reports or closure is left
+    out.
 
-    The order within a line is that of the log where it matters: reports by id, each with what happened to it.
+    The reports of a line are in the order of their ids, each followed by its events.
     """
-    found: dict[Order, list[LineEvent]] = {}
+    by_order: dict[Order, list[LineEvent]] = {}
     reports: dict[int, tuple[Order, datetime, int]] = {}
     for group, refs in _by_group(orders):
         closures = select(OrderClosure.order_ref, OrderClosure.case_id)
         where = (OrderClosure.control_group == group, OrderClosure.order_ref.in_(refs))
         for order_ref, case_id in connection.execute(closures.where(*where)):
-            found.setdefault((group, bytes(order_ref)), []).append(Closed(case_id))
+            by_order.setdefault((group, bytes(order_ref)), []).append(Closed(case_id))
         rows = connection.execute(
             select(Report.id, Report.order_ref, Report.recorded_at, Report.expires_day).where(
                 Report.control_group == group, Report.order_ref.in_(refs)
@@ -115,14 +117,14 @@ def histories(connection: Connection, orders: Iterable[Order]) -> dict[Order, li
         for report_id, order_ref, recorded_at, expires_day in rows:
             reports[report_id] = ((group, bytes(order_ref)), recorded_at, expires_day)
     if not reports:
-        return found
+        return by_order
     held = held_reports(connection, reports)
     repaid = {row.report_id: row.received_at for row in _of_reports(connection, Restitution, reports)}
     reversed_ = {row.report_id: row for row in _of_reports(connection, Reversal, reports)}
     cases = _cases(connection, reports)
     decided = _in_force(connection, cases)
     for report_id, (order, recorded_at, expires_day) in sorted(reports.items()):
-        history = found.setdefault(order, [])
+        history = by_order.setdefault(order, [])
         waits = report_id in held and held[report_id].waits
         history.append(Recorded(report_id, recorded_at, expires_day, held=waits))
         if report_id in repaid:
@@ -134,7 +136,7 @@ def histories(connection: Connection, orders: Iterable[Order]) -> dict[Order, li
         # A decision that reverses the report is in the case; what a withdrawal closed is an OrderClosure.
         if report_id in reversed_:
             history.append(Withdrawn(report_id))
-    return found
+    return by_order
 
 
 def _of_reports(connection: Connection, model: Any, ids: Iterable[int]) -> Iterable[Any]:
@@ -154,8 +156,8 @@ class _Case:
 
 
 def _cases(connection: Connection, report_ids: Iterable[int]) -> dict[int, list[_Case]]:
-    """Every case about each of these reports, oldest first."""
-    found: dict[int, list[_Case]] = {}
+    """Return every case about each of these reports, oldest first."""
+    cases: dict[int, list[_Case]] = {}
     asked = exists().where(ReopeningRequest.case_id == AppealCase.id)
     columns = (
         AppealCase.id, AppealCase.report_id, AppealCase.state, AppealCase.outcome, AppealCase.previous_outcome,
@@ -164,25 +166,25 @@ def _cases(connection: Connection, report_ids: Iterable[int]) -> dict[int, list[
     for some in chunks(report_ids):
         statement = select(*columns).where(AppealCase.report_id.in_(some)).order_by(AppealCase.id)
         for row in connection.execute(statement):
-            found.setdefault(row[1], []).append(_Case(*row))
-    return found
+            cases.setdefault(row[1], []).append(_Case(*row))
+    return cases
 
 
 def _in_force(connection: Connection, report_ids: Iterable[int]) -> dict[int, Outcome]:
-    """The newest decision on the merits about each of these reports, in whichever of its cases."""
-    found: dict[int, Outcome] = {}
+    """Return the newest decision on the merits about each of these reports, in whichever of its cases."""
+    outcomes: dict[int, Outcome] = {}
     for some in chunks(report_ids):
         rows = connection.execute(
             select(CaseEntry.report_id, CaseEntry.outcome)
-            .where(CaseEntry.report_id.in_(some), CaseEntry.outcome.in_([one.value for one in Outcome]))
+            .where(CaseEntry.report_id.in_(some), CaseEntry.outcome.in_([outcome.value for outcome in Outcome]))
             .order_by(CaseEntry.entry_index)
         )
-        found |= {report_id: Outcome(str(outcome)) for report_id, outcome in rows}
-    return found
+        outcomes |= {report_id: Outcome(str(outcome)) for report_id, outcome in rows}
+    return outcomes
 
 
 def _case_history(case: _Case) -> Iterable[LineEvent]:
-    """A case as what happened in it: a decision that was reopened stays the one in force until there is another."""
+    """Yield the events of a case. A decision that was reopened stays in force until there is another."""
     yield Opened(case.report_id, case.id)
     is_open = case.state in _OPEN
     if case.previous is not None:
@@ -198,8 +200,8 @@ def _case_history(case: _Case) -> Iterable[LineEvent]:
 
 
 def open_cases(connection: Connection, report_ids: Iterable[int]) -> dict[int, list[int]]:
-    """Ids of the open cases about each of these reports, oldest first; reports without one are left out."""
-    found: dict[int, list[int]] = {}
+    """Return the ids of the open cases about each of these reports, oldest first; reports without one are left out."""
+    cases: dict[int, list[int]] = {}
     for some in chunks(report_ids):
         rows = connection.execute(
             select(AppealCase.report_id, AppealCase.id)
@@ -207,18 +209,19 @@ def open_cases(connection: Connection, report_ids: Iterable[int]) -> dict[int, l
             .order_by(AppealCase.id)
         )
         for report_id, case_id in rows:
-            found.setdefault(report_id, []).append(case_id)
-    return found
+            cases.setdefault(report_id, []).append(case_id)
+    return cases
 
 
 def close(connection: Connection, order: Order, case_id: int) -> None:
-    """The line takes no further report, because of this case; an earlier reason stays."""
+    """Close the line because of this case, so that it takes no further report; an earlier reason stays."""
     values = {"control_group": order[0], "order_ref": order[1], "case_id": case_id}
     connection.execute(upsert(connection, OrderClosure).values(**values).on_conflict_do_nothing())
 
 
 def close_erased(connection: Connection, report_ids: Sequence[int]) -> None:
-    """Before these reports and their cases are erased: the lines of those that were ever contested stay closed."""
+    """Close the lines of those of these reports that were ever contested. Call it before the reports and their cases
+    are erased."""
     rows = connection.execute(
         select(Report.control_group, Report.order_ref, func.min(AppealCase.id))
         .join(AppealCase, AppealCase.report_id == Report.id)
@@ -233,31 +236,32 @@ def close_erased(connection: Connection, report_ids: Sequence[int]) -> None:
 
 
 def met(connection: Connection, tags: Iterable[bytes]) -> list[MetRow]:
-    """Reports with any of `tags` about which, or about a later one of their line, a case was ever opened, or which were
-    held and not released.
+    """Return the reports with any of `tags` that were held and not released, or about which, or about a later one of
+    their line, a case was ever opened.
 
-    One query for each table, by its keys: joined, a database may read a whole table for a `min` or an outer join.
+    There is one query for each table, by its keys: with a join, a database may read a whole table for a `min` or an
+    outer join.
     """
     tagged: list[tuple[bytes, int]] = []
     for some in chunks(tags):
         rows = connection.execute(select(CaseTag.tag, CaseTag.report_id).where(CaseTag.tag.in_(some)))
-        tagged += [(bytes(one), report_id) for one, report_id in rows]
+        tagged += [(bytes(shared_tag), report_id) for shared_tag, report_id in rows]
     if not tagged:
         return []
     ids = {report_id for _, report_id in tagged}
     held = {report_id: row for report_id, row in held_reports(connection, ids).items() if row.waits}
     reports = _reports(connection, [*ids, *(row.like_id for row in held.values())])
-    cases = _first_cases(connection, [reports[one] for one in ids if one in reports])
-    wanted = held.keys() | cases.keys()
-    found = []
-    for one, report_id in tagged:
-        if report_id not in wanted or report_id not in reports:
+    cases = _first_cases(connection, [reports[shared_tag] for shared_tag in ids if shared_tag in reports])
+    relevant = held.keys() | cases.keys()
+    rows_met = []
+    for shared_tag, report_id in tagged:
+        if report_id not in relevant or report_id not in reports:
             continue
         report, hold = reports[report_id], held.get(report_id)
         like = report if hold is None else reports.get(hold.like_id)
-        found.append(
+        rows_met.append(
             MetRow(
-                tag=one,
+                tag=shared_tag,
                 report_id=report_id,
                 like_id=report_id if hold is None else hold.like_id,
                 like_ref=None if like is None else bytes(like.order_ref),
@@ -270,52 +274,54 @@ def met(connection: Connection, tags: Iterable[bytes]) -> list[MetRow]:
                 held=hold is not None,
             )
         )
-    return found
+    return rows_met
 
 
 def _reports(connection: Connection, ids: Iterable[int]) -> dict[int, Any]:
     columns = (Report.id, Report.control_group, Report.order_ref, Report.act_ended_at, Report.currency)
-    found = {}
+    reports = {}
     for some in chunks(ids):
         for row in connection.execute(select(*columns, Report.amount_minor).where(Report.id.in_(some))):
-            found[row.id] = row
-    return found
+            reports[row.id] = row
+    return reports
 
 
 def _first_cases(connection: Connection, reports: Sequence[Any]) -> dict[int, int]:
-    """The first case about each of these reports or about a later one of its line; reports without one are left out."""
+    """Return the first case about each of these reports or about a later one of its line; reports without one are left
+    out."""
     lines: dict[Order, list[int]] = {}
     for group, refs in _by_group((row.control_group, bytes(row.order_ref)) for row in reports):
         where = (Report.control_group == group, Report.order_ref.in_(refs))
         for report_id, order_ref in connection.execute(select(Report.id, Report.order_ref).where(*where)):
             lines.setdefault((group, bytes(order_ref)), []).append(report_id)
     cases: dict[int, int] = {}
-    for some in chunks(one for ids in lines.values() for one in ids):
+    for some in chunks(report_id for ids in lines.values() for report_id in ids):
         rows = select(AppealCase.report_id, AppealCase.id).where(AppealCase.report_id.in_(some))
         for report_id, case_id in connection.execute(rows):
             cases[report_id] = min(case_id, cases.get(report_id, case_id))
-    found: dict[int, int] = {}
+    first: dict[int, int] = {}
     for row in reports:
         line = lines.get((row.control_group, bytes(row.order_ref)), [])
-        about = [cases[one] for one in line if one >= row.id and one in cases]
+        about = [cases[report_id] for report_id in line if report_id >= row.id and report_id in cases]
         if about:
-            found[row.id] = min(about)
-    return found
+            first[row.id] = min(about)
+    return first
 
 
 def evidence_of(connection: Connection, report_ids: Iterable[int]) -> dict[int, frozenset[bytes]]:
-    """SHA-256 digests of the evidence that the bodies of these reports name; none where the body is erased."""
-    found: dict[int, frozenset[bytes]] = {}
+    """Return the SHA-256 digests of the evidence that the bodies of these reports name; none where the body is
+    erased."""
+    digests: dict[int, frozenset[bytes]] = {}
     for some in chunks(report_ids):
         rows = connection.execute(select(EntryBody.entry_index, EntryBody.body).where(EntryBody.entry_index.in_(some)))
         for report_id, body in rows:
             items = json.loads(body)["body"]["evidence"]
-            found[report_id] = frozenset([unb64url(item["sha256"], 32) for item in items])
-    return found
+            digests[report_id] = frozenset([unb64url(item["sha256"], 32) for item in items])
+    return digests
 
 
 def subject_tags(connection: Connection, report_id: int) -> set[bytes]:
-    """The tags of a report's subjects under every key epoch that there is, also when it is listed no more."""
+    """Return the tags of a report's subjects under every stored key epoch, also when it is not listed any longer."""
     rows = connection.execute(select(Subject.kind, Subject.element).where(Subject.report_id == report_id))
     return {tag(kind, bytes(element)) for kind, element in rows}
 
@@ -330,10 +336,13 @@ def remember_earlier(connection: Connection, report_id: int) -> None:
         .join(own, (own.control_group == earlier.control_group) & (own.order_ref == earlier.order_ref))
         .where(own.id == report_id, earlier.id < own.id)
     ).all()
-    found = [(tag(row.kind, bytes(row.element)), row) for row in rows]
+    tagged = [(tag(row.kind, bytes(row.element)), row) for row in rows]
     remember_tags(
         connection,
-        [{"tag": one, "report_id": row.report_id, "slot": row.slot, "epoch": row.epoch} for one, row in found],
+        [
+            {"tag": earlier_tag, "report_id": row.report_id, "slot": row.slot, "epoch": row.epoch}
+            for earlier_tag, row in tagged
+        ],
     )
 
 
@@ -349,17 +358,17 @@ _HELD = select(*[getattr(HeldReport, name) for name in HeldRow.__dataclass_field
 
 
 def held_reports(connection: Connection, report_ids: Iterable[int]) -> dict[int, HeldRow]:
-    """Those of these reports that are or were held, by id."""
-    found: dict[int, HeldRow] = {}
+    """Return the reports of these that are or were held, by id."""
+    held: dict[int, HeldRow] = {}
     for some in chunks(report_ids):
         for row in connection.execute(_HELD.where(HeldReport.report_id.in_(some))):
-            found[row[0]] = HeldRow(*row)
-    return found
+            held[row[0]] = HeldRow(*row)
+    return held
 
 
 def waiting(connection: Connection, limit: int, but_group: str | None = None) -> list[HeldRow]:
-    """Held reports that wait for a decision, at most `limit`, those of the control group `but_group` left out: the one
-    that is void first is first."""
+    """Return at most `limit` held reports that wait for a decision, without those of the control group `but_group`: the
+    report that becomes void first is first."""
     statement = (
         _HELD.join(Report, Report.id == HeldReport.report_id)
         .where(HeldReport.released_at.is_(None), Report.live)
@@ -374,8 +383,8 @@ def waiting(connection: Connection, limit: int, but_group: str | None = None) ->
 def due_held(
     connection: Connection, now: datetime, limit: int, after: tuple[datetime, int] | None = None
 ) -> list[tuple[datetime, int]]:
-    """(void_at, report) of held reports whose time is over and that still wait, in this order, at most `limit` beyond
-    `after`."""
+    """Return (void_at, report) of held reports whose time is over and that still wait, in this order, at most `limit`
+    beyond `after`."""
     statement = (
         select(HeldReport.void_at, HeldReport.report_id)
         .join(Report, Report.id == HeldReport.report_id)
@@ -390,12 +399,12 @@ def due_held(
 
 
 def insert_held(connection: Connection, row: HeldRow) -> None:
-    """One more held report."""
+    """Insert a held report."""
     insert_rows(connection, HeldReport, [{name: getattr(row, name) for name in row.__dataclass_fields__}])
 
 
 def save_held(connection: Connection, row: HeldRow) -> None:
-    """The held report as it is now."""
+    """Write the present values of a held report."""
     values = {name: getattr(row, name) for name in row.__dataclass_fields__ if name != "report_id"}
     connection.execute(update(HeldReport).where(HeldReport.report_id == row.report_id).values(**values))
 
@@ -410,20 +419,20 @@ def list_released(connection: Connection, report_id: int, values: Mapping[str, A
         .join(KeyEpoch, KeyEpoch.epoch == CaseTag.epoch)
         .where(CaseTag.report_id == report_id, KeyEpoch.state != "retired")
     ).all()
-    rows = [(one, slot, epoch, kinds[slot]) for one, slot, epoch in tags if slot in kinds]
+    rows = [(case_tag, slot, epoch, kinds[slot]) for case_tag, slot, epoch in tags if slot in kinds]
     insert_rows(
         connection,
         Listing,
         [
-            {"tag": bytes(one), "report_id": report_id, "slot": slot, "epoch": epoch, "kind": kind, **values}
-            for one, slot, epoch, kind in rows
+            {"tag": bytes(case_tag), "report_id": report_id, "slot": slot, "epoch": epoch, "kind": kind, **values}
+            for case_tag, slot, epoch, kind in rows
         ],
     )
     return [bytes(row[0]) for row in rows]
 
 
 def set_effective(connection: Connection, report_id: int, *, effective_hour: int, act_id: int) -> None:
-    """From when a released report counts, and which act it is about."""
+    """Set the hour from which a released report counts, and the act that it is about."""
     connection.execute(
         update(Report).where(Report.id == report_id).values(effective_hour=effective_hour, act_id=act_id)
     )
@@ -434,7 +443,7 @@ def set_effective(connection: Connection, report_id: int, *, effective_hour: int
 
 @dataclass(frozen=True, slots=True)
 class ConcessionRow:
-    """What a reporter conceded; see `Concession`."""
+    """The concession of a reporter; see `Concession`."""
 
     case_id: int
     round: int
@@ -464,7 +473,7 @@ _REQUEST = select(*[getattr(ReopeningRequest, name) for name in RequestRow.__dat
 
 
 def concession(connection: Connection, case_id: int, round_number: int) -> ConcessionRow | None:
-    """What was conceded in this round of the case."""
+    """Return the concession in this round of the case, None if there is none."""
     row = connection.execute(
         _CONCESSION.where(Concession.case_id == case_id, Concession.round == round_number)
     ).one_or_none()
@@ -472,42 +481,42 @@ def concession(connection: Connection, case_id: int, round_number: int) -> Conce
 
 
 def insert_concession(connection: Connection, row: ConcessionRow) -> None:
-    """One more concession."""
+    """Insert a concession."""
     connection.execute(insert(Concession).values(**{name: getattr(row, name) for name in row.__dataclass_fields__}))
 
 
 def agree(connection: Connection, case_id: int, round_number: int, now: datetime) -> None:
-    """The person agrees to what was conceded."""
+    """Record that the person agrees to the concession of this round."""
     where = (Concession.case_id == case_id, Concession.round == round_number)
     connection.execute(update(Concession).where(*where).values(agreed_at=now))
 
 
 def withdraw_agreement(connection: Connection, case_id: int, round_number: int) -> None:
-    """What was agreed to in this round of the case is open again."""
+    """Record that the person does not agree any longer to the concession of this round."""
     where = (Concession.case_id == case_id, Concession.round == round_number)
     connection.execute(update(Concession).where(*where).values(agreed_at=None))
 
 
 def request(connection: Connection, case_id: int) -> RequestRow | None:
-    """The reporter's request to open this case again."""
+    """Return the reporter's request to reopen this case, None if there is none."""
     row = connection.execute(_REQUEST.where(ReopeningRequest.case_id == case_id)).one_or_none()
     return None if row is None else RequestRow(*row)
 
 
 def insert_request(connection: Connection, row: RequestRow) -> None:
-    """One more request."""
+    """Insert a request."""
     values = {name: getattr(row, name) for name in row.__dataclass_fields__}
     connection.execute(insert(ReopeningRequest).values(**values))
 
 
 def save_request(connection: Connection, row: RequestRow) -> None:
-    """The request as it is now."""
+    """Write the present values of a request."""
     values = {name: getattr(row, name) for name in row.__dataclass_fields__ if name != "case_id"}
     connection.execute(update(ReopeningRequest).where(ReopeningRequest.case_id == row.case_id).values(**values))
 
 
 def open_requests(connection: Connection, limit: int, but_group: str | None = None) -> list[RequestRow]:
-    """Requests that nobody decided, the oldest first, those of the control group `but_group` left out."""
+    """Return requests without a decision, the oldest first, those of the control group `but_group` left out."""
     live = exists().where(Report.id == AppealCase.report_id, Report.live)
     statement = (
         _REQUEST.join(AppealCase, AppealCase.id == ReopeningRequest.case_id)

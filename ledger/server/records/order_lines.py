@@ -1,5 +1,5 @@
-"""The lines of orders as one batch of the appender sees them: read from the database once, then kept up to date by what
-the batch itself decides."""
+"""The lines of orders in one batch of the sequencer: read from the database once, then updated by what the batch
+decides."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from ledger.protocol.encoding import day_floor
 from ledger.protocol.public_ids import encode_id
-from ledger.rules.order_lines import Claim, Contested, Line, LineEvent, Refused, replay
+from ledger.rules.order_lines import Contested, LineEvent, LineState, Refused, ReportMatter, replay
 from ledger.server.records import order_line_queries as store
 from ledger.server.records.commands import SubmitReport
 from ledger.server.records.order_line_queries import MetRow, Order
@@ -18,7 +18,8 @@ from ledger.server.records.queries import ReportRow
 
 
 class Lines:
-    """See the module. `load` first, under the log's head lock; `happened` and `held` tell what was decided since."""
+    """The lines of a batch's orders. Call `load` first, under the log's head lock; `happened` and `held` add what the
+    batch decides."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -36,18 +37,18 @@ class Lines:
         theirs = [(row.control_group, row.like_ref) for row in met.values() if row.like_ref is not None]
         self._histories = store.histories(self._connection, [*orders, *theirs])
 
-    def line(self, order: Order) -> Line:
-        """The line as it stands now."""
+    def line(self, order: Order) -> LineState:
+        """Return the line as it is now."""
         return replay(self._histories.get(order, ()))
 
     def happened(self, order: Order, event: LineEvent) -> None:
-        """The batch has decided this."""
+        """Add an event that the batch has decided."""
         self._histories.setdefault(order, []).append(event)
 
     def held(self, row: ReportRow, like: Contested, tags: Iterable[bytes], evidence: frozenset[bytes]) -> None:
-        """The batch holds a report: a later one of the batch may be about the same matter."""
+        """Add a report that the batch holds: a later one of the batch may be about the same matter."""
         self._evidence[row.id] = evidence
-        roots = {one.like_id: one.like_ref for rows in self._met.values() for one in rows}
+        roots = {row_met.like_id: row_met.like_ref for rows in self._met.values() for row_met in rows}
         for tag in tags:
             met = MetRow(
                 tag=tag,
@@ -65,13 +66,13 @@ class Lines:
             self._met.setdefault(tag, []).append(met)
 
     def contested(self, control_group: str, tags: Sequence[bytes], today: int) -> list[Contested]:
-        """The contested and held reports of this control group that have any of `tags`."""
-        found: dict[int, Contested] = {}
-        for row in [one for tag in tags for one in self._met.get(tag, ())]:
-            if row.control_group != control_group or row.report_id in found:
+        """Return the contested and held reports of this control group that have any of `tags`."""
+        contested: dict[int, Contested] = {}
+        for row in [row for tag in tags for row in self._met.get(tag, ())]:
+            if row.control_group != control_group or row.report_id in contested:
                 continue
             root = None if row.like_ref is None else self.line((control_group, row.like_ref))
-            found[row.report_id] = Contested(
+            contested[row.report_id] = Contested(
                 report_id=row.report_id,
                 like_id=row.like_id,
                 case_id=row.case_id,
@@ -83,13 +84,13 @@ class Lines:
                 held=row.held,
                 stands=root is not None and root.stands(today),
             )
-        return list(found.values())
+        return list(contested.values())
 
 
-def claim_of(command: SubmitReport) -> Claim:
-    """What a new report says of the matter it is about."""
+def matter_of(command: SubmitReport) -> ReportMatter:
+    """Return the facts by which a new report is compared with the matters of other reports."""
     body = command.body
-    return Claim(
+    return ReportMatter(
         order_ref=body.order_ref,
         act_day=command.intake.act_day,
         currency=body.currency,

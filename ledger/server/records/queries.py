@@ -69,12 +69,12 @@ def _columns(model: type[Base], row: type[Any]) -> list[Any]:
 
 
 def reports_by_id(connection: Connection, ids: Iterable[int]) -> dict[int, ReportRow]:
-    """Reports by id."""
-    found: dict[int, ReportRow] = {}
+    """Return reports by id."""
+    reports: dict[int, ReportRow] = {}
     for some in chunks(ids):
         for row in connection.execute(select(*_columns(Report, ReportRow)).where(Report.id.in_(some))):
-            found[row[0]] = ReportRow(*row)
-    return found
+            reports[row[0]] = ReportRow(*row)
+    return reports
 
 
 def own_number(context: Context, report_id: str) -> int:
@@ -94,55 +94,55 @@ def own_report(connection: Connection, member: Member, number: int) -> ReportRow
 
 
 def reversals(connection: Connection, ids: Iterable[int]) -> dict[int, ReversalRow]:
-    """Reversals by report id."""
-    found: dict[int, ReversalRow] = {}
+    """Return reversals by report id."""
+    by_report: dict[int, ReversalRow] = {}
     for some in chunks(ids):
         for row in connection.execute(select(*_columns(Reversal, ReversalRow)).where(Reversal.report_id.in_(some))):
-            found[row[0]] = ReversalRow(*row)
-    return found
+            by_report[row[0]] = ReversalRow(*row)
+    return by_report
 
 
 def restitutions(connection: Connection, ids: Iterable[int]) -> dict[int, RestitutionRow]:
-    """Restitutions by report id."""
-    found: dict[int, RestitutionRow] = {}
+    """Return restitutions by report id."""
+    by_report: dict[int, RestitutionRow] = {}
     for some in chunks(ids):
         statement = select(*_columns(Restitution, RestitutionRow)).where(Restitution.report_id.in_(some))
         for row in connection.execute(statement):
-            found[row[0]] = RestitutionRow(*row)
-    return found
+            by_report[row[0]] = RestitutionRow(*row)
+    return by_report
 
 
 def replacements(connection: Connection, ids: Iterable[int]) -> dict[int, int]:
-    """The report that replaced each of `ids`, where one did."""
-    found: dict[int, int] = {}
+    """Return the report that replaced each of `ids`, where one did."""
+    replaced_by: dict[int, int] = {}
     for some in chunks(ids):
         rows = connection.execute(select(Report.replaces, Report.id).where(Report.replaces.in_(some)))
-        found.update({old: new for old, new in rows if old is not None})
-    return found
+        replaced_by.update({old: new for old, new in rows if old is not None})
+    return replaced_by
 
 
 def listed_reports(connection: Connection, tags: Iterable[bytes]) -> list[ListedReport]:
-    """Live listings of any of `tags`."""
-    found: list[ListedReport] = []
+    """Return the live listings of any of `tags`."""
+    listings: list[ListedReport] = []
     for some in chunks(tags):
         rows = connection.execute(select(*_columns(Listing, ListedReport)).where(Listing.tag.in_(some)))
-        found.extend(ListedReport(*row) for row in rows)
-    return found
+        listings.extend(ListedReport(*row) for row in rows)
+    return listings
 
 
 def tags_of(connection: Connection, ids: Iterable[int]) -> dict[int, set[bytes]]:
-    """Listed tags by report id."""
-    found: dict[int, set[bytes]] = {}
+    """Return listed tags by report id."""
+    tags: dict[int, set[bytes]] = {}
     for some in chunks(ids):
         rows = connection.execute(select(Listing.report_id, Listing.tag).where(Listing.report_id.in_(some)))
         for report_id, tag in rows:
-            found.setdefault(report_id, set()).add(bytes(tag))
-    return found
+            tags.setdefault(report_id, set()).add(bytes(tag))
+    return tags
 
 
 def live_dependants(connection: Connection, ids: Iterable[int]) -> dict[int, list[ReportRow]]:
-    """Live `account_farm` reports that rest on each of `ids`."""
-    found: dict[int, list[ReportRow]] = {}
+    """Return the live `account_farm` reports that rest on each of `ids`."""
+    dependants: dict[int, list[ReportRow]] = {}
     for some in chunks(ids):
         rows = connection.execute(
             select(ReportLink.linked_id, *_columns(Report, ReportRow))
@@ -151,13 +151,13 @@ def live_dependants(connection: Connection, ids: Iterable[int]) -> dict[int, lis
             .order_by(Report.id)
         )
         for row in rows:
-            found.setdefault(row[0], []).append(ReportRow(*row[1:]))
-    return found
+            dependants.setdefault(row[0], []).append(ReportRow(*row[1:]))
+    return dependants
 
 
 def unlist(connection: Connection, ids: Sequence[int], *, keep_listings: bool = False) -> None:
-    """Reports that no longer live: their order may be reported again, and no lookup shows them, unless their listings
-    are kept because they protect the person now."""
+    """Record that reports are not live any longer: their order may be reported again, and no lookup shows them, unless
+    their listings are kept because they protect the person now."""
     for some in chunks(ids):
         connection.execute(update(Report).where(Report.id.in_(some)).values(live=False))
         if not keep_listings:
@@ -173,7 +173,7 @@ def mark_restituted(connection: Connection, ids: Sequence[int]) -> None:
 def page(
     connection: Connection, platform: str, *, limit: int, before_id: int | None, order_ref: bytes | None
 ) -> list[ReportRow]:
-    """A platform's reports, newest first, older than `before_id`."""
+    """Return A platform's reports, newest first, older than `before_id`."""
     statement = select(*_columns(Report, ReportRow)).where(Report.platform == platform)
     if before_id is not None:
         statement = statement.where(Report.id < before_id)
@@ -184,11 +184,11 @@ def page(
 
 
 def listing_flags(connection: Connection, ids: Iterable[int]) -> dict[int, tuple[bool, bool]]:
-    """(disputed, unconfirmed) of live reports, by id."""
-    found: dict[int, tuple[bool, bool]] = {}
+    """Return (disputed, unconfirmed) of live reports, by id."""
+    flags: dict[int, tuple[bool, bool]] = {}
     for some in chunks(ids):
         rows = connection.execute(
             select(Listing.report_id, Listing.disputed, Listing.unconfirmed).where(Listing.report_id.in_(some))
         )
-        found.update({report_id: (disputed, unconfirmed) for report_id, disputed, unconfirmed in rows})
-    return found
+        flags.update({report_id: (disputed, unconfirmed) for report_id, disputed, unconfirmed in rows})
+    return flags

@@ -24,20 +24,20 @@ from ledger.tlog.key_rotation import rotate_elements, rotation_factor
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """The epochs that answer lookups, as the transaction sees them that holds the log's head."""
+    """The epochs that answer lookups, as read by the transaction that holds the log's head."""
 
     rows: Mapping[int, EpochRow]
     current: int
 
     @classmethod
     def of(cls, rows: Sequence[EpochRow]) -> Answering:
-        """Out of all epochs. Raises ConfigurationError when none is current."""
+        """Make it from all epochs. Raises ConfigurationError when none is current."""
         return cls({row.epoch: row for row in rows if row.state in LOOKUP_STATES}, current_of(rows).epoch)
 
 
 @dataclass(frozen=True, slots=True)
-class Turned:
-    """A report's elements and tags under one epoch, in the order of its subjects."""
+class ConvertedSubjects:
+    """The elements and tags of a report's subjects under one epoch, in their order."""
 
     epoch: int
     elements: tuple[bytes, ...]
@@ -45,7 +45,7 @@ class Turned:
 
 
 def convert(keys: ServerKeys, answering: Answering, epoch: int, elements: Sequence[bytes]) -> dict[int, list[bytes]]:
-    """Elements of `epoch` under each other answering epoch. Raises Unavailable where a key is not on this machine."""
+    """Return elements of `epoch` under each other answering epoch. Raises Unavailable for a key that is not here."""
     others = [row for number, row in answering.rows.items() if number != epoch]
     if not others or epoch not in answering.rows:
         return {}
@@ -55,55 +55,59 @@ def convert(keys: ServerKeys, answering: Answering, epoch: int, elements: Sequen
     }
 
 
-def turn(keys: ServerKeys, answering: Answering, command: SubmitReport) -> list[Turned]:
-    """The report under every answering epoch, its own first. Raises StaleEpoch, Unavailable.
+def convert_report(keys: ServerKeys, answering: Answering, command: SubmitReport) -> list[ConvertedSubjects]:
+    """Return the report's subjects under every answering epoch, its own first. Raises StaleEpoch, Unavailable.
 
-    What the command brings along was converted before the head was locked; only what a switch has made necessary
-    since is converted here.
+    The command holds elements that were converted before the head was locked; only those that a switch has made
+    necessary since are converted here.
     """
     epoch, subjects = command.body.epoch, command.subjects
     if epoch not in answering.rows:
         raise StaleEpoch("The report was blinded under another key epoch.", epoch=answering.current)
-    own = Turned(epoch, tuple([one.element for one in subjects]), tuple([one.tag for one in subjects]))
+    own = ConvertedSubjects(
+        epoch, tuple([subject.element for subject in subjects]), tuple([subject.tag for subject in subjects])
+    )
     missing = answering.rows.keys() - {epoch} - command.converted.keys()
     converted = {**command.converted, **(convert(keys, answering, epoch, own.elements) if missing else {})}
-    found = [own]
+    under_epochs = [own]
     for number in sorted(answering.rows.keys() - {epoch}):
         elements = tuple(converted[number])
-        tags = [tag(one.kind, element) for one, element in zip(subjects, elements, strict=True)]
-        found.append(Turned(number, elements, tuple(tags)))
-    return found
+        tags = [tag(subject.kind, element) for subject, element in zip(subjects, elements, strict=True)]
+        under_epochs.append(ConvertedSubjects(number, elements, tuple(tags)))
+    return under_epochs
 
 
-def subject_rows(command: SubmitReport, report_id: int, turned: Turned, salts: Sequence[bytes]) -> Iterator[Any]:
-    """Rows of `subject` under one epoch, with the 32-byte salts of their commitments."""
-    for slot, (subject, element, salt) in enumerate(zip(command.subjects, turned.elements, salts, strict=True)):
+def subject_rows(
+    command: SubmitReport, report_id: int, converted: ConvertedSubjects, salts: Sequence[bytes]
+) -> Iterator[Any]:
+    """Return rows of `subject` under one epoch, with the 32-byte salts of their commitments."""
+    for slot, (subject, element, salt) in enumerate(zip(command.subjects, converted.elements, salts, strict=True)):
         yield {
             "report_id": report_id,
             "slot": slot,
-            "epoch": turned.epoch,
+            "epoch": converted.epoch,
             "kind": subject.kind,
             "element": element,
             "salt": salt,
         }
 
 
-def listing_rows(command: SubmitReport, row: ReportRow, turned: Turned) -> Iterator[dict[str, Any]]:
-    """Rows of `listing` under one epoch."""
+def listing_rows(command: SubmitReport, row: ReportRow, converted: ConvertedSubjects) -> Iterator[dict[str, Any]]:
+    """Return rows of `listing` under one epoch."""
     values = listing_values(row)
-    for slot, (subject, one) in enumerate(zip(command.subjects, turned.tags, strict=True)):
+    for slot, (subject, listed_tag) in enumerate(zip(command.subjects, converted.tags, strict=True)):
         yield {
-            "tag": one,
+            "tag": listed_tag,
             "report_id": row.id,
             "slot": slot,
-            "epoch": turned.epoch,
+            "epoch": converted.epoch,
             "kind": subject.kind,
             **values,
         }
 
 
 def listing_values(row: ReportRow) -> dict[str, Any]:
-    """What every listing of a report says, whatever its identifier and key epoch, while nothing has happened to it."""
+    """Return the columns that every new listing of a report has in common, whatever its identifier and key epoch."""
     return {
         "act_id": row.act_id,
         "control_group": row.control_group,
@@ -120,16 +124,16 @@ def listing_values(row: ReportRow) -> dict[str, Any]:
     }
 
 
-def held_rows(report_id: int, turned: Turned) -> Iterator[dict[str, Any]]:
-    """Rows of `case_tag` under one epoch: a held report is not listed, but the person finds it."""
-    for slot, one in enumerate(turned.tags):
-        yield {"tag": one, "report_id": report_id, "slot": slot, "epoch": turned.epoch}
+def held_rows(report_id: int, converted: ConvertedSubjects) -> Iterator[dict[str, Any]]:
+    """Return rows of `case_tag` under one epoch: a held report is not listed, but its person can find it."""
+    for slot, case_tag in enumerate(converted.tags):
+        yield {"tag": case_tag, "report_id": report_id, "slot": slot, "epoch": converted.epoch}
 
 
 def report_row(
     command: SubmitReport, *, report_id: int, act_id: int, recorded_at: datetime, effective_hour: int
 ) -> ReportRow:
-    """The row of `report`; `effective_hour` counts from the Unix epoch."""
+    """Return the row of `report`; `effective_hour` counts from the Unix epoch."""
     request, body = command.request, command.body
     return ReportRow(
         id=report_id,

@@ -1,7 +1,8 @@
 """What one transaction that holds the log's head appends and writes: entries, rows, and reports taken back.
 
-The appender (`intake`) and the appeals build on it. A report is taken back in one place only, because much hangs on it:
-its order may be reported again, `account_farm` reports that rest on it fall with it, and an appeal against it is over.
+The sequencer (`reports.intake`) and the appeals build on it. A report is taken back in one place only, because three
+things follow: its order may be reported again, `account_farm` reports that rest on it fall with it, and an appeal
+against it is over.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from ledger.protocol.public_ids import encode_id
-from ledger.rules.webhooks import Recipient, Source, WebhookType, check_payload
-from ledger.server.context import Context as Context
+from ledger.rules.webhooks import MessageSource, Recipient, WebhookType, check_payload
+from ledger.server.context import Context
 from ledger.server.db.bulk import insert_rows
 from ledger.server.db.tables.appeals import CaseTag
 from ledger.server.db.tables.orders import HeldReport
@@ -49,7 +50,7 @@ CaseCloser = Callable[["EntryBatch", CaseRow, ReversalRow], CaseRow]
 
 
 class EntryBatch:
-    """See the module. Made under the head's lock; `finish` appends and writes everything."""
+    """The entries and rows of one transaction under the head's lock; `finish` appends and writes them."""
 
     def __init__(
         self,
@@ -65,7 +66,7 @@ class EntryBatch:
         self.now = now
         self.policy = context.policies.at(now)
         self.service = context.service
-        self.source = Source(context.service, context.environment)
+        self.source = MessageSource(context.service, context.environment)
         self.drafts: list[Draft] = []
         self.notices: list[Notice] = []
         self.reports: dict[int, ReportRow] = {}
@@ -90,7 +91,7 @@ class EntryBatch:
         self._reversing = False
         self._charged: set[int] = set()
         self._unlisted: dict[int, bool] = {}
-        """Reports that live no more, and whether their listings go."""
+        """Reports that are not live any longer, and whether their listings are deleted."""
 
     # --- loading ---------------------------------------------------------------------------------------------
 
@@ -99,9 +100,9 @@ class EntryBatch:
         level = list(reversing)
         self.reports.update(store.reports_by_id(self.connection, {*named, *level}))
         while level:
-            found = store.live_dependants(self.connection, level)
-            self.dependants.update(found)
-            new = [row for rows in found.values() for row in rows if row.id not in self.reports]
+            dependants = store.live_dependants(self.connection, level)
+            self.dependants.update(dependants)
+            new = [row for rows in dependants.values() for row in rows if row.id not in self.reports]
             self.reports.update({row.id: row for row in new})
             level = [row.id for row in new]
         self.reversals.update(store.reversals(self.connection, self.reports))
@@ -115,21 +116,21 @@ class EntryBatch:
 
     @property
     def next_index(self) -> int:
-        """The index that the next entry gets."""
+        """The index of the next entry."""
         return self._head.size + len(self.drafts)
 
     def draft(self, type_: EventType, body: bytes) -> int:
-        """Append an entry; its index."""
+        """Append an entry and return its index."""
         index = self.next_index
         self.drafts.append(EventDraft(type_, body, self._new_salt()))
         return index
 
     def fresh_salt(self) -> bytes:
-        """32 random bytes."""
+        """Return 32 random bytes."""
         return self._new_salt()
 
     def add(self, table: type[Any], **row: Any) -> None:
-        """One more row of `table`."""
+        """Add a row to `table`, written by `finish`."""
         self.rows.setdefault(table, []).append(row)
 
     def public(self, report_id: int) -> str:
@@ -172,7 +173,7 @@ class EntryBatch:
         decided_case: int | None = None,
         costs: bool = True,
     ) -> None:
-        """The report lives no more, because of the entry at `entry_index`; `kind` is withdrawal, replacement,
+        """Take the report back, because of the entry at `entry_index`; `kind` is withdrawal, replacement,
         overturned or victim. `keep_listed` leaves its listings (the caller makes them protect the person). Its cases
         are closed, but for `decided_case`, the one whose decision this is. `costs` as for `withdraw`; a decision of a
         case counts by itself, and what the ledger does of its own costs nothing."""
@@ -180,7 +181,7 @@ class EntryBatch:
             self._reverse(row, entry_index, kind, reason, keep_listed, decided_case)
             return
         # A malformed subject is its reporter's fault, so a contested report that the ledger takes back for it costs.
-        own = {one.value for one in LEDGER_REASONS - {WithdrawalReason.MALFORMED_SUBJECT}}
+        own = {ledgers.value for ledgers in LEDGER_REASONS - {WithdrawalReason.MALFORMED_SUBJECT}}
         self._reversing, self._costs = True, kind in ("withdrawal", "replacement") and reason not in own
         self._free, self._charged = None if costs else row.id, set()
         try:
@@ -211,8 +212,9 @@ class EntryBatch:
                 self.withdraw(dependant, WithdrawalReason.LINKED_REPORT_VOID)
 
     def charge(self, report_id: int) -> str | None:
-        """How this contested report counts that is taken back now: "overturned" or "nothing"; None where that was said
-        for another case about it. Of all reports that fall by one act of their reporter, one counts as overturned."""
+        """Return the effect on its reporter's weight of reversing this contested report now: "overturned" or "nothing";
+        None where another case about it decided that already. Of all reports that are reversed by one act of their
+        reporter, one counts as overturned."""
         if report_id in self._charged:
             return None
         self._charged.add(report_id)
@@ -222,26 +224,27 @@ class EntryBatch:
         return "overturned" if charged else "nothing"
 
     def _close_line(self, row: ReportRow, kind: str, reason: str) -> None:
-        """A report that is taken back while a case about it is open closes its line, but one that was held and not
-        released does not: that was no decision of its reporter."""
+        """Close the order's line if the report is withdrawn while a case about it is open. A held report that was not
+        released closes no line: its reporter did not withdraw it."""
         disputed = self.disputes.pop(row.id, [])
         if disputed and kind == "withdrawal" and reason != WithdrawalReason.NOT_RELEASED:
             line_store.close(self.connection, (row.control_group, row.order_ref), disputed[0])
 
     def _remember_tags(self, report_id: int) -> None:
-        """The person still finds a report that was replaced."""
+        """Store the tags by which the person can find a report that was replaced."""
         appeal_store.copy_tags(self.connection, report_id)
         fresh = [row for row in self.rows.get(Listing, ()) if row["report_id"] == report_id]
         names = ("tag", "report_id", "slot", "epoch")
         line_store.remember_tags(self.connection, [{name: row[name] for name in names} for row in fresh])
 
     def forget_report(self, row: ReportRow) -> None:
-        """What the batch itself remembers of a report that lives no more; the appender has more to forget."""
+        """Forget what the batch has read of a report that is not live any longer. `reports.intake` forgets more."""
 
     # --- writing ---------------------------------------------------------------------------------------------
 
     def finish(self) -> None:
-        """Append the entries and write the rows. Reports are unlisted first: a replacement takes over its order."""
+        """Append the entries and write the rows. Replaced reports are unlisted first, because a replacement has the
+        same order."""
         connection = self.connection
         append(connection, self._head, self.drafts, self.now)
         new_reports = self.rows.get(Report, [])
@@ -249,10 +252,15 @@ class EntryBatch:
             row["live"] = row["id"] not in self._unlisted
         self.rows[Listing] = [row for row in self.rows.get(Listing, ()) if row["report_id"] not in self._unlisted]
         fresh = {row["id"] for row in new_reports}
-        store.unlist(connection, sorted([one for one, gone in self._unlisted.items() if gone and one not in fresh]))
-        store.unlist(connection, sorted([one for one, gone in self._unlisted.items() if not gone]), keep_listings=True)
+        if self._unlisted:
+            gone = [number for number, unlisted in self._unlisted.items() if unlisted and number not in fresh]
+            kept = [number for number, unlisted in self._unlisted.items() if not unlisted]
+            store.unlist(connection, sorted(gone))
+            store.unlist(connection, sorted(kept), keep_listings=True)
         for table in WRITE_ORDER:
-            insert_rows(connection, table, self.rows.get(table, ()))
+            rows = self.rows.get(table)
+            if rows:
+                insert_rows(connection, table, rows)
         store.mark_restituted(connection, self.restituted)
         if self.stated:
             effects.set_statement_mark(connection, self.stated)
@@ -266,5 +274,5 @@ WRITE_ORDER: tuple[type[Any], ...] = (
 
 
 def fields_of(row: ReportRow | ReversalRow | RestitutionRow) -> dict[str, Any]:
-    """As `dataclasses.asdict`, which copies deeply and is many times slower."""
+    """Return the fields of a row as `dataclasses.asdict` does, without its deep copies, which are many times slower."""
     return {name: getattr(row, name) for name in row.__dataclass_fields__}

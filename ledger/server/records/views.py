@@ -23,7 +23,7 @@ REVERSED = {
     "overturned": Status.OVERTURNED,
     "victim": Status.VICTIM,
 }
-"""What a report is after a reversal of this kind."""
+"""Status of a report after a reversal of this kind."""
 
 
 def report_status(
@@ -36,7 +36,7 @@ def report_status(
     unconfirmed: bool = False,
     held: bool = False,
 ) -> Status:
-    """Where the report stands at `now`."""
+    """Return the report's status at `now`."""
     return status(
         now,
         effective_hour=row.effective_hour,
@@ -83,9 +83,9 @@ def report_view(
     held: HeldRow | None = None,
     former_label: bool = False,
 ) -> dict[str, Any]:
-    """The full view, for the platform that made the report; `former_label` says that its label identified the file by
-    the rules of its time only. The act is left out: an act shared with other
-    reports would tell that another platform reported the same."""
+    """Return the full view, for the platform that made the report; with `former_label` its label identified the file by
+    the rules of its time only. The act is left out: an act shared with other reports would disclose that another
+    platform reported the same."""
     public = encode_id("rp", row.id, service)
     waits = held is not None and held.waits
     state = report_status(row, reversal, policy, now, disputed=disputed, unconfirmed=unconfirmed, held=waits)
@@ -123,7 +123,7 @@ def report_view(
 
 
 def _appeal(case: CaseRow, service: str) -> dict[str, Any]:
-    """The appeal against the report; `conduct` is what a decision made of it, if it was amended."""
+    """Return the appeal against the report; `conduct` is the one that a decision amended it to, else null."""
     return {
         "id": encode_id("ap", case.id, service),
         "state": case.state.value,
@@ -134,8 +134,8 @@ def _appeal(case: CaseRow, service: str) -> dict[str, Any]:
 
 
 def hold_view(held: HeldRow, service: str) -> dict[str, Any]:
-    """Why a report is or was held, for its reporter: the case that it may be about, until when it waits, what the
-    reporter gave as its reason, and what came of it."""
+    """Return why a report is or was held, for its reporter: the case that it may be about, until when it waits, the
+    reporter's reason, and the decision."""
     return {
         "case": encode_id("ap", held.case_id, service),
         "void_at": format_time(held.void_at),
@@ -148,7 +148,7 @@ def hold_view(held: HeldRow, service: str) -> dict[str, Any]:
 
 
 def _expires_day(row: ReportRow, policy: Policy) -> int:
-    """A later policy may have shortened what was recorded; it never lengthens it."""
+    """Return the day of expiry: a later policy may have shortened the recorded one; no policy lengthens it."""
     return policy.expiry_day(Conduct(row.conduct), day_floor(row.act_ended_at), row.expires_day)
 
 

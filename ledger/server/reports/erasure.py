@@ -1,4 +1,4 @@
-"""Erasure: what is due goes for good, and the log says that it went.
+"""Erasure: reports that are due are deleted for good, and the log records it.
 
 Bodies and elements are deleted 60 days after expiry (docs/reports.md): entry bodies with their salts, subjects,
 listings, idempotency rows and the report itself, all in the transaction that appends the `erasure` entry. The leaves
@@ -17,12 +17,12 @@ from ledger.protocol.encoding import day_floor
 from ledger.protocol.public_ids import encode_id
 from ledger.rules.disclosures import DISCLOSURE_DAYS
 from ledger.server.appeals.attachments import delete_many
+from ledger.server.context import Context
 from ledger.server.db.due_rows import work_off
 from ledger.server.db.engine import reading, writing
 from ledger.server.log.writer import Draft, EventDraft, append, open_head
 from ledger.server.lookups import queries as lookup_store
 from ledger.server.lookups.disclosures import forget_counts
-from ledger.server.records.transaction import Context
 from ledger.server.reports import erasure_queries as store
 from ledger.server.settings import Settings
 from ledger.tlog.entries import EventType, erasure_entry
@@ -87,8 +87,8 @@ def _erasure(context: Context, report_id: int, recorded_at: datetime) -> Draft:
 
 
 def forget_disclosures(engine: Engine, now: datetime) -> int:
-    """Delete records of who looked whom up after `DISCLOSURE_DAYS`; returns how many. They tell a person who asked;
-    kept for ever they would outlive every report they were about."""
+    """Delete records of who looked whom up after `DISCLOSURE_DAYS`; returns how many. They show a person who
+    asked; kept for ever they would outlive every report that they were about."""
     before = now - timedelta(days=DISCLOSURE_DAYS)
     with writing(engine) as connection:
         single = lookup_store.forget_disclosures(connection, before, MAX_DISCLOSURES)

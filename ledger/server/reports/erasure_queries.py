@@ -37,9 +37,9 @@ def due(
     after: tuple[int, int] | None = None,
     among: Sequence[int] | None = None,
 ) -> list[tuple[int, int]]:
-    """(expiry day, id) of reports that expired on or before `last_day` (days since the Unix epoch), in this order, but
-    not while a decision on their case is owed, unless the act ended by `longest`. At most `limit` beyond `after`, and
-    only those `among` these ids if they are given."""
+    """Return (expiry day, id) of reports that expired on or before `last_day` (days since the Unix epoch), in this
+    order, but not while a decision on their case is owed, unless the act ended by `longest`. At most `limit` beyond
+    `after`, and only those `among` these ids if they are given."""
     open_case = select(AppealCase.id).where(
         AppealCase.report_id == Report.id, AppealCase.state.in_([state.value for state in OPEN_STATES])
     )
@@ -66,9 +66,10 @@ def erase(connection: Connection, ids: Sequence[int]) -> list[str]:
         entries += connection.scalars(select(model.entry_index).where(model.report_id.in_(ids)))
     # A replacement reverses with its own entry: that one stays until the replacement itself is due.
     alive = set(connection.scalars(select(Report.id).where(Report.id.in_(entries), Report.id.not_in(ids))))
-    connection.execute(delete(EntryBody).where(EntryBody.entry_index.in_([one for one in entries if one not in alive])))
+    due = [number for number in entries if number not in alive]
+    connection.execute(delete(EntryBody).where(EntryBody.entry_index.in_(due)))
     order_lines.close_erased(connection, ids)
-    files = [one.file for one in attachments.files_of_reports(connection, ids)]
+    files = [attachment.file for attachment in attachments.files_of_reports(connection, ids)]
     cases = list(connection.scalars(select(AppealCase.id).where(AppealCase.report_id.in_(ids))))
     for part in (CaseAttachment, CaseEvent, CaseHandler, CaseRound, CaseSkip, Concession, ReopeningRequest):
         connection.execute(delete(part).where(part.case_id.in_(cases)))

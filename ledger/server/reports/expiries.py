@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from ledger.rules.policy.values import Policy
+from ledger.server.context import Context
 from ledger.server.db.engine import reading, writing
 from ledger.server.log import policy_queries as policies
 from ledger.server.log.writer import open_head
-from ledger.server.records.transaction import Context
 
 WINDOW = 2000
 """Reports that are looked at in one transaction."""
@@ -36,30 +36,30 @@ def shorten_due(context: Context, stop: Callable[[], bool] = lambda: False) -> i
     """
     now, timeline, changed = context.now(), context.policies.timeline, 0
     with reading(context.engine) as connection:
-        done = {digest for digest, one in policies.texts(connection).items() if one.expiries_cut_at is not None}
-    for place, one in enumerate(timeline.published):
-        if place == 0 or one.sha256 in done or one.policy is None or one.in_effect_at > now:
+        done = {digest for digest, text in policies.texts(connection).items() if text.expiries_cut_at is not None}
+    for place, published in enumerate(timeline.published):
+        if place == 0 or published.sha256 in done or published.policy is None or published.in_effect_at > now:
             continue
         successor = next(iter(timeline.published[place + 1 :]), None)
-        kept_days = _shortened(one.policy, [earlier.policy for earlier in timeline.published[:place]])
+        kept_days = _shortened(published.policy, [earlier.policy for earlier in timeline.published[:place]])
         changed += _shorten(context, kept_days, None if successor is None else successor.in_effect_at, stop)
         if stop():
             break
-        if now >= one.in_effect_at + SETTLED:
+        if now >= published.in_effect_at + SETTLED:
             with writing(context.engine) as connection:
-                policies.insert_text(connection, one.text or "")
-                policies.mark_expiries_cut(connection, one.sha256, now)
+                policies.insert_text(connection, published.text or "")
+                policies.mark_expiries_cut(connection, published.sha256, now)
     return changed
 
 
 def _shortened(policy: Policy, earlier: list[Policy | None]) -> dict[str, int]:
-    """Days of retention by conduct code, of the conducts that `policy` keeps for less time than one of the `earlier`
-    policies does; of all conducts if one of those is unknown."""
+    """Return days of retention by conduct code, of the conducts that `policy` keeps for less time than one of the
+    `earlier` policies does; of all conducts if one of those is unknown."""
     return {
         conduct: days
         for conduct, severity in policy.severity.items()
         if (days := policy.retention_days[severity])
-        < max((_kept_days(one, conduct, longest=days + 1) for one in earlier), default=0)
+        < max((_kept_days(before, conduct, longest=days + 1) for before in earlier), default=0)
     }
 
 
@@ -73,15 +73,15 @@ def _kept_days(policy: Policy | None, conduct: str, longest: int) -> int:
 def _shorten(
     context: Context, kept_days: Mapping[str, int], recorded_before: datetime | None, stop: Callable[[], bool]
 ) -> int:
-    """Shorten what was recorded for longer than `kept_days` (by conduct code) after its act."""
+    """Shorten the expiry of reports that were recorded with more than `kept_days` (by conduct code) after their act."""
     changed, after = 0, _START
     while kept_days and not stop():
         with reading(context.engine) as connection:
             last = policies.window(connection, after, WINDOW)
             if last is None:
                 break
-            found = policies.expiries(connection, after, last, recorded_before)
-        if any(one.expires_day > one.act_day + kept_days.get(one.conduct, one.expires_day) for one in found):
+            expiries = policies.expiries(connection, after, last, recorded_before)
+        if any(row.expires_day > row.act_day + kept_days.get(row.conduct, row.expires_day) for row in expiries):
             changed += _shorten_window(context, kept_days, after, last, recorded_before)
         after = last
     return changed
@@ -93,9 +93,9 @@ def _shorten_window(
     changed = 0
     with writing(context.engine) as connection:
         open_head(connection, context.now())  # decisions of cases, which change an expiry too, hold it as well
-        for one in policies.expiries(connection, after, last, recorded_before):
-            kept = kept_days.get(one.conduct)
-            if kept is not None and one.expires_day > one.act_day + kept:
-                policies.shorten(connection, one.report_id, one.act_day + kept)
+        for expiry in policies.expiries(connection, after, last, recorded_before):
+            kept = kept_days.get(expiry.conduct)
+            if kept is not None and expiry.expires_day > expiry.act_day + kept:
+                policies.shorten(connection, expiry.report_id, expiry.act_day + kept)
                 changed += 1
     return changed

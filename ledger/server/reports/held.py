@@ -1,7 +1,7 @@
-"""Held reports: the reporter explains why it is another order, a supervisor outside the group releases or refuses, and
-what nobody released in time is void.
+"""Held reports: the reporter explains why it is another order, a supervisor outside the group releases or refuses it,
+and one that is not released in time is void.
 
-A held report is recorded and has a receipt, but no listing: no lookup, snapshot, act of others or link knows of it.
+A held report is recorded and has a receipt, but no listing: no lookup, snapshot, act of others or link uses it.
 `ledger.rules.order_lines` says which reports are held.
 """
 
@@ -24,6 +24,7 @@ from ledger.rules.conduct import Conduct
 from ledger.rules.order_lines import replay, within_amount, within_days
 from ledger.server.appeals.case_service import changing, report_number
 from ledger.server.appeals.filing import clean_text
+from ledger.server.context import Context
 from ledger.server.db.due_rows import work_off
 from ledger.server.db.engine import reading, writing
 from ledger.server.platforms.members import Member
@@ -35,15 +36,15 @@ from ledger.server.records.idempotency import ResponseStore, StoredResponse, ide
 from ledger.server.records.order_line_queries import HeldRow
 from ledger.server.records.queries import ReportRow
 from ledger.server.records.rows import listing_values
-from ledger.server.records.transaction import Context, EntryBatch
+from ledger.server.records.transaction import EntryBatch
 from ledger.server.records.views import report_view
 from ledger.server.reports.reports import ReportService
 from ledger.server.staff import audit
-from ledger.server.staff.enrolment import check_hands
+from ledger.server.staff.enrolment import check_independent_signers
 from ledger.tlog.entries import EventType, WithdrawalReason, release_entry
 
 MAX_EXPLANATIONS = 5
-"""How often a reporter may word its reason anew."""
+"""How often a reporter may give a reason."""
 
 MAX_WAITING = 200
 """Held reports that a page shows."""
@@ -58,8 +59,8 @@ _HOURS_A_DAY = 24
 
 
 def explain(service: ReportService, member: Member, report_id: str, text: str, idempotency_key: str) -> StoredResponse:
-    """Give the reason why a held report is about another order; a new one takes the place of the last, and of what was
-    proposed because of it. The report, as its platform sees it.
+    """Give the reason why a held report is about another order, and return the report as its platform sees it. A new
+    reason replaces the last one, and a release that was proposed because of it.
 
     Raises NotFound, AppealInvalid (no text, or too often), ActionRefused (it is not held), IdempotencyMismatch,
     LogFrozen, DatabaseUnavailable.
@@ -124,17 +125,18 @@ class HeldReport:
 
 
 def held_queue(context: Context, staff: Staff) -> list[HeldReport]:
-    """The held reports that wait, the one that is void first is first; none of the reader's own control group. The read
-    is audited. Raises RoleMissing, DatabaseUnavailable."""
+    """Return the held reports that wait, the one that is void first is first; none of the reader's own control group.
+    The read is audited. Raises RoleMissing, DatabaseUnavailable."""
     _check_reads(staff)
     with writing(context.engine) as connection:
-        found = _described(connection, context, store.waiting(connection, MAX_WAITING, staff.control_group))
+        reports = _described(connection, context, store.waiting(connection, MAX_WAITING, staff.control_group))
         audit.record(connection, context.now(), staff.id, "held_list")
-    return found
+    return reports
 
 
 def held_report(context: Context, report: str, staff: Staff) -> HeldReport:
-    """One that waits; the read is audited. Raises NotFound, RoleMissing, ConflictOfInterest, DatabaseUnavailable."""
+    """Return a held report that waits; the read is audited. Raises NotFound, RoleMissing, ConflictOfInterest,
+    DatabaseUnavailable."""
     _check_reads(staff)
     number = report_number(context, report)
     with writing(context.engine) as connection:
@@ -158,7 +160,7 @@ def release(context: Context, report: str, staff: Staff, reasons: str, *, seen: 
         row, held = _releasable(batch, context, report, staff, seen)
         grave = batch.policy.severity[row.conduct] >= SIGNED_SEVERITY
         if grave and held.proposer_id is not None:
-            raise ActionRefused("A release is proposed already: somebody else signs it, or it is refused.")
+            raise ActionRefused("A release is proposed already: another member of staff signs it, or refuses it.")
         held = replace(held, proposer_id=staff.id, reasons=text)
         action = "held_proposed" if grave else "held_released"
         held = _propose(batch, held) if grave else _release(batch, row, held, [staff.id])
@@ -167,8 +169,9 @@ def release(context: Context, report: str, staff: Staff, reasons: str, *, seen: 
 
 
 def sign_release(context: Context, report: str, staff: Staff, *, seen: int) -> HeldRow:
-    """Give the second signature to a proposed release. Raises as `release` does, and ConflictOfInterest for the person
-    who proposed it, or where both accounts rest on the word of the same admin alone."""
+    """Give the second signature to a proposed release. Raises NotFound, RoleMissing, ActionRefused as `release`
+    does or if no release is proposed, and ConflictOfInterest for the member of staff who proposed it or where the same
+    admin alone vouches for both accounts."""
     if staff.role not in DECIDING_ROLES:
         raise RoleMissing("A reviewer or supervisor gives the second signature.")
     with changing(context) as batch:
@@ -176,15 +179,16 @@ def sign_release(context: Context, report: str, staff: Staff, *, seen: int) -> H
         if held.proposer_id is None:
             raise ActionRefused("No release is proposed.")
         if held.proposer_id == staff.id:
-            raise ConflictOfInterest("The second signature is for somebody who did not propose the release.")
-        check_hands(batch.connection, held.proposer_id, staff.id)
+            raise ConflictOfInterest("A member of staff who did not propose the release gives the second signature.")
+        check_independent_signers(batch.connection, held.proposer_id, staff.id)
         held = _release(batch, row, replace(held, signer_id=staff.id), [held.proposer_id, staff.id])
         _audit(batch, staff, "held_signed", report, held)
         return held
 
 
 def refuse_release(context: Context, report: str, staff: Staff, reasons: str, *, seen: int) -> HeldRow:
-    """Refuse to release a held report: it is void at once, without cost to its reporter, who is told the reasons.
+    """Refuse to release a held report: it is void at once, without cost to its reporter, who can
+    read the reasons.
 
     Raises NotFound, RoleMissing, ConflictOfInterest, AppealInvalid (reasons), ActionRefused.
     """
@@ -250,7 +254,7 @@ def _load(batch: EntryBatch, number: int) -> tuple[ReportRow | None, HeldRow | N
 
 
 def _waiting(row: ReportRow | None, held: HeldRow | None) -> HeldRow:
-    """The held report, if it still waits. Raises NotFound, ActionRefused."""
+    """Return the held report if it still waits. Raises NotFound, ActionRefused."""
     if row is None:
         raise NotFound("There is no such report.")
     if held is None or not held.waits or not row.live:
@@ -332,12 +336,12 @@ def _described(connection: Connection, context: Context, rows: Sequence[HeldRow]
     ids = [row.report_id for row in rows] + [row.like_id for row in rows]
     reports = report_store.reports_by_id(connection, ids)
     evidence = store.evidence_of(connection, ids)
-    found = []
+    described = []
     for row in rows:
         report, like = reports[row.report_id], reports.get(row.like_id)
         severity = context.policy.severity[Conduct(report.conduct)]
         shared = evidence.get(row.report_id, frozenset()) & evidence.get(row.like_id, frozenset())
-        found.append(
+        described.append(
             HeldReport(
                 row=row,
                 report=report,
@@ -346,22 +350,22 @@ def _described(connection: Connection, context: Context, rows: Sequence[HeldRow]
                 case_id=encode_id("ap", row.case_id, context.service),
                 severity=severity,
                 shares=() if like is None else _shares(report, like, bool(shared)),
-                evidence=tuple(sorted(one.hex() for one in shared)),
+                evidence=tuple(sorted(digest.hex() for digest in shared)),
                 seen=row.revision,
                 needs_signature=severity >= SIGNED_SEVERITY,
                 now=context.now(),
             )
         )
-    return found
+    return described
 
 
 def _shares(report: ReportRow, like: ReportRow, evidence: bool) -> tuple[str, ...]:
-    found = ["evidence"] if evidence else []
+    shares = ["evidence"] if evidence else []
     if within_days(day_floor(report.act_ended_at), day_floor(like.act_ended_at)):
-        found.append("days")
+        shares.append("days")
     if within_amount((report.currency, report.amount_minor), (like.currency, like.amount_minor)):
-        found.append("amount")
-    return tuple(found)
+        shares.append("amount")
+    return tuple(shares)
 
 
 def _check_reads(staff: Staff) -> None:

@@ -1,4 +1,4 @@
-"""One transaction of the appender: decide every command of a batch against the database, then write all at once.
+"""One transaction of the sequencer: decide every command of a batch against the database, then write all at once.
 
 The batch is loaded with a few queries, decided in memory in the order of arrival (a later command sees what an
 earlier one of the same batch did), and written with one statement a table. A command that is refused leaves no
@@ -40,6 +40,7 @@ from ledger.rules.order_lines import (
 from ledger.rules.pictures import searchable
 from ledger.rules.reports import check_intake
 from ledger.server.appeals.case_service import report_gone
+from ledger.server.context import Context
 from ledger.server.db.engine import writing
 from ledger.server.db.tables.appeals import CaseTag
 from ledger.server.db.tables.orders import HeldReport
@@ -59,10 +60,18 @@ from ledger.server.records.case_queries import StatementRow
 from ledger.server.records.commands import Command, RestituteReport, SubmitReport, WithdrawReport
 from ledger.server.records.idempotency import ResponseStore, StoredResponse
 from ledger.server.records.order_line_queries import HeldRow
-from ledger.server.records.order_lines import Lines, claim_of, refuse
+from ledger.server.records.order_lines import Lines, matter_of, refuse
 from ledger.server.records.queries import ReportRow, RestitutionRow
-from ledger.server.records.rows import Answering, Turned, held_rows, listing_rows, report_row, subject_rows, turn
-from ledger.server.records.transaction import Context, EntryBatch, fields_of
+from ledger.server.records.rows import (
+    Answering,
+    ConvertedSubjects,
+    convert_report,
+    held_rows,
+    listing_rows,
+    report_row,
+    subject_rows,
+)
+from ledger.server.records.transaction import EntryBatch, fields_of
 from ledger.server.records.views import accepted_json, report_view
 from ledger.tlog.entries import EventType, WithdrawalReason, report_entry, restitution_entry, statement_entry
 
@@ -141,7 +150,7 @@ class _Batch(EntryBatch):
         body, request = command.body, command.request
         if command.policy != self.policy.version:  # another one came into effect while the report waited
             command = replace(command, intake=check_intake(body, command.profile, self.policy, self.now))
-        turned = turn(self._keys, self._answering, command)
+        under_epochs = convert_report(self._keys, self._answering, command)
         order = (request.control_group, body.order_ref)
         replaced = self._replaced(command)
         verdict = judge(
@@ -149,7 +158,7 @@ class _Batch(EntryBatch):
             Act.REPORT if replaced is None else Act.REPLACE,
             self.now,
             report_id=command.replaces,
-            claim=claim_of(command),
+            matter=matter_of(command),
             contested=self._lines.contested(
                 request.control_group, [subject.tag for subject in command.subjects], day_floor(self.now)
             ),
@@ -192,8 +201,8 @@ class _Batch(EntryBatch):
         self._lines.happened(order, Recorded(report_id, self.now, row.expires_day, held=held is not None))
         self.reports[report_id] = row
         self.add(Report, **fields_of(row))
-        self._list(command, row, turned, held)
-        self._keep(row, verdict.bound, turned)
+        self._list(command, row, under_epochs, held)
+        self._keep(row, verdict.bound, under_epochs)
         for link in command.links:
             self.add(ReportLink, report_id=report_id, linked_id=link)
             self.dependants.setdefault(link, []).append(row)
@@ -204,16 +213,16 @@ class _Batch(EntryBatch):
         )
         return report_id, accepted
 
-    def _keep(self, row: ReportRow, bound: Bound, turned: Sequence[Turned]) -> None:
-        """What an earlier report of the order leaves to this one: that the money came back, and what the person says of
-        it, if this one is about the same person."""
+    def _keep(self, row: ReportRow, bound: Bound, under_epochs: Sequence[ConvertedSubjects]) -> None:
+        """Copy from an earlier report of the order that the money was paid back, and the person's statement, if the new
+        report is about the same person."""
         if bound.repaid_at is not None:
             self._repay(row, bound.repaid_at)
         if not bound.earlier:
             return
-        tags = {tag for one in turned for tag in one.tags}
-        said = appeal_store.statements(self.connection, bound.earlier).values()
-        for before in sorted(said, key=lambda one: one.entry_index, reverse=True):
+        tags = {tag for converted in under_epochs for tag in converted.tags}
+        statements = appeal_store.statements(self.connection, bound.earlier).values()
+        for before in sorted(statements, key=lambda statement: statement.entry_index, reverse=True):
             if tags.isdisjoint(line_store.subject_tags(self.connection, before.report_id)):
                 continue
             body = statement_entry(
@@ -231,30 +240,35 @@ class _Batch(EntryBatch):
             self.stated.append(row.id)
             return
 
-    def _list(self, command: SubmitReport, row: ReportRow, turned: Sequence[Turned], held: Held | None) -> None:
-        """Subjects, and listings under every epoch that answers. The person finds a held report; it is not listed."""
+    def _list(
+        self, command: SubmitReport, row: ReportRow, under_epochs: Sequence[ConvertedSubjects], held: Held | None
+    ) -> None:
+        """Write the subjects, and the listings under every epoch in use. A held report is not listed, but its person
+        can find it."""
         own = command.body.epoch
         if held is not None:
-            self._hold(command, row, turned, held)
-        for one in turned:
-            if one.epoch == own:
+            self._hold(command, row, under_epochs, held)
+        for converted in under_epochs:
+            if converted.epoch == own:
                 self.rows.setdefault(Subject, []).extend(
-                    subject_rows(command, row.id, one, [subject.salt for subject in command.subjects])
+                    subject_rows(command, row.id, converted, [subject.salt for subject in command.subjects])
                 )
-            elif one.epoch == self._answering.current:
+            elif converted.epoch == self._answering.current:
                 salts = [self.fresh_salt() for _ in command.subjects]
-                self.rows.setdefault(Subject, []).extend(subject_rows(command, row.id, one, salts))
+                self.rows.setdefault(Subject, []).extend(subject_rows(command, row.id, converted, salts))
             if held is not None:
-                self.rows.setdefault(CaseTag, []).extend(held_rows(row.id, one))
+                self.rows.setdefault(CaseTag, []).extend(held_rows(row.id, converted))
                 continue
-            self.rows.setdefault(Listing, []).extend(listing_rows(command, row, one))
+            self.rows.setdefault(Listing, []).extend(listing_rows(command, row, converted))
             group, money = row.control_group, (row.amount_minor, row.currency)
-            for tag in one.tags:
+            for tag in converted.tags:
                 listed = ListedReport(tag, row.id, row.act_id, group, *money, command.intake.act_day)
                 self._listed.setdefault(tag, []).append(listed)
-        self._tags[row.id] = {tag for one in turned for tag in one.tags}
+        self._tags[row.id] = {tag for converted in under_epochs for tag in converted.tags}
 
-    def _hold(self, command: SubmitReport, row: ReportRow, turned: Sequence[Turned], held: Held) -> None:
+    def _hold(
+        self, command: SubmitReport, row: ReportRow, under_epochs: Sequence[ConvertedSubjects], held: Held
+    ) -> None:
         kept = HeldRow(
             report_id=row.id,
             control_group=row.control_group,
@@ -273,8 +287,8 @@ class _Batch(EntryBatch):
         )
         self.add(HeldReport, **{name: getattr(kept, name) for name in kept.__dataclass_fields__})
         self._held[row.id] = kept
-        tags = [tag for one in turned for tag in one.tags]
-        self._lines.held(row, held.like, tags, claim_of(command).evidence)
+        tags = [tag for converted in under_epochs for tag in converted.tags]
+        self._lines.held(row, held.like, tags, matter_of(command).evidence)
 
     def _replaced(self, command: SubmitReport) -> ReportRow | None:
         if command.replaces is None:
@@ -287,7 +301,8 @@ class _Batch(EntryBatch):
         return row
 
     def _check_links(self, command: SubmitReport) -> None:
-        """An `account_farm` report rests on counting reports of the same platform about different accounts."""
+        """Check that an `account_farm` report depends on counting reports of the same platform about different
+        accounts."""
         seen: set[bytes] = set()
         hour = hour_floor(self.now)
         for link in command.links:
@@ -326,14 +341,14 @@ class _Batch(EntryBatch):
         return row.id, self._view(row.id)
 
     def _is_duplicate(self, row: ReportRow) -> bool:
-        """Whether an older report of the group is live that says the same of the same person."""
+        """True if an older live report of the group states the same about the same person."""
         mine = store.tags_of(self.connection, [row.id]).get(row.id, set())
         return is_duplicate(store.listed_reports(self.connection, mine), row.id)
 
     def forget_report(self, row: ReportRow) -> None:
         self._lines.happened((row.control_group, row.order_ref), Withdrawn(row.id))
         for listed in self._listed.values():
-            listed[:] = [one for one in listed if one.report_id != row.id]
+            listed[:] = [listing for listing in listed if listing.report_id != row.id]
         self._tags.pop(row.id, None)
 
     def _restitute(self, command: RestituteReport) -> tuple[int, str]:

@@ -20,8 +20,8 @@ from ledger.protocol.public_ids import decode_id, encode_id
 from ledger.rules.webhook_urls import parse_url
 from ledger.rules.webhooks import (
     DeliveryState,
+    MessageSource,
     Recipient,
-    Source,
     WebhookType,
     format_secret,
     message_body,
@@ -47,7 +47,7 @@ SECRET_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Webhooks:
+class WebhookContext:
     """The parts that endpoints need in addition to the context: settings (whether private addresses are allowed), and
     the key that seals their secrets."""
 
@@ -57,7 +57,7 @@ class Webhooks:
 
 
 def create(
-    webhooks: Webhooks, member: Member, url: str, events: Iterable[str], *, resolve: Resolve = resolve
+    webhooks: WebhookContext, member: Member, url: str, events: Iterable[str], *, resolve: Resolve = resolve
 ) -> dict[str, Any]:
     """Register an endpoint, and return its view with its `secret`, which is never shown again.
 
@@ -92,27 +92,27 @@ def create(
     return {**_view(webhooks, row), "secret": format_secret(secret)}
 
 
-def list_all(webhooks: Webhooks, member: Member) -> dict[str, Any]:
+def list_all(webhooks: WebhookContext, member: Member) -> dict[str, Any]:
     """Return {data}: the platform's endpoints, oldest first. There are few, so they are not paged. Raises
     DatabaseUnavailable."""
     with reading(webhooks.context.engine) as connection:
         return {"data": [_view(webhooks, row) for row in store.read_endpoints(connection, member.platform)]}
 
 
-def get(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, Any]:
+def get(webhooks: WebhookContext, member: Member, endpoint: str) -> dict[str, Any]:
     """Return one endpoint. Raises NotFound, DatabaseUnavailable."""
     with reading(webhooks.context.engine) as connection:
         return _view(webhooks, _read(webhooks, connection, member, endpoint))
 
 
-def delete(webhooks: Webhooks, member: Member, endpoint: str) -> None:
+def delete(webhooks: WebhookContext, member: Member, endpoint: str) -> None:
     """Delete the endpoint with all its deliveries; an attempt that is running may still arrive. Raises NotFound,
     DatabaseUnavailable."""
     with writing(webhooks.context.engine) as connection:
         store.delete_endpoint(connection, _lock(webhooks, connection, member, endpoint).id)
 
 
-def rotate(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, Any]:
+def rotate(webhooks: WebhookContext, member: Member, endpoint: str) -> dict[str, Any]:
     """Replace the secret, and return the view with the new one, shown once. The previous secret also signs for
     `OVERLAP_HOURS`; the one before it stops at once.
 
@@ -129,7 +129,7 @@ def rotate(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, Any]:
     }
 
 
-def enable(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, Any]:
+def enable(webhooks: WebhookContext, member: Member, endpoint: str) -> dict[str, Any]:
     """Make a disabled endpoint active again, and return it. Cancelled deliveries stay cancelled; they can be replayed.
     Raises NotFound, DatabaseUnavailable."""
     with writing(webhooks.context.engine) as connection:
@@ -138,9 +138,8 @@ def enable(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, Any]:
     return _view(webhooks, replace(row, status=store.ACTIVE, disabled_reason=None))
 
 
-def send_test(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, Any]:
-    """Send a `webhook.test`, and return its delivery. While one waits, that one is returned: repeated calls send
-    nothing more.
+def send_test(webhooks: WebhookContext, member: Member, endpoint: str) -> dict[str, Any]:
+    """Send a `webhook.test`, and return its delivery. While one waits, that one is returned and no other is sent.
 
     Raises NotFound, WebhookInvalid for a disabled endpoint, DatabaseUnavailable.
     """
@@ -149,7 +148,7 @@ def send_test(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, An
         row = _active(_lock(webhooks, connection, member, endpoint))
         delivery = store.pending_of_type(connection, row.id, WebhookType.TEST)
         if delivery is None:
-            source = Source(webhooks.context.service, webhooks.context.environment)
+            source = MessageSource(webhooks.context.service, webhooks.context.environment)
             body = message_body(WebhookType.TEST, Recipient.MEMBER, source, now, {"webhook": _public(webhooks, row)})
             message_id = store.insert_message(
                 connection,
@@ -165,7 +164,7 @@ def send_test(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, An
 
 
 def deliveries(
-    webhooks: Webhooks, member: Member, endpoint: str, limit: int, starting_after: str | None
+    webhooks: WebhookContext, member: Member, endpoint: str, limit: int, starting_after: str | None
 ) -> dict[str, Any]:
     """Return {data, has_more}: deliveries of the last 30 days, newest messages first. Raises NotFound, InvalidRequest,
     DatabaseUnavailable."""
@@ -176,7 +175,7 @@ def deliveries(
     return {"data": [_delivery(webhooks, delivery) for delivery in rows[:limit]], "has_more": len(rows) > limit}
 
 
-def replay(webhooks: Webhooks, member: Member, endpoint: str, message: str) -> dict[str, Any]:
+def replay(webhooks: WebhookContext, member: Member, endpoint: str, message: str) -> dict[str, Any]:
     """Send a message again now, whatever its state, under the same id, and return its delivery.
 
     Raises NotFound, WebhookInvalid for a disabled endpoint, DatabaseUnavailable.
@@ -196,14 +195,14 @@ def replay(webhooks: Webhooks, member: Member, endpoint: str, message: str) -> d
 # --- inside ---------------------------------------------------------------------------------------------------------
 
 
-def _number(webhooks: Webhooks, prefix: Any, text: str) -> int:
+def _number(webhooks: WebhookContext, prefix: Any, text: str) -> int:
     try:
         return decode_id(prefix, text, webhooks.context.service)
     except InvalidRequest as error:
         raise NotFound("There is nothing of this id.") from error
 
 
-def _read(webhooks: Webhooks, connection: Connection, member: Member, endpoint: str) -> EndpointRow:
+def _read(webhooks: WebhookContext, connection: Connection, member: Member, endpoint: str) -> EndpointRow:
     number = _number(webhooks, "we", endpoint)
     for row in store.read_endpoints(connection, member.platform):
         if row.id == number:
@@ -211,7 +210,7 @@ def _read(webhooks: Webhooks, connection: Connection, member: Member, endpoint: 
     raise NotFound("There is no such webhook endpoint.")
 
 
-def _lock(webhooks: Webhooks, connection: Connection, member: Member, endpoint: str) -> EndpointRow:
+def _lock(webhooks: WebhookContext, connection: Connection, member: Member, endpoint: str) -> EndpointRow:
     row = store.lock_endpoint(connection, member.platform, _number(webhooks, "we", endpoint))
     if row is None:
         raise NotFound("There is no such webhook endpoint.")
@@ -224,15 +223,15 @@ def _active(row: EndpointRow) -> EndpointRow:
     return row
 
 
-def _sealed(webhooks: Webhooks, endpoint_id: int, secret: bytes) -> bytes:
+def _sealed(webhooks: WebhookContext, endpoint_id: int, secret: bytes) -> bytes:
     return seal(webhooks.sealing_key, secrets.token_bytes(NONCE_BYTES), f"webhook:{endpoint_id}", secret)
 
 
-def _public(webhooks: Webhooks, row: EndpointRow) -> str:
+def _public(webhooks: WebhookContext, row: EndpointRow) -> str:
     return encode_id("we", row.id, webhooks.context.service)
 
 
-def _view(webhooks: Webhooks, row: EndpointRow) -> dict[str, Any]:
+def _view(webhooks: WebhookContext, row: EndpointRow) -> dict[str, Any]:
     until = row.previous_until
     return {
         "id": _public(webhooks, row),
@@ -245,7 +244,7 @@ def _view(webhooks: Webhooks, row: EndpointRow) -> dict[str, Any]:
     }
 
 
-def _delivery(webhooks: Webhooks, row: DeliveryRow) -> dict[str, Any]:
+def _delivery(webhooks: WebhookContext, row: DeliveryRow) -> dict[str, Any]:
     pending = row.state == DeliveryState.PENDING
     return {
         "message": encode_id("wm", row.message_id, webhooks.context.service),

@@ -7,9 +7,9 @@ from ledger.rules.case_machine import Staff
 from ledger.server.appeals import consumer, participants
 from ledger.server.appeals.case_service import changing, load_case
 from ledger.server.appeals.participants import Participant
+from ledger.server.context import Context
 from ledger.server.db.engine import writing
 from ledger.server.records.case_queries import CaseRow
-from ledger.server.records.transaction import Context
 from ledger.server.staff import queries as store
 from tests.server.appeals.test_appeals import session_of
 from tests.server.conftest import LedgerFixture, Subjects

@@ -18,10 +18,10 @@ from ledger.protocol.tags import tag
 from ledger.rules.pictures import is_degenerate
 from ledger.server.appeals import consumer, participants
 from ledger.server.appeals.sessions import open_link
+from ledger.server.context import Context
 from ledger.server.db.engine import open_engine, reading
 from ledger.server.db.tables.appeals import SubjectSession
 from ledger.server.pictures import benign as benign_pictures
-from ledger.server.records.transaction import Context
 from ledger.server.webhooks import endpoints
 from tests.server.appeals.contested import contest
 from tests.server.appeals.test_appeals import session_of
