@@ -1,4 +1,4 @@
-"""What is due is worked on to the last row: rows that fail, however many are in front, keep no other from its turn."""
+"""Due rows are processed to the last one: rows that fail, however many are in front, do not block the others."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.one_engine
 
 @dataclass
 class Table:
-    """Rows in order, of which some fail whenever they are worked on, and the others once."""
+    """Rows in order. Some of them fail at every attempt; the others are processed once."""
 
     rows: list[int]
     bad: set[int]
@@ -107,7 +107,7 @@ def test_an_outage_ends_the_round_and_so_does_a_stop() -> None:
 
 
 def failing(module: Any, name: str, monkeypatch: pytest.MonkeyPatch, is_bad: Callable[..., bool]) -> None:
-    """Let the function `name` of `module` raise where `is_bad` says so of its arguments."""
+    """Make the function `name` of `module` raise for arguments for which `is_bad` is true."""
     real = getattr(module, name)
 
     def run(*arguments: Any) -> Any:

@@ -1,4 +1,5 @@
-"""Maintenance: a job that fails stops no other, the legal clocks never wait, and a server that stops is not held up."""
+"""Maintenance: a job that fails stops no other, the legal deadlines never wait, and the end of a server is not
+delayed."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ def new_maintenance(ledger: LedgerFixture) -> Maintenance:
 
 
 def test_a_job_that_fails_stops_no_other(ledger: LedgerFixture, caplog: pytest.LogCaptureFixture) -> None:
-    """Each in turn meets a query that the database refuses; all others are done in the same round."""
+    """In turn each job gets a query that the database refuses; all others are run in the same round."""
     maintenance = new_maintenance(ledger)
     assert tuple(job.name for job in maintenance.jobs) == JOBS
 
@@ -106,8 +107,8 @@ def test_the_clocks_go_on_while_other_upkeep_hangs(ledger: LedgerFixture, monkey
 
 
 def test_readiness_names_a_job_that_fails_again(ledger: LedgerFixture) -> None:
-    """The first failure may be a moment's outage. After the second the check of its thread and the job's name tell,
-    until it succeeds; that lookups are answered is another matter."""
+    """The first failure may be a short outage. From the second until a success the check of its thread and the job's
+    name show it; lookups are answered all the same."""
     rt = ledger.rt
     maintenance = rt.maintenance
     with started(maintenance):
@@ -134,7 +135,7 @@ def test_a_failure_whose_repetition_is_overdue_counts_as_failing() -> None:
 
 
 def test_a_count_that_runs_does_not_hold_up_the_end(ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The daily count looks at the stop flag: it ends within a moment, and writes nothing."""
+    """The daily count checks the stop flag: it ends within a moment, and writes nothing."""
     for number in range(4):
         ledger.report(ledger.acme, ledger.person(number))
     monkeypatch.setattr(tag_standings, "PAUSE_TAGS", 1)

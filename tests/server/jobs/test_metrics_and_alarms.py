@@ -29,7 +29,8 @@ def rt(database_url: str, tmp_path: Path) -> Iterator[Runtime]:
 
 
 def samples(rt: Runtime) -> dict[tuple[str, ...], float]:
-    """Every sample by name and label values (in the order of the labels' names), read back by the official parser."""
+    """Return every sample by name and label values (in the order of the labels' names), parsed by the official
+    parser."""
     families = text_string_to_metric_families(rt.metrics.text().decode())
     return {
         (sample.name, *[sample.labels[name] for name in sorted(sample.labels)]): sample.value
@@ -44,7 +45,7 @@ def counted(rt: Runtime, platform: str, clean: int, disclosed: int) -> None:
     rt.alarms.check_misses()
 
 
-def test_a_platform_that_meets_nobody_raises_the_alarm_once_a_day(
+def test_a_platform_that_meets_no_listed_person_raises_the_alarm_once_a_day(
     rt: Runtime, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, logger="ledger.server.jobs.enumeration_alarms"):

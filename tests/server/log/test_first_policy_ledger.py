@@ -1,5 +1,5 @@
-"""A ledger that began under policy version 1 goes on with it: weights in twentieths that move at once, and snapshots in
-format 1 from which a client folds what a direct lookup says."""
+"""A ledger that began under policy version 1 continues with it: weights in twentieths that change at once, and
+snapshots in format 1 from which a client computes the result of a direct lookup."""
 
 from __future__ import annotations
 

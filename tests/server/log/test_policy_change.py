@@ -81,7 +81,7 @@ SHORTER = {"retention_days__3": 100}
 
 
 def announce(ledger: LedgerFixture, **numbers: int) -> datetime:
-    """Publish the next policy with other numbers; the moment at which it comes into effect."""
+    """Publish the next policy with other numbers, and return the moment at which it comes into effect."""
     newest = ledger.rt.policies.timeline.newest
     text = changed_policy(newest.version + 1, newest.text, **numbers)
     done = publish_policy(ledger.rt.engine, text, ledger.clock())
@@ -90,7 +90,7 @@ def announce(ledger: LedgerFixture, **numbers: int) -> datetime:
 
 
 def snapshot(ledger: LedgerFixture) -> PublishedSnapshot | None:
-    """Build one if it is due, sign the log, and have it served."""
+    """Build a snapshot if one is due, sign the log, and serve the snapshot."""
     settings = ledger.rt.settings
     key = load_log_key(settings)
     done = publish_due(settings, ledger.rt.engine, key, ledger.clock(), random_bytes=secrets.token_bytes)
@@ -107,7 +107,7 @@ def direct(rt: Runtime, platform: Platform, person: Subjects) -> dict[str, Any]:
 
 @contextmanager
 def over_http(rt: Runtime, clock: Clock) -> Iterator[str]:
-    """The API of a runtime, in a thread; its address."""
+    """Run the API of a runtime in a thread, and return its address."""
     app = create_app(rt.settings, now=clock, log_stream=io.BytesIO(), runtime=rt)
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, lifespan="on", **server_options(rt.settings)))
@@ -123,7 +123,7 @@ def over_http(rt: Runtime, clock: Clock) -> Iterator[str]:
 
 
 class TurnedFile:
-    """The ledger's clock for processes: turning it writes the file that they read."""
+    """The ledger's clock for processes: setting it writes the file that they read."""
 
     def __init__(self, ledger: LedgerFixture, path: Path) -> None:
         self._ledger, self.path = ledger, path
@@ -138,7 +138,7 @@ class TurnedFile:
 
 @contextmanager
 def api_process(ledger: LedgerFixture, clock: TurnedFile) -> Iterator[str]:
-    """The API of the ledger in a process of its own; its address."""
+    """Run the API of the ledger in its own process, and return its address."""
     process = ForkedProcess(
         "tests.server.log.policy_process",
         [str(clock.path)],
@@ -423,7 +423,7 @@ def _act_day(ledger: LedgerFixture, report: dict[str, Any]) -> int:
 
 
 def publish_as_a_later_version(ledger: LedgerFixture, text: str) -> datetime:
-    """Append the entry of the next policy as a program does that knows the form of `text`; its moment."""
+    """Append the entry of the next policy as a program does that can read the form of `text`, and return its moment."""
     with writing(ledger.rt.engine) as connection:
         head, recorded_at = open_head(connection, ledger.clock())
         moment = first_allowed(ledger.rt.policies.timeline, recorded_at)
@@ -441,7 +441,7 @@ def publish_as_a_later_version(ledger: LedgerFixture, text: str) -> datetime:
 def test_a_policy_that_this_program_cannot_read_stops_answers_from_its_moment_on(
     ledger: LedgerFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Until then it goes on and has warned; from then on it answers under no other policy."""
+    """Until then it answers and logs warnings; from then on it answers under no other policy."""
     policy = ledger.rt.policy
     moment = publish_as_a_later_version(ledger, "a form of a later version")
     ledger.rt.policies.refresh()

@@ -1,4 +1,5 @@
-"""Budgets of blinded evaluation: bursts, the daily quota, grants; shared by processes, deaf to clock tricks."""
+"""Budgets of blinded evaluation: bursts, the daily quota and grants, shared by processes, and unaffected by changes of
+the clock."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ def rt(database_url: str, tmp_path: Path) -> Iterator[Runtime]:
 
 
 def refusal(rt: Runtime, elements: int, now: datetime) -> tuple[str, int]:
-    """(limit, seconds to wait) of a batch that must be refused."""
+    """Return (limit, seconds to wait) of a batch that must be refused."""
     with pytest.raises(QuotaExceeded) as caught:
         oprf.deduct(rt.oprf, MEMBER, elements, now)
     return str(caught.value.details["limit"]), int(str(caught.value.details["retry_after_seconds"]))
@@ -67,7 +68,7 @@ def test_a_burst_is_exact_and_renews_with_time(rt: Runtime) -> None:
     assert used(rt) == BURST + 55, "what was refused is not counted"
 
 
-def test_waiting_as_long_as_told_is_enough(rt: Runtime) -> None:
+def test_waiting_as_long_as_the_answer_says_is_enough(rt: Runtime) -> None:
     oprf.deduct(rt.oprf, MEMBER, 80, NOW)
     _, seconds = refusal(rt, 37, NOW)
     oprf.deduct(rt.oprf, MEMBER, 37, NOW + timedelta(seconds=seconds))
@@ -142,7 +143,8 @@ EXAMPLES = itertools.count()
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(st.tuples(st.integers(-3000, 9000), st.integers(1, BURST)), min_size=1, max_size=12))
 def test_no_window_holds_more_than_burst_and_rate_allow(rt: Runtime, steps: list[tuple[int, int]]) -> None:
-    """Whatever the pauses, with a clock that goes back too: granted in any window <= burst + rate x its length."""
+    """For any pauses, with a clock that also goes back: the elements granted in any window are at most burst + rate x
+    its length."""
     member = replace(MEMBER, platform=f"platform-{next(EXAMPLES)}")
     moment = NOW
     latest = NOW - timedelta(days=1)

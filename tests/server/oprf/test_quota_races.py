@@ -32,7 +32,7 @@ AT_ONCE = 8
 
 @pytest.fixture
 def engines(ledger: LedgerFixture) -> Iterator[tuple[Engine, Engine]]:
-    """The runtime's engine, and one as another process would have it."""
+    """The runtime's engine, and an engine as another process has it."""
     other = open_engine(ledger.rt.settings.database_url, pool_size=10)
     yield ledger.rt.engine, other
     other.dispose()
@@ -41,7 +41,7 @@ def engines(ledger: LedgerFixture) -> Iterator[tuple[Engine, Engine]]:
 def refused(
     engines: tuple[Engine, Engine], act: Callable[[Engine, int], object], count: int = AT_ONCE
 ) -> list[LedgerError]:
-    """The refusals of `count` acts that begin at the same time, half of them on each engine."""
+    """Return the refusals of `count` calls that begin at the same time, half of them on each engine."""
     start = threading.Barrier(count)
 
     def call(number: int) -> LedgerError | None:

@@ -1,5 +1,5 @@
-"""Weights of control groups: taken once a UTC day from what was decided before its midnight, or at once under the first
-policy, as ledgers that began with it have them."""
+"""Weights of control groups: computed once a UTC day from the decisions before its midnight, or at once under the first
+policy, in ledgers that began with it."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ histories = st.lists(
 )
 @given(histories)
 def test_a_weight_rests_on_what_stood_at_midnight(engine: Engine, history: list[tuple[int, int, str]]) -> None:
-    """Whatever is decided anew on a day changes nothing before its end; on the next day it counts, and it alone."""
+    """A new decision about the same report changes nothing before the end of the day; from the next day on only the new
+    one counts."""
     with writing(engine) as connection:
         connection.execute(delete(CaseOutcome))
     decisions: list[tuple[datetime, int, str]] = []

@@ -16,7 +16,7 @@ from tests.processes import until
 
 
 class Work:
-    """Doubles numbers; odd numbers are refused, and 13 breaks whatever batch it is in."""
+    """Doubles numbers. Odd numbers are refused, and 13 raises for the whole batch that contains it."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -63,7 +63,7 @@ def test_what_waits_goes_together() -> None:
     assert max(len(batch) for batch in work.batches) == 5
 
 
-def test_an_outage_is_told_to_all_and_nothing_is_tried_singly() -> None:
+def test_an_outage_is_reported_to_all_and_nothing_is_tried_singly() -> None:
     calls: list[int] = []
 
     def away(items: Sequence[int]) -> list[int | LedgerError]:
@@ -120,7 +120,7 @@ def test_a_cancelled_item_is_not_begun() -> None:
     assert [4] not in work.batches
 
 
-def test_nothing_waits_for_ever_for_work_that_hangs() -> None:
+def test_nothing_waits_without_end_for_work_that_hangs() -> None:
     """The items in the hanging call and those behind it get an answer; new ones are refused; then it goes on."""
     work = Work()
     work.gate.clear()

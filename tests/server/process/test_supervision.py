@@ -1,4 +1,4 @@
-"""Workers: no error ends one, none is called well that makes no progress, and all stop when they are asked to."""
+"""Workers: no error ends one, a worker without progress is never reported as well, and all stop on request."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Webhooks: written with what they tell, for whom they are, under the platform's own hands, and never to where only the
-operator may go."""
+"""Webhooks: written in the transaction of their event, for the platforms they concern, managed by the platform, and
+never sent to addresses that only the operator may reach."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_message_arrives_signed_as_the_specification_says(post: Post, receiver
     assert post.sender.round() == 0
 
 
-def test_nothing_is_written_for_nobody(post: Post, receiver: Receiver) -> None:
+def test_nothing_is_written_without_a_subscriber(post: Post, receiver: Receiver) -> None:
     post.emit()
     endpoints.create(post.rt.webhooks, post.acme.member(), receiver.url, ["key.rotated"])
     post.emit()
@@ -65,7 +65,7 @@ def test_nothing_is_written_for_nobody(post: Post, receiver: Receiver) -> None:
     assert (count(post.rt, WebhookMessage), count(post.rt, WebhookDelivery)) == (0, 0)
 
 
-def test_what_is_rolled_back_is_not_told(post: Post, receiver: Receiver) -> None:
+def test_what_is_rolled_back_is_not_sent(post: Post, receiver: Receiver) -> None:
     post.endpoint(receiver)
     with pytest.raises(RuntimeError), writing(post.rt.engine) as connection:
         post.write(connection)
@@ -73,7 +73,7 @@ def test_what_is_rolled_back_is_not_told(post: Post, receiver: Receiver) -> None
     assert count(post.rt, WebhookMessage) == 0
 
 
-def test_all_platforms_are_told_but_suspended_ones(post: Post, receiver: Receiver) -> None:
+def test_all_platforms_but_suspended_ones_get_it(post: Post, receiver: Receiver) -> None:
     acme, bolt = post.endpoint(receiver), post.endpoint(receiver, platform=post.bolt)
     second = post.endpoint(receiver, "&second")
     rotated: dict[str, str | int] = {"epoch": 2, "entry_index": 9}
@@ -109,7 +109,7 @@ def test_messages_are_forgotten_after_thirty_days(post: Post, receiver: Receiver
     assert len(set(receiver.ids())) == 5, "an id is never used again"
 
 
-def test_a_published_snapshot_and_a_rotated_key_are_told(post: Post, receiver: Receiver) -> None:
+def test_a_published_snapshot_and_a_rotated_key_are_sent(post: Post, receiver: Receiver) -> None:
     post.endpoint(receiver)
     post.moment += timedelta(seconds=2)  # past the entries of enrolment, which were made by the real clock
     settings, engine = post.rt.settings, post.rt.engine
@@ -190,12 +190,12 @@ def test_a_replay_starts_the_schedule_again_under_the_same_id(post: Post, receiv
 
 
 def resolving(addresses: list[str]) -> Resolve:
-    """A resolver that knows one answer."""
+    """Return a resolver with one fixed answer."""
     return lambda _host, _port: addresses
 
 
 def test_only_public_addresses_are_registered_and_connected_to(post: Post, receiver: Receiver) -> None:
-    """The name is public when it is registered and leads inside when it is used: it is not connected to."""
+    """The name has a public address at registration and a private one at the attempt: no connection is made."""
     closed = post.rt.settings.model_copy(update={"webhook_allow_private": False})
     post.rt = with_settings(post.rt, closed)
     member = post.acme.member()

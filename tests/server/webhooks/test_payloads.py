@@ -43,13 +43,13 @@ def ledger(base_ledger: LedgerFixture) -> LedgerPart:
 
 
 def endpoint(ledger: LedgerFixture, platform: Platform, *types: str) -> str:
-    """Register an endpoint that nothing is sent to; its id."""
+    """Register an endpoint that receives nothing, and return its id."""
     rt = with_settings(ledger.rt, ledger.rt.settings.model_copy(update={"webhook_allow_private": True}))
     return str(endpoints.create(rt.webhooks, platform.member(), "http://127.0.0.1:9/", types)["id"])
 
 
 def contest(ledger: LedgerFixture, person: Subjects, report: dict[str, Any], through: str = "bolt") -> str:
-    """File an appeal through a platform; the case's id."""
+    """File an appeal through a platform, and return the case's id."""
     session = session_of(ledger, person, through)
     (row,) = consumer.open_cases(ledger.rt.context, session, [report["id"]], "wrong_facts", "It came broken.", "en")
     return public(ledger, row)
@@ -64,7 +64,7 @@ class Reading:
             self.last = connection.scalar(select(func.max(WebhookMessage.id))) or 0
 
     def received(self) -> Received:
-        """(platform, type and recipient, data) of each, in order."""
+        """Return (platform, type and recipient, data) of each message, in order."""
         query = select(WebhookMessage.platform, WebhookMessage.type, WebhookMessage.body)
         with reading(self.ledger.rt.engine) as connection:
             rows = connection.execute(query.where(WebhookMessage.id > self.last).order_by(WebhookMessage.id)).all()
@@ -178,7 +178,7 @@ def test_a_subscription_to_decisions_gets_what_earlier_versions_sent_as_such(led
 
 
 def test_a_payload_that_is_not_its_rows_stops_the_transaction(ledger: LedgerPart) -> None:
-    """A wrong payload is found where it is made, also while no platform subscribes."""
+    """A wrong payload raises where it is written, also while no platform subscribes."""
     read = Reading(ledger)
     with pytest.raises(ValueError, match=r"has the members"), changing(ledger.rt.context) as batch:
         batch.notify("acme2", WebhookType.APPEAL_OPENED, Recipient.FILER, appeal="ap_abcdefgh", report="rp_abcdefgh")

@@ -116,7 +116,7 @@ def test_gone_disables_the_endpoint_until_it_is_enabled(post: Post, receiver: Re
     assert receiver.ids()[-1] == message
 
 
-def test_nobody_there_and_a_receiver_that_hangs_up(post: Post, receiver: Receiver) -> None:
+def test_no_receiver_and_a_receiver_that_hangs_up(post: Post, receiver: Receiver) -> None:
     receiver.reply = always(Reply(0))
     rude = post.endpoint(receiver)
     with receiving() as gone:
@@ -138,8 +138,8 @@ def test_an_answer_of_any_length_is_cut_short(post: Post, receiver: Receiver) ->
 
 
 @pytest.mark.parametrize("reply", ["silent", "dripping"])
-def test_a_slow_receiver_is_given_up_and_holds_up_nobody(post: Post, receiver: Receiver, reply: str) -> None:
-    """One that says nothing, and one that sends a byte now and then, which no timeout of a single read would end."""
+def test_a_slow_receiver_is_given_up_and_delays_no_other(post: Post, receiver: Receiver, reply: str) -> None:
+    """One receiver sends nothing, and one sends single bytes slowly, which no timeout of a single read would end."""
     hang = threading.Event()
     slow_reply = Reply(wait=hang) if reply == "silent" else Reply(drip=True)
     receiver.reply = lambda arrival: slow_reply if arrival.path.endswith("slow") else Reply()
@@ -220,7 +220,7 @@ def test_several_senders_deliver_each_message_once(post: Post, receiver: Receive
 
 
 def process(post: Post) -> ForkedProcess:
-    """A sender in a process of its own, ready to send."""
+    """Start a sender in its own process, ready to send."""
     started = ForkedProcess(
         "tests.server.webhooks.webhook_process",
         [post.now().isoformat()],
@@ -241,7 +241,7 @@ def go(started: ForkedProcess) -> None:
 
 
 def said(started: ForkedProcess) -> str:
-    """What the process says until its end."""
+    """Return the output of the process until its end."""
     assert started.stdout is not None
     text = started.stdout.read()
     started.wait(20)
@@ -299,7 +299,7 @@ def test_a_sender_that_stops_gives_back_what_is_in_the_air(post: Post, receiver:
 
 
 def test_a_verdict_that_comes_too_late_changes_nothing_unless_it_is_good(post: Post, receiver: Receiver) -> None:
-    """A sender stops for longer than its claim lasts, and another one has the delivery in hand."""
+    """A sender is suspended for longer than its claim is valid, and another one claims the delivery."""
     verdicts = {"bad": Reply(500), "good": Reply(200)}
     for name, late in verdicts.items():
         hold = threading.Event()
@@ -332,7 +332,7 @@ def test_a_verdict_that_comes_too_late_changes_nothing_unless_it_is_good(post: P
 
 
 def certificate(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A server that proves to be `name`, and a client that believes it."""
+    """Return the TLS context of a server with a certificate for `name`, and of a client that trusts it."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
