@@ -8,7 +8,7 @@
 - `log.key`: the Ed25519 seed that signs checkpoints (publisher and `keys init` only).
 
 The public keys are in the log (`key_rotation`). A server whose OPRF key differs from the logged one would match no
-listed person and answer "clear" for everyone, so it refuses to start.
+listed person and answer "clear" for every person, so it refuses to start.
 """
 
 from __future__ import annotations
