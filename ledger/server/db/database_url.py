@@ -127,7 +127,7 @@ def _host(text: str) -> tuple[str, int]:
     match = _HOST.match(text)
     if match is None:
         raise ConfigurationError(
-            "A host of the database's URL is not HOST or HOST:PORT; an IPv6 address stands in brackets, as [::1]:5432."
+            "A host of the database's URL is not HOST or HOST:PORT; write an IPv6 address in brackets, as [::1]:5432."
         )
     return match["address"] or match["name"], _port(match["port"]) if match["port"] else DEFAULT_PORT
 

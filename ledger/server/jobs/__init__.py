@@ -1,1 +1,1 @@
-"""Background jobs and what they report: maintenance, heartbeat, readiness, metrics."""
+"""Background jobs and their reports: maintenance, heartbeat, readiness, metrics."""

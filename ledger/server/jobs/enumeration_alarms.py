@@ -43,7 +43,7 @@ class _Fetched:
 
 
 class EnumerationAlarms:
-    """Looks for signs of enumeration (see the module docstring). Thread-safe."""
+    """Detects signs of enumeration (see the module docstring). Thread-safe."""
 
     def __init__(self, settings: Settings, engine: Engine, metrics: Metrics, now: Callable[[], datetime]) -> None:
         self._settings = settings
@@ -101,7 +101,7 @@ class EnumerationAlarms:
         with self._lock:
             if (kind, platform, period) in self._raised:
                 return
-            others = {alarm for alarm in self._raised if alarm[:2] != (kind, platform)}
-            self._raised = others | {(kind, platform, period)}
+            remaining = {alarm for alarm in self._raised if alarm[:2] != (kind, platform)}
+            self._raised = remaining | {(kind, platform, period)}
         self._metrics.count_alarm(platform, kind)
         log.warning(f"alarm_{kind}", extra={"platform": platform, **figures})

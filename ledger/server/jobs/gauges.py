@@ -1,4 +1,5 @@
-"""Metrics of a running process, from memory: the last heartbeat, the state of its threads and of its upkeep."""
+"""Metrics of a running process, from memory: the last heartbeat, the state of its threads and of its
+maintenance jobs."""
 
 from __future__ import annotations
 

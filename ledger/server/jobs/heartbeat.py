@@ -1,12 +1,12 @@
-"""The heartbeat of an API process: whether the database answers reads and writes, asked in the background.
+"""The heartbeat of an API process: background checks whether the database answers reads and writes.
 
-Two threads, because each may hang by itself: one reads a few rows every READ_SECONDS, the other writes one row every
-WRITE_SECONDS. What they saw last is kept in memory, with its time, so that `/readyz` and `/metrics` answer within
-milliseconds whatever the database does. The heartbeat has connections of its own, so that requests which hang in theirs
-do not hold it up.
+There are two threads, because each may hang: one reads a few rows every READ_SECONDS, the other writes one row every
+WRITE_SECONDS. Their last results are kept in memory, with their times, so that `/readyz` and `/metrics` answer within
+milliseconds whatever the database does. The heartbeat has its own connections, so that requests which hang in theirs do
+not delay it.
 
-The reading beat also compares the process's clock with the database's: tokens are refused and entries misdated when a
-host's clock is wrong (log event `clock_differs`).
+The reading beat also compares the process's clock with the database's: if a host's clock is wrong, tokens are refused
+and entries get wrong times (log event `clock_differs`).
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ READ_SECONDS = 1.0
 WRITE_SECONDS = 2.0
 
 STALE_SECONDS = 6.0
-"""A beat that did not succeed for so long means that the database hangs. One that fails says so at once."""
+"""If no beat has succeeded for this time, the database hangs. A beat that fails is reported at once."""
 
 CLOCK_TOLERANCE_SECONDS = 5.0
 
 _COUNT_SECONDS = 15.0
-"""How often appeals are counted; the other rows cost nothing."""
+"""How often appeals are counted. The other rows are cheap to read."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the last reading beat that succeeded saw, at `at` (monotonic)."""
+    """The results of the last reading beat that succeeded, at `at` (monotonic)."""
 
     at: float
     size: int
@@ -52,16 +52,16 @@ class Seen:
     checkpoint_size: int
     checkpoint_age_seconds: float | None
     publisher_age_seconds: float | None
-    """Since a publisher renewed its lease; None when none holds one."""
+    """Time since a publisher renewed its lease; None when no publisher holds one."""
     publishers_standing_by: int
     clock_differs_seconds: float
-    """The process's clock less the database's."""
+    """The process's clock minus the database's."""
     appeals_open: int
     appeals_overdue: int
 
 
 class Heartbeat:
-    """See the module. `clock` is this machine's wall clock; `monotonic` counts seconds."""
+    """The two threads of the module docstring. `clock` is this machine's wall clock; `monotonic` counts seconds."""
 
     def __init__(
         self,
@@ -78,21 +78,21 @@ class Heartbeat:
         self._wrote_at: float | None = None
         self._unsigned_since: float | None = None
         self._unsigned_size = 0
-        self._clock_told = False
+        self._clock_reported = False
         self.workers = (
             Worker("heartbeat-read", self._read_turn, seconds=READ_SECONDS, patience_seconds=STALE_SECONDS),
             Worker("heartbeat-write", self._write_turn, seconds=WRITE_SECONDS, patience_seconds=STALE_SECONDS),
         )
 
     def start(self) -> Heartbeat:
-        """Beat from now on, in the background. Returns at once."""
+        """Start both beats in the background. Returns at once."""
         for worker in self.workers:
             worker.start()
         return self
 
     def first(self) -> None:
-        """Both beats once, before `start`. Raises DatabaseUnavailable when the database does not answer reads; that it
-        does not commit only shows."""
+        """Run both beats once, before `start`. Raises DatabaseUnavailable when the database does not answer reads; a
+        failed commit is only recorded."""
         self.read()
         try:
             self.write()
@@ -101,7 +101,7 @@ class Heartbeat:
             log.exception("heartbeat_not_written")
 
     def close(self, timeout_seconds: float | None = None) -> None:
-        """Stop beating, and let the other processes forget this one."""
+        """Stop both beats, and delete this process's heartbeat row."""
         for worker in self.workers:
             worker.stop()
         ended = [worker.close(timeout_seconds) for worker in self.workers]
@@ -113,47 +113,47 @@ class Heartbeat:
                 log.info("heartbeat_not_forgotten")  # its row is deleted when it is old
         self._engine.dispose()
 
-    # --- what is known --------------------------------------------------------------------------------------------
+    # --- results --------------------------------------------------------------------------------------------------
 
     def seen(self) -> Seen | None:
-        """What the database said last; None before the first answer."""
+        """Return the results of the last reading beat; None before the first one."""
         return self._seen
 
     def read_age(self) -> float | None:
-        """Seconds since a reading beat succeeded; None before the first."""
+        """Return the seconds since a reading beat succeeded; None before the first."""
         seen = self._seen
         return None if seen is None else self._monotonic() - seen.at
 
     def write_age(self) -> float | None:
-        """Seconds since a writing beat succeeded; None before the first."""
+        """Return the seconds since a writing beat succeeded; None before the first."""
         return None if self._wrote_at is None else self._monotonic() - self._wrote_at
 
     def reads(self) -> bool:
-        """Whether the database answers reads: the last beat did not fail, and the last success is not stale."""
+        """True if the database answers reads: the last beat did not fail, and the last success is not stale."""
         age = self.read_age()
         return not self._read_failed and age is not None and age <= STALE_SECONDS
 
     def writes(self) -> bool:
-        """Whether the database commits."""
+        """True if the database commits."""
         age = self.write_age()
         return not self._write_failed and age is not None and age <= STALE_SECONDS
 
     def publisher(self) -> bool | None:
-        """Whether a publisher holds the lease and renews it; None while the database does not answer."""
+        """True if a publisher holds the lease and renews it; None while the database does not answer."""
         seen = self._seen
         if seen is None or not self.reads():
             return None
         return seen.publisher_age_seconds is not None and seen.publisher_age_seconds <= LEASE_SECONDS
 
     def unsigned_seconds(self) -> float:
-        """For how long there have been entries that no published checkpoint covers."""
+        """Return for how long there have been entries that no published checkpoint covers."""
         since = self._unsigned_since
         return 0.0 if since is None else self._monotonic() - since
 
     # --- beating --------------------------------------------------------------------------------------------------
 
     def read(self) -> Seen:
-        """One reading beat. Raises DatabaseUnavailable."""
+        """Run one reading beat, and return its results. Raises DatabaseUnavailable."""
         started = self._monotonic()
         count = started - self._counted_at >= _COUNT_SECONDS
         with reading(self._engine) as connection:
@@ -220,7 +220,7 @@ class Heartbeat:
         return None
 
     def _note_unsigned(self, size: int, signed: int, now: float) -> None:
-        """Remember since when the oldest entry that no checkpoint covers has waited."""
+        """Record since when the oldest entry that no checkpoint covers has waited."""
         if size <= signed:
             self._unsigned_since = None
         elif self._unsigned_since is None or signed >= self._unsigned_size:
@@ -228,6 +228,6 @@ class Heartbeat:
 
     def _note_clock(self, seconds: float) -> None:
         differs = abs(seconds) > CLOCK_TOLERANCE_SECONDS
-        if differs and not self._clock_told:
+        if differs and not self._clock_reported:
             log.warning("clock_differs", extra={"seconds": round(seconds, 1)})
-        self._clock_told = differs
+        self._clock_reported = differs

@@ -1,13 +1,12 @@
-"""Background jobs: the clocks of appeals, erasing what is due, forgetting old idempotency answers, records
-of lookups and webhooks, ending a key rotation whose grace is over, counting tags by tier once a day.
+"""Periodic jobs: the deadlines of appeals, erasing due reports, deleting old idempotency responses, records of lookups
+and webhooks, ending a key rotation whose grace is over, counting tags by tier once a day.
 
-Each job has a name and is run by itself: one that fails is logged by its name
-(`maintenance_job_failed`, or `maintenance_job_postponed` in an outage) and tried again soon, and all others run as if
-nothing had happened. The clocks that law and policy set have a thread of their own, so that no count and no erasure
-makes them wait.
+Each job is in a table with its name, and runs independently. A job that fails is logged by its name
+(`maintenance_job_failed`, or `maintenance_job_postponed` in an outage) and repeated soon, and all others run normally.
+The jobs for deadlines of law and policy have their own thread, so that no count and no erasure delays them.
 
-Every API process runs it; two at once do no harm (the log's head serialises them, and what one erased the other no
-longer finds). Nothing here decides anything about a person beyond what policy already said.
+Every API process runs all jobs. Two at once do no harm: the log's head serialises them, and rows that one erased are
+not returned to the other. No job decides anything about a person beyond the decisions of the policy.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ from ledger.server.stats.tag_standings import record_daily_tiers
 from ledger.server.webhooks import emit as webhooks
 
 RETRY_SECONDS = 60.0
-"""When a job that failed is tried again, if it is not due sooner."""
+"""When a failed job is repeated, if it is not due sooner."""
 
 STUCK_SECONDS = 3600.0
 """A round of maintenance that takes longer than this is shown as stuck: a count of 10^7 tags takes a quarter of it."""
@@ -50,19 +49,19 @@ STUCK_SECONDS = 3600.0
 CLOCKS_STUCK_SECONDS = 600.0
 
 FAILING_AFTER = 2
-"""Failures in a row, up to RETRY_SECONDS apart, after which a job counts as failing: one failure may be a moment's
-outage."""
+"""A job counts as failing after this number of failures in a row, which are up to RETRY_SECONDS apart: a single failure
+may be a short outage."""
 
 _LOOK_SECONDS = 5.0
-"""How often, at most, the table is looked through for a job that is due."""
+"""The maximum interval between two checks of the table for due jobs."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Job:
-    """One kind of upkeep: its name in logs and metrics, how often it runs, and what it does; `run` returns how many
-    things it changed. `succeeded_at`, `due_at` and `failures` (in a row) are as of the monotonic clock."""
+    """One kind of maintenance: its name in logs and metrics, how often it runs, and its function; `run` returns the
+    number of its changes. `succeeded_at`, `due_at` and `failures` (in a row) are as of the monotonic clock."""
 
     name: str
     seconds: float
@@ -71,23 +70,23 @@ class Job:
     due_at: float = 0.0
     failures: int = 0
     done: int = 0
-    """What the last run returned."""
+    """The result of the last run."""
 
     def failing(self, age_seconds: float) -> bool:
-        """Whether it has failed for a while; `age_seconds` is the time since its last success. Either it failed again
-        when it was repeated, or it failed and its repetition is overdue."""
+        """True if it has failed for a while: it failed again when it was repeated, or it failed and its repetition is
+        overdue. `age_seconds` is the time since its last success."""
         overdue = self.seconds + 2 * RETRY_SECONDS
         return self.failures >= FAILING_AFTER or (self.failures > 0 and age_seconds > overdue)
 
 
 class Maintenance:
-    """Two threads: one for the clocks, one for everything else. Each does all its jobs when it is started."""
+    """Two threads: one for the deadlines, one for all other jobs. Each runs all its jobs at its start."""
 
     def __init__(self, context: Context, settings: Settings, pictures: PictureIndex) -> None:
         self._settings, self._context, self._pictures = settings, context, pictures
         self._engine, self._now = context.engine, context.now
         self._checked_to = START
-        """The last report whose elements were looked at: newer ones are checked when they come in."""
+        """The last report whose elements were checked. Newer reports are checked on arrival."""
         self._stop = threading.Event()
         self._first_clocks = threading.Event()
         self.started_at = time.monotonic()
@@ -129,53 +128,53 @@ class Maintenance:
 
     @property
     def jobs(self) -> Sequence[Job]:
-        """All jobs, in the order in which a round does them."""
+        """Return all jobs, in the order of a round."""
         return (*self.clock_jobs, *self.upkeep_jobs)
 
     def start(self) -> Maintenance:
-        """Begin the rounds."""
+        """Start both threads."""
         for worker in self.workers:
             worker.start()
         return self
 
     def stop(self) -> None:
-        """Ask the rounds to end, also in the middle of a long job; returns at once."""
+        """Request the end of the rounds, also within a long job. Returns at once."""
         self._stop.set()
         for worker in self.workers:
             worker.stop()
 
     def close(self, timeout_seconds: float | None = None) -> None:
-        """Stop after what runs; long jobs look often whether they should."""
+        """Stop after the running jobs. Long jobs check often whether they should stop."""
         self.stop()
         for worker in self.workers:
             worker.close(timeout_seconds)
 
     def round(self) -> int:
-        """Run every job once; returns how many reports were erased. The clocks of appeals come first: what they do to a
-        case may let its report go. The first error is raised after all jobs have run."""
+        """Run every job once, and return the number of erased reports. The deadlines of appeals come first: a case that
+        ends may allow the erasure of its report. The first error is raised after all jobs have run."""
         self._run(self.jobs)
         return next(job.done for job in self.upkeep_jobs if job.name == "erasure")
 
     def clocks(self) -> int:
-        """Let time do to appeals what is due, and count lookups where one identifier has very many; returns in how many
-        cases something happened. Raises as `round` does."""
+        """Apply the due deadlines of appeals, count lookups where one identifier has very many, and return the number
+        of changed cases. Raises the first error after all these jobs have run."""
         self._run(self.clock_jobs)
         return self.clock_jobs[0].done
 
     def ages(self) -> dict[str, float]:
-        """Seconds since each job's last success (since the start before the first one), by name."""
+        """Return the seconds since each job's last success (since the start before the first one), by name."""
         now = time.monotonic()
         return {job.name: now - (job.succeeded_at or self.started_at) for job in self.jobs}
 
     def failing(self, jobs: Sequence[Job]) -> list[str]:
-        """The names of those of `jobs` that have failed for a while, in order (see `Job.failing`)."""
+        """Return the names of those of `jobs` that have failed for a while, in order (see `Job.failing`)."""
         ages = self.ages()
         return [job.name for job in jobs if job.failing(ages[job.name])]
 
     # --- running --------------------------------------------------------------------------------------------------
 
     def _run(self, jobs: Sequence[Job]) -> None:
-        """Run these jobs, each by itself. Raises the first error after the last job."""
+        """Run these jobs independently of each other. Raises the first error after the last job."""
         first: Exception | None = None
         for job in jobs:
             if self._stop.is_set():
@@ -186,7 +185,7 @@ class Maintenance:
             raise first
 
     def _attempt(self, job: Job) -> Exception | None:
-        """Run one job and note how it went; what it raised."""
+        """Run one job and record its result. Return the error that it raised, None if there was none."""
         job.done = 0
         try:
             job.done = job.run()
@@ -206,8 +205,8 @@ class Maintenance:
         return None
 
     def _clocks_turn(self) -> float:
-        """Run the clocks' jobs; the seconds until the next turn. One comes at the moment at which another policy comes
-        into effect, because the weights of control groups follow from it."""
+        """Run the jobs for deadlines, and return the seconds until the next turn. A turn is due at the moment when
+        another policy comes into effect, because the weights of control groups follow from it."""
         for job in self.clock_jobs:
             if not self._stop.is_set():
                 self._attempt(job)
@@ -217,8 +216,8 @@ class Maintenance:
         return seconds if following is None else min(seconds, (following.in_effect_at - now).total_seconds() + 0.001)
 
     def _upkeep_turn(self) -> float:
-        """Run what is due; the seconds until something is. A case that its clock ends may let its report go, so the
-        first round waits for the clocks' first, but not for ever."""
+        """Run the due jobs, and return the seconds until the next one is due. A case that its deadline ends may allow
+        the erasure of its report, so the first round waits for the first round of deadlines, up to a limit."""
         if not self._first_clocks.is_set():
             self._first_clocks.wait(_LOOK_SECONDS)
         for job in self.upkeep_jobs:
@@ -229,7 +228,7 @@ class Maintenance:
         return max(0.05, min(_LOOK_SECONDS, min(job.due_at for job in self.upkeep_jobs) - time.monotonic()))
 
     def _repeat(self, piece: Callable[[], int]) -> Callable[[], int]:
-        """A job that does `piece` until nothing is left or the process stops; its sum."""
+        """Return a job that calls `piece` until nothing is left or the process stops, and returns the sum."""
 
         def run() -> int:
             total = 0
@@ -260,7 +259,7 @@ class Maintenance:
 
 
 def _nothing(run: Callable[[], None]) -> Callable[[], int]:
-    """A job that does not say how much it changed."""
+    """Return a job that reports no number of changes."""
 
     def counted() -> int:
         run()

@@ -1,11 +1,11 @@
-"""Whether this process can do its work, from memory: no function here asks the database or waits for anything.
+"""Whether this process can do its work, from memory: no function here queries the database or waits.
 
-Two questions, for two load balancers or two pools of one: can it answer lookups (`GET /readyz`), and can it take
-reports and other writes (`GET /readyz/write`). A frozen log takes no entries and answers every lookup, so only the
-second says no to it.
+There are two questions, for two load balancers or two pools of one: whether it can answer lookups (`GET /readyz`), and
+whether it can accept reports and other writes (`GET /readyz/write`). A frozen log accepts no entries and all lookups
+are answered, so only the second is "not ready" then.
 
-A lookup that meets a listed person is committed before it is answered, so a database that does not commit makes the
-first answer no as well. Going on with clean answers only would tell by its silence who is listed.
+A lookup that matches a listed person is committed before it is answered, so a database that does not commit makes the
+first "not ready" too. If only clean lookups were answered, a missing answer would disclose who is listed.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from ledger.server.records.commands import Sequencer
 from ledger.server.settings import Settings
 
 LOOKUP_CHECKS = ("lookups", "filter", "presence", "members", "policy", "snapshots")
-"""What answering lookups needs beside the database."""
+"""The checks for lookups in addition to the database."""
 
 WRITE_CHECKS = ("appender", "members", "policy")
-"""What taking reports needs beside the database and a log that is not frozen."""
+"""The checks for reports in addition to the database and a log that is not frozen."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessState:
     """The parts of an API process whose state its readiness and metrics report. `workers` are its background threads
-    but those of the sequencer and the lookups."""
+    except those of the sequencer and the lookups."""
 
     settings: Settings
     now: Callable[[], datetime]
@@ -50,16 +50,16 @@ class ProcessState:
 
 
 def readiness(process: ProcessState) -> dict[str, Any]:
-    """The answer of `GET /readyz`. `status` is `ready` when lookups are answered: the database reads and commits, the
-    filter of listed tags is built, and the threads that answer make progress."""
+    """Return the response of `GET /readyz`. `status` is `ready` when lookups are answered: the database reads and
+    commits, the filter of listed tags is built, and the threads that answer make progress."""
     state = _state(process)
     ready = state["database"] == "ok" and all(state["checks"][name] == "ok" for name in LOOKUP_CHECKS)
     return {"status": "ready" if ready else "not_ready", **state}
 
 
 def write_readiness(process: ProcessState) -> dict[str, Any]:
-    """The answer of `GET /readyz/write`. `status` is `ready` when reports are taken: the database commits, the log is
-    not frozen, and the appender makes progress. A publisher that is absent shows, but stops no report."""
+    """Return the response of `GET /readyz/write`. `status` is `ready` when reports are accepted: the database commits,
+    the log is not frozen, and the sequencer makes progress. An absent publisher is shown, but stops no report."""
     state = _state(process)
     ready = state["database"] == state["log"] == "ok" and all(state["checks"][name] == "ok" for name in WRITE_CHECKS)
     return {"status": "ready" if ready else "not_ready", **state}

@@ -7,8 +7,8 @@
 - `session.key`   32 random bytes that server-side MACs are derived from (API),
 - `log.key`       the Ed25519 seed that signs checkpoints (publisher and `keys init` only).
 
-The public halves are in the log (`key_rotation`). A server whose OPRF key differs from the logged one would answer
-`clear` for every person, so it refuses to start.
+The public halves are in the log (`key_rotation`). A server whose OPRF key differs from the logged one would match no
+listed person and answer "clear" for every person, so it refuses to start.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class EpochKey:
 
 
 class ServerKeys:
-    """The keys of an API process: those of all epochs in use, read again when an epoch changes its state.
+    """The keys of an API process: those of all epochs that answer, re-read when an epoch changes its state.
 
     Reading takes no lock: `update` replaces one reference.
     """
@@ -79,8 +79,7 @@ class ServerKeys:
         self.update(rows)
 
     def update(self, rows: Sequence[EpochRow]) -> bool:
-        """Take over the epochs as the database has them; return True if anything changed. A key file that does not
-        belong to its epoch's public key is not used. Raises ConfigurationError when no epoch is current."""
+        """Take over the epochs as the database holds. True if anything changed. A key file that does not belong to its epoch's public key is not used. Raises ConfigurationError when no epoch is current."""
         rows = tuple(rows)
         if rows == self._rows and all(key.secret for key in self._epochs.values() if key.row.state in USED_STATES):
             return False
@@ -122,7 +121,7 @@ class ServerKeys:
         return key
 
     def key_of(self, row: EpochRow) -> EpochKey:
-        """The key of an epoch as the caller's transaction reads it, which may be newer than what `update` has."""
+        """The key of an epoch as the caller's transaction reads it, which may be newer than what `update`."""
         return EpochKey(row, self._secret(row))
 
     def _secret(self, row: EpochRow) -> bytes | None:

@@ -1,4 +1,5 @@
-"""Blinded evaluation within budgets: enumerating identifiers would need it as an oracle."""
+"""Blinded evaluation within budgets: The identifiers would because this is the oracle that an attacker needs to enumerate
+identifiers."""
 
 from __future__ import annotations
 
@@ -45,7 +46,7 @@ def evaluate(oprf: Oprf, member: Member, epoch: int, blinded: Sequence[bytes]) -
     """Multiply 1 to 1000 blinded elements (32 bytes each) by this holder's key, with one proof.
 
     The budget is deducted and committed before anything is evaluated, so neither a crash nor a second process gives an
-    answer that was not counted. A malformed point is refused before that and costs nothing: it discloses nothing.
+    answer that was not counted. A malformed point is refused before that and costs nothing: it refusal discloses nothing.
     Raises StaleEpoch, BatchSizeInvalid, InvalidPoint, IdentityPoint, QuotaExceeded, Unavailable.
     """
     secret = oprf.keys.evaluating(epoch).need_secret()
@@ -99,8 +100,8 @@ def deduct(oprf: Oprf, member: Member, elements: int, now: datetime) -> None:
 
 
 def grant(engine: Engine, *, platform: str, elements: int, reason: str, days: int, now: datetime) -> None:
-    """Grant a platform `elements` beyond its daily quota within `days`, for the first tagging of its users. The grant
-    is stored with its reason, and logged. Raises InvalidRequest, NotFound, DatabaseUnavailable."""
+    """Let a platform have `elements` evaluated beyond its daily quota within `days`, for the first tagging of its
+    users. is stored with its reason, and logged. Raises InvalidRequest, NotFound, DatabaseUnavailable."""
     if not 1 <= elements <= MAX_GRANT_ELEMENTS:
         raise InvalidRequest(f"A grant is 1 to {MAX_GRANT_ELEMENTS:,} elements.")
     if not 1 <= days <= MAX_GRANT_DAYS:
@@ -122,7 +123,7 @@ def grant(engine: Engine, *, platform: str, elements: int, reason: str, days: in
 
 
 def budget(settings: Settings, engine: Engine, platform: str, now: datetime) -> dict[str, Any]:
-    """Return what a platform has used of its quota on the UTC day of `now`, and all its grants. Raises NotFound,
+    """Return the number of elements that a platform has used of its quota on the UTC day of `now`, and all its grants. Raises NotFound,
     DatabaseUnavailable."""
     with reading(engine) as connection:
         row = {row.name: row for row in read_platforms(connection)}.get(platform)

@@ -136,7 +136,7 @@ class Members:
     def refresh(self, *, count_again: bool = True) -> None:
         """Read all rows now; count the decisions behind weights again only with `count_again`, or when that is due.
 
-        Raises DatabaseUnavailable; the last snapshot then stays until it is too old.
+        Raises DatabaseUnavailable, PolicyUnreadable; the last snapshot then stays until it is too old.
         """
         snapshot = self._read(None if count_again else self._snapshot)
         with self._refreshing:

@@ -14,7 +14,7 @@ from ledger.server.settings import Settings
 
 def suite(settings: Settings, keys: ServerKeys, timeline: PolicyTimeline, now: datetime) -> dict[str, Any]:
     """Return the suite of a deployment at `now`, which is the response of `GET /v1/suite`; `platform add` writes it to
-    a file. Raises PolicyUnreadable."""
+    a file."""
     policy = timeline.entry_at(now)
     return {
         "service": settings.service,

@@ -26,7 +26,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 def failure(error: BaseException) -> dict[str, Any]:
-    """Return the parts of an exception that may be logged: its class, its causes' classes, and where it was raised."""
+    """Return the fields that may be logged about an exception: its class, its causes' classes, and where it was raised."""
     causes: list[str] = []
     cause: BaseException | None = error
     while cause is not None and len(causes) < 5:

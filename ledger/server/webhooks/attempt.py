@@ -1,8 +1,8 @@
-"""One attempt to deliver: check where it goes, sign, POST, look at the status.
+"""One attempt to deliver: check the address, sign, POST, evaluate the status.
 
-The name is resolved once, every address it has is checked, and the connection is made to one of those very addresses:
-a name server that answers differently the second time (DNS rebinding) is never asked a second time. The certificate
-and the `Host` header stay the name's. Redirects are not followed and no proxy is used.
+The name is resolved once, each of its addresses is checked, and the connection is opened to one of these addresses.
+There is no second query that a name server could answer differently (DNS rebinding). The certificate and the `Host`
+header remain those of the name. Redirects are not followed and no proxy is used.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ TIMEOUT_SECONDS = 15.0
 """An attempt that takes longer has failed."""
 
 MAX_ANSWER_BYTES = 4096
-"""So much of an answer's body is read, and dropped; whoever sends more is hung up on."""
+"""The maximum number of bytes of a response body that are read and dropped. If the receiver sends more, the connection
+is closed."""
 
 MAX_ADDRESSES = 4
-"""Of a name with many addresses these many are tried."""
+"""The maximum number of addresses of one name that are tried."""
 
 GONE = 410
 ASKS_TO_WAIT = frozenset({429, 503})
@@ -44,7 +45,8 @@ class DeliveryFailure(StrEnum):
 
     URL = "url_refused"
     HOST = "host_refused"
-    """The name has no address, or one that is not public. Not said which: it would map the operator's own network."""
+    """The name has no address, or one that is not public. The two cases are not distinguished: that would disclose the
+    operator's own network."""
     CONNECT = "connect_failed"
     TLS = "tls_failed"
     CONNECTION = "connection_lost"
@@ -57,7 +59,8 @@ class DeliveryFailure(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AttemptOutcome:
-    """What became of an attempt: the HTTP status if there was one, and why it failed; `failure` None: it arrived."""
+    """The outcome of an attempt: the HTTP status if there was one, and why it failed. `failure` None: it was
+    delivered."""
 
     status: int | None
     failure: DeliveryFailure | None
@@ -66,7 +69,7 @@ class AttemptOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """What is to be sent: `signatures` is the value of `webhook-signature`, `timestamp` in Unix seconds."""
+    """The request to send: `signatures` is the value of `webhook-signature`, `timestamp` in Unix seconds."""
 
     url: str
     message_id: str
@@ -76,13 +79,13 @@ class Sending:
 
 
 def resolve(host: str, port: int) -> Sequence[str]:
-    """Addresses of `host`, in the order in which the system would try them. Raises OSError."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+    """Return the addresses of `host`, in the order in which the system would try them. Raises OSError."""
+    answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in answers))
 
 
 def checked_addresses(target: Target, allow_private: bool, resolve: Resolve = resolve) -> Sequence[str]:
-    """The addresses to connect to. Raises WebhookInvalid unless there are some and every one is public."""
+    """Return the addresses to connect to. Raises WebhookInvalid unless there are some and every one is public."""
     try:
         addresses = resolve(target.host, target.port)
     except (OSError, UnicodeError):
@@ -93,8 +96,11 @@ def checked_addresses(target: Target, allow_private: bool, resolve: Resolve = re
 
 
 class AttemptConnection(httpcore2.NetworkBackend):
-    """The one connection of an attempt, to one of `addresses` whatever host is asked for. It can be cut at any time,
-    from any thread: a receiver that sends a byte now and then passes every timeout of a single read."""
+    """The single connection of an attempt, to one of `addresses` whatever host is requested.
+
+    It can be cut at any time, from any thread: a receiver that sends single bytes slowly passes every timeout of a
+    single read.
+    """
 
     def __init__(self, seconds: float) -> None:
         self.addresses: Sequence[str] = ()
@@ -104,12 +110,12 @@ class AttemptConnection(httpcore2.NetworkBackend):
         self._cut = threading.Event()
 
     def left(self) -> float:
-        """Seconds until this attempt is over."""
+        """Return the seconds until this attempt must end."""
         return max(0.0, self._end - time.monotonic())
 
     @property
     def was_cut(self) -> bool:
-        """Whether `cut` was called."""
+        """True if `cut` was called."""
         return self._cut.is_set()
 
     def connect_tcp(
@@ -120,7 +126,7 @@ class AttemptConnection(httpcore2.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.NetworkStream:
-        """As the backend's, but to the checked addresses, in turn. Raises ConnectError, ConnectTimeout."""
+        """Connect as the backend does, but to the checked addresses, in turn. Raises ConnectError, ConnectTimeout."""
         refused: Exception = httpcore2.ConnectError("no address")
         for address in self.addresses:
             if self._cut.is_set() or self.left() <= 0:
@@ -130,7 +136,7 @@ class AttemptConnection(httpcore2.NetworkBackend):
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
                 refused = error
                 continue
-            # A second handle on the connection: TLS takes the first one away.
+            # A second handle on the connection: TLS takes ownership of the first one.
             self._handle = stream.get_extra_info("socket").dup()
             if self._cut.is_set():
                 self.cut()
@@ -138,7 +144,7 @@ class AttemptConnection(httpcore2.NetworkBackend):
         raise refused
 
     def cut(self) -> None:
-        """End the connection; whoever waits for it gets an error at once."""
+        """End the connection; a thread that waits for it gets an error at once."""
         with self._lock:
             self._cut.set()
             if self._handle is not None:
@@ -146,7 +152,7 @@ class AttemptConnection(httpcore2.NetworkBackend):
                     self._handle.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Let the second handle go."""
+        """Close the second handle."""
         with self._lock:
             if self._handle is not None:
                 self._handle.close()
@@ -162,7 +168,8 @@ def attempt(
     allow_private: bool,
     resolve: Resolve = resolve,
 ) -> AttemptOutcome:
-    """Send once over `line`, which the caller closes. Raises nothing that the receiver or the network could cause."""
+    """Send once over `line`, which the caller closes, and return the outcome. Raises no error that the receiver or the
+    network could cause."""
     try:
         target = parse_url(sending.url, allow_private=allow_private)
     except WebhookInvalid:
@@ -182,7 +189,7 @@ def attempt(
 
 
 def _post(sending: Sending, target: Target, line: AttemptConnection, tls: ssl.SSLContext) -> tuple[int, str | None]:
-    """Status and `Retry-After` of the answer."""
+    """Return the status and `Retry-After` of the response."""
     headers = [
         ("Host", target.authority),
         ("Content-Type", "application/json"),
@@ -203,7 +210,7 @@ def _post(sending: Sending, target: Target, line: AttemptConnection, tls: ssl.SS
         httpcore2.ConnectionPool(ssl_context=tls, network_backend=line, max_connections=1) as pool,
         pool.stream("POST", url, headers=headers, content=sending.body, extensions=extensions) as answer,
     ):
-        # The status has been said; what happens to the rest of the answer changes nothing.
+        # The status has been received; errors in the rest of the response change nothing.
         with suppress(httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException, ssl.SSLError):
             read = 0
             for part in answer.iter_stream():
@@ -215,7 +222,7 @@ def _post(sending: Sending, target: Target, line: AttemptConnection, tls: ssl.SS
 
 
 def _failure(error: Exception) -> DeliveryFailure | None:
-    """What `error` says of the receiver; None when it says something of us."""
+    """Return the receiver's failure that `error` shows; None if it is an error of this program."""
     if isinstance(error, httpcore2.TimeoutException):
         return DeliveryFailure.TIMEOUT
     if isinstance(error, ssl.SSLError) or isinstance(error.__cause__ or error.__context__, ssl.SSLError):

@@ -1,4 +1,4 @@
-"""Writing messages, and forgetting them."""
+"""Writing messages, and deleting old ones."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ledger.server.db.engine import writing
 from ledger.server.webhooks import queries as store
 
 KEPT_DAYS = 30
-"""Messages and their deliveries are forgotten after so long."""
+"""Messages and their deliveries are deleted after this time."""
 
 MAX_FORGOTTEN = 1_000
-"""Messages that one transaction forgets."""
+"""The maximum number of messages that one transaction deletes."""
 
 
 def emit(
@@ -27,8 +27,8 @@ def emit(
     recipient: Recipient,
     data: Mapping[str, str | int],
 ) -> None:
-    """Write one message to `platform` inside the caller's `writing` transaction, on its way to each of its active
-    endpoints that subscribe to the event. Where there is none, nothing is written.
+    """Write one message to `platform` in the caller's `writing` transaction, with a delivery to each of its active
+    endpoints that subscribe to the event. Without such endpoints it writes nothing.
 
     Raises ValueError, also without endpoints, unless `data` is the payload of the event's row for `recipient`.
     """
@@ -40,7 +40,7 @@ def emit(
 def emit_all(
     connection: Connection, now: datetime, source: MessageSource, type_: WebhookType, data: Mapping[str, str | int]
 ) -> None:
-    """As `emit`, to every platform, as a member of the ledger."""
+    """Write one message to every platform, as a member of the ledger, as `emit` does. Raises ValueError."""
     check_payload(type_, Recipient.MEMBER, data)
     for platform, endpoints in store.subscribers(connection, subscriptions_to(type_)).items():
         _insert(connection, now, source, platform, type_, Recipient.MEMBER, data, endpoints)
@@ -61,7 +61,7 @@ def _insert(
 
 
 def forget(engine: Engine, now: datetime) -> int:
-    """Delete messages older than `KEPT_DAYS` with their deliveries, `MAX_FORGOTTEN` at most; how many. Call it until it
-    returns 0. Raises DatabaseUnavailable."""
+    """Delete messages older than `KEPT_DAYS` with their deliveries, at most `MAX_FORGOTTEN`, and return their number.
+    Call it until it returns 0. Raises DatabaseUnavailable."""
     with writing(engine) as connection:
         return store.forget_messages(connection, now - timedelta(days=KEPT_DAYS), MAX_FORGOTTEN)

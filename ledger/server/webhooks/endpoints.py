@@ -1,5 +1,8 @@
-"""What a platform can do with its endpoints and deliveries. Those of others raise NotFound, as if they did not
-exist."""
+"""Operations of a platform on its endpoints and deliveries. Those of other platforms raise NotFound, as if they did not
+exist.
+
+Every function that reads or writes the database also raises DatabaseUnavailable.
+"""
 
 from __future__ import annotations
 
@@ -35,18 +38,18 @@ from ledger.server.webhooks.attempt import Resolve, checked_addresses, resolve
 from ledger.server.webhooks.queries import DeliveryRow, EndpointRow
 
 MAX_ENDPOINTS = 5
-"""Endpoints of one platform."""
+"""The maximum number of endpoints of one platform."""
 
 OVERLAP_HOURS = 24
-"""How long the previous secret stays valid after a rotation."""
+"""How long the previous secret also signs after a rotation."""
 
 SECRET_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookContext:
-    """What endpoints need beside the context: settings (whether private addresses are allowed), and the key that seals
-    their secrets."""
+    """The parts that endpoints need in addition to the context: settings (whether private addresses are allowed), and
+    the key that seals their secrets."""
 
     context: Context
     settings: Settings
@@ -56,10 +59,10 @@ class WebhookContext:
 def create(
     webhooks: WebhookContext, member: Member, url: str, events: Iterable[str], *, resolve: Resolve = resolve
 ) -> dict[str, Any]:
-    """Register an endpoint and return its view with its `secret`, which is never shown again.
+    """Register an endpoint, and return its view with its `secret`, which is never shown again.
 
-    Raises WebhookInvalid: the URL or its host's addresses are not allowed, an event is unknown, or there are
-    `MAX_ENDPOINTS` already.
+    Raises WebhookInvalid if the URL or an address of its host is not allowed, an event is unknown, or there are
+    `MAX_ENDPOINTS` already; DatabaseUnavailable.
     """
     types = parse_types(events)
     private = webhooks.settings.webhook_allow_private
@@ -69,7 +72,7 @@ def create(
     secret = secrets.token_bytes(SECRET_BYTES)
     now = webhooks.context.now()
     with writing(webhooks.context.engine) as connection:
-        member_store.lock_platform(connection, member.platform)  # so that two at once do not both find room
+        member_store.lock_platform(connection, member.platform)  # so that two requests at once stay within the maximum
         if len(store.read_endpoints(connection, member.platform)) >= MAX_ENDPOINTS:
             raise WebhookInvalid(f"A platform has at most {MAX_ENDPOINTS} endpoints. Delete one first.")
         endpoint_id = store.new_endpoint_id(connection)
@@ -90,28 +93,30 @@ def create(
 
 
 def list_all(webhooks: WebhookContext, member: Member) -> dict[str, Any]:
-    """Return {data}: the platform's endpoints, oldest first. There are few, so they are on one page."""
+    """Return {data}: the platform's endpoints, oldest first. There are few, so they are not paged. Raises
+    DatabaseUnavailable."""
     with reading(webhooks.context.engine) as connection:
         return {"data": [_view(webhooks, row) for row in store.read_endpoints(connection, member.platform)]}
 
 
 def get(webhooks: WebhookContext, member: Member, endpoint: str) -> dict[str, Any]:
-    """Return one endpoint. Raises NotFound."""
+    """Return one endpoint. Raises NotFound, DatabaseUnavailable."""
     with reading(webhooks.context.engine) as connection:
         return _view(webhooks, _read(webhooks, connection, member, endpoint))
 
 
 def delete(webhooks: WebhookContext, member: Member, endpoint: str) -> None:
-    """Delete the endpoint with all its deliveries; one that is being sent may still arrive. Raises NotFound."""
+    """Delete the endpoint with all its deliveries; an attempt that is running may still arrive. Raises NotFound,
+    DatabaseUnavailable."""
     with writing(webhooks.context.engine) as connection:
         store.delete_endpoint(connection, _lock(webhooks, connection, member, endpoint).id)
 
 
 def rotate(webhooks: WebhookContext, member: Member, endpoint: str) -> dict[str, Any]:
-    """Make a new secret and return the endpoint with it; it is shown once. The previous secret stays valid for
-    `OVERLAP_HOURS`; any older one is revoked immediately.
+    """Replace the secret, and return the view with the new one, shown once. The previous secret also signs for
+    `OVERLAP_HOURS`; the one before it stops at once.
 
-    Raises NotFound.
+    Raises NotFound, DatabaseUnavailable.
     """
     secret, until = secrets.token_bytes(SECRET_BYTES), webhooks.context.now() + timedelta(hours=OVERLAP_HOURS)
     with writing(webhooks.context.engine) as connection:
@@ -125,8 +130,8 @@ def rotate(webhooks: WebhookContext, member: Member, endpoint: str) -> dict[str,
 
 
 def enable(webhooks: WebhookContext, member: Member, endpoint: str) -> dict[str, Any]:
-    """Make a disabled endpoint active again. Cancelled deliveries stay cancelled; they can be replayed. Raises
-    NotFound."""
+    """Make a disabled endpoint active again, and return it. Cancelled deliveries stay cancelled; they can be replayed.
+    Raises NotFound, DatabaseUnavailable."""
     with writing(webhooks.context.engine) as connection:
         row = _lock(webhooks, connection, member, endpoint)
         store.set_status(connection, row.id, store.ACTIVE, None)
@@ -134,9 +139,9 @@ def enable(webhooks: WebhookContext, member: Member, endpoint: str) -> dict[str,
 
 
 def send_test(webhooks: WebhookContext, member: Member, endpoint: str) -> dict[str, Any]:
-    """Send a `webhook.test` and return its delivery. While one waits, that one is returned and no other is sent.
+    """Send a `webhook.test`, and return its delivery. While one waits, that one is returned and no other is sent.
 
-    Raises NotFound, WebhookInvalid for a disabled endpoint.
+    Raises NotFound, WebhookInvalid for a disabled endpoint, DatabaseUnavailable.
     """
     now = webhooks.context.now()
     with writing(webhooks.context.engine) as connection:
@@ -161,8 +166,8 @@ def send_test(webhooks: WebhookContext, member: Member, endpoint: str) -> dict[s
 def deliveries(
     webhooks: WebhookContext, member: Member, endpoint: str, limit: int, starting_after: str | None
 ) -> dict[str, Any]:
-    """Return {data, has_more}: deliveries of the last 30 days, newest messages first. Raises NotFound,
-    InvalidRequest."""
+    """Return {data, has_more}: deliveries of the last 30 days, newest messages first. Raises NotFound, InvalidRequest,
+    DatabaseUnavailable."""
     before_id = None if starting_after is None else decode_id("wm", starting_after, webhooks.context.service)
     with reading(webhooks.context.engine) as connection:
         row = _read(webhooks, connection, member, endpoint)
@@ -171,9 +176,9 @@ def deliveries(
 
 
 def replay(webhooks: WebhookContext, member: Member, endpoint: str, message: str) -> dict[str, Any]:
-    """Send a message again now, whatever the state of its delivery, under the same id; return its delivery.
+    """Send a message again now, whatever its state, under the same id, and return its delivery.
 
-    Raises NotFound, WebhookInvalid for a disabled endpoint.
+    Raises NotFound, WebhookInvalid for a disabled endpoint, DatabaseUnavailable.
     """
     message_id = _number(webhooks, "wm", message)
     with writing(webhooks.context.engine) as connection:

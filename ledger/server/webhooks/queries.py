@@ -1,4 +1,4 @@
-"""Queries on webhooks: endpoints, messages, and deliveries as senders take them and tell what became of them."""
+"""Queries on webhooks: endpoints, messages, and deliveries as senders claim them and record their outcome."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PENDING = DeliveryState.PENDING.value
 
 @dataclass(frozen=True, slots=True)
 class EndpointRow:
-    """An endpoint as stored; the secrets are sealed, and kept out of `repr`."""
+    """An endpoint as stored; the secrets are sealed, and omitted from `repr`."""
 
     id: int
     platform: str
@@ -54,7 +54,7 @@ class DeliveryRow:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedDelivery:
-    """A delivery in the hands of one sender until `claimed_until`, which also tells its claim from a later one."""
+    """A delivery that one sender holds until `claimed_until`, which also distinguishes its claim from a later one."""
 
     id: int
     attempts: int
@@ -82,30 +82,31 @@ _DELIVERY = select(
 
 
 def new_endpoint_id(connection: Connection) -> int:
-    """An id that no endpoint had."""
+    """Return an id that no endpoint has had."""
     return reserve_ids(connection, "we", 1)
 
 
 def insert_endpoint(connection: Connection, row: EndpointRow) -> None:
-    """One endpoint."""
+    """Insert one endpoint."""
     connection.execute(insert(WebhookEndpoint).values({name: getattr(row, name) for name in row.__dataclass_fields__}))
 
 
 def read_endpoints(connection: Connection, platform: str) -> list[EndpointRow]:
-    """The platform's endpoints, oldest first."""
+    """Return the platform's endpoints, oldest first."""
     query = _ENDPOINT.where(WebhookEndpoint.platform == platform).order_by(WebhookEndpoint.id)
     return [EndpointRow(*row) for row in connection.execute(query)]
 
 
 def lock_endpoint(connection: Connection, platform: str, endpoint_id: int) -> EndpointRow | None:
-    """The platform's endpoint of this id, locked until the transaction ends."""
+    """Return the platform's endpoint of this id, locked until the transaction ends. None if there is no such
+    endpoint."""
     query = _ENDPOINT.where(WebhookEndpoint.id == endpoint_id, WebhookEndpoint.platform == platform)
     row = connection.execute(query.with_for_update()).one_or_none()
     return None if row is None else EndpointRow(*row)
 
 
 def delete_endpoint(connection: Connection, endpoint_id: int) -> None:
-    """The endpoint and its deliveries."""
+    """Delete the endpoint and its deliveries."""
     connection.execute(delete(WebhookDelivery).where(WebhookDelivery.endpoint_id == endpoint_id))
     connection.execute(delete(WebhookEndpoint).where(WebhookEndpoint.id == endpoint_id))
 
@@ -113,7 +114,7 @@ def delete_endpoint(connection: Connection, endpoint_id: int) -> None:
 def set_secrets(
     connection: Connection, endpoint_id: int, *, secret: bytes, previous: bytes | None, until: datetime | None
 ) -> None:
-    """New sealed secrets."""
+    """Replace the sealed secrets."""
     connection.execute(
         update(WebhookEndpoint)
         .where(WebhookEndpoint.id == endpoint_id)
@@ -122,14 +123,14 @@ def set_secrets(
 
 
 def set_status(connection: Connection, endpoint_id: int, status: str, reason: str | None) -> None:
-    """`active`, or `disabled` for a reason."""
+    """Set the status to `active`, or to `disabled` for a reason."""
     connection.execute(
         update(WebhookEndpoint).where(WebhookEndpoint.id == endpoint_id).values(status=status, disabled_reason=reason)
     )
 
 
 def cancel_pending(connection: Connection, endpoint_id: int) -> None:
-    """Nothing that waits for this endpoint is sent any more."""
+    """Cancel all deliveries that wait for this endpoint."""
     connection.execute(
         update(WebhookDelivery)
         .where(WebhookDelivery.endpoint_id == endpoint_id, WebhookDelivery.state == _PENDING)
@@ -141,8 +142,8 @@ def cancel_pending(connection: Connection, endpoint_id: int) -> None:
 
 
 def subscribers(connection: Connection, types: Collection[str], platform: str | None = None) -> dict[str, list[int]]:
-    """Ids of the active endpoints that subscribe to one of `types`, by platform: of one, or of all. Suspended platforms
-    are told nothing."""
+    """Return the ids of the active endpoints that subscribe to one of `types`, by platform: of one platform, or of all.
+    Suspended platforms get no messages."""
     query = (
         select(WebhookEndpoint.platform, WebhookEndpoint.id, WebhookEndpoint.events)
         .join(Platform, Platform.name == WebhookEndpoint.platform)
@@ -151,17 +152,17 @@ def subscribers(connection: Connection, types: Collection[str], platform: str | 
     )
     if platform is not None:
         query = query.where(WebhookEndpoint.platform == platform)
-    found: dict[str, list[int]] = {}
+    by_platform: dict[str, list[int]] = {}
     for row in connection.execute(query):
         if not frozenset(types).isdisjoint(row.events.split()):
-            found.setdefault(row.platform, []).append(row.id)
-    return found
+            by_platform.setdefault(row.platform, []).append(row.id)
+    return by_platform
 
 
 def insert_message(
     connection: Connection, *, platform: str, type_: str, body: str, endpoints: Collection[int], now: datetime
 ) -> int:
-    """One message, on its way to each of `endpoints` from now on; its id."""
+    """Insert one message, with a delivery to each of `endpoints` that is due now, and return the message's id."""
     message_id = reserve_ids(connection, "wm", 1)
     connection.execute(
         insert(WebhookMessage).values(id=message_id, platform=platform, type=type_, body=body, created_at=now)
@@ -177,7 +178,7 @@ def insert_message(
 
 
 def forget_messages(connection: Connection, before: datetime, limit: int) -> int:
-    """Delete at most `limit` messages older than `before` with their deliveries; how many."""
+    """Delete at most `limit` messages older than `before` with their deliveries, and return their number."""
     query = select(WebhookMessage.id).where(WebhookMessage.created_at < before).order_by(WebhookMessage.id).limit(limit)
     old = connection.execute(query).scalars().all()
     if old:
@@ -190,7 +191,8 @@ def forget_messages(connection: Connection, before: datetime, limit: int) -> int
 
 
 def page(connection: Connection, endpoint_id: int, *, limit: int, before_id: int | None) -> list[DeliveryRow]:
-    """Deliveries to an endpoint, of the newest messages first, of those with ids below `before_id` if given."""
+    """Return deliveries to an endpoint, newest messages first, only of messages with ids below `before_id` if it is
+    given."""
     query = _DELIVERY.where(WebhookDelivery.endpoint_id == endpoint_id)
     if before_id is not None:
         query = query.where(WebhookDelivery.message_id < before_id)
@@ -199,7 +201,7 @@ def page(connection: Connection, endpoint_id: int, *, limit: int, before_id: int
 
 
 def read_delivery(connection: Connection, endpoint_id: int, message_id: int) -> DeliveryRow | None:
-    """The delivery of a message to an endpoint."""
+    """Return the delivery of a message to an endpoint, None if there is none."""
     row = connection.execute(
         _DELIVERY.where(WebhookDelivery.endpoint_id == endpoint_id, WebhookDelivery.message_id == message_id)
     ).one_or_none()
@@ -207,7 +209,7 @@ def read_delivery(connection: Connection, endpoint_id: int, message_id: int) -> 
 
 
 def pending_of_type(connection: Connection, endpoint_id: int, type_: str) -> DeliveryRow | None:
-    """The newest delivery of this type that waits for the endpoint."""
+    """Return the newest delivery of this type that waits for the endpoint, None if there is none."""
     query = _DELIVERY.where(
         WebhookDelivery.endpoint_id == endpoint_id,
         WebhookDelivery.state == _PENDING,
@@ -218,7 +220,8 @@ def pending_of_type(connection: Connection, endpoint_id: int, type_: str) -> Del
 
 
 def restart_delivery(connection: Connection, endpoint_id: int, message_id: int, now: datetime) -> None:
-    """Due now. One that was finished climbs the whole ladder again; one that is being sent stays claimed."""
+    """Make a delivery due now. A finished one starts the whole retry schedule again; one that is being sent stays
+    claimed."""
     this = (WebhookDelivery.endpoint_id == endpoint_id, WebhookDelivery.message_id == message_id)
     finished = update(WebhookDelivery).where(*this, WebhookDelivery.state != _PENDING)
     connection.execute(update(WebhookDelivery).where(*this, WebhookDelivery.state == _PENDING).values(next_at=now))
@@ -226,7 +229,8 @@ def restart_delivery(connection: Connection, endpoint_id: int, message_id: int, 
 
 
 def _due(now: datetime, busy: Collection[int]) -> ColumnElement[bool]:
-    """Deliveries that may be sent: pending, their time has come, nobody has them in hand, their endpoint is active."""
+    """The condition of deliveries that may be sent: pending, due, not claimed by a sender, to an active endpoint that
+    is not in `busy`."""
     return and_(
         WebhookDelivery.state == _PENDING,
         WebhookDelivery.next_at <= now,
@@ -237,16 +241,16 @@ def _due(now: datetime, busy: Collection[int]) -> ColumnElement[bool]:
 
 
 def any_due(connection: Connection, now: datetime, busy: Collection[int]) -> bool:
-    """Whether `claim_due` would find something. Takes no lock."""
+    """True if `claim_due` would return a delivery. Takes no lock."""
     return connection.execute(select(WebhookDelivery.id).where(_due(now, busy)).limit(1)).first() is not None
 
 
 def claim_due(
     connection: Connection, now: datetime, until: datetime, busy: Collection[int], limit: int
 ) -> list[ClaimedDelivery]:
-    """Take at most `limit` due deliveries, the oldest one of each endpoint that is not in `busy`.
+    """Claim at most `limit` due deliveries, the oldest one of each endpoint that is not in `busy`, and return them.
 
-    No two senders get the same one: PostgreSQL passes over what another transaction has locked, SQLite has one writer.
+    No two senders get the same one: PostgreSQL skips rows that another transaction has locked, SQLite has one writer.
     """
     oldest = select(func.min(WebhookDelivery.id)).where(_due(now, busy)).group_by(WebhookDelivery.endpoint_id)
     query = (
@@ -271,7 +275,7 @@ def claim_due(
 
 
 def set_delivered(connection: Connection, claim: ClaimedDelivery, status: int, now: datetime) -> None:
-    """It arrived. That holds even where the claim had run out and another sender has the delivery in hand."""
+    """Record that it was delivered, even if the claim had expired and another sender holds the delivery now."""
     connection.execute(
         update(WebhookDelivery)
         .where(WebhookDelivery.id == claim.id, WebhookDelivery.state == _PENDING)
@@ -296,7 +300,7 @@ def set_undelivered(
     error: str,
     now: datetime,
 ) -> bool:
-    """It did not arrive; whether that still was this sender's to say."""
+    """Record that it was not delivered. True if this sender still held the delivery; otherwise nothing is recorded."""
     statement = (
         update(WebhookDelivery)
         .where(_still(claim))
@@ -315,7 +319,7 @@ def set_undelivered(
 
 
 def release(connection: Connection, claim: ClaimedDelivery) -> None:
-    """Give a delivery back as it was: anybody may send it at once."""
+    """Release a claim, and leave the delivery otherwise unchanged: any sender may send it at once."""
     connection.execute(update(WebhookDelivery).where(_still(claim)).values(claimed_until=None))
 
 

@@ -1,8 +1,8 @@
-"""The thread that sends: it takes what is due, a few deliveries at a time, and records what became of them.
+"""The thread that sends: it claims due deliveries, a few at a time, and records their outcome.
 
-Every API process runs one. A delivery is claimed in a short transaction, sent outside any, and recorded in another one;
-when a process dies in between, the claim runs out after `CLAIM_SECONDS` and another process sends it again. Each
-endpoint has at most one attempt in the air in a process, so a slow one holds up nobody but itself.
+Every API process runs one. A delivery is claimed in a short transaction, sent outside any, and recorded in another
+transaction. If a process dies in between, the claim expires after `CLAIM_SECONDS` and another process sends it again.
+In each process an endpoint has at most one running attempt, so a slow endpoint delays only itself.
 """
 
 from __future__ import annotations
@@ -40,33 +40,35 @@ from ledger.server.webhooks.attempt import (
 from ledger.server.webhooks.queries import ClaimedDelivery
 
 CLAIM_SECONDS = 60
-"""How long a delivery is one sender's: an attempt's 15 s, a slow resolver, and the record."""
+"""How long a claim is valid: an attempt's 15 s, a slow resolver, and the record."""
 
 AT_ONCE = 16
-"""Attempts in the air in one process."""
+"""The maximum number of running attempts in one process."""
 
 LOOK_SECONDS = 1.0
-"""How often it looks what is due."""
+"""How often it checks for due deliveries."""
 
 PATIENCE_SECONDS = 60.0
-"""How long taking may fail or hang before the process says so."""
+"""How long claiming may fail or hang before the process reports it."""
 
 CLOSE_SECONDS = 2.0
-"""How long attempts in the air may go on when the process stops; what is cut off is another process's at once."""
+"""How long running attempts may continue when the process stops; after that they are cut off, and another process may
+send them at once."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class _Flight:
-    """An attempt in the air."""
+    """A running attempt."""
 
     thread: threading.Thread
     line: AttemptConnection
 
 
 class Sender:
-    """See the module. `now` is the wall clock; `schedule`, `jitter` and the times are arguments for tests."""
+    """The thread of the module docstring. `now` is the wall clock; `schedule`, `jitter` and the times are arguments for
+    tests."""
 
     def __init__(
         self,
@@ -96,13 +98,16 @@ class Sender:
         )
 
     def start(self) -> Sender:
-        """Send what is due from now on, until `close`."""
+        """Start sending due deliveries, until `close`. Returns the sender at once."""
         self.worker.start()
         return self
 
     def close(self, grace_seconds: float = CLOSE_SECONDS, timeout_seconds: float | None = None) -> None:
-        """Take nothing more, give what is in the air a moment, and give the rest back. `timeout_seconds` is for the
-        thread that takes: it may hang in the database."""
+        """Claim nothing more, wait up to `grace_seconds` for running attempts, cut the others and release their
+        deliveries.
+
+        `timeout_seconds` limits the wait for the thread that claims: it may hang in the database.
+        """
         self._stopping = True
         self.worker.close(timeout_seconds)
         end = time.monotonic() + grace_seconds
@@ -111,10 +116,11 @@ class Sender:
         for flight in self._flights():
             flight.line.cut()
         for flight in self._flights():
-            flight.thread.join(CLOSE_SECONDS)  # a resolver cannot be interrupted: its claim runs out by itself
+            flight.thread.join(CLOSE_SECONDS)  # a resolver cannot be interrupted: its claim expires
 
     def round(self) -> int:
-        """Send what is due now, and wait for it; how many attempts that were. For who has not called `start`."""
+        """Send all due deliveries, wait for their attempts, and return the number of attempts. Use it instead of
+        `start`. Raises DatabaseUnavailable."""
         attempts = 0
         while True:
             self._wake.clear()
@@ -142,14 +148,14 @@ class Sender:
     # --- taking ---------------------------------------------------------------------------------------------------
 
     def _take(self) -> int:
-        """Claim what is due and let it fly; how many. Raises DatabaseUnavailable."""
+        """Claim due deliveries, start their attempts, and return their number. Raises DatabaseUnavailable."""
         with self._lock:
             busy = list(self._flying)
         free = self._at_once - len(busy)
         if free <= 0:
             return 0
         now = self._now()
-        with reading(self._engine) as connection:  # a look takes no lock: most find nothing
+        with reading(self._engine) as connection:  # without a lock, because usually nothing is due
             if not store.any_due(connection, now, busy):
                 return 0
         with writing(self._engine) as connection:
@@ -161,7 +167,7 @@ class Sender:
                 self._flying[claim.endpoint.id] = _Flight(thread, line)
             try:
                 thread.start()
-            except RuntimeError:  # no thread can be started now: the claim runs out, and the endpoint stays free
+            except RuntimeError:  # no thread can be started now: the claim expires, and the endpoint stays free
                 log.exception("webhook_not_sent")
                 with self._lock:
                     self._flying.pop(claim.endpoint.id, None)
@@ -178,7 +184,7 @@ class Sender:
                     store.release(connection, claim)
                 else:
                     record(connection, claim, outcome, self._now(), self._schedule, self._jitter())
-        except LedgerError as error:  # it is sent again when the claim has run out
+        except LedgerError as error:  # it is sent again when the claim has expired
             log.warning("webhook_not_recorded", extra={"code": error.code})
         except Exception:
             log.exception("webhook_not_recorded")
@@ -204,15 +210,16 @@ class Sender:
             return AttemptOutcome(None, DeliveryFailure.INTERNAL)
 
     def _secrets(self, claim: ClaimedDelivery, now: datetime) -> list[bytes]:
-        """The endpoint's secret, and the one before while a rotation lasts. Raises ConfigurationError."""
+        """Return the endpoint's secret, and the previous one while a rotation lasts. Raises ConfigurationError."""
         endpoint = claim.endpoint
         sealed = [endpoint.secret]
         if endpoint.previous_secret is not None and endpoint.previous_until is not None:
             sealed += [endpoint.previous_secret] if now < endpoint.previous_until else []
-        return [unseal(self._sealing_key, f"webhook:{endpoint.id}", one) for one in sealed]
+        return [unseal(self._sealing_key, f"webhook:{endpoint.id}", secret) for secret in sealed]
 
     def _context(self) -> ssl.SSLContext:
-        """Made at the first attempt: reading the certificates of authorities takes a while, and many never send."""
+        """Return the TLS context, created at the first attempt: reading the certificates of authorities takes a while,
+        and many processes never send."""
         with self._lock:
             if self._tls is None:
                 self._tls = httpx2.create_ssl_context()
@@ -227,12 +234,12 @@ def record(
     schedule: Sequence[timedelta],
     jitter: float,
 ) -> None:
-    """Write down what became of an attempt: delivered, to be tried again, failed for good, or nobody is there."""
+    """Record the outcome of an attempt: delivered, to be repeated, failed finally, or the endpoint is gone."""
     if outcome.failure is None and outcome.status is not None:
         store.set_delivered(connection, claim, outcome.status, now)
         return
     failure = outcome.failure or DeliveryFailure.INTERNAL
-    if failure is DeliveryFailure.GONE:  # in the order in which everybody locks: endpoint, then deliveries
+    if failure is DeliveryFailure.GONE:  # all transactions lock in this order: endpoint, then deliveries
         store.lock_endpoint(connection, claim.endpoint.platform, claim.endpoint.id)
     wait = next_wait(claim.attempts + 1, jitter, outcome.retry_after, schedule)
     if failure is DeliveryFailure.GONE:
@@ -242,10 +249,10 @@ def record(
     else:
         state = DeliveryState.PENDING
     next_at = now if wait is None else now + wait
-    mine = store.set_undelivered(
+    still_held = store.set_undelivered(
         connection, claim, state=state, next_at=next_at, status=outcome.status, error=failure.value, now=now
     )
-    if mine and failure is DeliveryFailure.GONE:
+    if still_held and failure is DeliveryFailure.GONE:
         store.set_status(connection, claim.endpoint.id, store.DISABLED, failure.value)
         store.cancel_pending(connection, claim.endpoint.id)
         log.info("webhook_endpoint_disabled", extra={"platform": claim.endpoint.platform})

@@ -1,4 +1,4 @@
-"""Connections to a PostgreSQL that does not answer: every wait ends, and what is dead is replaced."""
+"""Connections to a PostgreSQL that does not answer: every wait ends, and dead connections are replaced."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def engine(database: str, path: Wire) -> Iterator[Engine]:
 
 
 def through(path: Wire, database: str, *, before: str = "", connect_ms: int = CONNECT_MS) -> Engine:
-    """An engine whose connections take the path; `before` names hosts that it tries first."""
+    """Return an engine whose connections use the path; `before` names hosts that it tries first."""
     return open_engine(
         f"postgresql://postgres@{before}127.0.0.1:{path.port}/{make_url(database).database}",
         read_deadline_ms=READ_MS,
@@ -75,7 +75,7 @@ def soon(engine: Engine) -> Engine:
 
 
 def answers(engine: Engine) -> bool:
-    """Whether the server answers within 10 s: on a busy machine one attempt may exceed its short deadline."""
+    """True if the server answers within 10 s: on a busy machine one attempt may exceed its short deadline."""
     end = time.monotonic() + 10
     while True:
         try:
@@ -105,7 +105,7 @@ def test_a_server_that_falls_silent(engine: Engine, path: Wire, how: Callable[[E
 
 
 def test_a_commit_that_is_not_answered(engine: Engine, path: Wire) -> None:
-    """Whether it was carried out is not known. The wait ends, and the next connection is another."""
+    """It is unknown whether it was executed. The wait ends, and the next connection is another one."""
 
     def write() -> None:
         with writing(engine) as connection:
@@ -293,7 +293,7 @@ def test_a_refused_write_drops_the_connection_unless_it_was_begun_to_read(engine
         assert connection.scalar(text("SELECT pg_backend_pid()")) != pid
 
 
-def test_the_kernel_is_told_to_look_for_dead_peers(engine: Engine) -> None:
+def test_the_kernel_looks_for_dead_peers(engine: Engine) -> None:
     with connected(engine) as connection:
         driver = connection.connection.driver_connection
         assert driver is not None

@@ -1,4 +1,4 @@
-"""The traps of both engines: transactions, savepoints, times, widths, and what an outage looks like."""
+"""The pitfalls of both engines: transactions, savepoints, times, widths, and the errors of an outage."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_durability_settings(engine: Engine) -> None:
 
 
 def test_what_was_interrupted_may_be_interrupted_again(engine: Engine) -> None:
-    """A process that closes does so, while the reading thread may not have given the connection back yet."""
+    """A process that closes does so, while the reading thread may not have returned the connection to the pool yet."""
     with pytest.raises(InterruptedError), reading(engine) as connection:
         assert connection.scalar(text("SELECT 1")) == 1
         if engine.dialect.name == "postgresql":

@@ -26,7 +26,7 @@ from tests.counts import trials
 
 
 class Resolver:
-    """Stands for the system's: it knows some names, and hangs for the others until `gate` is set."""
+    """Replaces the system's resolver: it has some names, and hangs for the others until `gate` is set."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()

@@ -1,4 +1,4 @@
-"""Migrations go up and down on both engines, and make exactly the tables that the models describe."""
+"""Migrations run up and down on both engines, and create exactly the tables that the models describe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Which errors of PostgreSQL and SQLite mean that the database is away, and which that a statement is wrong."""
+"""Which errors of PostgreSQL and SQLite mean that the database is not available, and which that a statement is
+wrong."""
 
 from __future__ import annotations
 

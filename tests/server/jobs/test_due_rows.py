@@ -1,4 +1,4 @@
-"""What is due is worked on to the last row: rows that fail, however many are in front, keep no other from its turn."""
+"""Due rows are processed to the last one: rows that fail, however many are in front, do not block the others."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.one_engine
 
 @dataclass
 class Table:
-    """Rows in order, of which some fail whenever they are worked on, and the others once."""
+    """Rows in order. Some of them fail at every attempt; the others are processed once."""
 
     rows: list[int]
     bad: set[int]
@@ -59,7 +59,7 @@ class Table:
 
 @settings(max_examples=trials(50, 1000), deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(0, 99), st.booleans()), unique_by=lambda one: one[0], max_size=20),
+    st.lists(st.tuples(st.integers(0, 99), st.booleans()), unique_by=lambda row: row[0], max_size=20),
     st.integers(1, 7),
     st.integers(1, 7),
 )
@@ -83,7 +83,7 @@ def test_the_first_failure_is_logged_with_its_places_and_each_with_its_name(capl
     table = Table([1, 2, 3, 4], {1, 3}, 1, [])
     with pytest.raises(ValueError, match="foresaw"):
         work_off(table.read, table.work, event="row_failed", name=lambda row: f"r{row}")
-    assert [(one.message, bool(one.exc_info)) for one in caplog.records] == [
+    assert [(record.message, bool(record.exc_info)) for record in caplog.records] == [
         ("row_failed r1", True),
         ("row_failed r3", False),
     ]
@@ -107,7 +107,7 @@ def test_an_outage_ends_the_round_and_so_does_a_stop() -> None:
 
 
 def failing(module: Any, name: str, monkeypatch: pytest.MonkeyPatch, is_bad: Callable[..., bool]) -> None:
-    """Let the function `name` of `module` raise where `is_bad` says so of its arguments."""
+    """Make the function `name` of `module` raise for arguments for which `is_bad` is true."""
     real = getattr(module, name)
 
     def run(*arguments: Any) -> Any:
@@ -139,7 +139,8 @@ def test_cases_that_fail_in_front_stop_no_clock(
     with reading(ledger.rt.engine) as connection:
         overdue = set(connection.scalars(select(AppealCase.id).where(AppealCase.overdue)))
     assert overdue == set(ids) - bad
-    assert len([one for one in caplog.records if one.message.startswith("appeal_clock_failed ap_")]) == len(bad)
+    messages = [record.message for record in caplog.records]
+    assert len([message for message in messages if message.startswith("appeal_clock_failed ap_")]) == len(bad)
 
 
 def test_held_reports_that_fail_in_front_stop_no_other(ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +188,7 @@ def test_lookups_that_cannot_be_counted_stop_no_other(ledger: LedgerFixture, mon
 def test_malformed_reports_that_fail_stop_no_other(ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = []
     for number in range(3):
-        subjects = [(kind, with_bit_255(one)) for kind, one in ledger.person(number)]
+        subjects = [(kind, with_bit_255(value)) for kind, value in ledger.person(number)]
         numbers.append(record(ledger.rt, ledger.acme, subjects)["entry_index"])
     failing(malformed, "_take_back", monkeypatch, lambda _, ids: numbers[0] in ids)
     with pytest.raises(ValueError, match="foresaw"):
@@ -204,7 +205,7 @@ def test_a_file_that_cannot_be_deleted_stops_no_other(ledger: LedgerFixture, cap
         (folder / name).write_bytes(b"")
     with pytest.raises(OSError, match=names[0]):
         attachments.delete_many(ledger.rt.settings, names)
-    assert [one.name for one in folder.iterdir()] == names[:1]
+    assert [file.name for file in folder.iterdir()] == names[:1]
     with caplog.at_level(logging.ERROR):
         erasure._delete_files(ledger.rt.settings, names)
-    assert [one.message for one in caplog.records] == ["erased_files_not_deleted"]
+    assert [record.message for record in caplog.records] == ["erased_files_not_deleted"]

@@ -1,4 +1,5 @@
-"""Maintenance: a job that fails stops no other, the legal clocks never wait, and a server that stops is not held up."""
+"""Maintenance: a job that fails stops no other, the legal deadlines never wait, and the end of a server is not
+delayed."""
 
 from __future__ import annotations
 
@@ -31,63 +32,63 @@ JOBS = (
 )  # fmt: skip
 
 
-def made(ledger: LedgerFixture) -> Maintenance:
+def new_maintenance(ledger: LedgerFixture) -> Maintenance:
     rt = ledger.rt
     return Maintenance(rt.context, rt.settings, rt.pictures.index)
 
 
 def test_a_job_that_fails_stops_no_other(ledger: LedgerFixture, caplog: pytest.LogCaptureFixture) -> None:
-    """Each in turn meets a query that the database refuses; all others are done in the same round."""
-    one = made(ledger)
-    assert tuple(job.name for job in one.jobs) == JOBS
+    """In turn each job gets a query that the database refuses; all others are run in the same round."""
+    maintenance = new_maintenance(ledger)
+    assert tuple(job.name for job in maintenance.jobs) == JOBS
 
     def broken() -> int:
         with reading(ledger.rt.engine) as connection:
             return int(connection.execute(text("SELECT nothing FROM no_such_table")).scalar_one())
 
-    for job in one.jobs:
-        for other in one.jobs:
+    for job in maintenance.jobs:
+        for other in maintenance.jobs:
             other.succeeded_at = None
         sound, job.run = job.run, broken
         caplog.clear()
         with caplog.at_level(logging.WARNING), pytest.raises(DBAPIError):
-            one.round()
+            maintenance.round()
         job.run = sound
-        assert [other.name for other in one.jobs if other.succeeded_at is None] == [job.name]
+        assert [other.name for other in maintenance.jobs if other.succeeded_at is None] == [job.name]
         assert [record.message for record in caplog.records] == [f"maintenance_job_failed {job.name}"]
-    one.round()
-    assert {job.failures for job in one.jobs} == {0}
+    maintenance.round()
+    assert {job.failures for job in maintenance.jobs} == {0}
 
 
 def test_an_outage_of_one_job_is_a_warning_and_is_tried_again_soon(
     ledger: LedgerFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
-    one = made(ledger)
+    maintenance = new_maintenance(ledger)
 
     def away() -> int:
         raise DatabaseUnavailable("away")
 
-    job = next(job for job in one.upkeep_jobs if job.name == "erasure")
+    job = next(job for job in maintenance.upkeep_jobs if job.name == "erasure")
     job.run = away
     with caplog.at_level(logging.WARNING), suppress(DatabaseUnavailable):
-        one.round()
+        maintenance.round()
     assert [record.message for record in caplog.records] == ["maintenance_job_postponed erasure database_unavailable"]
     assert job.due_at - time.monotonic() <= module.RETRY_SECONDS < job.seconds
-    assert one.ages()["erasure"] >= one.ages()["daily_tiers"]
+    assert maintenance.ages()["erasure"] >= maintenance.ages()["daily_tiers"]
 
 
 @contextmanager
-def started(one: Maintenance) -> Iterator[Maintenance]:
-    one.start()
+def started(maintenance: Maintenance) -> Iterator[Maintenance]:
+    maintenance.start()
     try:
-        yield one
+        yield maintenance
     finally:
-        one.close(5)
+        maintenance.close(5)
 
 
 def test_the_clocks_go_on_while_other_upkeep_hangs(ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = ledger.rt.settings.model_copy(update={"appeal_clock_seconds": 0.02})
-    one = Maintenance(ledger.rt.context, settings, ledger.rt.pictures.index)
+    maintenance = Maintenance(ledger.rt.context, settings, ledger.rt.pictures.index)
     gate, runs = threading.Event(), [0]
 
     def hang() -> int:
@@ -98,30 +99,30 @@ def test_the_clocks_go_on_while_other_upkeep_hangs(ledger: LedgerFixture, monkey
         runs[0] += 1
         return 0
 
-    one.upkeep_jobs = (Job("hangs", 1, hang),)
-    one.clock_jobs = (Job("counts", 0.02, count),)
-    with started(one):
+    maintenance.upkeep_jobs = (Job("hangs", 1, hang),)
+    maintenance.clock_jobs = (Job("counts", 0.02, count),)
+    with started(maintenance):
         until(lambda: runs[0] > 5, "the clocks waited")
         gate.set()
 
 
 def test_readiness_names_a_job_that_fails_again(ledger: LedgerFixture) -> None:
-    """The first failure may be a moment's outage. After the second the check of its thread and the job's name tell,
-    until it succeeds; that lookups are answered is another matter."""
+    """The first failure may be a short outage. From the second until a success the check of its thread and the job's
+    name show it; lookups are answered all the same."""
     rt = ledger.rt
-    one = rt.maintenance
-    with started(one):
-        until(lambda: all(job.succeeded_at is not None for job in one.jobs), "the first round did not end")
-        for check, jobs in (("clocks", one.clock_jobs), ("upkeep", one.upkeep_jobs)):
+    maintenance = rt.maintenance
+    with started(maintenance):
+        until(lambda: all(job.succeeded_at is not None for job in maintenance.jobs), "the first round did not end")
+        for check, jobs in (("clocks", maintenance.clock_jobs), ("upkeep", maintenance.upkeep_jobs)):
             job = jobs[-1]
             sound, job.run = job.run, lambda: 1 // 0
             for failing in (False, True):
-                one._attempt(job)
+                maintenance._attempt(job)
                 for said in (readiness(rt.process), write_readiness(rt.process)):
                     assert said["checks"][check] == ("failing" if failing else "ok")
                     assert said["failing_jobs"] == ([job.name] if failing else [])
             job.run = sound
-            one._attempt(job)
+            maintenance._attempt(job)
             assert (readiness(rt.process)["checks"][check], readiness(rt.process)["failing_jobs"]) == ("ok", [])
 
 
@@ -134,25 +135,25 @@ def test_a_failure_whose_repetition_is_overdue_counts_as_failing() -> None:
 
 
 def test_a_count_that_runs_does_not_hold_up_the_end(ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The daily count looks at the stop flag: it ends within a moment, and writes nothing."""
+    """The daily count checks the stop flag: it ends within a moment, and writes nothing."""
     for number in range(4):
         ledger.report(ledger.acme, ledger.person(number))
     monkeypatch.setattr(tag_standings, "PAUSE_TAGS", 1)
     monkeypatch.setattr(tag_standings, "PAUSE_SHARE", 1e6)  # it would sleep for minutes after each tag
-    one = made(ledger)
-    one.upkeep_jobs = tuple(job for job in one.upkeep_jobs if job.name == "daily_tiers")
+    maintenance = new_maintenance(ledger)
+    maintenance.upkeep_jobs = tuple(job for job in maintenance.upkeep_jobs if job.name == "daily_tiers")
     counting = threading.Event()
-    sleep = one._sleep
+    sleep = maintenance._sleep
 
     def noticed(seconds: float) -> None:
         counting.set()
         sleep(seconds)
 
-    monkeypatch.setattr(one, "_sleep", noticed)
-    with started(one):
+    monkeypatch.setattr(maintenance, "_sleep", noticed)
+    with started(maintenance):
         assert counting.wait(10)
         began = time.monotonic()
-        one.close(10)
+        maintenance.close(10)
         assert time.monotonic() - began < 3
     with reading(ledger.rt.engine) as connection:
         assert connection.execute(text("SELECT count(*) FROM daily_tiers")).scalar_one() == 0

@@ -1,4 +1,4 @@
-"""Alarms and metrics: what an operator sees of somebody who enumerates, and what it never names."""
+"""Alarms and metrics: what an operator sees of a platform that enumerates people, and what is never shown."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def rt(database_url: str, tmp_path: Path) -> Iterator[Runtime]:
 
 
 def samples(rt: Runtime) -> dict[tuple[str, ...], float]:
-    """Every sample by name and label values (in the order of the labels' names), read back by the official parser."""
+    """Return every sample by name and label values (in the order of the labels' names), parsed by the official
+    parser."""
     families = text_string_to_metric_families(rt.metrics.text().decode())
     return {
         (sample.name, *[sample.labels[name] for name in sorted(sample.labels)]): sample.value
@@ -44,7 +45,7 @@ def counted(rt: Runtime, platform: str, clean: int, disclosed: int) -> None:
     rt.alarms.check_misses()
 
 
-def test_a_platform_that_meets_nobody_raises_the_alarm_once_a_day(
+def test_a_platform_that_meets_no_listed_person_raises_the_alarm_once_a_day(
     rt: Runtime, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, logger="ledger.server.jobs.enumeration_alarms"):
@@ -91,16 +92,16 @@ def test_metrics_count_and_name_no_person(rt: Runtime) -> None:
     rt.metrics.count_lookups(7, 0, "memory")
     rt.metrics.count_evaluated("acme", 12)
     rt.metrics.count_refused("acme", "burst")
-    found = samples(rt)
-    assert found["refund_ledger_lookups_total", "clean", "memory"] == 7
-    assert found["refund_ledger_lookups_total", "disclosed", "database"] == 2
-    assert found["refund_ledger_oprf_elements_total", "acme"] == 12
-    assert found["refund_ledger_oprf_refused_total", "burst", "acme"] == 1
-    assert found["refund_ledger_database_up",] == 1
-    assert found["refund_ledger_log_entries",] == 2
-    assert found["refund_ledger_log_frozen",] == 0
-    assert found["refund_ledger_snapshots_over_capacity",] == 0
-    labels = {label for _, *labels in found for label in labels}
+    values = samples(rt)
+    assert values["refund_ledger_lookups_total", "clean", "memory"] == 7
+    assert values["refund_ledger_lookups_total", "disclosed", "database"] == 2
+    assert values["refund_ledger_oprf_elements_total", "acme"] == 12
+    assert values["refund_ledger_oprf_refused_total", "burst", "acme"] == 1
+    assert values["refund_ledger_database_up",] == 1
+    assert values["refund_ledger_log_entries",] == 2
+    assert values["refund_ledger_log_frozen",] == 0
+    assert values["refund_ledger_snapshots_over_capacity",] == 0
+    labels = {label for _, *labels in values for label in labels}
     own = {worker.name for worker in rt.process.workers} | {job.name for job in rt.maintenance.jobs}
     own |= {"appender", "lookups", "writes", "read", "write"}
     assert labels - own <= {"acme", "burst", "clean", "disclosed", "memory", "database"}

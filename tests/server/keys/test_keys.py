@@ -1,4 +1,4 @@
-"""`keys init` and what must agree before a server runs: nothing is overwritten, and a wrong key never serves."""
+"""`keys init` and the checks before a server runs: no file is overwritten, and a wrong key is never used."""
 
 from __future__ import annotations
 

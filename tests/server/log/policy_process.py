@@ -1,5 +1,5 @@
-"""The API of a ledger in a process of its own, by a clock that the test turns: the file named on the command line holds
-the moment. It prints its address and ends when its standard input does."""
+"""The API of a ledger in its own process. The test sets its clock: the file named on the command line holds the present
+moment. It prints its address and ends when its standard input ends."""
 
 from __future__ import annotations
 

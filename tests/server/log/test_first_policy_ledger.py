@@ -1,5 +1,5 @@
-"""A ledger that began under policy version 1 goes on with it: weights in twentieths that move at once, and snapshots in
-format 1 from which a client folds what a direct lookup says."""
+"""A ledger that began under policy version 1 continues with it: weights in twentieths that change at once, and
+snapshots in format 1 from which a client computes the result of a direct lookup."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_it_goes_on_under_its_policy(older: LedgerFixture) -> None:
         number = prefix(tag(kind, element), manifest.bits)
         bucket = buckets[number * manifest.bucket_bytes : (number + 1) * manifest.bucket_bytes]
         events = open_bucket(bucket, element, kind, manifest.version, number)
-        assert [(one.weight, one.severity) for one in events] == [(36, None)]
+        assert [(event.weight, event.severity) for event in events] == [(36, None)]
         folded = standing_of([(kind, tag(kind, element), events)], older.rt.policy, manifest.as_of, older.clock())
         direct = older.lookup([(kind, element)])
         for name in ("tier", "credit", "points", "events", "reporters"):

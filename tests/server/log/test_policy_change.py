@@ -81,7 +81,7 @@ SHORTER = {"retention_days__3": 100}
 
 
 def announce(ledger: LedgerFixture, **numbers: int) -> datetime:
-    """Publish the next policy with other numbers; the moment at which it comes into effect."""
+    """Publish the next policy with other numbers, and return the moment at which it comes into effect."""
     newest = ledger.rt.policies.timeline.newest
     text = changed_policy(newest.version + 1, newest.text, **numbers)
     done = publish_policy(ledger.rt.engine, text, ledger.clock())
@@ -90,7 +90,7 @@ def announce(ledger: LedgerFixture, **numbers: int) -> datetime:
 
 
 def snapshot(ledger: LedgerFixture) -> PublishedSnapshot | None:
-    """Build one if it is due, sign the log, and have it served."""
+    """Build a snapshot if one is due, sign the log, and serve the snapshot."""
     settings = ledger.rt.settings
     key = load_log_key(settings)
     done = publish_due(settings, ledger.rt.engine, key, ledger.clock(), random_bytes=secrets.token_bytes)
@@ -107,7 +107,7 @@ def direct(rt: Runtime, platform: Platform, person: Subjects) -> dict[str, Any]:
 
 @contextmanager
 def over_http(rt: Runtime, clock: Clock) -> Iterator[str]:
-    """The API of a runtime, in a thread; its address."""
+    """Run the API of a runtime in a thread, and return its address."""
     app = create_app(rt.settings, now=clock, log_stream=io.BytesIO(), runtime=rt)
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, lifespan="on", **server_options(rt.settings)))
@@ -123,7 +123,7 @@ def over_http(rt: Runtime, clock: Clock) -> Iterator[str]:
 
 
 class TurnedFile:
-    """The ledger's clock for processes: turning it writes the file that they read."""
+    """The ledger's clock for processes: setting it writes the file that they read."""
 
     def __init__(self, ledger: LedgerFixture, path: Path) -> None:
         self._ledger, self.path = ledger, path
@@ -138,7 +138,7 @@ class TurnedFile:
 
 @contextmanager
 def api_process(ledger: LedgerFixture, clock: TurnedFile) -> Iterator[str]:
-    """The API of the ledger in a process of its own; its address."""
+    """Run the API of the ledger in its own process, and return its address."""
     process = ForkedProcess(
         "tests.server.log.policy_process",
         [str(clock.path)],
@@ -189,10 +189,13 @@ def test_direct_private_and_local_answers_agree_on_both_sides_of_the_moment(
             mine = direct(ledger.rt, ledger.bolt, person)
             assert direct(late, ledger.bolt, person) == mine
             asked = ledgers["private"].lookup(raw, order="A-1")
-            found: list[Lookup | Check] = [asked, *[client.check(raw, policy=name) for name, client in ledgers.items()]]
-            for one in found:
-                told = {name: getattr(one, name) for name in mine}
-                assert {**told, "policy": int(told["policy"])} == mine, one.source
+            answers: list[Lookup | Check] = [
+                asked,
+                *[client.check(raw, policy=name) for name, client in ledgers.items()],
+            ]
+            for answer in answers:
+                values = {name: getattr(answer, name) for name in mine}
+                assert {**values, "policy": int(values["policy"])} == mine, answer.source
             stranger = ledgers["download"].check({"payment": "alipay/2088000000009999"}, policy="download")
             assert (stranger.tier, stranger.policy) == ("clear", str(policy))
             clean = ledger.rt.lookups.from_memory(ledger.bolt.member(), lookup_request(ledger.rt, ledger.person(9)))
@@ -294,7 +297,7 @@ def test_a_process_finds_what_was_published_within_seconds(ledger: LedgerFixture
     until(lambda: ledger.rt.policies.timeline.newest == done, "the entry is found")
     said = suite(ledger.rt.settings, ledger.rt.keys, ledger.rt.policies.timeline, ledger.rt.now())
     assert said["policy"] == timeline.newest.version
-    assert [one["version"] for one in said["next_policies"]] == [done.version]
+    assert [policy["version"] for policy in said["next_policies"]] == [done.version]
     ledger.clock.moment = done.in_effect_at
     served = suite(ledger.rt.settings, ledger.rt.keys, ledger.rt.policies.timeline, ledger.rt.now())
     assert (served["policy"], served["next_policies"]) == (done.version, [])
@@ -377,12 +380,12 @@ def test_an_expiry_that_a_policy_shortens_is_erased_sixty_days_after_the_earlier
         get_report(ledger.rt.context, ledger.acme.member(), old["id"])
     assert publish(ledger.rt.settings).frozen is None
     with reading(ledger.rt.engine) as connection:
-        leaves = [bytes(one) for one in connection.scalars(select(LogEntry.leaf).order_by(LogEntry.entry_index))]
+        leaves = [bytes(leaf) for leaf in connection.scalars(select(LogEntry.leaf).order_by(LogEntry.entry_index))]
         published = log_store.latest_checkpoint(connection)
         bodies = set(connection.scalars(select(EntryBody.type)))
     assert leaves[old["entry_index"]] == bytes(leaf), "the log keeps every leaf"
     assert published is not None
-    assert published.root == root_of([leaf_hash(one) for one in leaves])
+    assert published.root == root_of([leaf_hash(leaf) for leaf in leaves])
     assert bodies == {"erasure"}
 
 
@@ -404,7 +407,7 @@ def test_what_a_policy_shortened_stays_short_under_the_next_one(ledger: LedgerFi
         for table, key in ((Report, Report.id), (Listing, Listing.report_id)):
             days[table] = {row[0]: row[1] for row in connection.execute(select(key, table.expires_day))}
     assert days[Report] == days[Listing]
-    numbers = [decode_id("rp", one["id"], ledger.rt.settings.service) for one in (*recorded, grave)]
+    numbers = [decode_id("rp", report["id"], ledger.rt.settings.service) for report in (*recorded, grave)]
     kept = [days[Report][number] for number in numbers]
     assert kept[0] - _act_day(ledger, recorded[0]) == 100
     assert kept[1] - _act_day(ledger, recorded[1]) == 300, "recorded when 300 days were in effect"
@@ -420,7 +423,7 @@ def _act_day(ledger: LedgerFixture, report: dict[str, Any]) -> int:
 
 
 def publish_as_a_later_version(ledger: LedgerFixture, text: str) -> datetime:
-    """Append the entry of the next policy as a program does that knows the form of `text`; its moment."""
+    """Append the entry of the next policy as a program does that can read the form of `text`, and return its moment."""
     with writing(ledger.rt.engine) as connection:
         head, recorded_at = open_head(connection, ledger.clock())
         moment = first_allowed(ledger.rt.policies.timeline, recorded_at)
@@ -438,7 +441,7 @@ def publish_as_a_later_version(ledger: LedgerFixture, text: str) -> datetime:
 def test_a_policy_that_this_program_cannot_read_stops_answers_from_its_moment_on(
     ledger: LedgerFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Until then it goes on and has warned; from then on it answers under no other policy."""
+    """Until then it answers and logs warnings; from then on it answers under no other policy."""
     policy = ledger.rt.policy
     moment = publish_as_a_later_version(ledger, "a form of a later version")
     ledger.rt.policies.refresh()
@@ -481,13 +484,13 @@ def test_published_texts_are_served_to_everybody(ledger: LedgerFixture) -> None:
             ledger.clock.moment = now
             listed = client.get("/v1/policies").json()
             assert listed["in_effect"] == current.version
-            assert [one["version"] for one in listed["policies"]] == [first.version, second.version]
+            assert [listing["version"] for listing in listed["policies"]] == [first.version, second.version]
             assert listed["policies"][1]["in_effect_at"] == format_time(moment)
-        for one, entry in zip(listed["policies"], (first, second), strict=True):
+        for listing, entry in zip(listed["policies"], (first, second), strict=True):
             answer = client.get(f"/v1/policies/{entry.version}")
             shown = answer.json()
-            assert {**one, "toml": entry.text} == shown
-            assert one["toml_sha256"] == b64url(sha256(shown["toml"].encode()).digest())
+            assert {**listing, "toml": entry.text} == shown
+            assert listing["toml_sha256"] == b64url(sha256(shown["toml"].encode()).digest())
             etag = answer.headers["etag"]
             assert client.get(f"/v1/policies/{entry.version}", headers={"If-None-Match": etag}).status_code == 304
         for unknown in ("0", "9999", "01", "-1", "x", "1e1", "99999999999999999999", "%D9%A1"):

@@ -1,4 +1,4 @@
-"""A process that, when it is told to go, takes from a platform's budget of blinded elements until it is refused; it
+"""A process that waits for a signal, then takes from a platform's budget of blinded elements until it is refused, and
 prints how many it got."""
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Budgets of blinded evaluation: bursts, the daily quota, grants; shared by processes, deaf to clock tricks."""
+"""Budgets of blinded evaluation: bursts, the daily quota and grants, shared by processes, and unaffected by changes of
+the clock."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ def rt(database_url: str, tmp_path: Path) -> Iterator[Runtime]:
 
 
 def refusal(rt: Runtime, elements: int, now: datetime) -> tuple[str, int]:
-    """(limit, seconds to wait) of a batch that must be refused."""
+    """Return (limit, seconds to wait) of a batch that must be refused."""
     with pytest.raises(QuotaExceeded) as caught:
         oprf.deduct(rt.oprf, MEMBER, elements, now)
     return str(caught.value.details["limit"]), int(str(caught.value.details["retry_after_seconds"]))
@@ -67,7 +68,7 @@ def test_a_burst_is_exact_and_renews_with_time(rt: Runtime) -> None:
     assert used(rt) == BURST + 55, "what was refused is not counted"
 
 
-def test_waiting_as_long_as_told_is_enough(rt: Runtime) -> None:
+def test_waiting_as_long_as_the_answer_says_is_enough(rt: Runtime) -> None:
     oprf.deduct(rt.oprf, MEMBER, 80, NOW)
     _, seconds = refusal(rt, 37, NOW)
     oprf.deduct(rt.oprf, MEMBER, 37, NOW + timedelta(seconds=seconds))
@@ -95,14 +96,14 @@ def test_a_grant_covers_what_the_quota_does_not(rt: Runtime) -> None:
     later = NOW + timedelta(hours=1)
     oprf.deduct(rt.oprf, MEMBER, 95, later)
     oprf.deduct(rt.oprf, MEMBER, 25, later + timedelta(seconds=60))  # 5 of the day, 20 granted
-    found = oprf.budget(rt.settings, rt.engine, "acme", later)
-    assert found["used_today"] == QUOTA
-    assert [one["used"] for one in found["grants"]] == [0, 20], "the grant that ends first goes first"
+    budget = oprf.budget(rt.settings, rt.engine, "acme", later)
+    assert budget["used_today"] == QUOTA
+    assert [grant["used"] for grant in budget["grants"]] == [0, 20], "the grant that ends first goes first"
     oprf.deduct(rt.oprf, MEMBER, 90, later + timedelta(seconds=120))
     assert refusal(rt, 11, later + timedelta(seconds=180))[0] == "daily"
     oprf.deduct(rt.oprf, MEMBER, 10, later + timedelta(seconds=180))
     used_up = oprf.budget(rt.settings, rt.engine, "acme", later)["grants"]
-    assert [(one["elements"], one["used"]) for one in used_up] == [(70, 70), (50, 50)]
+    assert [(grant["elements"], grant["used"]) for grant in used_up] == [(70, 70), (50, 50)]
 
 
 def test_a_grant_ends(rt: Runtime) -> None:
@@ -123,9 +124,9 @@ def test_a_grant_ends(rt: Runtime) -> None:
     ],
 )
 def test_an_impossible_grant_is_refused(rt: Runtime, change: dict[str, object], error: type[Exception]) -> None:
-    wanted = {"platform": "acme", "elements": 5, "reason": "because", "days": 3, "now": NOW, **change}
+    arguments = {"platform": "acme", "elements": 5, "reason": "because", "days": 3, "now": NOW, **change}
     with pytest.raises(error):
-        oprf.grant(rt.engine, **wanted)  # type: ignore[arg-type]
+        oprf.grant(rt.engine, **arguments)  # type: ignore[arg-type]
 
 
 def test_a_clock_that_jumps_and_returns_gives_nothing(rt: Runtime) -> None:
@@ -142,7 +143,8 @@ EXAMPLES = itertools.count()
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(st.tuples(st.integers(-3000, 9000), st.integers(1, BURST)), min_size=1, max_size=12))
 def test_no_window_holds_more_than_burst_and_rate_allow(rt: Runtime, steps: list[tuple[int, int]]) -> None:
-    """Whatever the pauses, with a clock that goes back too: granted in any window <= burst + rate x its length."""
+    """For any pauses, with a clock that also goes back: the elements granted in any window are at most burst + rate x
+    its length."""
     member = replace(MEMBER, platform=f"platform-{next(EXAMPLES)}")
     moment = NOW
     latest = NOW - timedelta(days=1)

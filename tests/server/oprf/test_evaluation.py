@@ -29,7 +29,7 @@ MEMBER = Platform("acme", "acme-group", "acme-1").member()
 
 @pytest.fixture
 def rt(database_url: str, tmp_path: Path) -> Iterator[Runtime]:
-    """A fresh ledger whose clock stands at NOW and whose default quota is 100 elements a day."""
+    """A new ledger whose clock shows NOW and whose default quota is 100 elements a day."""
     settings = new_ledger(database_url, tmp_path, oprf_daily_quota_elements=100)
     runtime = open_runtime(settings, lambda: NOW)
     yield runtime
@@ -37,12 +37,12 @@ def rt(database_url: str, tmp_path: Path) -> Iterator[Runtime]:
 
 
 def points(count: int) -> list[bytes]:
-    """Random group elements."""
+    """Return random group elements."""
     return [sodium.point_from_hash(secrets.token_bytes(64)) for _ in range(count)]
 
 
 def used(rt: Runtime, moment: datetime = NOW) -> int:
-    """Elements counted for MEMBER on the day of `moment`."""
+    """Return the elements counted for MEMBER on the day of `moment`."""
     with reading(rt.engine) as connection:
         return read_oprf_use(connection, MEMBER.platform, day_floor(moment))
 
@@ -116,7 +116,7 @@ def test_malformed_batches_cost_nothing(rt: Runtime) -> None:
 
 
 def test_parallel_requests_never_exceed_the_quota(rt: Runtime) -> None:
-    """More threads than the quota has room for, each asking for a different number of elements."""
+    """More threads than the quota allows, each with a different number of elements."""
     granted: list[int] = []
     barrier = threading.Barrier(8)
 

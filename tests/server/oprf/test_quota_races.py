@@ -32,7 +32,7 @@ AT_ONCE = 8
 
 @pytest.fixture
 def engines(ledger: LedgerFixture) -> Iterator[tuple[Engine, Engine]]:
-    """The runtime's engine, and one as another process would have it."""
+    """The runtime's engine, and an engine as another process has it."""
     other = open_engine(ledger.rt.settings.database_url, pool_size=10)
     yield ledger.rt.engine, other
     other.dispose()
@@ -41,10 +41,10 @@ def engines(ledger: LedgerFixture) -> Iterator[tuple[Engine, Engine]]:
 def refused(
     engines: tuple[Engine, Engine], act: Callable[[Engine, int], object], count: int = AT_ONCE
 ) -> list[LedgerError]:
-    """The refusals of `count` acts that begin at the same time, half of them on each engine."""
+    """Return the refusals of `count` calls that begin at the same time, half of them on each engine."""
     start = threading.Barrier(count)
 
-    def one(number: int) -> LedgerError | None:
+    def call(number: int) -> LedgerError | None:
         start.wait(10)
         try:
             act(engines[number % 2], number)
@@ -53,7 +53,7 @@ def refused(
         return None
 
     with ThreadPoolExecutor(count) as pool:
-        return [error for error in pool.map(one, range(count)) if error is not None]
+        return [error for error in pool.map(call, range(count)) if error is not None]
 
 
 def test_the_daily_quota_of_links_to_records(ledger: LedgerFixture, engines: tuple[Engine, Engine]) -> None:
@@ -77,8 +77,8 @@ def test_the_daily_quota_of_links_to_records(ledger: LedgerFixture, engines: tup
     errors = refused(engines, link, 60)
     assert {type(error) for error in errors} == {QuotaExceeded}
     with reading(ledger.rt.engine) as connection:
-        made = connection.execute(select(func.count()).select_from(SubjectSession)).scalar_one()
-    assert (made, len(errors)) == (10, 50)
+        sessions = connection.execute(select(func.count()).select_from(SubjectSession)).scalar_one()
+    assert (sessions, len(errors)) == (10, 50)
 
 
 def test_endpoints_of_webhooks(ledger: LedgerFixture, engines: tuple[Engine, Engine]) -> None:

@@ -1,5 +1,5 @@
-"""Weights of control groups: taken once a UTC day from what was decided before its midnight, or at once under the first
-policy, as ledgers that began with it have them."""
+"""Weights of control groups: computed once a UTC day from the decisions before its midnight, or at once under the first
+policy, in ledgers that began with it."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ GROUPS = ("acme-group", "bolt-group")
 
 @pytest.fixture
 def engine(database_url: str, seed: LedgerSeed, tmp_path: Path) -> Iterator[Engine]:
-    made = open_engine(seed.copy_to(database_url, tmp_path).database_url, pool_size=2)
-    yield made
-    made.dispose()
+    engine = open_engine(seed.copy_to(database_url, tmp_path).database_url, pool_size=2)
+    yield engine
+    engine.dispose()
 
 
 def weights(engine: Engine, policy: Policy, now: datetime) -> dict[str, int]:
@@ -66,18 +66,19 @@ histories = st.lists(
 )
 @given(histories)
 def test_a_weight_rests_on_what_stood_at_midnight(engine: Engine, history: list[tuple[int, int, str]]) -> None:
-    """Whatever is decided anew on a day changes nothing before its end; on the next day it counts, and it alone."""
+    """A new decision about the same report changes nothing before the end of the day; from the next day on only the new
+    one counts."""
     with writing(engine) as connection:
         connection.execute(delete(CaseOutcome))
-    made: list[tuple[datetime, int, str]] = []
+    decisions: list[tuple[datetime, int, str]] = []
     now = NOON
     for hours, report, counts_as in history:
         now += timedelta(hours=hours)
-        made.append((now, report, counts_as))
+        decisions.append((now, report, counts_as))
         decide(engine, report, GROUPS[report % 2], counts_as, now)
         for moment in (now, from_day(day_floor(now) + 1)):
             midnight = from_day(day_floor(moment))
-            last = {report: (at, how) for at, report, how in made if at < midnight}
+            last = {report: (at, how) for at, report, how in decisions if at < midnight}
             expected = {}
             for number, group in enumerate(GROUPS):
                 counted = [

@@ -1,4 +1,4 @@
-"""Enrolment, keys, suspension: what is stored, what is logged, what a process sees and when."""
+"""Enrolment, keys, suspension: what is stored, what is logged, and when a process uses it."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def enrol(engine: Engine, **changes: Any) -> None:
 
 
 def newest_state(engine: Engine) -> dict[str, Any]:
-    """Body of the newest public `platform_status` entry."""
+    """Return the body of the newest public `platform_status` entry."""
     with reading(engine) as connection:
         leaf = log_store.newest_governance_leaf(connection, "platform_status")
     assert leaf is not None
@@ -80,7 +80,7 @@ def newest_state(engine: Engine) -> dict[str, Any]:
 
 
 def log_size(engine: Engine) -> int:
-    """Entries in the log."""
+    """Return the number of entries in the log."""
     with reading(engine) as connection:
         head = log_store.read_head(connection)
     assert head is not None
@@ -169,9 +169,9 @@ def test_a_key_that_an_earlier_version_enrolled_is_listed_and_counts_as_revoked(
     assert [(key.kid, key.revoked, key.sound) for key in keys] == [("acme-1", False, True), ("acme-2", True, False)]
     members = Members(engine, refresh_seconds=60)
     try:
-        found = members.key("acme-2")
-        assert found is not None
-        assert (found.revoked, found.sound) == (True, False)
+        key = members.key("acme-2")
+        assert key is not None
+        assert (key.revoked, key.sound) == (True, False)
     finally:
         members.close()
     said = [record for record in caplog.records if record.message == "platform_key_unsound"]
@@ -359,7 +359,7 @@ def test_a_reading_that_began_earlier_does_not_replace_a_newer_one(
         members.close()
 
 
-def test_a_stale_list_lets_nobody_in(engine: Engine) -> None:
+def test_a_stale_list_accepts_no_request(engine: Engine) -> None:
     enrol(engine)
     clock = [100.0]
     members = Members(engine, refresh_seconds=60, monotonic=lambda: clock[0])

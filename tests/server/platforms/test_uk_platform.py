@@ -47,7 +47,7 @@ def test_its_reports_need_no_consent_and_its_cases_run_on_the_uk_clock(ledger: L
         assert "1681" not in text
         assert texts(locale).last_day(row.due_at, london) in text
     times = dashboard(ledger.rt.engine, ledger.rt.policy, ledger.clock(), 30).times
-    assert [one.limit_days for one in times if one.profile is Profile.UK] == [(27, 31)]
+    assert [period.limit_days for period in times if period.profile is Profile.UK] == [(27, 31)]
 
 
 @pytest.mark.one_engine

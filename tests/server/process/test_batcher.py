@@ -1,4 +1,4 @@
-"""The batcher: company travels together, and nobody fails for another's fault."""
+"""The batcher: items are processed together, and the failure of one item does not fail the others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.processes import until
 
 
 class Work:
-    """Doubles numbers; odd numbers are refused, and 13 breaks whatever batch it is in."""
+    """Doubles numbers. Odd numbers are refused, and 13 raises for the whole batch that contains it."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -63,7 +63,7 @@ def test_what_waits_goes_together() -> None:
     assert max(len(batch) for batch in work.batches) == 5
 
 
-def test_an_outage_is_told_to_all_and_nothing_is_tried_singly() -> None:
+def test_an_outage_is_reported_to_all_and_nothing_is_tried_singly() -> None:
     calls: list[int] = []
 
     def away(items: Sequence[int]) -> list[int | LedgerError]:
@@ -120,7 +120,7 @@ def test_a_cancelled_item_is_not_begun() -> None:
     assert [4] not in work.batches
 
 
-def test_nothing_waits_for_ever_for_work_that_hangs() -> None:
+def test_nothing_waits_without_end_for_work_that_hangs() -> None:
     """The items in the hanging call and those behind it get an answer; new ones are refused; then it goes on."""
     work = Work()
     work.gate.clear()
@@ -167,7 +167,7 @@ def test_closing_in_a_hanging_call_answers_what_waits() -> None:
 
 
 def test_too_few_outcomes_are_no_reason_to_wait() -> None:
-    """`process` that breaks its promise leaves nobody without an answer."""
+    """If `process` returns too few outcomes, every item still gets an answer."""
     batcher: Batcher[int, int] = Batcher("test", lambda items: [1], max_batch=10, linger_ms=30, queue_limit=10)
     futures = batcher.submit_many([1, 2, 3])
     assert {outcome(future) for future in futures[1:]} == {"Unavailable"}

@@ -28,10 +28,10 @@ def test_all_outcomes_arrive_and_errors_belong_to_their_item() -> None:
                 await asyncio.sleep(0)
         return await asyncio.gather(*[waiter.future for waiter in asked], return_exceptions=True)
 
-    found = asyncio.run(asyncio.wait_for(ask(), 20))
+    outcomes = asyncio.run(asyncio.wait_for(ask(), 20))
     batcher.close()
-    assert [one for one in found if isinstance(one, int)] == [number * 10 for number in range(0, 500, 2)]
-    assert sum(isinstance(one, Overloaded) for one in found) == 250
+    assert [outcome for outcome in outcomes if isinstance(outcome, int)] == [number * 10 for number in range(0, 500, 2)]
+    assert sum(isinstance(outcome, Overloaded) for outcome in outcomes) == 250
 
 
 def test_one_wake_up_takes_all_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Workers: no error ends one, none is called well that makes no progress, and all stop when they are asked to."""
+"""Workers: no error ends one, a worker without progress is never reported as well, and all stop on request."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_whatever_it_raises_it_goes_on(outcomes: list[str]) -> None:
             assert done.wait(5), left
             until(lambda: worker.progress().failures == 0, "the success was not noted")
             assert worker.progress().state == "ok"
-            assert worker.progress().restarts == len([one for one in outcomes if one != "fine"])
+            assert worker.progress().restarts == len([outcome for outcome in outcomes if outcome != "fine"])
     finally:
         supervision.MIN_BACKOFF_SECONDS = before
 

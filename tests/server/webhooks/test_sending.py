@@ -1,5 +1,5 @@
-"""Sending webhooks to a real receiver: again after failures, signed by both secrets, once in the good case, whoever
-dies."""
+"""Sending webhooks to a real receiver: again after failures, signed by both secrets, once if all goes well, also when a
+process dies."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_attempts_follow_the_schedule_under_one_id_and_then_it_has_failed(post: 
     post.moment += timedelta(days=20)
     assert post.sender.round() == 0
     assert len(set(receiver.ids())) == 1
-    assert len({one.body for one in receiver.arrivals}) == 1
+    assert len({arrival.body for arrival in receiver.arrivals}) == 1
 
 
 def test_what_failed_first_arrives_later(post: Post, receiver: Receiver) -> None:
@@ -69,11 +69,11 @@ def test_what_failed_first_arrives_later(post: Post, receiver: Receiver) -> None
 def test_a_receiver_may_ask_to_wait_up_to_the_next_scheduled_wait(post: Post, receiver: Receiver) -> None:
     asked = {"429": "60", "503": "99999", "500": "60"}
     receiver.reply = lambda arrival: Reply(int(arrival.path[-3:]), {"Retry-After": asked[arrival.path[-3:]]})
-    made = {status: post.endpoint(receiver, f"&{status}") for status in asked}
+    endpoints_of = {status: post.endpoint(receiver, f"&{status}") for status in asked}
     post.emit()
     post.sender.round()
     waits = {}
-    for status, endpoint in made.items():
+    for status, endpoint in endpoints_of.items():
         due = post.deliveries(endpoint)[0]["next_attempt_at"]
         seconds = {5: 5, 60: 60, 300: 300}
         waits[status] = next(s for s in seconds if due == format_after(post, s))
@@ -90,7 +90,7 @@ def test_a_redirect_is_a_failure_and_is_not_followed(post: Post, receiver: Recei
     post.emit()
     post.sender.round()
     assert post.last(endpoint) == ("pending", 1, 302, "redirect")
-    assert [one.path for one in receiver.arrivals] == ["/hook?from=ledger"]
+    assert [arrival.path for arrival in receiver.arrivals] == ["/hook?from=ledger"]
 
 
 def test_gone_disables_the_endpoint_until_it_is_enabled(post: Post, receiver: Receiver) -> None:
@@ -100,7 +100,7 @@ def test_gone_disables_the_endpoint_until_it_is_enabled(post: Post, receiver: Re
     assert post.sender.round() == 1
     view = endpoints.get(post.rt.webhooks, member, endpoint["id"])
     assert (view["status"], view["disabled_reason"]) == ("disabled", "gone")
-    assert {one["state"] for one in post.deliveries(endpoint)} == {"cancelled"}
+    assert {delivery["state"] for delivery in post.deliveries(endpoint)} == {"cancelled"}
     post.emit()
     assert len(post.deliveries(endpoint)) == 3
     message = post.deliveries(endpoint)[0]["message"]
@@ -116,7 +116,7 @@ def test_gone_disables_the_endpoint_until_it_is_enabled(post: Post, receiver: Re
     assert receiver.ids()[-1] == message
 
 
-def test_nobody_there_and_a_receiver_that_hangs_up(post: Post, receiver: Receiver) -> None:
+def test_no_receiver_and_a_receiver_that_hangs_up(post: Post, receiver: Receiver) -> None:
     receiver.reply = always(Reply(0))
     rude = post.endpoint(receiver)
     with receiving() as gone:
@@ -138,8 +138,8 @@ def test_an_answer_of_any_length_is_cut_short(post: Post, receiver: Receiver) ->
 
 
 @pytest.mark.parametrize("reply", ["silent", "dripping"])
-def test_a_slow_receiver_is_given_up_and_holds_up_nobody(post: Post, receiver: Receiver, reply: str) -> None:
-    """One that says nothing, and one that sends a byte now and then, which no timeout of a single read would end."""
+def test_a_slow_receiver_is_given_up_and_delays_no_other(post: Post, receiver: Receiver, reply: str) -> None:
+    """One receiver sends nothing, and one sends single bytes slowly, which no timeout of a single read would end."""
     hang = threading.Event()
     slow_reply = Reply(wait=hang) if reply == "silent" else Reply(drip=True)
     receiver.reply = lambda arrival: slow_reply if arrival.path.endswith("slow") else Reply()
@@ -148,14 +148,18 @@ def test_a_slow_receiver_is_given_up_and_holds_up_nobody(post: Post, receiver: R
     post.emit(5)
     runs = threading.Thread(target=sender.round)
     runs.start()
-    while sum(not one.path.endswith("slow") for one in receiver.arrivals) < 5:
+    while sum(not arrival.path.endswith("slow") for arrival in receiver.arrivals) < 5:
         assert receiver.arrived.acquire(timeout=20)
-    assert sum(one.path.endswith("slow") for one in receiver.arrivals) <= 2, "the quick one had all five meanwhile"
+    assert sum(arrival.path.endswith("slow") for arrival in receiver.arrivals) <= 2, (
+        "the quick one had all five meanwhile"
+    )
     runs.join(20)
     assert not runs.is_alive()
     hang.set()
-    assert {one["state"] for one in post.deliveries(quick)} == {"delivered"}
-    assert {(one["state"], one["last_error"]) for one in post.deliveries(slow)} == {("pending", "timeout")}
+    assert {delivery["state"] for delivery in post.deliveries(quick)} == {"delivered"}
+    assert {(delivery["state"], delivery["last_error"]) for delivery in post.deliveries(slow)} == {
+        ("pending", "timeout")
+    }
     sender.close()
 
 
@@ -168,16 +172,16 @@ def test_both_secrets_sign_for_a_day_after_a_rotation(post: Post, receiver: Rece
     assert second["secret"] != first["secret"]
     post.emit()
     post.sender.round()
-    for one in (first, second):
-        assert receiver.arrivals[-1].verified(one["secret"])["data"] == DATA
+    for endpoint in (first, second):
+        assert receiver.arrivals[-1].verified(endpoint["secret"])["data"] == DATA
     assert receiver.arrivals[-1].headers["webhook-signature"].count("v1,") == 2
     third = endpoints.rotate(post.rt.webhooks, post.acme.member(), first["id"])
     post.moment += timedelta(hours=24) - timedelta(seconds=1)
     post.emit()
     post.sender.round()
     arrival = receiver.arrivals[-1]
-    for one in (second, third):
-        verify_webhook(one["secret"], arrival.headers, arrival.body, post.now())
+    for endpoint in (second, third):
+        verify_webhook(endpoint["secret"], arrival.headers, arrival.body, post.now())
     post.moment += timedelta(seconds=1)
     post.emit()
     post.sender.round()
@@ -187,14 +191,14 @@ def test_both_secrets_sign_for_a_day_after_a_rotation(post: Post, receiver: Rece
 
 
 def test_secrets_lie_sealed_and_are_shown_once(post: Post, receiver: Receiver) -> None:
-    made = post.endpoint(receiver)
-    endpoints.rotate(post.rt.webhooks, post.acme.member(), made["id"])
-    shown = json.dumps([endpoints.list_all(post.rt.webhooks, post.acme.member()), post.deliveries(made)])
+    endpoint = post.endpoint(receiver)
+    endpoints.rotate(post.rt.webhooks, post.acme.member(), endpoint["id"])
+    shown = json.dumps([endpoints.list_all(post.rt.webhooks, post.acme.member()), post.deliveries(endpoint)])
     assert "whsec_" not in shown
     assert 'secret"' not in shown
     with reading(post.rt.engine) as connection:
         (row,) = connection.exec_driver_sql("SELECT secret, previous_secret FROM webhook_endpoint").all()
-    raw = base64.b64decode(made["secret"].removeprefix("whsec_"))
+    raw = base64.b64decode(endpoint["secret"].removeprefix("whsec_"))
     assert all(raw not in bytes(sealed) for sealed in row)
 
 
@@ -203,20 +207,20 @@ def test_secrets_lie_sealed_and_are_shown_once(post: Post, receiver: Receiver) -
 
 @pytest.mark.both_engines
 def test_several_senders_deliver_each_message_once(post: Post, receiver: Receiver) -> None:
-    made = [post.endpoint(receiver, f"&{number}") for number in range(3)]
+    registered = [post.endpoint(receiver, f"&{number}") for number in range(3)]
     post.emit(12)
     senders = [post.another() for _ in range(3)]
     with ThreadPoolExecutor(3) as pool:
         attempts = sum(pool.map(Sender.round, senders))
     assert attempts == len(receiver.arrivals) == 36
-    assert len({(one.id, one.path) for one in receiver.arrivals}) == 36
-    assert all(one["attempts"] == 1 for endpoint in made for one in post.deliveries(endpoint))
+    assert len({(arrival.id, arrival.path) for arrival in receiver.arrivals}) == 36
+    assert all(delivery["attempts"] == 1 for endpoint in registered for delivery in post.deliveries(endpoint))
     for sender in senders:
         sender.close()
 
 
 def process(post: Post) -> ForkedProcess:
-    """A sender in a process of its own, ready to send."""
+    """Start a sender in its own process, ready to send."""
     started = ForkedProcess(
         "tests.server.webhooks.webhook_process",
         [post.now().isoformat()],
@@ -237,7 +241,7 @@ def go(started: ForkedProcess) -> None:
 
 
 def said(started: ForkedProcess) -> str:
-    """What the process says until its end."""
+    """Return the output of the process until its end."""
     assert started.stdout is not None
     text = started.stdout.read()
     started.wait(20)
@@ -247,15 +251,15 @@ def said(started: ForkedProcess) -> str:
 
 @pytest.mark.both_engines
 def test_several_processes_deliver_each_message_once(post: Post, receiver: Receiver) -> None:
-    made = [post.endpoint(receiver, f"&{number}") for number in range(3)]
+    registered = [post.endpoint(receiver, f"&{number}") for number in range(3)]
     post.emit(10)
     processes = [process(post) for _ in range(2)]
-    for one in processes:
-        go(one)
-    outputs = [said(one) for one in processes]
+    for started in processes:
+        go(started)
+    outputs = [said(started) for started in processes]
     assert sum(json.loads(output)["attempts"] for output in outputs) == 30
-    assert len(receiver.arrivals) == len({(one.id, one.path) for one in receiver.arrivals}) == 30
-    assert all(one["state"] == "delivered" for endpoint in made for one in post.deliveries(endpoint))
+    assert len(receiver.arrivals) == len({(arrival.id, arrival.path) for arrival in receiver.arrivals}) == 30
+    assert all(delivery["state"] == "delivered" for endpoint in registered for delivery in post.deliveries(endpoint))
 
 
 @pytest.mark.both_engines
@@ -295,7 +299,7 @@ def test_a_sender_that_stops_gives_back_what_is_in_the_air(post: Post, receiver:
 
 
 def test_a_verdict_that_comes_too_late_changes_nothing_unless_it_is_good(post: Post, receiver: Receiver) -> None:
-    """A sender stops for longer than its claim lasts, and another one has the delivery in hand."""
+    """A sender is suspended for longer than its claim is valid, and another one claims the delivery."""
     verdicts = {"bad": Reply(500), "good": Reply(200)}
     for name, late in verdicts.items():
         hold = threading.Event()
@@ -306,13 +310,13 @@ def test_a_verdict_that_comes_too_late_changes_nothing_unless_it_is_good(post: P
         first, second = post.another(), post.another()
         with ThreadPoolExecutor(2) as pool:
             slow = pool.submit(first.round)
-            while not any(one.path.endswith(name) for one in receiver.arrivals):
+            while not any(arrival.path.endswith(name) for arrival in receiver.arrivals):
                 time.sleep(0.005)
             post.moment += timedelta(seconds=CLAIM_SECONDS)
             again = threading.Event()
             receiver.reply = always(Reply(201, wait=again))
             other = pool.submit(second.round)
-            while sum(one.path.endswith(name) for one in receiver.arrivals) < 2:
+            while sum(arrival.path.endswith(name) for arrival in receiver.arrivals) < 2:
                 time.sleep(0.005)
             hold.set()
             slow.result(20)
@@ -328,11 +332,11 @@ def test_a_verdict_that_comes_too_late_changes_nothing_unless_it_is_good(post: P
 
 
 def certificate(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A server that proves to be `name`, and a client that believes it."""
+    """Return the TLS context of a server with a certificate for `name`, and of a client that trusts it."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
-    made = (
+    certificate = (
         x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
@@ -340,7 +344,7 @@ def certificate(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )
-    pem = made.public_bytes(serialization.Encoding.PEM)
+    pem = certificate.public_bytes(serialization.Encoding.PEM)
     file = folder / f"{name}.pem"
     file.write_bytes(
         pem
@@ -358,22 +362,22 @@ def test_the_certificate_must_be_the_names_though_an_address_is_connected_to(pos
     with receiving(tls=server) as receiver:
         for host in ("hooks.acme.example", "other.acme.example"):
             url = f"https://{host}:{receiver.port}/x"
-            made = endpoints.create(post.rt.webhooks, post.acme.member(), url, EVENTS)
+            endpoint = endpoints.create(post.rt.webhooks, post.acme.member(), url, EVENTS)
             post.emit()
             post.another(tls=client, resolve=lambda _host, _port: ["127.0.0.1"]).round()
             good = host.startswith("hooks")
-            assert post.last(made) == (("delivered", 1, 204, None) if good else ("pending", 1, None, "tls_failed"))
+            assert post.last(endpoint) == (("delivered", 1, 204, None) if good else ("pending", 1, None, "tls_failed"))
             assert receiver.arrivals[-1].headers["host"] == f"hooks.acme.example:{receiver.port}"
-            endpoints.delete(post.rt.webhooks, post.acme.member(), made["id"])
+            endpoints.delete(post.rt.webhooks, post.acme.member(), endpoint["id"])
         assert names == ["hooks.acme.example", "other.acme.example"]
         assert len(receiver.arrivals) == 1
 
 
 def test_one_of_several_addresses_that_answers_is_enough(post: Post, receiver: Receiver) -> None:
-    made = post.endpoint(receiver)
+    endpoint = post.endpoint(receiver)
     post.emit()
     post.another(resolve=lambda _host, _port: ["::1", "127.0.0.1"]).round()
-    assert post.last(made)[0] == "delivered"
+    assert post.last(endpoint)[0] == "delivered"
 
 
 def test_a_thread_that_cannot_be_started_leaves_its_endpoint_free(

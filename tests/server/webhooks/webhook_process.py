@@ -1,4 +1,4 @@
-"""A sender in a process of its own, for tests that kill it: sends what is due until nothing is left or it is killed."""
+"""A sender in its own process, for tests that kill it: it sends due deliveries until none is left or it is killed."""
 
 from __future__ import annotations
 
