@@ -24,7 +24,7 @@ from api.console import routes as console
 from api.consumer import json as me
 from api.consumer import routes as me_pages
 from api.consumer.pages import session_ended
-from api.consumer.session import Ended
+from api.consumer.session import SessionEnded
 from api.errors import TABLE, MethodNotAllowed, problem_response
 from api.fast_path import HotPath
 from api.json_io import refusal
@@ -163,7 +163,7 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(Elsewhere, go_elsewhere)
-    app.add_exception_handler(Ended, session_ended)
+    app.add_exception_handler(SessionEnded, session_ended)
     for module in (lookups, pictures, snapshots, reports, appeals, me, webhooks, oprf, system, log, metrics, static):
         app.include_router(module.router)
     app.include_router(texts.router)

@@ -239,7 +239,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Called by Called by asyncio: bytes have arrived."""
+        """Called by asyncio: bytes have arrived."""
         if self._ended:
             return
         self._unparsed += len(data)

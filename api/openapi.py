@@ -31,6 +31,10 @@ REF = "#/components/schemas/{model}"
 SECURITY_SCHEME = "token"
 SUBJECT_SCHEME = "subject"
 
+_PUBLISHED_NAMES = {"Outcome": "ledger__rules__outcomes__Outcome", "RefundOutcome": "ledger__rules__reports__Outcome"}
+"""Published names of schemas by the name of their class, where the two differ; the title of both is `Outcome`. Clients
+are generated from these names, so they stay when a class or a module is renamed."""
+
 AUTH_ERRORS: tuple[type[LedgerError], ...] = (
     e.Unauthenticated,
     e.InvalidToken,
@@ -118,7 +122,7 @@ _IDEMPOTENCY_KEY = {
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Success:
     """A successful answer: its meaning, its model or (with another `media_type`) its format, `also` further media
     types, and its own headers. With an empty `media_type` it has no body."""
 
@@ -134,7 +138,7 @@ def operation(
     operation_id: str,
     summary: str,
     tag: str,
-    answers: Mapping[int, Answer],
+    answers: Mapping[int, Success],
     *,
     scopes: tuple[str, ...] = (),
     status: int | None = None,
@@ -182,7 +186,7 @@ def operation(
 _MODELS: set[type[BaseModel]] = {Problem}
 
 
-def _good(answer: Answer) -> dict[str, Any]:
+def _good(answer: Success) -> dict[str, Any]:
     if answer.model is not None:
         _MODELS.add(answer.model)
     media_types = dict.fromkeys((answer.media_type, *answer.also)) if answer.media_type else {}
@@ -193,7 +197,7 @@ def _good(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _schema(answer: Answer, media_type: str) -> dict[str, Any]:
+def _schema(answer: Success, media_type: str) -> dict[str, Any]:
     if answer.model is not None:
         return {"$ref": REF.format(model=answer.model.__name__)}
     return {"type": "string", "contentMediaType": media_type} if answer.binary else {"type": "string"}
@@ -248,6 +252,21 @@ def install(app: FastAPI) -> None:
     app.openapi = describe  # type: ignore[method-assign]
 
 
+def _published(schemas: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return `schemas` under their published names, and references to them likewise."""
+    names = {REF.format(model=name): REF.format(model=published) for name, published in _PUBLISHED_NAMES.items()}
+
+    def renamed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: names.get(item, item) if key == "$ref" else renamed(item) for key, item in value.items()}
+        return [renamed(item) for item in value] if isinstance(value, list) else value
+
+    result = {_PUBLISHED_NAMES.get(name, name): renamed(schema) for name, schema in schemas.items()}
+    for published in _PUBLISHED_NAMES.values():
+        result[published]["title"] = "Outcome"
+    return result
+
+
 def _describe(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(
         title=app.title,
@@ -267,7 +286,7 @@ def _describe(app: FastAPI) -> dict[str, Any]:
     _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=REF)
     components = document.setdefault("components", {})
     document["webhooks"] = webhook_section()
-    components["schemas"] = dict(sorted({**schemas["$defs"], **webhook_schemas()}.items()))
+    components["schemas"] = dict(sorted({**_published(schemas["$defs"]), **webhook_schemas()}.items()))
     for schema in components["schemas"].values():
         for member in schema.get("properties", {}).values():
             member.pop("default", None)  # an optional member may be absent; it has no default

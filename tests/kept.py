@@ -32,7 +32,7 @@ class Kept:
     def putconn(self, connection: LedgerConnection) -> None:
         """Keep a connection that is closed now, or close it for good."""
         if connection.dialler is not None:
-            connection.dialler._made.discard(connection)
+            connection.dialler._connections.discard(connection)
             connection.dialler = None
         as_made = connection.autocommit is False and connection.isolation_level is None and connection.read_only is None
         idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
@@ -103,7 +103,7 @@ def _dial_or_take(dialler: Dialler, options: dict[str, Any]) -> LedgerConnection
         connection.keep_handle()
         connection.dialler = dialler
         with dialler._lock:
-            dialler._made.add(connection)
+            dialler._connections.add(connection)
         connection.must_write = dialler._parameters["target_session_attrs"] in ("read-write", "primary")
         connection.answer_seconds = connection.usual_answer_seconds = dialler._answer_seconds
         connection.commit_seconds = dialler._commit_seconds

@@ -314,11 +314,11 @@ def entry() -> list[str]:
 def webhook_event() -> list[str]:
     """Messages, subscriptions, the OpenAPI description, and the SDK, which gives an event without a class."""
     from api.platform.webhook_event_schemas import schema_name, webhook_schemas, webhook_section
-    from ledger.rules.webhooks import Recipient, Source, WebhookType, message_body, parse_types
+    from ledger.rules.webhooks import MessageSource, Recipient, WebhookType, message_body, parse_types
 
     new = WebhookType("lookup.corrected")
     assert parse_types(["lookup.corrected"]) == (new,)
-    text = message_body(new, Recipient.MEMBER, Source("l.test", "live"), NOW, {"lookup": "lk_6LgZXD0J"})
+    text = message_body(new, Recipient.MEMBER, MessageSource("l.test", "live"), NOW, {"lookup": "lk_6LgZXD0J"})
     assert json.loads(text)["data"] == {"lookup": "lk_6LgZXD0J"}
     assert "lookup.corrected" in webhook_section()
     assert schema_name(new, Recipient.MEMBER) in webhook_schemas()

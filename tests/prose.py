@@ -162,6 +162,26 @@ def _is_entry(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     return any(_name_of(decorator) in _COMMANDS | _ROUTES for decorator in function.decorator_list)
 
 
+_NOUN = re.compile(r"(?:The|A|An|One|Whether|What|How|All|Which)\b")
+
+
+def action_faults(path: str, source: str) -> list[Fault]:
+    """Return the docstrings that begin with the same word twice, and those of functions that return nothing but are
+    described by a noun, so that a reader cannot see what they do."""
+    faults = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        text = ast.get_docstring(node) or ""
+        first, _, rest = text.partition(" ")
+        if first and rest.startswith(f"{first} "):
+            faults.append(Fault(path, node.lineno, f"{first} {first}"))
+        returns_nothing = isinstance(node.returns, ast.Constant) and node.returns.value is None
+        if returns_nothing and not _is_entry(node) and _NOUN.match(text):
+            faults.append(Fault(path, node.lineno, f"{node.name}: {first}"))
+    return faults
+
+
 def error_faults(path: str, source: str) -> list[Fault]:
     """Return the public functions whose docstring does not name an error that they raise themselves. The docstring of
     the class counts for `__init__`, `__post_init__` and properties."""
@@ -204,6 +224,7 @@ def main() -> None:
             source = file.read_text("utf-8")
             for fault in (
                 *prose_faults(str(file), source),
+                *action_faults(str(file), source),
                 *name_faults(str(file), source),
                 *error_faults(str(file), source),
             ):

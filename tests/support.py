@@ -34,7 +34,7 @@ from ledger.server.db.engine import open_engine
 from ledger.server.keys.files import load_log_key, raw_public
 from ledger.server.log.checkpoint_lock import CheckpointLock
 from ledger.server.log.genesis import init_keys
-from ledger.server.log.publisher import Verdict, publish_once
+from ledger.server.log.publisher import PublisherVerdict, publish_once
 from ledger.server.lookups.service import LookupRequest, QueuedLookup, stale_epoch
 from ledger.server.platforms.members import Member, add_platform
 from ledger.server.runtime import Runtime, open_runtime, utc_now
@@ -85,7 +85,7 @@ def ledger_settings(database_url: str, folder: Path, **overrides: Any) -> Settin
     return GivenSettings(**values)
 
 
-def publish(settings: Settings) -> Verdict:
+def publish(settings: Settings) -> PublisherVerdict:
     """One round of the publisher."""
     key = load_log_key(settings)
     engine = open_engine(settings.database_url, pool_size=1)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from ledger.rules.webhooks import Recipient, Source, WebhookType
+from ledger.rules.webhooks import MessageSource, Recipient, WebhookType
 from ledger.server.db.engine import writing
 from ledger.server.runtime import Runtime, utc_now
 from ledger.server.webhooks import endpoints
@@ -54,9 +54,9 @@ class Post:
         emit(connection, self.now(), self.source, platform, opened, Recipient.REPORTER, DATA)
 
     @property
-    def source(self) -> Source:
+    def source(self) -> MessageSource:
         """What messages say of their ledger."""
-        return Source(self.rt.settings.service, self.rt.settings.environment)
+        return MessageSource(self.rt.settings.service, self.rt.settings.environment)
 
     def deliveries(self, endpoint: dict[str, Any], platform: Platform | None = None) -> list[dict[str, Any]]:
         """Newest first."""

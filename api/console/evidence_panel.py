@@ -10,15 +10,15 @@ from ledger.evidence import finding_texts
 from ledger.evidence.findings import Fact
 from ledger.i18n import texts
 from ledger.rules.conduct import Conduct, Evidence, EvidenceType, Inspection, known_codes
-from ledger.rules.corroboration import LISTING_CODES, Comparison, Corroboration, compare
+from ledger.rules.corroboration import LISTING_CODES, Corroboration, InspectionComparison, compare
 from ledger.rules.findings import CODES, TRUSTED, About, Trust, strength_of
 from ledger.rules.pictures import Unsearched, why_unsearched
 from ledger.server.appeals.case_page import CaseFile, EvidenceItem
 from ledger.server.appeals.inspection import (
     COMPARED_TYPES,
     INSPECTED_TYPES,
-    Failure,
     InspectionAttempt,
+    InspectionFailure,
     InspectionResult,
 )
 from ledger.server.pictures.search import reuse
@@ -48,27 +48,31 @@ SUPPORTS: Mapping[Corroboration, tuple[str, str]] = {
 }
 """Colour and text of each badge."""
 
-COMPARISONS: Mapping[Comparison, tuple[str, str]] = {
-    Comparison.AGREES: ("green", _("Agrees with the report")),
-    Comparison.OTHER_VERSION: ("amber", _("Differs: another version of the tool made the report’s")),
-    Comparison.OTHER_FINDINGS: ("red", _("Differs: other findings")),
-    Comparison.OTHER_TRUST: (
+COMPARISONS: Mapping[InspectionComparison, tuple[str, str]] = {
+    InspectionComparison.AGREES: ("green", _("Agrees with the report")),
+    InspectionComparison.OTHER_VERSION: ("amber", _("Differs: another version of the tool made the report’s")),
+    InspectionComparison.OTHER_FINDINGS: ("red", _("Differs: other findings")),
+    InspectionComparison.OTHER_TRUST: (
         "amber",
         _("The same findings, another trust in the signer: a certificate expired since, or the report says it wrongly"),
     ),
-    Comparison.OTHER_DETAILS: (
+    InspectionComparison.OTHER_DETAILS: (
         "amber",
         _("The same findings, other details: other facts, other photos, or another version of a library"),
     ),
-    Comparison.NO_LISTING: (
+    InspectionComparison.NO_LISTING: (
         "amber",
         _("Cannot be made again whole: the merchant’s photo was not compared here"),
     ),
 }
-FAILURES: Mapping[Failure, str] = {
-    Failure.EXTRA_MISSING: _("Files cannot be inspected on this server: the extra “evidence” is not installed."),
-    Failure.UNFIT: _("This file cannot be inspected: it is of another type, or damaged."),
-    Failure.STOPPED: _("The inspection took too much time or memory and was stopped. That says nothing of the person."),
+FAILURES: Mapping[InspectionFailure, str] = {
+    InspectionFailure.EXTRA_MISSING: _(
+        "Files cannot be inspected on this server: the extra “evidence” is not installed."
+    ),
+    InspectionFailure.UNFIT: _("This file cannot be inspected: it is of another type, or damaged."),
+    InspectionFailure.STOPPED: _(
+        "The inspection took too much time or memory and was stopped. That says nothing of the person."
+    ),
 }
 UNSEARCHED: Mapping[Unsearched, str] = {
     Unsearched.PROTECTIVE: _("Not searched for reuse: the report accuses nobody."),
@@ -112,7 +116,7 @@ class ShownLook:
     groups: Groups
     conclusion: str
     notes: tuple[str, ...]
-    comparison: Comparison | None
+    comparison: InspectionComparison | None
     matched: tuple[str, ...]
     inspected: InspectionResult
 
@@ -130,7 +134,7 @@ class ShownItem:
     compares: bool
     same_as: int | None
     look: ShownLook | None
-    failure: Failure | None
+    failure: InspectionFailure | None
     reuse: Mapping[str, Any] | None
     unsearched: str | None
 

@@ -182,8 +182,8 @@ def _layout(plot: Plot, size: str) -> Layout:
 
 
 def _labels(plot: Plot, width: int) -> list[tuple[float, str]]:
-    """The labels along x with their places in columns: those at a histogram's steps, else as many as there is room for,
-    each below the middle of its column."""
+    """Return the labels along x with their places in columns: those at a histogram's steps, else as many as fit, each
+    below the middle of its column."""
     if plot.form is Form.HISTOGRAM:
         return [(place, str(place * plot.step)) for place in range(len(plot.labels) + 1)]
     every = max(1, -(-len(plot.labels) // (width // _LABEL_WIDTH)))
@@ -191,7 +191,7 @@ def _labels(plot: Plot, width: int) -> list[tuple[float, str]]:
 
 
 def _curve(points: Sequence[tuple[float, float] | None], colour: str, dashes: str) -> Curve:
-    """The line through `points`, interrupted where there is none."""
+    """Return the line through `points`, interrupted where there is none."""
     path, command = "", "M"
     for point in points:
         path += "" if point is None else f"{command}{point[0]} {point[1]}"
@@ -201,7 +201,7 @@ def _curve(points: Sequence[tuple[float, float] | None], colour: str, dashes: st
 
 
 def _legend(plot: Plot, left: int, right: int, height: int, rows: int) -> list[Key]:
-    """The legend's entries, in one row or one below the other; none for a single series."""
+    """Return the legend's entries, in one row or one below the other; none for a single series."""
     lines = plot.form is Form.LINES
     entries = [
         *((series.name, series.colour, _DASHES[i % 3] if lines else None) for i, series in enumerate(plot.series)),
@@ -224,7 +224,7 @@ def _top(plot: Plot) -> int:
 
 
 def _ticks(top: int) -> list[int]:
-    """Whole numbers from 0 to at least `top`, at most six, with a step of 1, 2 or 5 times a power of 10."""
+    """Return whole numbers from 0 to at least `top`, at most six, with a step of 1, 2 or 5 times a power of 10."""
     size = 1
     while True:
         for step in (size, 2 * size, 5 * size):

@@ -1,6 +1,8 @@
-"""A person's own session for programs: their record, their appeals, their words. The page is `api.consumer.pages`.
+"""The JSON operations of a person's own session: their record, appeals and messages. The pages are in
+`api.consumer.pages`.
 
-No idempotency keys here: what is said twice is refused by the case itself (`case_exists`), or is said twice.
+There are no idempotency keys here. A repeated request is refused by the case itself (`case_exists`), or is carried out
+again.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from api.consumer.schemas import (
 from api.consumer.tokens import Subject, bearer
 from api.deps import runtime
 from api.json_io import json_response, parse, read_json
-from api.openapi import Answer, operation
+from api.openapi import Success, operation
 from api.platform.appeal_schemas import MAX_NAME_CHARS, Attachment
 from api.web.base import base_path
 from api.web.files import file_response
@@ -41,7 +43,7 @@ from ledger.rules.languages import DEFAULT_LOCALE
 from ledger.server.appeals import consumer, sessions
 from ledger.server.appeals.consumer_record import export_record, own_record
 from ledger.server.appeals.file_types import EXTENSIONS
-from ledger.server.appeals.sessions import SessionRow
+from ledger.server.appeals.sessions import SubjectSessionRow
 from ledger.server.records.case_queries import CaseRow
 from ledger.server.runtime import Runtime
 
@@ -69,7 +71,7 @@ def private(value: object, status: int = 200) -> Response:
         "createOwnSession",
         "Open one's own record with the code of a link",
         _TAG,
-        {201: Answer("The session.", OwnSession)},
+        {201: Success("The session.", OwnSession)},
         body=SessionOpening,
         example=_CODE,
         raises=(e.SessionExpired, e.DatabaseUnavailable),
@@ -94,7 +96,7 @@ def _opened(rt: Runtime, code: str) -> dict[str, Any]:
         "deleteOwnSession",
         "End the session",
         _TAG,
-        {204: Answer("It has ended.", media_type="")},
+        {204: Success("It has ended.", media_type="")},
         subject=True,
     ),
 )
@@ -111,7 +113,7 @@ def delete_session(request: Request, session: Subject) -> Response:
         "getOwnRecord",
         "One's own record",
         _TAG,
-        {200: Answer("All of it.", OwnRecord)},
+        {200: Success("All of it.", OwnRecord)},
         subject=True,
     ),
 )
@@ -128,7 +130,7 @@ def get_record(request: Request, session: Subject) -> Response:
         "exportOwnRecord",
         "One's own record as a document to keep",
         _TAG,
-        {200: Answer("The document.", OwnExport)},
+        {200: Success("The document.", OwnExport)},
         subject=True,
     ),
 )
@@ -137,7 +139,7 @@ def get_export(request: Request, session: Subject) -> Response:
     return export_response(runtime(request), session, session.locale)
 
 
-def export_response(rt: Runtime, session: SessionRow, locale: str) -> Response:
+def export_response(rt: Runtime, session: SubjectSessionRow, locale: str) -> Response:
     """Return the document as a file; the page offers the same."""
     log, prefix = (rt.settings.origin, rt.keys.log_verifier_key), base_path(rt.settings)
     document = export_record(rt.context, rt.members.weights(), session, *log, locale, prefix)
@@ -152,7 +154,7 @@ def export_response(rt: Runtime, session: SessionRow, locale: str) -> Response:
         "putOwnStatement",
         "Put one's own words beside a report",
         _TAG,
-        {201: Answer("Members that are shown the report are told that there is a statement.", OwnStatement)},
+        {201: Success("Members that are shown the report are told that there is a statement.", OwnStatement)},
         subject=True,
         body=StatementRequest,
         example={"report": "rp_Xk3mPq9a", "text": "I sent it back.", "locale": DEFAULT_LOCALE},
@@ -175,7 +177,7 @@ async def create_statement(request: Request, session: Subject) -> Response:
         "createOwnAppeal",
         "Contest reports",
         _TAG,
-        {201: Answer("A case for each report; none of them counts any more.", OwnAppeals)},
+        {201: Success("A case for each report; none of them counts any more.", OwnAppeals)},
         subject=True,
         body=OwnAppealRequest,
         example={
@@ -206,7 +208,7 @@ async def create_appeal(request: Request, session: Subject) -> Response:
         "getOwnAppeal",
         "One of one's own cases",
         _TAG,
-        {200: Answer("The case.", OwnCase)},
+        {200: Success("The case.", OwnCase)},
         subject=True,
         raises=(e.NotFound,),
     ),
@@ -222,7 +224,7 @@ def get_appeal(request: Request, session: Subject, case_id: CaseId) -> Response:
         "createOwnMessage",
         "Answer a question, or add something",
         _TAG,
-        {200: Answer("The case, with the message.", OwnCase)},
+        {200: Success("The case, with the message.", OwnCase)},
         subject=True,
         body=OwnText,
         example=_TEXT,
@@ -246,7 +248,7 @@ async def create_message(request: Request, session: Subject, case_id: CaseId) ->
         "withdrawOwnAppeal",
         "Take the appeal back",
         _TAG,
-        {200: Answer("The case, withdrawn.", OwnCase)},
+        {200: Success("The case, withdrawn.", OwnCase)},
         subject=True,
         raises=(e.NotFound, e.ActionRefused, e.LogFrozen),
     ),
@@ -263,7 +265,7 @@ def withdraw_appeal(request: Request, session: Subject, case_id: CaseId) -> Resp
         "agreeToOwnConcession",
         "Agree to the correction that the platform proposed",
         _TAG,
-        {200: Answer("The case, with the agreement.", OwnCase)},
+        {200: Success("The case, with the agreement.", OwnCase)},
         subject=True,
         raises=(e.NotFound, e.ActionRefused, e.LogFrozen),
     ),
@@ -280,7 +282,7 @@ def agree(request: Request, session: Subject, case_id: CaseId) -> Response:
         "reopenOwnAppeal",
         "Contest the decision once more",
         _TAG,
-        {200: Answer("The case, open again.", OwnCase)},
+        {200: Success("The case, open again.", OwnCase)},
         subject=True,
         body=OwnText,
         example=_TEXT,
@@ -306,7 +308,7 @@ async def reopen_appeal(request: Request, session: Subject, case_id: CaseId) -> 
         "createOwnAttachment",
         "Add a file to a case",
         _TAG,
-        {201: Answer("The file is kept.", Attachment)},
+        {201: Success("The file is kept.", Attachment)},
         subject=True,
         upload=True,
         raises=(e.AttachmentRefused, *_CHANGE),
@@ -334,7 +336,7 @@ async def create_attachment(
         "getOwnAttachment",
         "A file of a case",
         _TAG,
-        {200: Answer("The bytes as they came.", media_type="image/jpeg", binary=True, also=tuple(EXTENSIONS))},
+        {200: Success("The bytes as they came.", media_type="image/jpeg", binary=True, also=tuple(EXTENSIONS))},
         subject=True,
         raises=(e.NotFound,),
     ),
@@ -352,7 +354,7 @@ def get_attachment(request: Request, session: Subject, case_id: CaseId, file_id:
         "getOwnLetter",
         "A letter about a case",
         _TAG,
-        {200: Answer("The letter, in the session's language.", OwnLetter)},
+        {200: Success("The letter, in the session's language.", OwnLetter)},
         subject=True,
         raises=(e.InvalidRequest, e.NotFound),
     ),
@@ -371,5 +373,5 @@ def get_letter(
     return private(letter.to_dict())
 
 
-def _view(rt: Runtime, session: SessionRow, row: CaseRow) -> dict[str, Any]:
+def _view(rt: Runtime, session: SubjectSessionRow, row: CaseRow) -> dict[str, Any]:
     return consumer.own_case(rt.context, session, encode_id("ap", row.id, rt.settings.service))

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.consumer.session import COOKIE, LANGUAGE_COOKIE, PATH, Ended, asked_language
+from api.consumer.session import COOKIE, LANGUAGE_COOKIE, PATH, SessionEnded, asked_language
 from api.deps import runtime
 from api.web.base import base_of
 from api.web.cookies import drop_cookie, set_cookie
@@ -27,7 +27,7 @@ from ledger.rules.findings import Trust
 from ledger.rules.jurisdictions import PAGES_WITHOUT_SESSION
 from ledger.server.appeals import record_texts
 from ledger.server.appeals.case_service import zone_of
-from ledger.server.appeals.sessions import SessionRow
+from ledger.server.appeals.sessions import SubjectSessionRow
 from ledger.server.texts.letters import Paragraph
 
 
@@ -79,7 +79,7 @@ def said_of(error: LedgerError, locale: str) -> str:
 
 
 def page(
-    request: Request, template: str, session: SessionRow | None = None, *, status: int = 200, **values: Any
+    request: Request, template: str, session: SubjectSessionRow | None = None, *, status: int = 200, **values: Any
 ) -> Response:
     """Return the page of `template`. All templates get the names of codes (`conduct(code)` and so on), and `when(text)`
     and `last_day(text)` for times of the API; in a session also the time zone of its law."""
@@ -162,14 +162,14 @@ def blocks(paragraphs: Sequence[Paragraph]) -> list[tuple[str, list[str]]]:
     return blocks_of_letter
 
 
-def minutes_left(session: SessionRow, now: datetime) -> int:
+def minutes_left(session: SubjectSessionRow, now: datetime) -> int:
     """Return whole minutes until the session ends."""
     return 0 if session.expires_at is None else max(0, int((session.expires_at - now).total_seconds()) // 60)
 
 
 async def session_ended(request: Request, error: Exception) -> Response:
-    """Handle `Ended`: show how to get a new link, and the text that the person had written."""
-    assert isinstance(error, Ended)
+    """Handle `SessionEnded`: show how to get a new link, and the text that the person had written."""
+    assert isinstance(error, SessionEnded)
     return ended_page(request, text=error.text)
 
 

@@ -13,7 +13,7 @@ from ledger.rules.conduct import Conduct, EvidenceType
 from ledger.rules.findings import Trust
 from ledger.rules.languages import LANGUAGES
 from ledger.rules.provenance import OriginSource, Verdict
-from ledger.rules.reports import Outcome, Status
+from ledger.rules.reports import RefundOutcome, Status
 from ledger.rules.standing import Tier
 from ledger.tlog.entries import WithdrawalReason
 
@@ -138,7 +138,7 @@ class OwnReport(Wire):
     effective_from: Annotated[Time, Field(description="When it starts to be shown and to count.")]
     expires_at: Time
     amount_band: AmountBand
-    outcome: Annotated[Outcome, Field(description="What became of the money.")]
+    outcome: Annotated[RefundOutcome, Field(description="What became of the money.")]
     appealable: Annotated[bool, Field(description="The person's own appeal is open to them.")]
     withdrawal_reason: Annotated[
         WithdrawalReason | None,

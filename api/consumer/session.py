@@ -20,12 +20,12 @@ from api.web.forms import Form
 from api.web.security import check_same_origin
 from ledger.errors import SessionExpired
 from ledger.i18n import LOCALES, negotiate
-from ledger.server.appeals.sessions import SessionRow, session_of
+from ledger.server.appeals.sessions import SubjectSessionRow, session_of
 
 COOKIE, LANGUAGE_COOKIE, PATH = "me", "me_language", "/me"
 
 
-class Ended(HTTPException):
+class SessionEnded(HTTPException):
     """There is no open session. `text` is the text that the person had written, so that it is not lost."""
 
     def __init__(self, text: str = "") -> None:
@@ -37,7 +37,7 @@ class Ended(HTTPException):
 class Sent:
     """A form that was sent in a session."""
 
-    session: SessionRow
+    session: SubjectSessionRow
     form: Mapping[str, str]
 
     def field(self, name: str) -> str:
@@ -72,7 +72,7 @@ async def _choose_language(request: Request) -> None:
     state["locale"] = chosen or negotiate(request.headers.get("accept-language"))
 
 
-def open_session(request: Request) -> SessionRow | None:
+def open_session(request: Request) -> SubjectSessionRow | None:
     """Return the session behind the cookie, if it is open. It queries the database: call it in a thread."""
     rt = runtime(request)
     try:
@@ -85,21 +85,21 @@ def open_session(request: Request) -> SessionRow | None:
     return session
 
 
-def _reading(request: Request) -> SessionRow:
+def _reading(request: Request) -> SubjectSessionRow:
     session = open_session(request)
     if session is None:
-        raise Ended
+        raise SessionEnded
     return session
 
 
 def _sending(request: Request, form: Form) -> Sent:
     session = open_session(request)
     if session is None:
-        raise Ended(form.get("text", ""))
+        raise SessionEnded(form.get("text", ""))
     return Sent(session, form)
 
 
-Reading = Annotated[SessionRow, Depends(_reading)]
+Reading = Annotated[SubjectSessionRow, Depends(_reading)]
 """The session, which must be open."""
 
 Sending = Annotated[Sent, Depends(_sending)]

@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from api.deps import runtime
 from ledger.errors import SessionExpired, Unauthenticated
-from ledger.server.appeals.sessions import SessionRow, session_of
+from ledger.server.appeals.sessions import SubjectSessionRow, session_of
 
 MAX_TOKEN_CHARS = 128
 
@@ -28,12 +28,12 @@ def bearer(request: Request) -> str:
     return token
 
 
-def _session(request: Request) -> SessionRow:
+def _session(request: Request) -> SubjectSessionRow:
     rt = runtime(request)
     session = session_of(rt.engine, bearer(request), rt.now())
     request.scope["state"]["locale"] = session.locale
     return session
 
 
-Subject = Annotated[SessionRow, Depends(_session)]
+Subject = Annotated[SubjectSessionRow, Depends(_session)]
 """The person's open session. A dependency, so that it is checked before anything is read."""

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from api.deps import Appellant, CaseParty, Inquirer, Reporter, runtime
 from api.json_io import REPLAYED, answer, idempotency_key, parse, read_json, stored_response
-from api.openapi import Answer, operation
+from api.openapi import Success, operation
 from api.platform.appeal_schemas import (
     MAX_NAME_CHARS,
     PAGE_DEFAULT,
@@ -67,7 +67,7 @@ LetterName = Annotated[str, Path(description="received, question, overdue or dec
         "createAppeal",
         "Contest reports for a customer",
         _TAG,
-        {201: Answer("A case for each report.", FiledAppeals, headers=REPLAYED)},
+        {201: Success("A case for each report.", FiledAppeals, headers=REPLAYED)},
         scopes=("appeal",),
         body=AppealRequest,
         example={
@@ -119,7 +119,7 @@ async def create_appeal(request: Request, member: Appellant) -> Response:
         "listAppeals",
         "Your platform's cases, newest first",
         _TAG,
-        {200: Answer("A page.", AppealPage)},
+        {200: Success("A page.", AppealPage)},
         scopes=_PARTIES,
         raises=(e.InvalidRequest,),
     ),
@@ -147,7 +147,7 @@ def list_appeals(
         "getAppeal",
         "One of your platform's cases",
         _TAG,
-        {200: Answer("The case, as you may see it.", Appeal)},
+        {200: Success("The case, as you may see it.", Appeal)},
         scopes=_PARTIES,
         raises=(e.InvalidRequest, e.NotFound),
     ),
@@ -171,7 +171,7 @@ def get_appeal(
         "createAppealMessage",
         "Answer a question, or add something",
         _TAG,
-        {200: Answer("The case, with the message.", AppealView, headers=REPLAYED)},
+        {200: Success("The case, with the message.", AppealView, headers=REPLAYED)},
         scopes=_PARTIES,
         body=AppealMessage,
         example={"party": "reporter", "text": "The carrier's record is attached."},
@@ -196,8 +196,8 @@ async def create_message(request: Request, caller: CaseParty, appeal_id: AppealI
         "Hand in a file",
         _TAG,
         {
-            200: Answer("The case has these bytes from this party already.", Attachment, headers=REPLAYED),
-            201: Answer("The file is kept.", Attachment, headers=REPLAYED),
+            200: Success("The case has these bytes from this party already.", Attachment, headers=REPLAYED),
+            201: Success("The file is kept.", Attachment, headers=REPLAYED),
         },
         status=201,
         scopes=_PARTIES,
@@ -238,7 +238,7 @@ async def create_attachment(
         "A file of a case",
         _TAG,
         {
-            200: Answer(
+            200: Success(
                 "The bytes as they were handed in.", media_type="image/jpeg", binary=True, also=tuple(EXTENSIONS)
             )
         },
@@ -258,7 +258,7 @@ def get_attachment(request: Request, caller: CaseParty, appeal_id: AppealId, att
         "withdrawAppeal",
         "Take an appeal back for your customer",
         _TAG,
-        {200: Answer("The case, withdrawn.", AppealView, headers=REPLAYED)},
+        {200: Success("The case, withdrawn.", AppealView, headers=REPLAYED)},
         scopes=("appeal",),
         idempotent=True,
         raises=(e.InvalidRequest, e.ConflictOfInterest, e.NotFound, e.ActionRefused, *_WRITE),
@@ -279,7 +279,7 @@ async def withdraw_appeal(request: Request, member: Appellant, appeal_id: Appeal
         "reopenAppeal",
         "Contest a decision once more for your customer",
         _TAG,
-        {200: Answer("The case, open again.", AppealView, headers=REPLAYED)},
+        {200: Success("The case, open again.", AppealView, headers=REPLAYED)},
         scopes=("appeal",),
         body=Reopening,
         example={"text": "The decision does not mention the receipt."},
@@ -303,7 +303,7 @@ async def reopen_appeal(request: Request, member: Appellant, appeal_id: AppealId
         "concedeAppeal",
         "Concede a conduct of no higher severity",
         _TAG,
-        {200: Answer("The case, with your concession.", AppealView, headers=REPLAYED)},
+        {200: Success("The case, with your concession.", AppealView, headers=REPLAYED)},
         scopes=("report",),
         body=ConcessionRequest,
         example={"conduct": "wardrobing"},
@@ -330,7 +330,7 @@ async def concede_appeal(request: Request, member: Reporter, appeal_id: AppealId
         "agreeToConcession",
         "Agree for your customer to what the reporter conceded",
         _TAG,
-        {200: Answer("The case, with the agreement.", AppealView, headers=REPLAYED)},
+        {200: Success("The case, with the agreement.", AppealView, headers=REPLAYED)},
         scopes=("appeal",),
         idempotent=True,
         raises=(e.AppealInvalid, e.ConflictOfInterest, e.NotFound, e.ActionRefused, *_WRITE),
@@ -349,7 +349,7 @@ async def agree_to_concession(request: Request, member: Appellant, appeal_id: Ap
         "requestReopening",
         "Ask for another round, for new evidence",
         _TAG,
-        {200: Answer("The case, with your request.", AppealView, headers=REPLAYED)},
+        {200: Success("The case, with your request.", AppealView, headers=REPLAYED)},
         scopes=("report",),
         body=ReopenRequest,
         example={
@@ -378,7 +378,7 @@ async def request_reopening(request: Request, member: Reporter, appeal_id: Appea
         "listLetters",
         "The letters to your customer about a case",
         _TAG,
-        {200: Answer("Those that are true of the case now, and those of an earlier round.", LetterList)},
+        {200: Success("Those that are true of the case now, and those of an earlier round.", LetterList)},
         scopes=("appeal",),
         raises=(e.NotFound,),
     ),
@@ -395,7 +395,7 @@ def list_letters(request: Request, member: Appellant, appeal_id: AppealId) -> Re
         "getLetter",
         "One of them, to be sent",
         _TAG,
-        {200: Answer("The letter.", AppealLetter)},
+        {200: Success("The letter.", AppealLetter)},
         scopes=("appeal",),
         raises=(e.InvalidRequest, e.NotFound),
     ),
@@ -421,7 +421,7 @@ def get_letter(
         "createSubjectSession",
         "A link for a person to their own record",
         _TAG,
-        {201: Answer("A link that works once.", SessionLink)},
+        {201: Success("A link that works once.", SessionLink)},
         scopes=("appeal",),
         body=SessionRequest,
         example={"epoch": 1, "subjects": [_SUBJECT], "locale": DEFAULT_LOCALE},
@@ -453,7 +453,7 @@ async def create_subject_session(request: Request, member: Appellant) -> Respons
         "getStatement",
         "What the person says of what your lookup disclosed",
         "lookups",
-        {200: Answer("Their statements; none if there are none.", StatementList)},
+        {200: Success("Their statements; none if there are none.", StatementList)},
         scopes=("lookup",),
         raises=(e.NotFound,),
     ),

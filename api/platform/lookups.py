@@ -20,7 +20,7 @@ from api.json_io import (
     parse_briefly,
     read_json,
 )
-from api.openapi import LOOKUP_ERRORS, Answer, operation
+from api.openapi import LOOKUP_ERRORS, Success, operation
 from api.platform.lookup_schemas import Lookup, LookupAnswer, LookupBatch, LookupBatchResult, LookupItems
 from api.platform.questions import LOOKUP_FAILED, read_lookup
 from ledger import errors as e
@@ -52,7 +52,7 @@ EXAMPLE = {
         "createLookup",
         "Look a buyer up before a refund is decided",
         "lookups",
-        {200: Answer("The standing. Hit or miss, the answer has the same size.", LookupAnswer)},
+        {200: Success("The standing. Hit or miss, the answer has the same size.", LookupAnswer)},
         scopes=("lookup",),
         body=Lookup,
         example=EXAMPLE,
@@ -74,7 +74,7 @@ async def create_lookup(request: Request, member: Inquirer) -> Response:
         "createLookups",
         "Look up to 1000 buyers up",
         "lookups",
-        {200: Answer("One result for each, in order; each may be a problem of its own.", LookupBatchResult)},
+        {200: Success("One result for each, in order; each may be a problem of its own.", LookupBatchResult)},
         scopes=("lookup",),
         body=LookupBatch,
         example={"lookups": [EXAMPLE]},

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from api.deps import Blinder, runtime
 from api.json_io import answer, parse, read_json
-from api.openapi import Answer, operation
+from api.openapi import Success, operation
 from api.public.service_schemas import EvaluationAnswer, EvaluationRequest
 from ledger import errors as e
 from ledger.protocol.encoding import b64url, unb64url
@@ -24,7 +24,7 @@ router = APIRouter()
         "evaluateBlinded",
         "Evaluate blinded identifiers",
         "oprf",
-        {200: Answer("One share for each key holder that this service runs.", EvaluationAnswer)},
+        {200: Success("One share for each key holder that this service runs.", EvaluationAnswer)},
         scopes=("lookup", "report"),
         body=EvaluationRequest,
         example={"epoch": 1, "blinded": ["4vR5gHnWmA2BLkT0GPDSRWXJT1vXkRNsSgEH7BTyeD4"]},

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from api.deps import Inquirer, Reporter, runtime
 from api.json_io import json_response, parse, read_json
-from api.openapi import Answer, operation
+from api.openapi import Success, operation
 from api.platform.picture_schemas import PictureAnswer, PictureSearch
 from ledger import errors as e
 from ledger.protocol.encoding import unb64url
@@ -32,7 +32,7 @@ EXAMPLE = {
         "searchPictures",
         "Ask whether pictures of a claim were used in confirmed reports",
         "lookups",
-        {200: Answer("One result for each picture. Hit or miss, the answer has the same size.", PictureAnswer)},
+        {200: Success("One result for each picture. Hit or miss, the answer has the same size.", PictureAnswer)},
         scopes=("lookup",),
         body=PictureSearch,
         example=EXAMPLE,
@@ -58,7 +58,7 @@ async def search_pictures(request: Request, member: Inquirer) -> Response:
         "getReportPictures",
         "Where else the pictures of a report of yours were used",
         "reports",
-        {200: Answer("One result for each of its searchable pictures, in the order of its evidence.", PictureAnswer)},
+        {200: Success("One result for each of its searchable pictures, in the order of its evidence.", PictureAnswer)},
         scopes=("report",),
         raises=(e.NotFound, e.QuotaExceeded),
     ),

@@ -35,7 +35,7 @@ from ledger.rules.conduct import (
 )
 from ledger.rules.findings import Strength, Trust
 from ledger.rules.provenance import OriginSource, Verdict
-from ledger.rules.reports import Outcome, Status
+from ledger.rules.reports import RefundOutcome, Status
 from ledger.tlog.entries import LEDGER_REASONS, WithdrawalReason
 
 MAX_BATCH = 1000
@@ -282,7 +282,7 @@ class ReportView(Wire):
     order_ref: Bytes32
     amount_minor: AmountMinor
     currency: Currency
-    outcome: Outcome
+    outcome: RefundOutcome
     act_ended_at: Time
     notice_sent_at: Time
     recorded_at: Time
@@ -339,7 +339,7 @@ class ReportBody(Wire):
     evidence: Annotated[list[EvidenceItem], Field(min_length=1, max_length=MAX_EVIDENCE_ITEMS)]
     amount_minor: AmountMinor
     currency: IsoCurrency
-    outcome: Outcome
+    outcome: RefundOutcome
     act_ended_at: Time
     notice_sent_at: Time
     notice_ref: Annotated[Reference, Field(description="Identifies the notice that told the person.")]

@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from api.deps import Inquirer, runtime
 from api.errors import RangeNotSatisfiable
 from api.middleware import HEAD
-from api.openapi import Answer, operation
+from api.openapi import Success, operation
 from api.platform.snapshot_schemas import LatestSnapshot
 from ledger import errors as e
 from ledger.server.runtime import Runtime
@@ -28,8 +28,8 @@ router = APIRouter()
 
 BINARY = "application/octet-stream"
 _CACHED = {"Cache-Control": {"schema": {"type": "string"}}, "ETag": {"schema": {"type": "string"}}}
-_UNCHANGED = Answer("Not modified: `If-None-Match` names what there is.", media_type="", headers=_CACHED)
-_PART = Answer("The asked `Range` of it.", media_type=BINARY, binary=True, headers=_CACHED)
+_UNCHANGED = Success("Not modified: `If-None-Match` names what there is.", media_type="", headers=_CACHED)
+_PART = Success("The asked `Range` of it.", media_type=BINARY, binary=True, headers=_CACHED)
 
 Version = Annotated[str, Path(description="The version, as `latest` gives it.", examples=["A" * 22])]
 Prefix = Annotated[str, Path(description="The bucket's number, 8 hexadecimal digits.", examples=["00000abc"])]
@@ -41,7 +41,7 @@ Prefix = Annotated[str, Path(description="The bucket's number, 8 hexadecimal dig
         "getLatestSnapshot",
         "The newest snapshot's manifest, with proofs",
         "snapshots",
-        {200: Answer("Manifest, signature, log entry and policy.", LatestSnapshot, headers=_CACHED), 304: _UNCHANGED},
+        {200: Success("Manifest, signature, log entry and policy.", LatestSnapshot, headers=_CACHED), 304: _UNCHANGED},
         scopes=("lookup",),
         raises=(e.SnapshotUnknown,),
     ),
@@ -61,7 +61,7 @@ async def get_latest(request: Request, member: Inquirer) -> Response:
         "getSnapshotFilter",
         "The local filter",
         "snapshots",
-        {200: Answer("A binary fuse filter.", media_type=BINARY, binary=True, headers=_CACHED), 206: _PART,
+        {200: Success("A binary fuse filter.", media_type=BINARY, binary=True, headers=_CACHED), 206: _PART,
          304: _UNCHANGED},
         scopes=("lookup",),
         raises=(e.SnapshotUnknown, RangeNotSatisfiable),
@@ -80,7 +80,7 @@ def get_filter(request: Request, member: Inquirer, version: Version) -> Response
         "getSnapshotBuckets",
         "All buckets",
         "snapshots",
-        {200: Answer("The buckets in the order of their prefixes.", media_type=BINARY, binary=True, headers=_CACHED),
+        {200: Success("The buckets in the order of their prefixes.", media_type=BINARY, binary=True, headers=_CACHED),
          206: _PART, 304: _UNCHANGED},
         scopes=("lookup",),
         raises=(e.SnapshotUnknown, RangeNotSatisfiable),
@@ -99,8 +99,8 @@ def get_buckets(request: Request, member: Inquirer, version: Version) -> Respons
         "getSnapshotBucket",
         "One bucket",
         "snapshots",
-        {200: Answer("The bucket, then its path in the tree of buckets; of one length for all buckets of a version.",
-                     media_type=BINARY, binary=True, headers=_CACHED),
+        {200: Success("The bucket, then its path in the tree of buckets; of one length for all buckets of a version.",
+                      media_type=BINARY, binary=True, headers=_CACHED),
          304: _UNCHANGED},
         scopes=("lookup",),
         raises=(e.SnapshotUnknown,),

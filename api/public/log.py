@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.deps import runtime
-from api.openapi import Answer, operation
+from api.openapi import Success, operation
 from ledger import errors as e
 from ledger.server.log import reader as log
 from ledger.tlog.merkle import parse_tile_path
@@ -37,7 +37,7 @@ TilePath = Annotated[
         "getCheckpoint",
         "The newest signed checkpoint",
         "log",
-        {200: Answer("A signed note.", media_type=TEXT, headers=_CACHE_CONTROL)},
+        {200: Success("A signed note.", media_type=TEXT, headers=_CACHE_CONTROL)},
         raises=_ERRORS,
     ),
 )
@@ -52,7 +52,7 @@ def get_checkpoint(request: Request) -> Response:
         "getEntries",
         "An entry bundle: up to 256 public leaves",
         "log",
-        {200: Answer("Each leaf after its 16-bit length.", media_type=BINARY, binary=True, headers=_CACHE_CONTROL)},
+        {200: Success("Each leaf after its 16-bit length.", media_type=BINARY, binary=True, headers=_CACHE_CONTROL)},
         raises=_ERRORS,
     ),
 )
@@ -68,7 +68,7 @@ def get_entries(request: Request, path: TilePath) -> Response:
         "getTile",
         "A Merkle tile: up to 256 hashes",
         "log",
-        {200: Answer("Hashes of 32 bytes.", media_type=BINARY, binary=True, headers=_CACHE_CONTROL)},
+        {200: Success("Hashes of 32 bytes.", media_type=BINARY, binary=True, headers=_CACHE_CONTROL)},
         raises=_ERRORS,
     ),
 )

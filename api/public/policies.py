@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from api.deps import runtime
 from api.json_io import answer
-from api.openapi import Answer, operation
+from api.openapi import Success, operation
 from api.platform.snapshots import is_known
 from api.public.policy_schemas import PolicyDocument, PolicyList
 from ledger import errors as e
@@ -32,7 +32,7 @@ _VERSION = re.compile(r"[1-9][0-9]{0,9}\Z", re.ASCII)
         "listPolicies",
         "All published policies, with the times from which they are in effect",
         "suite",
-        {200: Answer("The policies, oldest first.", PolicyList)},
+        {200: Success("The policies, oldest first.", PolicyList)},
     ),
 )
 async def list_policies(request: Request) -> Response:
@@ -50,8 +50,8 @@ async def list_policies(request: Request) -> Response:
         "A policy with its text",
         "suite",
         {
-            200: Answer("The policy.", PolicyDocument, headers=_CACHED),
-            304: Answer("Not modified: `If-None-Match` names what there is.", media_type="", headers=_CACHED),
+            200: Success("The policy.", PolicyDocument, headers=_CACHED),
+            304: Success("Not modified: `If-None-Match` names what there is.", media_type="", headers=_CACHED),
         },
         raises=(e.NotFound,),
     ),

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from api.deps import runtime
 from api.json_io import answer
-from api.openapi import Answer, operation
+from api.openapi import Success, operation
 from api.public.service_schemas import Health, Readiness, Suite
 from ledger.server.jobs import readiness as health
 from ledger.server.platforms.suite import suite
@@ -22,7 +22,7 @@ router = APIRouter()
         "getSuite",
         "The service's id, key epochs, holders and log key",
         "suite",
-        {200: Answer("What a client compares with the suite file it pinned.", Suite)},
+        {200: Success("What a client compares with the suite file it pinned.", Suite)},
     ),
 )
 async def get_suite(request: Request) -> Response:
@@ -31,7 +31,7 @@ async def get_suite(request: Request) -> Response:
     return answer(suite(rt.settings, rt.keys, rt.policies.timeline, rt.now()))
 
 
-@router.get("/healthz", **operation("getHealth", "The process runs", "health", {200: Answer("It runs.", Health)}))
+@router.get("/healthz", **operation("getHealth", "The process runs", "health", {200: Success("It runs.", Health)}))
 async def get_health() -> Response:
     """It checks nothing but that the process runs."""
     return answer({"status": "ok"})
@@ -43,7 +43,7 @@ async def get_health() -> Response:
         "getReadiness",
         "The process can answer lookups",
         "health",
-        {200: Answer("It can.", Readiness), 503: Answer("It cannot.", Readiness)},
+        {200: Success("It can.", Readiness), 503: Success("It cannot.", Readiness)},
     ),
 )
 async def get_readiness(request: Request) -> Response:
@@ -59,7 +59,7 @@ async def get_readiness(request: Request) -> Response:
         "getWriteReadiness",
         "The process can take reports",
         "health",
-        {200: Answer("It can.", Readiness), 503: Answer("It cannot.", Readiness)},
+        {200: Success("It can.", Readiness), 503: Success("It cannot.", Readiness)},
     ),
 )
 async def get_write_readiness(request: Request) -> Response:

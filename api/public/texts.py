@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.openapi import Answer, operation
+from api.openapi import Success, operation
 from api.platform.snapshots import is_known
 from api.public.text_schemas import CodeTexts
 from ledger import errors as e
@@ -34,8 +34,8 @@ _CACHED = {"Cache-Control": {"schema": {"type": "string"}}, "ETag": {"schema": {
         "What codes mean, in plain words",
         "suite",
         {
-            200: Answer("Texts by member and code.", CodeTexts, headers=_CACHED),
-            304: Answer("Not modified: `If-None-Match` names what there is.", media_type="", headers=_CACHED),
+            200: Success("Texts by member and code.", CodeTexts, headers=_CACHED),
+            304: Success("Not modified: `If-None-Match` names what there is.", media_type="", headers=_CACHED),
         },
         raises=(e.NotFound,),
     ),

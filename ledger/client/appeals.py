@@ -195,7 +195,7 @@ class Appeals:
         return self._act(appeal, "reopen", {"text": check_text("text", text)}, idempotency_key)
 
     def concede(self, appeal: str, conduct: str, *, idempotency_key: str | None = None) -> Appeal:
-        """As the reporter, concede that a contested report should name another conduct, of no higher severity; once in
+        """Concede, as the reporter, that a contested report should name another conduct, of no higher severity; once in
         a round. The person sees it and may agree; a reviewer decides, and not worse than this. It does not reduce the
         weight of your reports.
 
@@ -211,7 +211,7 @@ class Appeals:
     def request_reopening(
         self, appeal: str, evidence_sha256: bytes, text: str, *, idempotency_key: str | None = None
     ) -> Appeal:
-        """As the reporter, ask that a case decided `unconfirmed` be opened again: once, within 60 days, for evidence
+        """Request, as the reporter, that a case decided `unconfirmed` is reopened: once, within 60 days, for evidence
         (its SHA-256, 32 bytes) that the report did not name. A reviewer grants or refuses it.
 
         Raises NotFound, ActionRefused, AppealInvalid, Unavailable.
@@ -234,8 +234,8 @@ class Appeals:
         self, appeal: str, kind: LetterKind, locale: str | None = None, *, round: int | None = None
     ) -> AppealLetter:
         """Return a letter, to be sent unchanged: in the language of the appeal unless `locale` names one, of `round` or
-        of the newest round that has one. Raises NotFound while there is no such letter, and where you did not file for
-        the person."""
+        of the newest round that has one. Raises InvalidRequest for an unknown `kind`, and NotFound while there is no
+        such letter or where you did not file for the person."""
         if kind not in _KINDS:
             raise InvalidRequest("A letter is received, question, overdue or decided.")
         query = {"locale": locale, "round": None if round is None else str(round)}

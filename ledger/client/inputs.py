@@ -31,7 +31,7 @@ from ledger.protocol.identifiers import Kind
 from ledger.rules.conduct import Conduct, Evidence
 from ledger.rules.consent import fault_of_reference
 from ledger.rules.guidance import Claim
-from ledger.rules.reports import Outcome
+from ledger.rules.reports import RefundOutcome
 from ledger.tlog.entries import LEDGER_REASONS, WithdrawalReason
 
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
@@ -209,10 +209,10 @@ def check_reported_buyer(value: object) -> None:
 
 
 def check_report(arguments: Mapping[str, object]) -> None:
-    """Check the types and choices of a report's arguments besides the buyer. Raises InvalidReport or one of its leaves,
-    InvalidTime."""
+    """Check the types and choices of a report's arguments besides the buyer. Raises InvalidReport or one of its leaves
+    (such as EvidenceInvalid), and InvalidTime."""
     check_choice("conduct", arguments["conduct"], list(Conduct), UnknownConduct)
-    check_choice("outcome", arguments["outcome"], list(Outcome), InvalidReport)
+    check_choice("outcome", arguments["outcome"], list(RefundOutcome), InvalidReport)
     items = arguments["evidence"]
     if not isinstance(items, Sequence) or isinstance(items, str | bytes):
         raise EvidenceInvalid(

@@ -21,7 +21,7 @@ from ledger.client.identity.suite import Suite, is_loopback, load_suite, parse_s
 from ledger.client.identity.tokens import NEW_KEY_SECONDS, TokenSource
 from ledger.client.inputs import check_idempotency_key
 from ledger.client.lookups.questions import Questioner
-from ledger.client.lookups.reason_texts import Texts
+from ledger.client.lookups.reason_texts import ReasonTexts
 from ledger.client.models.decoding import Model, decode
 from ledger.client.outbox.sender import OutboxSender
 from ledger.client.outbox.store import Outbox
@@ -47,7 +47,7 @@ from ledger.client.transport.budgets import (
 from ledger.client.transport.connections import ClientFactory, HttpOptions
 from ledger.client.transport.event_log import log_advice, log_event
 from ledger.client.transport.forks import ForkLock
-from ledger.client.transport.http import Answer, Deadline, Transport
+from ledger.client.transport.http import Deadline, HttpAnswer, Transport
 from ledger.client.verify.receipts import log_fetcher
 from ledger.errors import (
     ConfigurationError,
@@ -164,7 +164,7 @@ class Session:
             budget_seconds,
         )
         self.questions = Questioner(self.suite, random_bytes)
-        self.reason_texts = Texts(self.transport)
+        self.reason_texts = ReasonTexts(self.transport)
         self._lock = ForkLock()
         self._outbox_lock = ForkLock()  # of its own: opening the file may wait for other processes, and no lookup may
         self._checked = False
@@ -258,7 +258,8 @@ class Session:
         return self.epochs.current
 
     def tagging_epoch(self, epoch: int | Literal["current", "next"]) -> int:
-        """Return the number of a key epoch: see `RefundLedger.tagging_epoch`, also for the errors."""
+        """Return the number of a key epoch. Raises InvalidRequest for `next` while no rotation is announced, and what
+        `RefundLedger.tagging_epoch` names."""
         self.ready()
         if isinstance(epoch, int):
             return epoch
@@ -316,7 +317,8 @@ class Session:
         self.epochs.hold(epoch, log_fetcher(self.transport, ATTEMPT_SECONDS), limit.left())
 
     def hold_listed_epoch(self, epoch: int) -> None:
-        """As `hold_epoch`, for an epoch that may be newer than what the service listed last."""
+        """Hold an epoch as `hold_epoch` does, also one that is newer than the service's last list of epochs. Raises
+        what `read_service` and `hold_epoch` do."""
         if not self.epochs.holds(epoch):
             self.retrying(self.read_service)
             self.retrying(lambda limit: self.hold_epoch(epoch, limit))
@@ -383,7 +385,7 @@ class Session:
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
-    def post(self, path: str, body: Mapping[str, Any], limit: Deadline) -> Answer:
+    def post(self, path: str, body: Mapping[str, Any], limit: Deadline) -> HttpAnswer:
         """POST `body` as JSON in one attempt. Raises the named error of a refusal, Unavailable, UnexpectedAnswer."""
         content = json.dumps(body, separators=(",", ":")).encode()
         return self.transport.send("POST", path, limit, content=content)

@@ -101,7 +101,8 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
 @contextmanager
 def turn(path: Path, memory: ForkLock, wait: bool = True) -> Iterator[OSError | None]:
     """Hold the lock of `path` as `locked` does, and yield None; where the folder cannot be written, hold `memory`, a
-    lock of this process, and yield the reason. Raises what `locked` does for any other fault."""
+    lock of this process, and yield the reason. Raises ConfigurationError for any other fault of the folder, and
+    Unavailable as `locked` does."""
     with ExitStack() as stack:
         try:
             descriptor = _open_lock(path)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ledger.evidence.findings import Fact, Finding
+from ledger.evidence.findings import Fact, InspectionFinding
 from ledger.evidence.formats.metadata import Note, NoteCode
-from ledger.evidence.receipt import Conclusion, Receipt
+from ledger.evidence.receipt import Conclusion, InspectionReceipt
 from ledger.i18n import Texts, texts
 from ledger.rules.findings import SIGNED, TRUSTED, FindingCode, Strength, Trust
 
@@ -136,19 +136,19 @@ NOTES: dict[NoteCode, str] = {
 _NOT_SAID = _("not stated")
 
 
-def conclusion(receipt: Receipt, locale: str) -> str:
+def conclusion(receipt: InspectionReceipt, locale: str) -> str:
     """Return the conclusion in one or two sentences, with a warning if a part of the file was not read."""
     said = texts(locale)
     sentence = said.gettext(CONCLUSIONS[receipt.conclusion])
     return sentence if receipt.complete else f"{sentence} {said.gettext(INCOMPLETE)}"
 
 
-def strength(finding: Finding, locale: str) -> str:
+def strength(finding: InspectionFinding, locale: str) -> str:
     """Return how far a finding goes, in a word."""
     return texts(locale).gettext(STRENGTHS[finding.strength])
 
 
-def sentence(finding: Finding, locale: str) -> str:
+def sentence(finding: InspectionFinding, locale: str) -> str:
     """Return a finding in a sentence, filled with its facts."""
     said = texts(locale)
     return said.gettext(FINDINGS[finding.code], **_Values(finding, said)).strip()
@@ -184,7 +184,7 @@ def note_sentence(note: Note, locale: str) -> str:
     return texts(locale).gettext(NOTES[note.code])
 
 
-def in_words(receipt: Receipt, locale: str) -> dict[str, object]:
+def in_words(receipt: InspectionReceipt, locale: str) -> dict[str, object]:
     """Return conclusion, findings and notes as sentences, in the order of the receipt."""
     return {
         "conclusion": conclusion(receipt, locale),
@@ -201,7 +201,7 @@ _OPTIONAL = {"parameters"}
 class _Values(dict[str, object]):
     """A finding's facts by name, readable; what is not there is said to be so."""
 
-    def __init__(self, finding: Finding, said: Texts) -> None:
+    def __init__(self, finding: InspectionFinding, said: Texts) -> None:
         facts: Mapping[str, Fact] = finding.facts
         comma = said.language.between_items
         super().__init__(

@@ -15,7 +15,7 @@ _TRUSTS = frozenset(trust.value for trust in Trust)
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class InspectionFinding:
     """One finding: its place in the file, and the facts there, cleaned and cut."""
 
     code: FindingCode
@@ -39,10 +39,10 @@ class Finding:
         return CODES[self.code][1]
 
 
-def finding(code: FindingCode, where: str, **facts: Fact | None) -> Finding:
+def finding(code: FindingCode, where: str, **facts: Fact | None) -> InspectionFinding:
     """Return a finding with its facts made fit for a receipt; those without a value are left out."""
     kept = {name: fit(value) for name, value in facts.items() if value is not None and value != "" and value != []}
-    return Finding(code, clean(where, 80), kept)
+    return InspectionFinding(code, clean(where, 80), kept)
 
 
 def fit(value: Fact) -> Fact:

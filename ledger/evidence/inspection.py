@@ -18,15 +18,15 @@ from ledger.errors import (
     ListingUnreadable,
     PictureUnreadable,
 )
-from ledger.evidence.findings import Finding, folded
+from ledger.evidence.findings import InspectionFinding, folded
 from ledger.evidence.formats import containers, exif, xmp
 from ledger.evidence.formats.metadata import BlockType, NoteCode, ParsedFile, decode
 from ledger.evidence.limits import MAX_FILE_BYTES, MAX_FINDINGS, MAX_LISTINGS
 from ledger.evidence.perceptual_hash import pdq
 from ledger.evidence.perceptual_hash.pixels import STILLS, WHERE
-from ledger.evidence.receipt import Agreement, Receipt, check_form, compare
+from ledger.evidence.receipt import InspectionReceipt, ReceiptAgreement, check_form, compare
 from ledger.evidence.sandbox import c2pa as c2pa_reader
-from ledger.evidence.sandbox.c2pa import Answer
+from ledger.evidence.sandbox.c2pa import C2paAnswer
 from ledger.evidence.signals import aigc, c2pa_claims, editing, signers, thumbnails, traces
 from ledger.evidence.signals.signers import Times, TrustLists
 from ledger.extras import need
@@ -50,7 +50,7 @@ def inspect_file(
     *,
     received_at: datetime | None = None,
     trust_lists: TrustLists | None = None,
-) -> Receipt:
+) -> InspectionReceipt:
     """Return what the file at `path` says about its origin, and whether it was made from one of the listing photos.
 
     `received_at` (aware) is when the platform received it, now if it does not say; `trust_lists` are the lists under
@@ -71,7 +71,7 @@ def inspect_bytes(
     *,
     received_at: datetime | None = None,
     trust_lists: TrustLists | None = None,
-) -> Receipt:
+) -> InspectionReceipt:
     """Return the same for bytes; `file_name` is only compared with the type. Raises what `inspect_file` raises."""
     need("evidence", _NEEDED, "Inspecting")
     lists, times = trust_lists or signers.shipped(), Times.of(datetime.now(UTC), received_at)
@@ -86,7 +86,7 @@ def inspect_bytes(
     findings = _strongest_first(findings + _compared(data, parsed, listings))
     if len(findings) > MAX_FINDINGS:
         parsed.note(NoteCode.LIMIT_REACHED, "findings")
-    return Receipt(
+    return InspectionReceipt(
         TOOL,
         hashlib.sha256(data).digest(),
         len(data),
@@ -111,7 +111,7 @@ def verify_file(
     *,
     received_at: datetime | None = None,
     trust_lists: TrustLists | None = None,
-) -> Agreement:
+) -> ReceiptAgreement:
     """Inspect the file at `path` again and compare the result with a receipt (its JSON values).
 
     Give the same listing photos, trust lists and time of receipt as before.
@@ -173,7 +173,7 @@ def _hash(data: bytes, parsed: ParsedFile) -> pdq.Pdq | None:
     return pdq_hash
 
 
-def _compared(data: bytes, parsed: ParsedFile, listings: Sequence[Photo]) -> list[Finding]:
+def _compared(data: bytes, parsed: ParsedFile, listings: Sequence[Photo]) -> list[InspectionFinding]:
     """Return the findings of the comparison with listing photos."""
     if not listings:
         return []
@@ -217,8 +217,8 @@ def _too_large(size_bytes: int) -> EvidenceTooLarge:
 
 
 def _findings(
-    data: bytes, parsed: ParsedFile, manifests: Callable[[], Answer | None], lists: TrustLists, times: Times
-) -> tuple[list[Finding], str]:
+    data: bytes, parsed: ParsedFile, manifests: Callable[[], C2paAnswer | None], lists: TrustLists, times: Times
+) -> tuple[list[InspectionFinding], str]:
     """Return all findings in what the file says, and the version of the C2PA library if it was asked."""
     packets = [xmp.parse(block.data, block.where, parsed) for block in parsed.of(BlockType.XMP)]
     exifs = [(block.where, exif.parse(block.data, block.where, parsed)) for block in parsed.of(BlockType.EXIF)]
@@ -239,12 +239,12 @@ def _findings(
     return unique, answer.sdk if answer else ""
 
 
-def _strongest_first(findings: list[Finding]) -> list[Finding]:
+def _strongest_first(findings: list[InspectionFinding]) -> list[InspectionFinding]:
     order = list(Strength)
     return sorted(findings, key=lambda finding: order.index(finding.strength))
 
 
-def _labels(parsed: ParsedFile, packets: list[xmp.Xmp], exifs: list[tuple[str, exif.Exif]]) -> list[Finding]:
+def _labels(parsed: ParsedFile, packets: list[xmp.Xmp], exifs: list[tuple[str, exif.Exif]]) -> list[InspectionFinding]:
     """Return the AIGC record, from each of its places."""
     texts = [
         (f"{block.where} {block.key}", decode(block.data), _is_label(block.key)) for block in parsed.of(BlockType.TEXT)
@@ -253,7 +253,7 @@ def _labels(parsed: ParsedFile, packets: list[xmp.Xmp], exifs: list[tuple[str, e
     for tag in ("ImageDescription", "XPComment"):
         texts += [(f"{where} {tag}", tags.texts.get(tag, ""), False) for where, tags in exifs]
     texts += [(block.where, decode(block.data), False) for block in parsed.of(BlockType.SEGMENT)]
-    records: list[aigc.Record] = []
+    records: list[aigc.AigcRecord] = []
     for packet in packets:
         records += aigc.from_xmp(packet)
     for where, text, is_label in texts:

@@ -18,7 +18,7 @@ from enum import StrEnum
 from typing import Any
 
 from ledger.errors import InspectionReceiptInvalid, InvalidCanonicalForm, InvalidEncoding, NewerFormat
-from ledger.evidence.findings import Finding
+from ledger.evidence.findings import InspectionFinding
 from ledger.evidence.formats.metadata import DECODER_DEPENDENT, INCOMPLETE, NAME_DEPENDENT, TIME_DEPENDENT, Note
 from ledger.protocol.encoding import b64url, canonical_json, unb64url
 from ledger.rules import conduct
@@ -67,7 +67,7 @@ class Conclusion(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class InspectionReceipt:
     """What an inspection found in one file. Notes say what it could not look at, and what else is to be known."""
 
     tool: str
@@ -76,7 +76,7 @@ class Receipt:
     media_type: str
     width_px: int
     height_px: int
-    findings: tuple[Finding, ...]
+    findings: tuple[InspectionFinding, ...]
     notes: tuple[Note, ...]
     c2pa_sdk: str = ""
     pdq: str = ""
@@ -90,7 +90,7 @@ class Receipt:
 
     @property
     def trust(self) -> Trust | None:
-        """The weakest trust that a signed finding rests on; None where nothing is signed."""
+        """The weakest trust among the signed findings; None where no finding is signed."""
         return weakest(finding.trust for finding in self.findings if finding.trust is not None)
 
     @property
@@ -100,7 +100,7 @@ class Receipt:
 
     @property
     def conclusion(self) -> Conclusion:
-        """How far the strongest finding about AI goes."""
+        """The conclusion from the strongest finding about AI."""
         return conclusion_of((finding.code.value, finding.strength.value) for finding in self.findings)
 
     def in_report(self) -> conduct.Inspection:
@@ -149,7 +149,7 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class ReceiptAgreement:
     """Whether a file bears a receipt out. `differences` names what is not the same.
 
     `same_tool` false explains findings that differ: another version may know more, or judge otherwise.
@@ -243,7 +243,7 @@ def _is_item(item: object, keys: set[str]) -> bool:
     return all(isinstance(item[name], str) for name in keys - {"facts"}) and isinstance(item.get("facts", {}), dict)
 
 
-def compare(claimed: Mapping[str, Any], recomputed: Receipt) -> Agreement:
+def compare(claimed: Mapping[str, Any], recomputed: InspectionReceipt) -> ReceiptAgreement:
     """Compare a receipt (checked by `check_form`) with the one that the file gives now.
 
     Left out are notes that depend on the day (certificates), on the file's name or on the decoder; what was measured on
@@ -271,7 +271,7 @@ def compare(claimed: Mapping[str, Any], recomputed: Receipt) -> Agreement:
         differences += [f"{name}: only in the receipt: {code}" for code in _only(theirs, ours)]
         differences += [f"{name}: only in the file: {code}" for code in _only(ours, theirs)]
     differences += trust_differs
-    return Agreement(not differences, same_file, same_tool, tuple(differences))
+    return ReceiptAgreement(not differences, same_file, same_tool, tuple(differences))
 
 
 def conclusion_of(findings: Iterable[tuple[str, str]]) -> Conclusion:

@@ -105,8 +105,8 @@ def _check(value: Any, depth: int) -> None:
 
 
 def format_time(moment: datetime) -> str:
-    """Return Return `moment` (aware) as `YYYY-MM-DDTHH:MM:SSZ`; fractions of a second are dropped. Raises InvalidTime
-    for a time without a zone. Raises InvalidTime for a time without a zone."""
+    """Return `moment` (aware) as `YYYY-MM-DDTHH:MM:SSZ`, without fractions of a second. Raises InvalidTime for a time
+    without a zone."""
     if moment.tzinfo is None:
         raise InvalidTime("A time must carry its zone.")
     # Not strftime: on Linux it writes the year 1 as "1", which `parse_time` refuses.

@@ -21,7 +21,7 @@ DOMAIN = b"refund-ledger question v1"
 
 
 def question_digest(request: Mapping[str, Any], nonce: bytes) -> bytes:
-    """Return Return SHA-256 of `DOMAIN` || `nonce` || the canonical JSON of `request` without its member `nonce`: 32
+    """Return SHA-256 of `DOMAIN` || `nonce` || the canonical JSON of `request` without its member `nonce`: 32
     bytes.
 
     `request` is the JSON object as it was sent: an optional member that was left out and one that was sent as null are

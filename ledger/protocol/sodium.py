@@ -167,7 +167,7 @@ def point_from_hash(uniform: bytes) -> bytes:
 
 
 def scalarmult(scalar: bytes, point: bytes) -> bytes:
-    """Return Return scalar x point. Raises InvalidScalar, InvalidPoint, IdentityPoint."""
+    """Return scalar x point. Raises InvalidScalar, InvalidPoint, IdentityPoint."""
     return scalarmult_many(scalar, (point,))[0]
 
 
@@ -186,7 +186,7 @@ def scalarmult_many(scalar: bytes, points: Iterable[bytes]) -> list[bytes]:
 
 
 def scalarmult_base(scalar: bytes) -> bytes:
-    """Return Return scalar x the group's generator. Raises InvalidScalar."""
+    """Return scalar x the group's generator. Raises InvalidScalar."""
     check_scalar(scalar)
     out = _buffer()
     if _lib().crypto_scalarmult_ristretto255_base(out, scalar) != 0:
@@ -231,7 +231,7 @@ def sub(left: bytes, right: bytes) -> bytes:
 
 
 def scalar_reduce(uniform: bytes) -> bytes:
-    """Return Return 64 bytes little-endian modulo the group order, as a scalar; zero with negligible probability.
+    """Return 64 bytes little-endian modulo the group order, as a scalar; zero with negligible probability.
 
     Raises InvalidInput for another length.
     """
@@ -242,7 +242,7 @@ def scalar_reduce(uniform: bytes) -> bytes:
 
 
 def scalar_mul(left: bytes, right: bytes) -> bytes:
-    """Return Return left x right modulo the group order. Raises InvalidScalar."""
+    """Return left x right modulo the group order. Raises InvalidScalar."""
     return _scalars("crypto_core_ristretto255_scalar_mul", left, right)
 
 
@@ -252,7 +252,7 @@ def scalar_sub(left: bytes, right: bytes) -> bytes:
 
 
 def scalar_invert(scalar: bytes) -> bytes:
-    """Return Return 1 / scalar modulo the group order. Raises InvalidScalar."""
+    """Return 1 / scalar modulo the group order. Raises InvalidScalar."""
     check_scalar(scalar)
     out = _buffer()
     if _lib().crypto_core_ristretto255_scalar_invert(out, scalar) != 0:

@@ -116,7 +116,7 @@ def hash_to_group(message: bytes) -> bytes:
 
 
 def blind(inputs: Sequence[bytes], blinds: Sequence[bytes]) -> list[bytes]:
-    """Return Return blind x H(input) for each input (`Blind` of RFC 9497 section 3.3.1). Blinds must be secret and
+    """Return blind x H(input) for each input (`Blind` of RFC 9497 section 3.3.1). Blinds must be secret and
     never reused.
 
     Raises BatchSizeInvalid, InvalidScalar, InvalidInput (too long an input).

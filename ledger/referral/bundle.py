@@ -18,7 +18,7 @@ from ledger.extras import need
 from ledger.protocol.public_ids import is_id
 from ledger.referral.audience import Audience, Part, gets
 from ledger.referral.checks import LOG_KEY_FILE, PLATFORM_KEY_FILE, SUMS_FILE
-from ledger.referral.facts import Referral, Source, check_referable, make_referral, receipt_name, to_json
+from ledger.referral.facts import Referral, ReportSources, check_referable, make_referral, receipt_name, to_json
 from ledger.referral.inspections import read_receipts
 from ledger.rules.languages import DEFAULT_LOCALE
 from ledger.rules.languages import LOCALES as LOCALES
@@ -61,7 +61,7 @@ def refer(
     for report, order in orders.items():
         _check_order(ledger, report, order)
     sources = [
-        Source(
+        ReportSources(
             view,
             ledger.reports.receipt(view.id, wait_seconds),
             None if view.appeal is None else ledger.appeals.get(view.appeal.id, party="reporter"),

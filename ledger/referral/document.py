@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from ledger.code_names import actor_text, conduct_text, evidence_text, outcome_text, state_text
 from ledger.errors import ConfigurationError
 from ledger.evidence import finding_texts
-from ledger.evidence.findings import Finding
+from ledger.evidence.findings import InspectionFinding
 from ledger.i18n import LOCALES, Texts
 from ledger.i18n import texts as texts_of
 from ledger.protocol.encoding import b64url
@@ -19,7 +19,7 @@ from ledger.referral.audience import Audience, Part, gets
 from ledger.referral.checks import check_commands, evidence_command
 from ledger.referral.facts import Referral, ReferredAppeal, ReferredReport, receipt_name
 from ledger.referral.inspections import ReferredFinding, ReferredInspection
-from ledger.referral.law import LEVELS, Band
+from ledger.referral.law import LEVELS, AmountBand
 from ledger.referral.pdf import Document
 from ledger.rules.conduct import Evidence, EvidenceType
 from ledger.rules.findings import TRUSTED, About, Strength, Trust
@@ -238,7 +238,7 @@ class _Writing:
             lines = [f"{finding.code}\n{self.say(texts.NO_FACTS)}" if finding.facts is None else finding.code]
             lines += [finding_texts.trust_sentence(finding.code, finding.trust, locale)]
         else:
-            whole = Finding(finding.known, finding.where or "", finding.facts)
+            whole = InspectionFinding(finding.known, finding.where or "", finding.facts)
             lines = [finding_texts.sentence(whole, locale), f"{finding.code} · {finding.where}"]
         lines.append(finding_texts.limit(finding.code, locale, finding.trust))
         return "\n".join(line for line in lines if line)
@@ -315,7 +315,7 @@ class _Writing:
         ]
         self.document.table([say(name) for name in (texts.LEVEL, texts.GENERALLY, texts.NETWORK)], bands, (25, 45, 30))
 
-    def band(self, band: Band) -> str:
+    def band(self, band: AmountBand) -> str:
         number: Callable[[int], str] = self.language.number
         if band.to_yuan is None:
             return self.say(texts.FROM, low=number(band.from_yuan))

@@ -108,7 +108,7 @@ class Referral:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ReportSources:
     """The sources about one report: the ledger's answer, the verified receipt, the appeal, the order number in
     clear."""
 
@@ -131,14 +131,14 @@ def check_referable(view: ReportView) -> None:
         raise _unknown_conduct(view)
     if Conduct.IMPERSONATED in (view.conduct, amended):
         raise ReportNotReferable(
-            f"The report {view.id} protects a person and accuses nobody: it goes into no referral.",
+            f"The report {view.id} protects a person and accuses none: it goes into no referral.",
             report=view.id,
             status=view.status,
         )
 
 
 def make_referral(
-    suite: Suite, audience: Audience, sources: Sequence[Source], receipts: Receipts, made_at: datetime
+    suite: Suite, audience: Audience, sources: Sequence[ReportSources], receipts: Receipts, made_at: datetime
 ) -> Referral:
     """Return the referral of `sources` for `audience`, with the full `receipts` of inspections.
 
@@ -165,7 +165,7 @@ def make_referral(
     )
 
 
-def _signed_body(source: Source) -> ReportBody:
+def _signed_body(source: ReportSources) -> ReportBody:
     view = source.view
     check_referable(view)
     known = _known_members(source.receipt.receipt.entry["body"])
@@ -208,7 +208,7 @@ def _unknown_conduct(view: ReportView) -> ReportNotReferable:
     )
 
 
-def _report(audience: Audience, source: Source, body: ReportBody, receipts: Receipts) -> ReferredReport:
+def _report(audience: Audience, source: ReportSources, body: ReportBody, receipts: Receipts) -> ReferredReport:
     view, proven = source.view, source.receipt.receipt
     inspected = inspections(body.evidence, receipts)
     whole = gets(audience, Part.EVIDENCE)

@@ -18,7 +18,7 @@ def _(message: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Band:
+class AmountBand:
     """A level of amounts that begins at `from_yuan`. With `to_yuan`, each province sets a beginning between the two."""
 
     level: str
@@ -34,7 +34,7 @@ class Law:
     source: str
     since: str
     text: str
-    bands: tuple[Band, ...] = ()
+    bands: tuple[AmountBand, ...] = ()
 
 
 LEVELS: dict[str, str] = {
@@ -83,7 +83,11 @@ LAWS: tuple[Law, ...] = (
             "Amounts in general: interpretation of the Supreme People’s Court and the Supreme People’s Procuratorate "
             "of 2011. Within each range the province sets the figure."
         ),
-        (Band("large", 3_000, 10_000), Band("huge", 30_000, 100_000), Band("especially_huge", 500_000)),
+        (
+            AmountBand("large", 3_000, 10_000),
+            AmountBand("huge", 30_000, 100_000),
+            AmountBand("especially_huge", 500_000),
+        ),
     ),
     Law(
         "opinion_2016",
@@ -94,7 +98,7 @@ LAWS: tuple[Law, ...] = (
             "People’s Procuratorate and the Ministry of Public Security of 2016. Whether a refund claim made online is "
             "such a case is itself for the court to decide."
         ),
-        (Band("large", 3_000), Band("huge", 30_000), Band("especially_huge", 500_000)),
+        (AmountBand("large", 3_000), AmountBand("huge", 30_000), AmountBand("especially_huge", 500_000)),
     ),
 )
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from ledger.rules.reports import Outcome, Status
+from ledger.rules.reports import RefundOutcome, Status
 
 CONTESTED = frozenset({Status.DISPUTED, Status.UNCONFIRMED})
 
@@ -22,7 +22,7 @@ class Money:
 
     amount_minor: int
     currency: str
-    outcome: Outcome
+    outcome: RefundOutcome
     restituted_at: datetime | None
 
 
@@ -61,17 +61,19 @@ def losses(reports: Iterable[tuple[Status, Money]]) -> tuple[Loss, ...]:
 def _loss(currency: str, reports: list[tuple[Status, Money]]) -> Loss:
     counting = [money for status, money in reports if status not in CONTESTED]
     contested = [money for status, money in reports if status in CONTESTED]
-    suffered = [money for money in counting if money.outcome is Outcome.REFUND_SUFFERED]
+    suffered = [money for money in counting if money.outcome is RefundOutcome.REFUND_SUFFERED]
     return Loss(
         currency=currency,
         reports_count=len(counting),
         suffered_minor=_sum(suffered),
         restituted_minor=_sum(money for money in suffered if money.restituted_at is not None),
-        recovered_minor=_sum(money for money in counting if money.outcome is Outcome.REFUND_RECOVERED),
-        refused_minor=_sum(money for money in counting if money.outcome is Outcome.REFUND_REFUSED),
+        recovered_minor=_sum(money for money in counting if money.outcome is RefundOutcome.REFUND_RECOVERED),
+        refused_minor=_sum(money for money in counting if money.outcome is RefundOutcome.REFUND_REFUSED),
         contested_count=len(contested),
         contested_minor=_sum(
-            money for money in contested if money.outcome is Outcome.REFUND_SUFFERED and money.restituted_at is None
+            money
+            for money in contested
+            if money.outcome is RefundOutcome.REFUND_SUFFERED and money.restituted_at is None
         ),
     )
 

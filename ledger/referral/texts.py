@@ -9,7 +9,7 @@ from __future__ import annotations
 from ledger.referral.audience import Audience
 from ledger.rules.appeals import Actor
 from ledger.rules.provenance import OriginSource, Verdict
-from ledger.rules.reports import Outcome, Status
+from ledger.rules.reports import RefundOutcome, Status
 
 
 def _(message: str) -> str:
@@ -63,10 +63,10 @@ NOW: dict[Status, str] = {
     Status.UNCONFIRMED: _("not confirmed"),
 }
 
-MONEY: dict[Outcome, str] = {
-    Outcome.REFUND_REFUSED: _("the refund was asked for and not paid"),
-    Outcome.REFUND_RECOVERED: _("the refund was paid and recovered"),
-    Outcome.REFUND_SUFFERED: _("the refund was paid"),
+MONEY: dict[RefundOutcome, str] = {
+    RefundOutcome.REFUND_REFUSED: _("the refund was asked for and not paid"),
+    RefundOutcome.REFUND_RECOVERED: _("the refund was paid and recovered"),
+    RefundOutcome.REFUND_SUFFERED: _("the refund was paid"),
 }
 
 SPEAKERS: dict[str, Actor] = {"person": Actor.SUBJECT, "reporter": Actor.REPORTER, "reviewer": Actor.STAFF}

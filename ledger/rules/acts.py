@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ListedReport:
-    """A live report met through one of a new report's subjects. `act_day` counts from the Unix epoch."""
+    """A live report that shares a subject with a new report. `act_day` counts from the Unix epoch."""
 
     tag: bytes
     report_id: int

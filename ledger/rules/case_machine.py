@@ -41,7 +41,7 @@ class Case:
     in force when this round began. `information_at` is when the person last added something. `reviewer_id` is the
     member of staff who works on the case, `proposer_id` the one who requested a second signature for `proposed`.
     `reporter_round` is the round that the reporter was granted for new evidence; it is not a round of the person.
-    `handlers` are (round, staff id) of everyone who took, proposed or signed the case.
+    `handlers` are the (round, staff id) of each member of staff who took the case, proposed a decision or signed one.
     """
 
     state: CaseState
@@ -437,25 +437,25 @@ def check_staff(case: Case, action: Action, staff: Staff, assignee: Staff | None
     if action in (Action.TAKE, Action.SIGN, Action.DECLINE, Action.GRANT_REOPENING, Action.REFUSE_REOPENING):
         return
     if case.reviewer_id != staff.id:
-        raise CaseTaken("This case is in somebody else's hands.", action=action.value)
+        raise CaseTaken("This case is assigned to another member of staff.", action=action.value)
 
 
 def _check_conflict(case: Case, staff: Staff, action: Action) -> None:
     check_group(case.control_group, staff)
     rounds = {number for number, handler in case.handlers if handler == staff.id}
     if any(number < case.round for number in rounds):
-        raise ConflictOfInterest("You handled this case before it was reopened; somebody new decides.")
+        raise ConflictOfInterest("You handled this case before it was reopened; another member of staff decides now.")
     if action in (Action.GRANT_REOPENING, Action.REFUSE_REOPENING) and rounds:
-        raise ConflictOfInterest("You handled this case; somebody else says whether it is opened again.")
+        raise ConflictOfInterest("You handled this case; another member of staff decides whether it is reopened.")
     if action in (Action.SIGN, Action.DECLINE) and (staff.id == case.proposer_id or case.round in rounds):
-        raise ConflictOfInterest("The second signature is for somebody who did not work on this case.")
+        raise ConflictOfInterest("A member of staff who did not work on this case gives the second signature.")
 
 
 def check_group(reporting: str, staff: Staff) -> None:
     """Check that this member of staff is not of the control group `reporting` that made the report. Raises
     ConflictOfInterest."""
     if staff.control_group is not None and staff.control_group == reporting:
-        raise ConflictOfInterest("Whoever belongs to the control group that made this report has no part in the case.")
+        raise ConflictOfInterest("Staff of the control group that made this report take no part in the case.")
 
 
 _HANDLING = frozenset(

@@ -40,7 +40,7 @@ class NeedState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class CheckedNeed:
     """A need and how far it is met, by files and by findings; `items` are the places (0 is the first) of reported items
     of its types. `support` is that of the worst item without which the need would not be met, None where it is not."""
 
@@ -54,7 +54,7 @@ class Check:
 class Alternative:
     """One way to reach the minimum."""
 
-    checks: tuple[Check, ...]
+    checks: tuple[CheckedNeed, ...]
 
     @property
     def state(self) -> NeedState:
@@ -96,12 +96,12 @@ def best_state(alternatives: Sequence[Alternative]) -> NeedState:
     return min((alternative.state for alternative in alternatives), key=_ORDER.index)
 
 
-def _check(need: Need, stated: Sequence[tuple[Evidence, FileState, Corroboration]], reading: Reading) -> Check:
+def _check(need: Need, stated: Sequence[tuple[Evidence, FileState, Corroboration]], reading: Reading) -> CheckedNeed:
     items = tuple(place for place, (item, _, _) in enumerate(stated) if item.type in need.of)
     for state, believed in _BELIEVED:
         if is_met(need, [item for item, file, _ in stated if file in believed], reading):
-            return Check(need, state, items, _weakest_needed(need, stated, reading))
-    return Check(need, NeedState.MISSING, items, None)
+            return CheckedNeed(need, state, items, _weakest_needed(need, stated, reading))
+    return CheckedNeed(need, NeedState.MISSING, items, None)
 
 
 def _weakest_needed(

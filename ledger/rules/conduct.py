@@ -250,7 +250,8 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """The receipt of an inspection, as a report carries it (`ledger.evidence.receipt.Receipt.in_report` makes it).
+    """The receipt of an inspection, as a report carries it
+    (`ledger.evidence.receipt.InspectionReceipt.in_report` makes it).
 
     `receipt_sha256` (32 bytes) is the digest of the whole receipt, which stays with the file, so that a reviewer who
     has both can make it again; `tool` is the tool's name and version; `findings` are the codes of what it found, each
@@ -463,8 +464,8 @@ def _check_claims(evidence: Sequence[Evidence]) -> None:
         finding = item.finding
         if finding is not None and finding.strength is Strength.IDENTIFIES and finding.trust not in TRUSTED:
             raise EvidenceUntrusted(
-                "A finding identifies only with the trust listed or interim: what is signed by others, or by nobody, "
-                "indicates at most.",
+                "A finding identifies only with the trust listed or interim: without a signature, or with that of "
+                "another signer, it indicates at most.",
                 trusts=sorted(TRUSTED),
             )
         if item.confirmation is not None and item.confirmation.file_sha256 not in originals:
@@ -536,8 +537,8 @@ def known_codes(codes: Sequence[str]) -> list[FindingCode]:
 
 
 def _all_different(chosen: Sequence[Evidence]) -> bool:
-    """True if these items may count as that many: different files, different linked reports, and no second
-    `ai_label` or `issuer_confirmation`, because both are statements of the picture's producer."""
+    """True if each of these items may count: they are different files and different linked reports, and there is no
+    second `ai_label` or `issuer_confirmation`, because both are statements of the picture's producer."""
     linked = [item.report_id for item in chosen if item.report_id is not None]
     labels = [item for item in chosen if item.type in _WORD_OF_ISSUER]
     return len({item.sha256 for item in chosen}) == len(chosen) and len(set(linked)) == len(linked) and len(labels) <= 1

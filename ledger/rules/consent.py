@@ -33,8 +33,9 @@ def shows_nothing(text: str) -> bool:
 
 
 def check_consent(ref: str | None, *, profile: str, required: bool, of: str, unfit: type[LedgerError]) -> None:
-    """Raises ConsentMissing where a consent is `required` under `profile` and `ref` is missing or blank, and `unfit`
-    for a blank reference elsewhere. `of` is what needs it: `report`, `lookup` or `check`. The form of `ref` is fit."""
+    """Check the consent. Raises ConsentMissing where a consent is `required` under `profile` and `ref` is missing or
+    blank, and `unfit` for a blank reference elsewhere. `of` is what needs it: `report`, `lookup` or `check`. The form
+    of `ref` is fit."""
     blank = ref is not None and shows_nothing(ref)
     if required and (ref is None or blank):
         raise ConsentMissing(

@@ -41,7 +41,7 @@ class Corroboration(StrEnum):
     """What the report says was found is not in the file, or a camera whose signer is trusted says that it took it."""
 
 
-class Comparison(StrEnum):
+class InspectionComparison(StrEnum):
     """A reviewer's inspection beside the one in the report."""
 
     AGREES = "agrees"
@@ -158,19 +158,27 @@ def _by_another_tool(kind: EvidenceType, finding: Finding | None) -> Corroborati
     return Corroboration.FOUND if trusted else Corroboration.INDICATED
 
 
-def compare(reported: Inspection, again: Again) -> Comparison:
+def compare(reported: Inspection, again: Again) -> InspectionComparison:
     """Compare the report's inspection of a file with the reviewer's own one, with the merchant's photos or
     without, whichever is closer: the report does not say whether it was compared with any."""
     inspections = [again.inspection] if again.alone is None else [again.inspection, again.alone]
-    closest = min((_beside(reported, item) for item in inspections), key=list(Comparison).index)
-    if closest is Comparison.OTHER_FINDINGS and again.alone is None and not LISTING_CODES.isdisjoint(reported.findings):
-        return Comparison.NO_LISTING
+    closest = min((_beside(reported, item) for item in inspections), key=list(InspectionComparison).index)
+    if (
+        closest is InspectionComparison.OTHER_FINDINGS
+        and again.alone is None
+        and not LISTING_CODES.isdisjoint(reported.findings)
+    ):
+        return InspectionComparison.NO_LISTING
     return closest
 
 
-def _beside(reported: Inspection, inspected: Inspection) -> Comparison:
+def _beside(reported: Inspection, inspected: Inspection) -> InspectionComparison:
     if reported.receipt_sha256 == inspected.receipt_sha256:
-        return Comparison.AGREES if reported.trust == inspected.trust else Comparison.OTHER_TRUST
+        return InspectionComparison.AGREES if reported.trust == inspected.trust else InspectionComparison.OTHER_TRUST
     if reported.tool != inspected.tool:
-        return Comparison.OTHER_VERSION
-    return Comparison.OTHER_DETAILS if reported.findings == inspected.findings else Comparison.OTHER_FINDINGS
+        return InspectionComparison.OTHER_VERSION
+    return (
+        InspectionComparison.OTHER_DETAILS
+        if reported.findings == inspected.findings
+        else InspectionComparison.OTHER_FINDINGS
+    )

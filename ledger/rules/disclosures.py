@@ -26,7 +26,7 @@ MAX_LINES = 366
 
 
 @dataclass(frozen=True, slots=True)
-class Lookups:
+class LookupGroup:
     """Lookups by one platform for one purpose: how many, and the times of the first and the last.
 
     `order` is the order that all are about, None where they are about several. `claim`, `tier` and
@@ -44,40 +44,40 @@ class Lookups:
     consent: bool
 
 
-def lines(lookups: Iterable[Lookups]) -> list[Lookups]:
+def lines(lookups: Iterable[LookupGroup]) -> list[LookupGroup]:
     """Return the lines that the person is shown, newest first. `lookups` has every lookup once; lookups of one element
     are of one UTC day. The lines have as many lookups as were given."""
-    days: dict[tuple[str, int, str], dict[bytes | None, Lookups]] = {}
+    days: dict[tuple[str, int, str], dict[bytes | None, LookupGroup]] = {}
     for item in lookups:
         orders = days.setdefault((item.platform, day_floor(item.last_at), item.purpose), {})
         orders[item.order] = _joined([orders[item.order], item], item.order) if item.order in orders else item
     merged = [line for orders in days.values() for line in _day(orders)]
     merged.sort(key=lambda item: (item.platform, _newest_first(item)))
-    shown: list[Lookups] = []
+    shown: list[LookupGroup] = []
     for _, some in groupby(merged, key=lambda item: item.platform):
         shown += _platform(list(some))
     return sorted(shown, key=_newest_first)
 
 
-def _newest_first(line: Lookups) -> tuple[float, float, str, str, bytes]:
+def _newest_first(line: LookupGroup) -> tuple[float, float, str, str, bytes]:
     return -line.last_at.timestamp(), -line.first_at.timestamp(), line.platform, line.purpose, line.order or b""
 
 
-def _day(orders: dict[bytes | None, Lookups]) -> list[Lookups]:
+def _day(orders: dict[bytes | None, LookupGroup]) -> list[LookupGroup]:
     """Return the lines of a platform's day and purpose."""
     single = sorted((lookups for order, lookups in orders.items() if order is not None), key=_newest_first)
     rest = single[MAX_ORDERS:] + ([orders[None]] if None in orders else [])
     return single[:MAX_ORDERS] + ([_joined(rest, None)] if rest else [])
 
 
-def _platform(newest_first: list[Lookups]) -> list[Lookups]:
+def _platform(newest_first: list[LookupGroup]) -> list[LookupGroup]:
     """Return at most `MAX_LINES` lines of a platform, and one line for each purpose of the older lookups."""
     kept, older = newest_first[:MAX_LINES], newest_first[MAX_LINES:]
     purposes = sorted({lookups.purpose for lookups in older})
     return kept + [_joined([lookups for lookups in older if lookups.purpose == purpose], None) for purpose in purposes]
 
 
-def _joined(some: list[Lookups], order: bytes | None) -> Lookups:
+def _joined(some: list[LookupGroup], order: bytes | None) -> LookupGroup:
     last = max(some, key=lambda item: item.last_at)
     first_at, times = min(lookups.first_at for lookups in some), sum(lookups.times for lookups in some)
     return replace(last, order=order, times=times, first_at=first_at)

@@ -1,8 +1,8 @@
-"""The laws under which platforms report: one row each, with everything that the ledger knows of a law.
+"""The laws under which platforms report: one row for each law, with everything that the ledger needs to apply it.
 
 A further jurisdiction is one more row of `Profile`, its texts in the catalogues, and its columns in
-`docs/jurisdictions.md`. No code asks which profile it has: it reads the row. The rows are for orientation; a lawyer of
-the jurisdiction reads them before a ledger runs there.
+`docs/jurisdictions.md`. Code reads the fields of the row and never compares profiles. The rows are for
+orientation; a lawyer of the jurisdiction must review them before a ledger runs there.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class LegalSource:
     """A statute that the row rests on: its title, where it was published, and the first day that it applied."""
 
     title: str
@@ -107,7 +107,7 @@ class Jurisdiction:
     statutes: Mapping[Purpose, str]
     routes: tuple[Route, ...]
     handover: str | None
-    sources: tuple[Source, ...]
+    sources: tuple[LegalSource, ...]
 
     def limit_days(self, clock: AppealClock) -> tuple[int, int]:
         """Return the smallest and the largest number of days between the opening and the end of `clock`: it ends with a
@@ -179,10 +179,12 @@ class Profile(RowEnum):
             "(art. 23); the platform that hands this file over answers for having them."
         ),
         sources=(
-            Source("Credit Reporting Regulation", "State Council Order 631", date(2013, 3, 15)),
-            Source("Civil Code", "Order 45 of the President", date(2021, 1, 1)),
-            Source("Personal Information Protection Law (PIPL)", "Order 91 of the President", date(2021, 11, 1)),
-            Source("Measures on the rules of online trading platforms", "Order 116 of SAMR and CAC", date(2026, 2, 1)),
+            LegalSource("Credit Reporting Regulation", "State Council Order 631", date(2013, 3, 15)),
+            LegalSource("Civil Code", "Order 45 of the President", date(2021, 1, 1)),
+            LegalSource("Personal Information Protection Law (PIPL)", "Order 91 of the President", date(2021, 11, 1)),
+            LegalSource(
+                "Measures on the rules of online trading platforms", "Order 116 of SAMR and CAC", date(2026, 2, 1)
+            ),
         ),
     )
     EU = Jurisdiction(
@@ -231,8 +233,10 @@ class Profile(RowEnum):
             "safeguards."
         ),
         sources=(
-            Source("General Data Protection Regulation (GDPR)", "Regulation (EU) 2016/679", date(2018, 5, 25)),
-            Source("Rules on periods, dates and time limits", "Regulation (EEC, Euratom) 1182/71", date(1971, 7, 1)),
+            LegalSource("General Data Protection Regulation (GDPR)", "Regulation (EU) 2016/679", date(2018, 5, 25)),
+            LegalSource(
+                "Rules on periods, dates and time limits", "Regulation (EEC, Euratom) 1182/71", date(1971, 7, 1)
+            ),
         ),
     )
     UK = Jurisdiction(
@@ -288,19 +292,21 @@ class Profile(RowEnum):
             "preventing fraud (schedule 1, paragraph 14), and an appropriate policy document must exist."
         ),
         sources=(
-            Source("UK General Data Protection Regulation (UK GDPR)", "assimilated (EU) 2016/679", date(2021, 1, 1)),
-            Source("Data Protection Act 2018, schedule 1 part 2 paragraph 14", "2018 c. 12", date(2018, 5, 25)),
-            Source(
+            LegalSource(
+                "UK General Data Protection Regulation (UK GDPR)", "assimilated (EU) 2016/679", date(2021, 1, 1)
+            ),
+            LegalSource("Data Protection Act 2018, schedule 1 part 2 paragraph 14", "2018 c. 12", date(2018, 5, 25)),
+            LegalSource(
                 "Data (Use and Access) Act 2025, section 76 (UK GDPR art. 12A)",
                 "2025 c. 18, SI 2026/82",
                 date(2026, 2, 5),
             ),
-            Source(
+            LegalSource(
                 "Data (Use and Access) Act 2025, section 80 (UK GDPR arts. 22A to 22D)",
                 "2025 c. 18, SI 2026/82",
                 date(2026, 2, 5),
             ),
-            Source(
+            LegalSource(
                 "Data (Use and Access) Act 2025, section 103 (Data Protection Act 2018 s. 164A)",
                 "2025 c. 18, SI 2026/82",
                 date(2026, 6, 19),
@@ -353,7 +359,7 @@ class Profile(RowEnum):
             Route(_("go to a court (15 U.S.C. 1681n and 1681o).")),
         ),
         handover=None,
-        sources=(Source("Fair Credit Reporting Act (FCRA)", "15 U.S.C. 1681 and following", date(1971, 4, 25)),),
+        sources=(LegalSource("Fair Credit Reporting Act (FCRA)", "15 U.S.C. 1681 and following", date(1971, 4, 25)),),
     )
 
 

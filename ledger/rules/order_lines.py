@@ -70,7 +70,7 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Repaid:
-    """The full amount of a report was paid back at `received_at`."""
+    """The event that the full amount of a report was paid back at `received_at`."""
 
     report_id: int
     received_at: datetime
@@ -152,7 +152,7 @@ class LineReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class LineState:
     """The state of a line. `disputed` are open cases (case -> report), `decisions` the newest one of each case, with
     its time, and `reopening_requests` the cases for which the reporter made a request. `closed_by` is the case that
     closed the line, None while new reports may be made."""
@@ -185,7 +185,7 @@ class Line:
         )
 
 
-def replay(history: Iterable[LineEvent]) -> Line:
+def replay(history: Iterable[LineEvent]) -> LineState:
     """Return the state of the line after this history. Events about a report or case that the history does not have are
     ignored: those were erased."""
     reports: dict[int, LineReport] = {}
@@ -230,7 +230,7 @@ def replay(history: Iterable[LineEvent]) -> Line:
                 pass
     against = sorted(case for case, decided in decisions.items() if _closes(decided, in_force.get(decided.report_id)))
     closed_by = closed_for_good if closed_for_good is not None else next(iter(against), None)
-    return Line(reports, disputed, decisions, frozenset(requested), closed_by)
+    return LineState(reports, disputed, decisions, frozenset(requested), closed_by)
 
 
 def _closes(decided: Decided, in_force: Outcome | None) -> bool:
@@ -251,7 +251,7 @@ def _decided(report: LineReport, outcome: Outcome) -> LineReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class ReportMatter:
     """What identifies the matter of a new report. `evidence` are SHA-256 digests (32 bytes), `act_day` counts from the
     Unix epoch. A report of severity 0 is no accusation."""
 
@@ -268,7 +268,7 @@ class Contested:
     """An earlier report of the same control group that shares a subject with a new one, and was contested or held. That
     is: a person opened a case about it or about a later report of its line, or it was held and not released. `like_id`
     is the report itself, or the one that it was held for; `case_id` is a case about the line of that report, and
-    `stands` its `Line.stands`."""
+    `stands` its `LineState.stands`."""
 
     report_id: int
     like_id: int
@@ -282,15 +282,15 @@ class Contested:
     stands: bool
 
 
-def alike(claim: Claim, contested: Contested) -> bool:
+def alike(matter: ReportMatter, contested: Contested) -> bool:
     """True if a new report may be about the same matter as a contested one with a common subject: it has an item of
     evidence in common, acts at most `ALIKE_DAYS` apart, or amounts in one currency that differ by at most
     `ALIKE_PERCENT`."""
-    if not claim.evidence.isdisjoint(contested.evidence):
+    if not matter.evidence.isdisjoint(contested.evidence):
         return True
-    if within_days(claim.act_day, contested.act_day):
+    if within_days(matter.act_day, contested.act_day):
         return True
-    return within_amount((claim.currency, claim.amount_minor), (contested.currency, contested.amount_minor))
+    return within_amount((matter.currency, matter.amount_minor), (contested.currency, contested.amount_minor))
 
 
 def within_days(first: int, second: int) -> bool:
@@ -304,19 +304,19 @@ def within_amount(first: tuple[str, int], second: tuple[str, int]) -> bool:
     return first[0] == second[0] and 100 * (max(amounts) - min(amounts)) <= ALIKE_PERCENT * max(amounts)
 
 
-def held_for(claim: Claim, contested: Iterable[Contested]) -> Contested | None:
+def held_for(matter: ReportMatter, contested: Iterable[Contested]) -> Contested | None:
     """Return the contested report because of which a new one is held, the earliest of several; None if it is not held.
 
     A report on the line of a contested one is bound by the line itself (`judge`); after a held report on the same line
     it is held like that one, whatever it says. If the contested report stands (it was upheld, or the appeal was
     withdrawn), a further report is a further claim and is not held.
     """
-    if claim.severity == 0:
+    if matter.severity == 0:
         return None
     matching = [
         report
         for report in contested
-        if not report.stands and (report.held if report.order_ref == claim.order_ref else alike(claim, report))
+        if not report.stands and (report.held if report.order_ref == matter.order_ref else alike(matter, report))
     ]
     return min(matching, key=lambda report: report.report_id, default=None)
 
@@ -378,30 +378,30 @@ class Refused:
     report_id: int | None = None
 
 
-Verdict = Permitted | Held | Refused
+LineVerdict = Permitted | Held | Refused
 
 
 def judge(
-    line: Line,
+    line: LineState,
     act: Act,
     now: datetime,
     *,
     report_id: int | None = None,
     case_id: int | None = None,
-    claim: Claim | None = None,
+    matter: ReportMatter | None = None,
     contested: Sequence[Contested] = (),
     duplicate: bool = False,
     known_evidence: bool = False,
-) -> Verdict:
+) -> LineVerdict:
     """Return the verdict on `act` at `now`.
 
     `report_id` is the report that is replaced, withdrawn, repaid or rested on; `case_id` the case that is answered,
-    conceded, or to be opened again. `claim` and `contested` belong to a new report. `duplicate`: an older live report
+    conceded, or to be opened again. `matter` and `contested` belong to a new report. `duplicate`: an older live report
     states the same facts as the withdrawn one. `known_evidence`: the evidence of a reopening request is in the report
     already.
     """
     if act in (Act.REPORT, Act.REPLACE):
-        return _new_report(line, act, report_id, claim, contested)
+        return _new_report(line, act, report_id, matter, contested)
     if act in (Act.CONCEDE, Act.ANSWER):
         if case_id in line.disputed:
             return Permitted()
@@ -422,8 +422,8 @@ def judge(
 
 
 def _new_report(
-    line: Line, act: Act, replaced: int | None, claim: Claim | None, contested: Sequence[Contested]
-) -> Verdict:
+    line: LineState, act: Act, replaced: int | None, matter: ReportMatter | None, contested: Sequence[Contested]
+) -> LineVerdict:
     if act is Act.REPLACE and replaced not in line.reports:
         return Refused(ReplacementInvalid, "A report is replaced by one about the same order.")
     if line.disputed:
@@ -448,12 +448,12 @@ def _new_report(
             "replaces it.",
             report_id=live.report_id,
         )
-    like = None if claim is None else held_for(claim, contested)
+    like = None if matter is None else held_for(matter, contested)
     bound = _bound(line)
     return Permitted(bound) if like is None else Held(bound, like)
 
 
-def _bound(line: Line) -> Bound:
+def _bound(line: LineState) -> Bound:
     """Return the limits that all earlier reports of the line leave, however they ended."""
     earlier = sorted(line.reports.values(), key=lambda report: report.report_id, reverse=True)
     if not earlier:
@@ -466,7 +466,7 @@ def _bound(line: Line) -> Bound:
     )
 
 
-def _link(line: Line, report: LineReport | None) -> Verdict:
+def _link(line: LineState, report: LineReport | None) -> LineVerdict:
     if report is None or not report.live or report.held:
         return Refused(
             LinkedReportInvalid, "A `report_id` of a linked account names no report of yours that stays live."
@@ -480,7 +480,7 @@ def _link(line: Line, report: LineReport | None) -> Verdict:
     return Permitted()
 
 
-def _ask_reopening(line: Line, now: datetime, case_id: int | None, known_evidence: bool) -> Verdict:
+def _ask_reopening(line: LineState, now: datetime, case_id: int | None, known_evidence: bool) -> LineVerdict:
     decided = None if case_id is None else line.decisions.get(case_id)
     report = None if decided is None else line.reports.get(decided.report_id)
     if decided is None or not decided.outcome.spec.effect.unconfirmed or case_id in line.disputed:
@@ -512,7 +512,8 @@ def check_conceded(outcome: Outcome | None, severity: int | None, conceded: int 
         return
     if not outcome.spec.names_conduct or (severity is not None and severity > conceded):
         raise DecisionInvalid(
-            "The reporter has conceded less than this: decide that, or what is better for the person."
+            "The reporter conceded less than this: decide what was conceded, or an outcome that is better for the "
+            "person."
         )
 
 
@@ -523,8 +524,8 @@ def bound_intake(intake: Intake, notice_sent_at: datetime, bound: Bound) -> Inta
     """
     if bound.notice_from is not None and notice_sent_at < bound.notice_from:
         raise NoticeOutdated(
-            "The person must be told of this report in a notice of its own, sent after the earlier report of the order "
-            "was recorded.",
+            "The person must get a separate notice about this report, sent after the earlier report of the order was "
+            "recorded.",
             not_before=format_time(bound.notice_from),
         )
     if bound.expires_day is None or bound.expires_day >= intake.expires_day:

@@ -9,7 +9,7 @@ from ledger.protocol.row_enum import RowEnum
 
 
 def _(message: str) -> str:
-    """`message` itself, marked for the catalogues."""
+    """Return `message` itself, marked for the catalogues."""
     return message
 
 

@@ -65,7 +65,7 @@ _VERDICTS: dict[object, Verdict] = {verdict.value: verdict for verdict in Verdic
 def parse_origin(value: Any) -> Origin:
     """Return the origin in a report's body. Raises EvidenceInvalid."""
     if type(value) is not dict or not {"source"} <= value.keys() <= {"source", "received_at"}:
-        raise EvidenceInvalid("An origin has source and received_at, no more.")
+        raise EvidenceInvalid("An origin has only the members source and received_at.")
     name = value["source"]
     source = _SOURCES.get(name) if isinstance(name, str) else None
     if source is None:

@@ -56,8 +56,8 @@ _ORDER_DOMAIN = "refund-ledger order v1:"
 _HOURS_A_DAY = 24
 
 
-class Outcome(StrEnum):
-    """What became of the money."""
+class RefundOutcome(StrEnum):
+    """The result of the refund claim: refused, recovered, or paid and lost."""
 
     REFUND_REFUSED = "refund_refused"
     REFUND_RECOVERED = "refund_recovered"
@@ -102,7 +102,7 @@ class ReportBody:
     evidence: tuple[Evidence, ...]
     amount_minor: int
     currency: str
-    outcome: Outcome
+    outcome: RefundOutcome
     act_ended_at: datetime
     notice_sent_at: datetime
     notice_ref: str
@@ -136,7 +136,7 @@ BODY_MEMBERS = _REQUIRED | {"consent_ref", "replaces"}
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}\Z")
 _KINDS: dict[object, Kind] = {kind.value: kind for kind in Kind}
 _CONDUCTS: dict[object, Conduct] = {conduct.value: conduct for conduct in Conduct}
-_OUTCOMES: dict[object, Outcome] = {outcome.value: outcome for outcome in Outcome}
+_OUTCOMES: dict[object, RefundOutcome] = {outcome.value: outcome for outcome in RefundOutcome}
 
 
 def parse_body(data: Mapping[str, Any]) -> ReportBody:
@@ -158,7 +158,7 @@ def parse_body(data: Mapping[str, Any]) -> ReportBody:
     if not isinstance(currency, str) or currency not in MINOR_DIGITS:
         raise InvalidReport("currency must be an ISO 4217 code in capital letters, such as CNY.")
     if not isinstance(outcome, str) or outcome not in _OUTCOMES:
-        raise InvalidReport("Unknown outcome.", known=sorted(Outcome))
+        raise InvalidReport("Unknown outcome.", known=sorted(RefundOutcome))
     replaces = data.get("replaces")
     if "replaces" in data and not is_id("rp", replaces):
         raise InvalidReport("replaces must be a report id: rp_ and letters and digits.")
@@ -337,9 +337,9 @@ def check_intake(body: ReportBody, profile: Profile, policy: Policy, now: dateti
     """
     check_conduct_in_policy(body.conduct, policy)
     if not body.act_ended_at <= body.notice_sent_at:
-        raise NoticeInvalid("The person must be told after the act ended, not before.")
+        raise NoticeInvalid("The notice must be sent to the person after the act ended, not before.")
     if body.notice_sent_at > now + timedelta(minutes=policy.intake.clock_skew_minutes):
-        raise NoticeInvalid("The notice lies in the future; a report is made after the person was told.")
+        raise NoticeInvalid("The notice is dated in the future: send the notice first, then report.")
     for name, text in (("notice_ref", body.notice_ref), ("decided_by", body.decided_by)):
         if shows_nothing(text):
             raise InvalidReport(f"{name} shows nothing: it must name where the platform keeps it.")
@@ -383,9 +383,9 @@ def _check_evidence_times(body: ReportBody, latest: datetime) -> None:
     for item in body.evidence:
         received_at = item.origin.received_at if item.origin is not None else None
         if received_at is not None and received_at > body.notice_sent_at:
-            raise EvidenceInvalid("A file of the claim is received before the person is told, not after.")
+            raise EvidenceInvalid("A file of the claim is received before the notice is sent to the person, not after.")
         if item.confirmation is not None and item.confirmation.answered_at > latest:
-            raise EvidenceInvalid("An issuer's answer lies in the future.")
+            raise EvidenceInvalid("An issuer's answer is dated in the future.")
 
 
 def effective_from_hour(notice_sent_at: datetime, recorded_at: datetime, cooling_hours: int) -> int:

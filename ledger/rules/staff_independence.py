@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Vouched:
+class ResponsibleAdmins:
     """The admins who are responsible for the present credentials and role of an account, by their ids.
 
     `enrolled_by` is None for the operator's command line, which can write into the database anyway; `confirmed_by` is
@@ -22,7 +22,7 @@ class Vouched:
     confirmed_by: int | None
 
 
-def hand_of(accounts: Mapping[int, Vouched], staff_id: int) -> int:
+def controller_of(accounts: Mapping[int, ResponsibleAdmins], staff_id: int) -> int:
     """Return the id of the account that controls this one: that of the admin who alone enrolled it, or of the account
     that controls that admin. An account that two admins or the command line enrolled, or that is not in `accounts`,
     controls itself."""
@@ -30,17 +30,17 @@ def hand_of(accounts: Mapping[int, Vouched], staff_id: int) -> int:
     current = staff_id
     while current not in met:
         met.add(current)
-        vouched = accounts.get(current)
-        if vouched is None or vouched.enrolled_by is None or vouched.confirmed_by is not None:
+        responsible = accounts.get(current)
+        if responsible is None or responsible.enrolled_by is None or responsible.confirmed_by is not None:
             return current
-        current = vouched.enrolled_by
+        current = responsible.enrolled_by
     # Accounts that rest on each other, as after an admin reset the one who had enrolled them: one account controls all.
     return min(met)
 
 
-def may_confirm(accounts: Mapping[int, Vouched], enrolled_by: int, staff_id: int, by: int) -> bool:
+def may_confirm(accounts: Mapping[int, ResponsibleAdmins], enrolled_by: int, staff_id: int, by: int) -> bool:
     """True if admin `by` may confirm the account `staff_id` that admin `enrolled_by` enrolled.
 
     It must not be the account itself, and must not be controlled by the same account as the admin who enrolled it.
     """
-    return by not in (staff_id, enrolled_by) and hand_of(accounts, by) != hand_of(accounts, enrolled_by)
+    return by not in (staff_id, enrolled_by) and controller_of(accounts, by) != controller_of(accounts, enrolled_by)

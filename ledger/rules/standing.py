@@ -181,11 +181,11 @@ class Flagged(Protocol):
 
     @property
     def disputed(self) -> bool:
-        """Shown, and without points."""
+        """True if the event is shown without points."""
 
     @property
     def unconfirmed(self) -> bool:
-        """Not shown, unless it is disputed."""
+        """True if the event is not shown, unless it is disputed."""
 
 
 class Counted(NamedTuple):

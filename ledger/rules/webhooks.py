@@ -249,7 +249,7 @@ SUBSCRIBABLE = tuple(type_ for type_, spec in EVENTS.items() if spec.subscribabl
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class MessageSource:
     """Which ledger sends a message: its service id, and `live` or `test`."""
 
     service: str
@@ -273,7 +273,7 @@ def check_payload(type_: WebhookType, recipient: Recipient, data: Mapping[str, o
 
 
 def message_body(
-    type_: WebhookType, recipient: Recipient, source: Source, now: datetime, data: Mapping[str, str | int]
+    type_: WebhookType, recipient: Recipient, source: MessageSource, now: datetime, data: Mapping[str, str | int]
 ) -> str:
     """Return the JSON text of a message, as it is signed and sent at every attempt. `now` is when the event happened.
 

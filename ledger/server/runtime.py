@@ -23,7 +23,7 @@ from ledger.server.jobs.maintenance import Maintenance
 from ledger.server.jobs.readiness import ProcessState
 from ledger.server.keys.files import ServerKeys
 from ledger.server.log.logged_keys import load_server_keys
-from ledger.server.log.policies import Policies
+from ledger.server.log.policies import PolicyFollower
 from ledger.server.lookups.clear_cache import ClearLookupCache
 from ledger.server.lookups.service import LookupService
 from ledger.server.oprf.evaluation import Oprf
@@ -35,7 +35,7 @@ from ledger.server.reports import intake
 from ledger.server.reports.reports import ReportService
 from ledger.server.settings import Settings
 from ledger.server.snapshots.served import SnapshotServer
-from ledger.server.webhooks.endpoints import Webhooks
+from ledger.server.webhooks.endpoints import WebhookContext
 from ledger.server.webhooks.sender import Sender
 from ledger.tlog.entries import SALT_BYTES
 
@@ -58,7 +58,7 @@ class Runtime:
     settings: Settings
     engine: Engine
     keys: ServerKeys
-    policies: Policies
+    policies: PolicyFollower
     members: Members
     now: Callable[[], datetime]
     context: Context
@@ -69,7 +69,7 @@ class Runtime:
     appeals: AppealService
     pictures: PictureSearch
     oprf: Oprf
-    webhooks: Webhooks
+    webhooks: WebhookContext
     snapshots: SnapshotServer
     sender: Sender
     maintenance: Maintenance
@@ -118,7 +118,7 @@ def open_runtime(settings: Settings, now: Callable[[], datetime] = utc_now, *, u
     try:
         with reading(engine) as connection:
             keys = load_server_keys(settings, connection)
-        policies = Policies(reads)
+        policies = PolicyFollower(reads)
         policies.at(now())
         heartbeat = Heartbeat(within(engine_of(settings, pool_size=2), settings.read_deadline_ms))
         heartbeat.first()
@@ -172,7 +172,7 @@ def open_runtime(settings: Settings, now: Callable[[], datetime] = utc_now, *, u
         appeals=AppealService(context, settings, keys.idempotency_key),
         pictures=pictures,
         oprf=Oprf(context, settings, keys, metrics),
-        webhooks=Webhooks(context, settings, keys.sealing_key),
+        webhooks=WebhookContext(context, settings, keys.sealing_key),
         snapshots=snapshots,
         sender=sender,
         maintenance=maintenance,

@@ -298,7 +298,7 @@ def tile_path(level: TileLevel, index: int, width: int | None = None) -> str:
 
 
 def parse_tile_path(level: str, path: str) -> tuple[TileLevel, int, int | None]:
-    """Return Return (level, index, width or None for a full tile) of the URL parts `level` ("0" to "63", or "entries")
+    """Return (level, index, width or None for a full tile) of the URL parts `level` ("0" to "63", or "entries")
     and `path` ("x001/067.p/5"). Every tile has exactly one accepted name. Raises InvalidTile."""
     match = _INDEX.match(path)
     if not match or not (level == "entries" or _LEVEL.match(level)):
@@ -314,7 +314,7 @@ def parse_tile_path(level: str, path: str) -> tuple[TileLevel, int, int | None]:
 
 
 def encode_bundle(entries: Sequence[bytes]) -> bytes:
-    """Return Return 1 to 256 entries as an entry bundle: each after its length, 16 bits big-endian. Raises
+    """Return 1 to 256 entries as an entry bundle: each after its length, 16 bits big-endian. Raises
     InvalidTile."""
     if not 1 <= len(entries) <= TILE_WIDTH or any(len(entry) > MAX_ENTRY_BYTES for entry in entries):
         raise InvalidTile("A bundle holds 1 to 256 entries of at most 65,535 bytes.")

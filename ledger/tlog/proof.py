@@ -43,7 +43,7 @@ class TlogProof:
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class EntryReceipt:
     """A verified receipt: the log had `entry` (its body) at `index` when it signed `checkpoint`; `hour` is the UTC hour
     in the public leaf."""
 
@@ -107,7 +107,7 @@ def format_receipt(
     return format_proof(TlogProof(index, tuple(hashes), checkpoint_note, extra))
 
 
-def open_receipt(text: str, origin: str, log_public_key: bytes) -> Receipt:
+def open_receipt(text: str, origin: str, log_public_key: bytes) -> EntryReceipt:
     """Verify a receipt offline against the pinned log `origin` and its 32-byte Ed25519 key.
 
     Raises InvalidReceipt (not well formed), InvalidCheckpoint (not signed by that log) or InvalidInclusion (the signed
@@ -121,7 +121,7 @@ def open_receipt(text: str, origin: str, log_public_key: bytes) -> Receipt:
     except InvalidInput as error:
         raise InvalidReceipt("This receipt opens no entry.") from error
     verify_inclusion(proof.index, checkpoint.size, leaf_hash(leaf), proof.hashes, checkpoint.root)
-    return Receipt(proof.index, entry, hour, checkpoint)
+    return EntryReceipt(proof.index, entry, hour, checkpoint)
 
 
 def open_leaf_proof(text: str, leaf: bytes, origin: str, log_public_key: bytes) -> tuple[Leaf, Checkpoint]:

@@ -24,7 +24,7 @@ from ledger.server.appeals import attachments, consumer, staff_actions
 from ledger.server.appeals.attachments import check_file, written_file
 from ledger.server.appeals.case_service import changing, load_case
 from ledger.server.appeals.participants import Participant, Party, add_file
-from ledger.server.appeals.sessions import SessionRow
+from ledger.server.appeals.sessions import SubjectSessionRow
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.appeals import AppealCase, CaseAttachment
 from ledger.server.db.tables.reports import Listing
@@ -55,10 +55,10 @@ def somebody() -> Somebody:
     return [(Kind.PHONE, person()), (Kind.PAYMENT, person())]
 
 
-def session_of(api: Api, who: Somebody, locale: str = "en", profile: str = "CN") -> SessionRow:
+def session_of(api: Api, who: Somebody, locale: str = "en", profile: str = "CN") -> SubjectSessionRow:
     """A session of this person, as a platform would have it opened."""
     subjects = tuple((kind.value, tag(kind, element)) for kind, element in who)
-    return SessionRow(
+    return SubjectSessionRow(
         1, BETA.name, BETA.control_group, profile, locale, api.rt.keys.epoch, subjects, None, api.rt.now()
     )
 

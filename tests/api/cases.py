@@ -14,7 +14,7 @@ from ledger.protocol.tags import tag
 from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
 from ledger.server.appeals import staff_actions
-from ledger.server.appeals.sessions import SessionRow
+from ledger.server.appeals.sessions import SubjectSessionRow
 from ledger.server.platforms.members import list_platforms
 from tests.api.conftest import ACME, BETA, Api, person
 from tests.support import Platform
@@ -107,10 +107,12 @@ def item(data: bytes, kind: str = "carrier_record") -> dict[str, str]:
     return {"type": kind, "sha256": b64url(hashlib.sha256(data).digest())}
 
 
-def in_session(api: Api, subjects: Subjects, platform: Platform = BETA) -> SessionRow:
+def in_session(api: Api, subjects: Subjects, platform: Platform = BETA) -> SubjectSessionRow:
     """A session of the person that `platform` opened."""
     tags = tuple((kind.value, tag(kind, element)) for kind, element in subjects)
-    return SessionRow(1, platform.name, platform.control_group, "CN", "en", api.rt.keys.epoch, tags, None, api.rt.now())
+    return SubjectSessionRow(
+        1, platform.name, platform.control_group, "CN", "en", api.rt.keys.epoch, tags, None, api.rt.now()
+    )
 
 
 def narrowed(api: Api, platform: Platform, scope: str) -> dict[str, str]:

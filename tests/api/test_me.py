@@ -157,6 +157,18 @@ def test_the_export_stands_by_itself(api: Api) -> None:
     assert document["verify"]["log_key"] == api.request("GET", "/v1/suite").json()["log"]["key"]
 
 
+def test_the_export_says_in_the_language_of_the_session_how_to_check_it(api: Api) -> None:
+    def how(locale: str) -> str:
+        return str(Persona(api).open(locale=locale).ask("GET", "/export").json()["verify"]["how"])
+
+    english, chinese = how("en"), how("zh-CN")
+    assert english.startswith("Each entry_index is the place of an entry in a public log")
+    assert chinese.startswith("每个 entry_index 是一条记录在公开日志中的位置")
+    for name in ("log_key", "RFC 6962", "256"):
+        assert name in english
+        assert name in chinese
+
+
 def test_the_indexes_of_the_export_are_in_the_public_log(api: Api) -> None:
     somebody = Persona(api)
     somebody.reported()

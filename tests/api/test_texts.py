@@ -13,8 +13,7 @@ from ledger.rules.conduct import Conduct, EvidenceType
 from ledger.rules.findings import FindingCode
 from ledger.rules.guidance import ADVICE_TEXTS, Advice, Claim
 from ledger.rules.reasons import Reason
-from ledger.rules.reports import Outcome as RefundOutcome
-from ledger.rules.reports import Status
+from ledger.rules.reports import RefundOutcome, Status
 from ledger.rules.standing import Tier
 from ledger.tlog.entries import WithdrawalReason
 from tests.api.conftest import ACME, READER, Api, person

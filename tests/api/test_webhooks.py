@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ledger.rules.webhooks import Recipient, Source, WebhookType
+from ledger.rules.webhooks import MessageSource, Recipient, WebhookType
 from ledger.server.db.engine import writing
 from ledger.server.webhooks.emit import emit
 from tests.api.conftest import ACME, BETA, READER, Api, running
@@ -72,7 +72,7 @@ def test_deliveries_are_paged_newest_first(api: Api, endpoint: dict[str, Any]) -
             emit(
                 connection,
                 api.rt.now(),
-                Source(api.rt.settings.service, api.rt.settings.environment),
+                MessageSource(api.rt.settings.service, api.rt.settings.environment),
                 "acme",
                 WebhookType.APPEAL_OPENED,
                 Recipient.FILER,

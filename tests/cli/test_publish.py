@@ -20,7 +20,7 @@ from ledger.protocol.encoding import b64url
 from ledger.server.db.engine import open_engine, reading
 from ledger.server.settings import Settings
 from ledger.server.snapshots import queries as store
-from ledger.server.snapshots.files import Stage
+from ledger.server.snapshots.files import BuildStage
 from tests.cli.test_operator import PUBLISHER, SERVER_MODULES, without
 from tests.processes import runs, started, until
 from tests.support import new_ledger, server_environment, serving
@@ -111,7 +111,7 @@ def test_progress_is_shown_stage_by_stage(monkeypatch: pytest.MonkeyPatch, capsy
     shown = capsys.readouterr().err
     assert "sealing entries" in shown
     assert "1000/1000" in shown
-    assert {str(stage) for stage in Stage} == STAGES.keys()
+    assert {str(stage) for stage in BuildStage} == STAGES.keys()
 
 
 def test_serve_publishes_on_a_schedule_brings_its_children_back_and_stops_cleanly(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from ledger.cli.output import ExitCode
 from ledger.errors import NotFound
 from ledger.server.keys.files import oprf_path
 from ledger.server.reports.reports import submit_report
-from ledger.server.rotation.convert import alone
+from ledger.server.rotation.convert import exclusive_run
 from ledger.server.rotation.retire import finish_due
 from ledger.server.runtime import Runtime
 from ledger.server.settings import Settings
@@ -188,7 +188,7 @@ def test_what_is_said_about_the_files(rt: Runtime) -> None:
 def test_wrong_use_and_a_run_beside_another(rt: Runtime, settings: Settings) -> None:
     for arguments in (["--status", "--retire"], ["--now"], ["--announce-only", "--status"], ["--grace-days", "0"]):
         assert run("rotate", *arguments).exit_code == ExitCode.USAGE
-    with alone(settings):
+    with exclusive_run(settings):
         assert machine("rotate", code=ExitCode.REFUSED)["error"]["code"] == "rotation_refused"
     shutil.rmtree(settings.keys_dir)
     assert machine("rotate", code=ExitCode.USAGE)["error"]["code"] == "configuration_error"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,9 +68,15 @@ def test_it_opens_its_runtime_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_closing_keeps_its_time_when_a_thread_hangs(tmp_path: Path) -> None:
     settings = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
     rt = runtime.open_runtime(settings)
-    rt.snapshots.worker._step = lambda: time.sleep(5)  # a call that nothing can interrupt
+    hanging = threading.Event()
+
+    def hang() -> None:
+        hanging.set()
+        time.sleep(5)  # a call that nothing can interrupt
+
+    rt.snapshots.worker._step = hang
     rt.snapshots.worker.wake()
-    time.sleep(0.1)
+    assert hanging.wait(30)
     began = time.monotonic()
     assert not rt.close(0.5)
     assert time.monotonic() - began < 4

@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, urlsplit
 from ledger.client.models.reports import Delivery
 from ledger.client.outbox.sender import OutboxSender, encode
 from ledger.client.outbox.store import New, Operation, Outbox
-from ledger.client.transport.http import Answer, Deadline, Transport
+from ledger.client.transport.http import Deadline, HttpAnswer, Transport
 from ledger.protocol.encoding import b64url, canonical_json, format_time
 from tests.faulty import answering
 
@@ -193,7 +193,7 @@ class MortalTransport(Transport):
 
     life = Life(None)
 
-    def send(self, method: str, path: str, deadline: Deadline, **more: Any) -> Answer:
+    def send(self, method: str, path: str, deadline: Deadline, **more: Any) -> HttpAnswer:
         self.life.step()
         answer = super().send(method, path, deadline, **more)
         self.life.step()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger.client.outbox.store import New, Outbox, Verdict
+from ledger.client.outbox.store import AttemptVerdict, New, Outbox
 from ledger.errors import ConfigurationError, LogFrozen, NotFound, OrderAlreadyReported, ReportDisputed
 from ledger.protocol.encoding import format_time
 
@@ -48,7 +48,11 @@ def test_refused_items_stay_until_somebody_decides(tmp_path: Path) -> None:
     box = Outbox(tmp_path / "outbox.db")
     box.add([(key, "report", "/v1/reports", b"x") for key in ("a", "b", "c")], NOW)
     box.failed(
-        [Verdict("a", "refused", OrderAlreadyReported("Reported.")), Verdict("b", "pending", LogFrozen("Frozen."))], NOW
+        [
+            AttemptVerdict("a", "refused", OrderAlreadyReported("Reported.")),
+            AttemptVerdict("b", "pending", LogFrozen("Frozen.")),
+        ],
+        NOW,
     )
     assert [item.idempotency_key for item in box.items("pending")] == ["b", "c"]
     refused = box.items("refused")
@@ -82,7 +86,7 @@ def test_parked_items_say_when_they_are_tried_again(tmp_path: Path) -> None:
     box = Outbox(tmp_path / "outbox.db")
     box.add([New("k", "report", "/v1/reports", b"x")], NOW)
     later = NOW + timedelta(hours=12)
-    box.failed([Verdict("k", "parked", ReportDisputed("Contested.", case="ap_1"), later)], NOW)
+    box.failed([AttemptVerdict("k", "parked", ReportDisputed("Contested.", case="ap_1"), later)], NOW)
     (item,) = box.items("parked")
     assert item.retry_at == later
     assert item.error == {"code": "report_disputed", "message": "Contested.", "details": {"case": "ap_1"}}
@@ -95,10 +99,10 @@ def test_parked_items_say_when_they_are_tried_again(tmp_path: Path) -> None:
 def test_refused_items_leave_when_their_time_is_over(tmp_path: Path) -> None:
     box, keep = Outbox(tmp_path / "outbox.db"), timedelta(days=30)
     box.add([New(key, "report", "/v1/reports", b"x") for key in ("waits", "parked", "first", "second")], NOW)
-    box.failed([Verdict("first", "refused", OrderAlreadyReported("Reported."))], NOW)
-    box.failed([Verdict("parked", "parked", ReportDisputed("Contested."), NOW)], NOW)
-    box.failed([Verdict("second", "refused", OrderAlreadyReported("Reported."))], NOW + timedelta(days=1))
-    box.failed([Verdict("first", "refused", OrderAlreadyReported("Again."))], NOW + timedelta(days=20))
+    box.failed([AttemptVerdict("first", "refused", OrderAlreadyReported("Reported."))], NOW)
+    box.failed([AttemptVerdict("parked", "parked", ReportDisputed("Contested."), NOW)], NOW)
+    box.failed([AttemptVerdict("second", "refused", OrderAlreadyReported("Reported."))], NOW + timedelta(days=1))
+    box.failed([AttemptVerdict("first", "refused", OrderAlreadyReported("Again."))], NOW + timedelta(days=20))
     assert box.expire(NOW + timedelta(days=30) - timedelta(seconds=1), keep) == 0
     assert box.expire(NOW + timedelta(days=30), keep) == 1, "refused since the first time, not the last"
     assert box.expire(NOW + timedelta(days=400), keep) == 1
@@ -109,7 +113,7 @@ def test_refused_items_leave_when_their_time_is_over(tmp_path: Path) -> None:
 def test_all_refused_are_discarded_and_nothing_else(tmp_path: Path) -> None:
     box = Outbox(tmp_path / "outbox.db")
     box.add([New(key, "report", "/v1/reports", b"x") for key in ("a", "b", "c")], NOW)
-    box.failed([Verdict(key, "refused", OrderAlreadyReported("Reported.")) for key in ("a", "c")], NOW)
+    box.failed([AttemptVerdict(key, "refused", OrderAlreadyReported("Reported.")) for key in ("a", "c")], NOW)
     assert box.discard_refused() == 2
     assert [item.idempotency_key for item in box.items()] == ["b"]
     assert box.discard_refused() == 0
@@ -131,7 +135,7 @@ def test_what_waits_is_counted_with_its_age(tmp_path: Path) -> None:
     for hours, key in enumerate(("old", "newer")):
         box.add([New(key, "report", "/v1/reports", b"x")], NOW + timedelta(hours=hours))
     box.add([New("gone", "withdraw", "/v1/reports/rp_1/withdraw", b"x")], NOW - timedelta(days=1))
-    box.failed([Verdict("gone", "refused", NotFound("Unknown."))], NOW)
+    box.failed([AttemptVerdict("gone", "refused", NotFound("Unknown."))], NOW)
     waiting = box.waiting()
     assert (waiting["pending"].count, waiting["refused"].count) == (2, 1)
     assert waiting["pending"].oldest_age(NOW + timedelta(hours=3)) == timedelta(hours=3)
@@ -142,7 +146,7 @@ def test_a_refused_item_takes_what_is_sent_under_its_key_next(tmp_path: Path) ->
     """A refusal changed nothing, so a corrected report may be sent under the same key."""
     box = Outbox(tmp_path / "outbox.db")
     box.add([New("k", "report", "/v1/reports", b"wrong")], NOW)
-    box.failed([Verdict("k", "refused", OrderAlreadyReported("Reported."))], NOW)
+    box.failed([AttemptVerdict("k", "refused", OrderAlreadyReported("Reported."))], NOW)
     later = NOW + timedelta(days=2)
     box.add([New("k", "report", "/v1/reports", b"right")], later)
     (item,) = box.items()

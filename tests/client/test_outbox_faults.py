@@ -22,7 +22,7 @@ from ledger.client.outbox.sender import PARKED_EVERY, OutboxSender, encode
 from ledger.client.outbox.store import New, Outbox
 from ledger.client.session import REFUSED_RETENTION_DAYS
 from ledger.client.state import OUTBOX_FILE
-from ledger.client.transport.http import Answer, Deadline, Transport
+from ledger.client.transport.http import Deadline, HttpAnswer, Transport
 from ledger.errors import (
     AlreadyReversed,
     ConfigurationError,
@@ -444,7 +444,7 @@ def test_what_keeps_a_process_out_refuses_nothing_and_ends_a_flush(tmp_path: Pat
     sent: list[str] = []
 
     class Shut(Transport):
-        def send(self, method: str, path: str, deadline: Deadline, **more: Any) -> Answer:
+        def send(self, method: str, path: str, deadline: Deadline, **more: Any) -> HttpAnswer:
             sent.append(path)
             raise error
 

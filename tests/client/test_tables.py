@@ -21,7 +21,7 @@ from ledger.client.tables.reader import (
     MAX_CELL_CHARS,
     MAX_COLUMNS,
     MAX_ROW_CHARS,
-    Table,
+    TableFile,
     TableFormat,
     normal_name,
     opened,
@@ -34,7 +34,7 @@ SECRET = "13800138000"
 
 def read(data: bytes, **form: object) -> tuple[tuple[str, ...], list[tuple[int, list[str]]]]:
     """(headers, [(line, cells)]) of a table."""
-    table = Table(io.BytesIO(data), TableFormat(**form))  # type: ignore[arg-type]
+    table = TableFile(io.BytesIO(data), TableFormat(**form))  # type: ignore[arg-type]
     table.check_encoding()
     return table.names, [(record.line, record.cells) for record in table.records()]
 
@@ -203,10 +203,10 @@ def test_rows_of_a_wrong_width_are_listed() -> None:
     error = refused(b"a,b\n1,2\n1\n1,2\n1,2,3\n\n9,9,9\n" + b"1\n" * 20)
     assert error.details["lines"] == [3, 5, 7, 8, 9, 10, 11, 12, 13, 14]
     assert error.details["rows"] == 23
-    table = Table(io.BytesIO(b"a,b\n1,2\n1\n1,2\n1\n"), TableFormat())
+    table = TableFile(io.BytesIO(b"a,b\n1,2\n1\n1,2\n1\n"), TableFormat())
     with pytest.raises(InvalidTable):
         list(table.records(2))
-    assert len(list(Table(io.BytesIO(b"a,b\n1,2\n1\n1,2\n1\n"), TableFormat()).records(1))) == 1
+    assert len(list(TableFile(io.BytesIO(b"a,b\n1,2\n1\n1,2\n1\n"), TableFormat()).records(1))) == 1
 
 
 @pytest.mark.parametrize("before", [0, 10, (1 << 16) - 20, (1 << 16) - 19, 1 << 16])
@@ -245,7 +245,7 @@ def test_a_pipe_is_kept_where_nobody_else_can_read_it(tmp_path: Path) -> None:
         rolled = os.fstat(file.fileno())
         assert stat.S_IMODE(rolled.st_mode) == 0o600
         assert rolled.st_nlink == 0, "no name leads to it, and it is gone when it is closed"
-        table = Table(file, TableFormat())
+        table = TableFile(file, TableFormat())
         assert len(list(table.records())) == len(list(table.records())) == 9000
     writer.join()
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from ledger.evidence.findings import Finding
+from ledger.evidence.findings import InspectionFinding
 from ledger.evidence.formats.metadata import BlockType, NoteCode, ParsedFile
 from ledger.evidence.inspection import inspect_bytes
-from ledger.evidence.receipt import Conclusion, Receipt
+from ledger.evidence.receipt import Conclusion, InspectionReceipt
 from ledger.evidence.sandbox import c2pa as c2pa_reader
-from ledger.evidence.sandbox.c2pa import Answer
+from ledger.evidence.sandbox.c2pa import C2paAnswer
 from ledger.evidence.signals import c2pa_claims
 from ledger.evidence.signals.signers import Times, shipped
 from ledger.rules.findings import FindingCode, Strength, Trust
@@ -35,11 +35,11 @@ def keys() -> Keys:
     return certificate()
 
 
-def codes(receipt: Receipt) -> list[FindingCode]:
+def codes(receipt: InspectionReceipt) -> list[FindingCode]:
     return [finding.code for finding in receipt.findings]
 
 
-def notes(receipt: Receipt) -> list[NoteCode]:
+def notes(receipt: InspectionReceipt) -> list[NoteCode]:
     return [note.code for note in receipt.notes]
 
 
@@ -184,9 +184,11 @@ def test_a_reference_to_a_manifest_that_is_gone_is_a_hint() -> None:
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
 
-def judged(store: dict[str, Any], signatures: dict[str, Any] | None = None) -> tuple[list[Finding], list[str]]:
+def judged(
+    store: dict[str, Any], signatures: dict[str, Any] | None = None
+) -> tuple[list[InspectionFinding], list[str]]:
     parsed = ParsedFile("image/png")
-    results = c2pa_claims.judge(Answer(store, "here", "1", signatures or {}), parsed, shipped(), Times(NOW, NOW))
+    results = c2pa_claims.judge(C2paAnswer(store, "here", "1", signatures or {}), parsed, shipped(), Times(NOW, NOW))
     return results, [f"{note.code.value} {note.detail}".strip() for note in parsed.notes]
 
 

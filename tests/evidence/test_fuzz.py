@@ -17,7 +17,7 @@ from ledger.evidence.formats.containers import read
 from ledger.evidence.formats.metadata import ParsedFile
 from ledger.evidence.inspection import inspect_bytes
 from ledger.evidence.receipt import check_form
-from ledger.evidence.sandbox.c2pa import Answer
+from ledger.evidence.sandbox.c2pa import C2paAnswer
 from ledger.evidence.signals import c2pa_claims
 from ledger.evidence.signals.aigc import parse_record
 from ledger.evidence.signals.signers import Times, shipped
@@ -162,7 +162,9 @@ def test_manifest_stores_of_any_json(store: dict[str, object]) -> None:
     now = datetime(2026, 11, 1, tzinfo=UTC)
     signatures = store.get("manifests")
     store_signatures = signatures if isinstance(signatures, dict) else {}
-    c2pa_claims.judge(Answer(store, "here", "1", store_signatures), ParsedFile("image/png"), shipped(), Times(now, now))
+    c2pa_claims.judge(
+        C2paAnswer(store, "here", "1", store_signatures), ParsedFile("image/png"), shipped(), Times(now, now)
+    )
 
 
 @pytest.mark.parametrize("seed", range(trials(2, 200)))

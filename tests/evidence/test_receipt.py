@@ -22,7 +22,7 @@ from ledger.evidence import inspection
 from ledger.evidence.findings import finding
 from ledger.evidence.formats.metadata import Note, NoteCode
 from ledger.evidence.perceptual_hash import pdq
-from ledger.evidence.receipt import Receipt, check_form, compare, receipt_digest
+from ledger.evidence.receipt import InspectionReceipt, check_form, compare, receipt_digest
 from ledger.protocol.encoding import canonical_json
 from ledger.rules.conduct import Conduct, check_evidence, parse_evidence
 from ledger.rules.findings import FindingCode
@@ -265,7 +265,7 @@ FORMER: dict[str, Any] = {
 }
 
 
-def former(receipt: Receipt) -> dict[str, Any]:
+def former(receipt: InspectionReceipt) -> dict[str, Any]:
     """The receipt that version 1 of the tool gave of the same file."""
     new = receipt.to_json()
     findings = [
@@ -314,9 +314,11 @@ def test_the_digest_of_a_receipt_of_version_1_is_what_it_was(picture: Path) -> N
     ],
 )
 def test_of_a_signers_trust_only_what_time_does_may_differ(claimed: str | None, now: str, differs: bool) -> None:
-    def receipt(trust: str | None) -> Receipt:
+    def receipt(trust: str | None) -> InspectionReceipt:
         signed_finding = finding(FindingCode.C2PA_AI_GENERATED, "png:caBX", signer="A maker", trust=trust)
-        return Receipt("t", b"s" * 32, 1, "image/png", 1, 1, (signed_finding,), (), "1", trust_lists="2026-01-01")
+        return InspectionReceipt(
+            "t", b"s" * 32, 1, "image/png", 1, 1, (signed_finding,), (), "1", trust_lists="2026-01-01"
+        )
 
     claimed_receipt, own = receipt(claimed), receipt(now)
     assert claimed_receipt.in_report().receipt_sha256 == own.in_report().receipt_sha256, "the digest is not of the day"
@@ -327,7 +329,7 @@ def test_of_a_signers_trust_only_what_time_does_may_differ(claimed: str | None, 
 
 def test_a_strength_that_does_not_follow_from_its_trust_is_noticed() -> None:
     signed_finding = finding(FindingCode.C2PA_AI_GENERATED, "png:caBX", trust="unlisted")
-    own = Receipt("t", b"s" * 32, 1, "image/png", 1, 1, (signed_finding,), (), "1")
+    own = InspectionReceipt("t", b"s" * 32, 1, "image/png", 1, 1, (signed_finding,), (), "1")
     claimed_receipt = own.to_json()
     claimed_receipt["findings"][0]["strength"] = "identifies"
     claimed_receipt["conclusion"] = "ai_identified"

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from ledger.errors import ConfigurationError, EvidenceInsufficient
 from ledger.evidence import finding_texts
 from ledger.evidence.inspection import inspect_bytes
-from ledger.evidence.receipt import Conclusion, Receipt
+from ledger.evidence.receipt import Conclusion, InspectionReceipt
 from ledger.evidence.signals import signers
 from ledger.evidence.signals.signers import Times, TrustLists, read_trust_lists, recorded_trust, shipped, trust_of
 from ledger.rules.conduct import Conduct, Evidence, EvidenceType, check_evidence
@@ -63,18 +63,18 @@ def signed(keys: Keys, source: str = MADE, **more: Any) -> bytes:
     return sign(files.png(), "image/png", [created(source)], **keys, **more)
 
 
-def ai_label(receipt: Receipt) -> Evidence:
+def ai_label(receipt: InspectionReceipt) -> Evidence:
     return Evidence(EvidenceType.AI_LABEL, receipt.sha256, inspection=receipt.in_report())
 
 
-def report(receipt: Receipt) -> list[Evidence]:
+def report(receipt: InspectionReceipt) -> list[Evidence]:
     """What a report of severity 6 rests on: the file, its label, and a word."""
     origin = Origin(OriginSource.CLAIM_UPLOAD, NOW)
     original = Evidence(EvidenceType.ORIGINAL_FILE, receipt.sha256, origin=origin)
     return [original, ai_label(receipt), Evidence(EvidenceType.PHYSICAL_CONTRADICTION, b"p" * 32)]
 
 
-def mark(receipt: Receipt) -> Corroboration:
+def mark(receipt: InspectionReceipt) -> Corroboration:
     """The console's mark for the label when a reviewer inspects the file again and finds the same."""
     again = Again(receipt.in_report(), receipt.complete)
     return corroborations([ai_label(receipt)], {receipt.sha256: again})[0]

@@ -15,9 +15,8 @@ from datetime import UTC, datetime
 
 from ledger.errors import RotationRefused
 from ledger.server.db.engine import open_engine
-from ledger.server.rotation import executor as beside
-from ledger.server.rotation import fill, retire, run
-from ledger.server.rotation.convert import Stage
+from ledger.server.rotation import executor, fill, retire, run
+from ledger.server.rotation.convert import RotationStage
 from ledger.server.settings import Settings
 
 fill.FILL_CHUNK, fill.PROOF_BATCH, retire.WINDOW = 7, 11, 15
@@ -27,7 +26,7 @@ def act(settings: Settings, action: str, point: str, count: int) -> None:
     """Do `action`, and die at `point`."""
     engine = open_engine(settings.database_url)
 
-    def progress(stage: Stage, _done: int, _total: int) -> None:
+    def progress(stage: RotationStage, _done: int, _total: int) -> None:
         nonlocal count
         if stage == point:
             count -= 1
@@ -35,7 +34,7 @@ def act(settings: Settings, action: str, point: str, count: int) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     if action == "apart":
-        beside.PROCESS_FROM = 0
+        executor.PROCESS_FROM = 0
     if action in ("rotate", "apart"):
         run.rotate(settings, engine, lambda: datetime.now(UTC), progress=progress)
     elif action == "retire":

@@ -18,7 +18,7 @@ from sqlalchemy import event
 from ledger.server.keys.files import load_log_key
 from ledger.server.settings import Settings
 from ledger.server.snapshots.builder import build_and_publish, builder_engine
-from ledger.server.snapshots.files import Stage
+from ledger.server.snapshots.files import BuildStage
 
 
 def build(settings: Settings, point: str, count: int) -> None:
@@ -26,9 +26,9 @@ def build(settings: Settings, point: str, count: int) -> None:
     engine = builder_engine(settings)
     publishing = False
 
-    def progress(stage: Stage, _done: int, _total: int) -> None:
+    def progress(stage: BuildStage, _done: int, _total: int) -> None:
         nonlocal count, publishing
-        publishing = publishing or stage == Stage.PUBLISHING
+        publishing = publishing or stage == BuildStage.PUBLISHING
         if stage == point:
             count -= 1
             if count == 0:

@@ -24,7 +24,7 @@ from ledger.server.keys.files import load_log_key, raw_public
 from ledger.server.log import publisher, publisher_lease
 from ledger.server.log import queries as log_store
 from ledger.server.log.checkpoint_lock import CHECKPOINT_FILE, CheckpointLock
-from ledger.server.log.publisher import Verdict, publish_once
+from ledger.server.log.publisher import PublisherVerdict, publish_once
 from ledger.server.log.publisher_lease import ABSENT_SECONDS, LEASE_SECONDS, Identity, Lease, identity, refusal
 from ledger.server.process import queries as process_store
 from ledger.server.process.queries import LeaseRow
@@ -84,7 +84,7 @@ class Host:
         self.guard.close()
         self.start()
 
-    def round(self) -> Verdict:
+    def round(self) -> PublisherVerdict:
         return publish_once(self.engine, self.guard, self.key, self.settings.origin, datetime.now(UTC), self.lease)
 
 
@@ -342,5 +342,5 @@ def test_a_ledger_of_the_version_before(pair: tuple[Host, Host]) -> None:
     migrate.downgrade(url, "0013")
     migrate.upgrade(url)
     first.restart(cleanly=False)
-    assert (first.round(), second.round().signed_size) == (Verdict(3, None), None)
+    assert (first.round(), second.round().signed_size) == (PublisherVerdict(3, None), None)
     assert (frozen(first.engine), fence(first.engine)) == (None, 1)

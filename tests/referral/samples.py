@@ -16,10 +16,10 @@ from ledger.client.models.reports import ReportAppeal, ReportView
 from ledger.client.reports.evidence import inspection_json
 from ledger.client.verify.receipts import VerifiedReceipt
 from ledger.evidence.findings import finding
-from ledger.evidence.receipt import Receipt
+from ledger.evidence.receipt import InspectionReceipt
 from ledger.protocol.encoding import b64url, canonical_json
 from ledger.referral.audience import Audience
-from ledger.referral.facts import Referral, Source, make_referral
+from ledger.referral.facts import Referral, ReportSources, make_referral
 from ledger.referral.inspections import Receipts
 from ledger.rules.findings import FindingCode
 from ledger.rules.reports import sign as sign_body
@@ -49,7 +49,7 @@ def suite(profile: str = "CN", environment: str = "live") -> Suite:
     return Suite("https://ledger.example", "acme", "east", profile, "acme-1", service)
 
 
-def inspection(data: bytes = CLAIM, captured: bool = False, trust: str = "listed") -> Receipt:
+def inspection(data: bytes = CLAIM, captured: bool = False, trust: str = "listed") -> InspectionReceipt:
     """The receipt of an inspection that found China's label, or a camera's word by a signer of this trust."""
     if captured:
         camera = {"signer": "Camera Works", "source_type": "digitalCapture", "trust": trust}
@@ -64,10 +64,12 @@ def inspection(data: bytes = CLAIM, captured: bool = False, trust: str = "listed
             produce_id=PRODUCE_ID,
             value="a free text that names Wang Xiaoming",
         )
-    return Receipt("refund-ledger/0.1.0 inspect/2", digest(data), len(data), "image/png", 64, 48, (label,), ())
+    return InspectionReceipt(
+        "refund-ledger/0.1.0 inspect/2", digest(data), len(data), "image/png", 64, 48, (label,), ()
+    )
 
 
-def evidence_json(receipt: Receipt | None, data: bytes = CLAIM) -> list[dict[str, Any]]:
+def evidence_json(receipt: InspectionReceipt | None, data: bytes = CLAIM) -> list[dict[str, Any]]:
     """Evidence of an AI-made photo; with the inspection in it, if there is one."""
     label: dict[str, Any] = {"type": "ai_label", "sha256": b64url(digest(data))}
     if receipt is not None:
@@ -114,7 +116,7 @@ def source(
     order: str | None = None,
     view: Mapping[str, Any] | None = None,
     **changes: Any,
-) -> Source:
+) -> ReportSources:
     """A report in the log, as the second of three leaves, and as the ledger shows it."""
     signed, report_id = body(number, **changes), f"rp_Xk3mPq9{number:03d}"
     recorded = NOW - timedelta(days=7)
@@ -160,13 +162,13 @@ def source(
     )
     case = None if appeal is None else Appeal(appeal.id, appeal.state, NOW, appeal.due_at, False, timeline=timeline)
     verified = VerifiedReceipt(report_id, text, open_receipt(text, ORIGIN, LOG_PUBLIC), PLATFORM.public_key())
-    return Source(shown, verified, case, order)
+    return ReportSources(shown, verified, case, order)
 
 
 STATEMENT = "I photographed it with my own camera. 我没有用任何软件修改过照片。"
 
 
-def disputed(number: int = 2, **changes: Any) -> Source:
+def disputed(number: int = 2, **changes: Any) -> ReportSources:
     """A report that the person contests, with what both sides said."""
     appeal = ReportAppeal("ap_Xk3mPq9a", "under_review", NOW + timedelta(days=12), None, None)
     timeline = (
@@ -177,12 +179,12 @@ def disputed(number: int = 2, **changes: Any) -> Source:
     return source(number, status="disputed", appeal=appeal, timeline=timeline, **changes)
 
 
-def receipts(*full: Receipt) -> Receipts:
+def receipts(*full: InspectionReceipt) -> Receipts:
     """Full receipts, as `read_receipts` gives them."""
     return {item.sha256: item.to_json() for item in full}
 
 
-def referred(audience: Audience, *sources: Source, profile: str = "CN", **changes: Any) -> Referral:
+def referred(audience: Audience, *sources: ReportSources, profile: str = "CN", **changes: Any) -> Referral:
     """A referral of these sources, with the facts of the labelled photo."""
     known = changes.pop("known", receipts(inspection()))
     return make_referral(suite(profile, **changes), audience, sources, known, NOW)

@@ -15,7 +15,7 @@ import pytest
 
 from ledger.errors import AlreadyExists, ConfigurationError
 from ledger.evidence.findings import finding
-from ledger.evidence.receipt import Receipt
+from ledger.evidence.receipt import InspectionReceipt
 from ledger.i18n import LOCALES, texts
 from ledger.referral import law, pdf
 from ledger.referral import texts as referral_texts
@@ -246,7 +246,7 @@ def test_a_finding_that_this_version_does_not_know_is_told_by_its_code() -> None
 
 
 def test_an_inspection_without_findings_is_no_word_of_genuineness() -> None:
-    nothing = Receipt("refund-ledger/0.1.0 inspect/1", digest(CLAIM), 9, "image/png", 1, 1, (), ())
+    nothing = InspectionReceipt("refund-ledger/0.1.0 inspect/1", digest(CLAIM), 9, "image/png", 1, 1, (), ())
     referral = referred(Audience.AI_PROVIDER, source(evidence=evidence_json(nothing)), known={})
     text = packed(text_of(bundle(referral, "en", PLATFORM_PEM)["referral.pdf"]))
     assert packed(referral_texts.NOTHING_FOUND) in text
@@ -255,7 +255,7 @@ def test_an_inspection_without_findings_is_no_word_of_genuineness() -> None:
 
 def test_a_propagator_can_look_up_its_own_number() -> None:
     label = finding(FindingCode.AIGC_POSSIBLE, "x", label="2", propagator="Chat", propagate_id="p-77")
-    receipt = Receipt("refund-ledger/0.1.0 inspect/1", digest(CLAIM), 9, "image/png", 1, 1, (label,), ())
+    receipt = InspectionReceipt("refund-ledger/0.1.0 inspect/1", digest(CLAIM), 9, "image/png", 1, 1, (label,), ())
     referral = referred(Audience.AI_PROVIDER, source(evidence=evidence_json(receipt)), known=receipts(receipt))
     assert "p-77" in text_of(bundle(referral, "en", PLATFORM_PEM)["referral.pdf"])
 

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from ledger.referral.facts import REFERABLE
 from ledger.referral.losses import CONTESTED, Money, losses
-from ledger.rules.reports import Outcome, Status
+from ledger.rules.reports import RefundOutcome, Status
 
 PAID_BACK = datetime(2026, 11, 1, tzinfo=UTC)
 MONEY = st.builds(
     Money,
     st.integers(0, 10**9),
     st.sampled_from(["CNY", "JPY", "KWD"]),
-    st.sampled_from(list(Outcome)),
+    st.sampled_from(list(RefundOutcome)),
     st.sampled_from([None, PAID_BACK]),
 )
 REPORTS = st.lists(st.tuples(st.sampled_from(sorted(REFERABLE)), MONEY), max_size=20)
@@ -43,7 +43,7 @@ def test_one_more_report_adds_to_the_loss_only_what_was_paid_and_stands(
     def loss_minor(reported: list[tuple[Status, Money]]) -> int:
         return sum(loss.loss_minor for loss in losses(reported) if loss.currency == money.currency)
 
-    lost = status not in CONTESTED and money.outcome is Outcome.REFUND_SUFFERED and money.restituted_at is None
+    lost = status not in CONTESTED and money.outcome is RefundOutcome.REFUND_SUFFERED and money.restituted_at is None
     assert loss_minor([*reports, more]) - loss_minor(reports) == (money.amount_minor if lost else 0)
 
 
@@ -55,17 +55,17 @@ def test_the_order_of_reports_does_not_matter(reports: list[tuple[Status, Money]
 
 
 def test_an_example_by_hand() -> None:
-    def cny(amount: int, outcome: Outcome, paid_back: datetime | None = None) -> Money:
+    def cny(amount: int, outcome: RefundOutcome, paid_back: datetime | None = None) -> Money:
         return Money(amount, "CNY", outcome, paid_back)
 
     [loss] = losses(
         [
-            (Status.COUNTING, cny(100, Outcome.REFUND_SUFFERED)),
-            (Status.COOLING, cny(40, Outcome.REFUND_SUFFERED, PAID_BACK)),
-            (Status.COUNTING, cny(7, Outcome.REFUND_RECOVERED)),
-            (Status.COUNTING, cny(5, Outcome.REFUND_REFUSED)),
-            (Status.DISPUTED, cny(3000, Outcome.REFUND_SUFFERED)),
-            (Status.UNCONFIRMED, cny(900, Outcome.REFUND_REFUSED)),
+            (Status.COUNTING, cny(100, RefundOutcome.REFUND_SUFFERED)),
+            (Status.COOLING, cny(40, RefundOutcome.REFUND_SUFFERED, PAID_BACK)),
+            (Status.COUNTING, cny(7, RefundOutcome.REFUND_RECOVERED)),
+            (Status.COUNTING, cny(5, RefundOutcome.REFUND_REFUSED)),
+            (Status.DISPUTED, cny(3000, RefundOutcome.REFUND_SUFFERED)),
+            (Status.UNCONFIRMED, cny(900, RefundOutcome.REFUND_REFUSED)),
         ]
     )
     assert (loss.loss_minor, loss.suffered_minor, loss.restituted_minor) == (100, 140, 40)

@@ -23,7 +23,7 @@ from ledger.rules.conduct import (
     check_evidence,
     is_met,
 )
-from ledger.rules.corroboration import Again, Comparison, Corroboration, compare, corroborations
+from ledger.rules.corroboration import Again, Corroboration, InspectionComparison, compare, corroborations
 from ledger.rules.findings import SIGNED, Strength, Trust
 from ledger.rules.provenance import Origin, OriginSource
 
@@ -366,23 +366,27 @@ ALTERED = "listing_altered"
 @pytest.mark.parametrize(
     ("reported", "again_seen", "level"),
     [
-        (["x"], Again(inspection("x"), True), Comparison.AGREES),
-        (["x"], Again(inspection("x", receipt=OTHER), True), Comparison.OTHER_DETAILS),
-        (["x"], Again(inspection("y", receipt=OTHER), True), Comparison.OTHER_FINDINGS),
-        (["x"], Again(inspection("y", receipt=OTHER, tool="other/1"), True), Comparison.OTHER_VERSION),
-        (["x"], Again(inspection("x", receipt=OTHER, tool="other/1"), True), Comparison.OTHER_VERSION),
-        (["x"], Again(inspection("x", ALTERED, receipt=OTHER), True, inspection("x")), Comparison.AGREES),
-        ([ALTERED, "x"], Again(inspection("x", ALTERED), True, inspection("x", receipt=OTHER)), Comparison.AGREES),
-        ([ALTERED], Again(inspection(receipt=OTHER), True), Comparison.NO_LISTING),
-        ([ALTERED], Again(inspection(receipt=OTHER, tool="other/1"), True), Comparison.OTHER_VERSION),
+        (["x"], Again(inspection("x"), True), InspectionComparison.AGREES),
+        (["x"], Again(inspection("x", receipt=OTHER), True), InspectionComparison.OTHER_DETAILS),
+        (["x"], Again(inspection("y", receipt=OTHER), True), InspectionComparison.OTHER_FINDINGS),
+        (["x"], Again(inspection("y", receipt=OTHER, tool="other/1"), True), InspectionComparison.OTHER_VERSION),
+        (["x"], Again(inspection("x", receipt=OTHER, tool="other/1"), True), InspectionComparison.OTHER_VERSION),
+        (["x"], Again(inspection("x", ALTERED, receipt=OTHER), True, inspection("x")), InspectionComparison.AGREES),
+        (
+            [ALTERED, "x"],
+            Again(inspection("x", ALTERED), True, inspection("x", receipt=OTHER)),
+            InspectionComparison.AGREES,
+        ),
+        ([ALTERED], Again(inspection(receipt=OTHER), True), InspectionComparison.NO_LISTING),
+        ([ALTERED], Again(inspection(receipt=OTHER, tool="other/1"), True), InspectionComparison.OTHER_VERSION),
         (
             [ALTERED],
             Again(inspection(receipt=OTHER), True, inspection(receipt=OTHER)),
-            Comparison.OTHER_FINDINGS,
+            InspectionComparison.OTHER_FINDINGS,
         ),
     ],
 )
-def test_two_inspections_beside_each_other(reported: list[str], again_seen: Again, level: Comparison) -> None:
+def test_two_inspections_beside_each_other(reported: list[str], again_seen: Again, level: InspectionComparison) -> None:
     assert compare(inspection(*reported), again_seen) is level
 
 

@@ -8,15 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.protocol.encoding import day_floor
-from ledger.rules.disclosures import MAX_LINES, MAX_ORDERS, Lookups, lines
+from ledger.rules.disclosures import MAX_LINES, MAX_ORDERS, LookupGroup, lines
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 ORDERS = [bytes([number]) * 32 for number in range(2 * MAX_ORDERS)]
 
 
-def once(platform: str, hours: float, order: bytes | None, purpose: str = "refund_review", times: int = 1) -> Lookups:
+def once(
+    platform: str, hours: float, order: bytes | None, purpose: str = "refund_review", times: int = 1
+) -> LookupGroup:
     at = START + timedelta(hours=hours)
-    return Lookups(platform, purpose, order, times, at, at, "damaged", "watch", True)
+    return LookupGroup(platform, purpose, order, times, at, at, "damaged", "watch", True)
 
 
 LOOKUPS = st.lists(
@@ -33,7 +35,7 @@ LOOKUPS = st.lists(
 
 
 @given(LOOKUPS)
-def test_every_lookup_is_in_one_line(lookups: list[Lookups]) -> None:
+def test_every_lookup_is_in_one_line(lookups: list[LookupGroup]) -> None:
     merged = lines(lookups)
     for platform, purpose in {(item.platform, item.purpose) for item in lookups}:
         given = [item for item in lookups if (item.platform, item.purpose) == (platform, purpose)]
@@ -49,7 +51,7 @@ def test_every_lookup_is_in_one_line(lookups: list[Lookups]) -> None:
 
 
 @given(LOOKUPS, LOOKUPS)
-def test_no_platform_changes_another_ones_lines(lookups: list[Lookups], others: list[Lookups]) -> None:
+def test_no_platform_changes_another_ones_lines(lookups: list[LookupGroup], others: list[LookupGroup]) -> None:
     mine = [item for item in lookups if item.platform != "evil"]
     alone = lines(mine)
     beside = lines([*mine, *(once("evil", 0, other.order, other.purpose, 1000) for other in others)])
@@ -57,7 +59,7 @@ def test_no_platform_changes_another_ones_lines(lookups: list[Lookups], others: 
 
 
 @given(LOOKUPS)
-def test_grouping_twice_is_grouping_once(lookups: list[Lookups]) -> None:
+def test_grouping_twice_is_grouping_once(lookups: list[LookupGroup]) -> None:
     assert lines(lines(lookups)) == lines(lookups)
 
 

@@ -19,14 +19,14 @@ from ledger.rules.order_lines import (
     REOPENING_DAYS,
     Act,
     Bound,
-    Claim,
     Closed,
     Contested,
     Decided,
     Ended,
     Held,
-    Line,
     LineEvent,
+    LineState,
+    LineVerdict,
     Opened,
     Permitted,
     Recorded,
@@ -34,7 +34,7 @@ from ledger.rules.order_lines import (
     Released,
     ReopeningAsked,
     Repaid,
-    Verdict,
+    ReportMatter,
     Withdrawn,
     alike,
     bound_intake,
@@ -119,7 +119,7 @@ ACTS = (
 )
 
 
-def act_on(line: Line, act: Act, **more: object) -> Verdict:
+def act_on(line: LineState, act: Act, **more: object) -> LineVerdict:
     report = None if act is Act.REPORT else REPORT
     return judge(line, act, NOW, report_id=report, case_id=CASE, **more)  # type: ignore[arg-type]
 
@@ -273,7 +273,7 @@ def test_what_is_permitted_on_one_line_never_undoes_anything(steps: list[tuple[s
 
 # --- the same matter under another order --------------------------------------------------------------------------
 
-MINE = Claim(b"n" * 32, TODAY, "CNY", 10_000, frozenset({b"e" * 32}), 3)
+MINE = ReportMatter(b"n" * 32, TODAY, "CNY", 10_000, frozenset({b"e" * 32}), 3)
 THEIRS = Contested(7, 7, 70, b"o" * 32, TODAY - 400, "EUR", 1, frozenset({b"f" * 32}), held=False, stands=False)
 
 
@@ -307,9 +307,9 @@ def test_who_is_held_and_who_is_not() -> None:
     assert held_for(MINE, [waits]) == waits, "after a held report of the order, whatever it says"
     assert held_for(MINE, [replace(waits, stands=True)]) is None, "what it was held for was upheld"
     assert held_for(MINE, [replace(near, report_id=9), near]) == near, "the earliest is named"
-    verdict = judge(replay(()), Act.REPORT, NOW, claim=MINE, contested=[near])
+    verdict = judge(replay(()), Act.REPORT, NOW, matter=MINE, contested=[near])
     assert verdict == Held(Bound(), near)
-    assert isinstance(judge(replay(decided(Outcome.VICTIM)), Act.REPORT, NOW, claim=MINE, contested=[near]), Refused)
+    assert isinstance(judge(replay(decided(Outcome.VICTIM)), Act.REPORT, NOW, matter=MINE, contested=[near]), Refused)
 
 
 def test_a_released_report_is_like_any_other() -> None:

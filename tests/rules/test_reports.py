@@ -39,7 +39,7 @@ from ledger.rules.policy.shipped import shipped_policy
 from ledger.rules.policy.values import Profile
 from ledger.rules.reports import (
     SIGNATURE_DOMAIN,
-    Outcome,
+    RefundOutcome,
     Status,
     check_intake,
     effective_from_hour,
@@ -92,7 +92,7 @@ def test_a_body_is_read() -> None:
     assert [subject.kind for subject in read.subjects] == [Kind.PHONE, Kind.PAYMENT]
     assert read.subjects[0].commitment == bytes([1]) * 32
     assert read.order_ref == bytes([3]) * 32
-    assert (read.conduct, read.outcome) == (Conduct.WARDROBING, Outcome.REFUND_SUFFERED)
+    assert (read.conduct, read.outcome) == (Conduct.WARDROBING, RefundOutcome.REFUND_SUFFERED)
     assert (read.amount_minor, read.currency, read.replaces) == (12900, "CNY", "rp_abcdefgh")
     assert read.act_ended_at == (NOW - timedelta(days=10)).replace(microsecond=0)
     assert parse_body(body(consent_ref=...)).consent_ref is None

@@ -213,7 +213,7 @@ def test_numbers_of_the_page_are_those_of_the_code() -> None:
     assert "at most five endpoints" in text
     first_cells = re.findall(r"^\| (`.*?) \|", PAGE.split("`last_error`")[1], re.MULTILINE)
     codes = re.findall(r"`([a-z_]+)`", " ".join(first_cells))
-    assert sorted(codes) == sorted(attempt.Failure)
+    assert sorted(codes) == sorted(attempt.DeliveryFailure)
 
 
 # --- the SDK's types ------------------------------------------------------------------------------------------------

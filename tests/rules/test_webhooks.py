@@ -17,8 +17,8 @@ from ledger.errors import ConfigurationError, InvalidSignature, WebhookInvalid
 from ledger.rules.webhook_urls import MAX_URL_CHARS, parse_url, public_address
 from ledger.rules.webhooks import (
     RETRY_SCHEDULE,
+    MessageSource,
     Recipient,
-    Source,
     WebhookType,
     format_secret,
     message_body,
@@ -42,7 +42,7 @@ def signed(secrets: list[bytes], body: bytes, now: datetime, message_id: str = "
     }
 
 
-SOURCE = Source("ledger.example", "test")
+SOURCE = MessageSource("ledger.example", "test")
 BODY = message_body(
     WebhookType.APPEAL_OPENED, Recipient.FILER, SOURCE, NOW, {"appeal": "ap_abcdefgh", "state": "submitted"}
 ).encode()
@@ -62,7 +62,7 @@ def test_the_example_of_the_specification() -> None:
 def test_an_independent_receiver_accepts_what_is_signed(secret: bytes, text: str) -> None:
     now = datetime.now(UTC)
     data = {"webhook": "we_abcdefgh"}
-    body = message_body(WebhookType.TEST, Recipient.MEMBER, Source(text, "test"), now, data).encode()
+    body = message_body(WebhookType.TEST, Recipient.MEMBER, MessageSource(text, "test"), now, data).encode()
     payload = Webhook(format_secret(secret)).verify(body, signed([OTHER, secret], body, now))
     assert (payload["data"], payload["service"]) == (data, text)
     assert payload["type"] == "webhook.test"
@@ -181,9 +181,7 @@ def test_the_retry_schedule_ends_after_ten_attempts() -> None:
 
 
 @given(st.integers(0, 9), st.floats(0, 1, exclude_max=True), st.integers(0, 10**9))
-def test_a_wait_is_never_shorter_than_scheduled_nor_much_longer_than_the_next(
-    n: int, jitter: float, asked: int
-) -> None:
+def test_a_wait_is_no_shorter_than_scheduled_nor_much_longer_than_the_next(n: int, jitter: float, asked: int) -> None:
     wait = next_wait(n, jitter, timedelta(seconds=asked))
     assert wait is not None
     assert RETRY_SCHEDULE[n] <= wait <= RETRY_SCHEDULE[min(n + 1, 9)] * 1.1

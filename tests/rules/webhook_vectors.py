@@ -16,14 +16,14 @@ from ledger.rules.webhooks import (
     ID_HEADER,
     SIGNATURE_HEADER,
     TIMESTAMP_HEADER,
-    Source,
+    MessageSource,
     format_secret,
     message_body,
     signature_header,
 )
 
 SECRET = bytes(range(32))
-SOURCE = Source("ledger.example", "live")
+SOURCE = MessageSource("ledger.example", "live")
 AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 FIRST_MESSAGE = 1209
 ABOUT = (

@@ -20,7 +20,7 @@ from ledger.rules.conduct import Conduct
 from ledger.server.appeals import consumer, staff_actions
 from ledger.server.appeals.case_service import run_clocks
 from ledger.server.appeals.consumer_record import own_record
-from ledger.server.appeals.sessions import SessionRow
+from ledger.server.appeals.sessions import SubjectSessionRow
 from ledger.server.keys.files import load_log_key
 from ledger.server.platforms.members import set_status
 from ledger.server.reports.erasure import erase_due
@@ -43,10 +43,10 @@ def people(ledger: LedgerFixture, number: int, epoch: int) -> list[tuple[Any, by
     return subjects_under(ledger.rt.settings, epoch, number)
 
 
-def session(ledger: LedgerFixture, number: int, epoch: int) -> SessionRow:
+def session(ledger: LedgerFixture, number: int, epoch: int) -> SubjectSessionRow:
     """The person's own session, opened through bolt."""
     subjects = tuple((kind.value, tag(kind, element)) for kind, element in people(ledger, number, epoch))
-    return SessionRow(1, "bolt", "bolt-group", "CN", "en", epoch, subjects, None, ledger.clock())
+    return SubjectSessionRow(1, "bolt", "bolt-group", "CN", "en", epoch, subjects, None, ledger.clock())
 
 
 def make(ledger: LedgerFixture) -> None:

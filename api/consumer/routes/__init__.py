@@ -8,5 +8,5 @@ from api.consumer.routes import cases, record
 
 
 def routers() -> list[APIRouter]:
-    """All routers of /me."""
+    """Return all routers of /me."""
     return [record.router, cases.router]

@@ -21,7 +21,7 @@ from ledger.errors import ActionRefused, AppealInvalid, AttachmentRefused, CaseE
 from ledger.protocol.public_ids import encode_id
 from ledger.rules.appeals import Grounds
 from ledger.server.appeals import consumer
-from ledger.server.appeals.sessions import SessionRow
+from ledger.server.appeals.sessions import SubjectSessionRow
 from ledger.server.records.case_queries import CaseRow
 from ledger.server.runtime import Runtime
 
@@ -61,7 +61,7 @@ def post_appeal(request: Request, sent: Sending) -> Response:
 
 def _appeal_form(
     request: Request,
-    session: SessionRow,
+    session: SubjectSessionRow,
     report: dict[str, Any],
     chosen: str,
     text: str,
@@ -95,7 +95,7 @@ def get_case(request: Request, session: Reading, case_id: str) -> Response:
 
 def case_page(
     request: Request,
-    session: SessionRow,
+    session: SubjectSessionRow,
     case_id: str,
     *,
     field: str = "",

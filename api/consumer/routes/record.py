@@ -19,7 +19,7 @@ from api.web.pages import locale_of, redirect
 from ledger.errors import AppealInvalid, NotFound, SessionExpired
 from ledger.server.appeals import consumer, sessions
 from ledger.server.appeals.consumer_record import own_record
-from ledger.server.appeals.sessions import SessionRow
+from ledger.server.appeals.sessions import SubjectSessionRow
 from ledger.server.runtime import Runtime
 
 router = me_router()
@@ -107,7 +107,7 @@ def post_statement(request: Request, sent: Sending) -> Response:
     return redirect(f"{PATH}#{report_id}")
 
 
-def find_report(rt: Runtime, session: SessionRow, public: str) -> dict[str, Any]:
+def find_report(rt: Runtime, session: SubjectSessionRow, public: str) -> dict[str, Any]:
     """Return a report of the person's record. Raises NotFound."""
     record = own_record(rt.context, rt.members.weights(), session)
     for report in record["reports"]:

@@ -13,7 +13,7 @@ from ledger.cli.operator.server import read_settings
 from ledger.cli.progress import stage_bars
 
 if TYPE_CHECKING:
-    from ledger.server.snapshots.builder import Published
+    from ledger.server.snapshots.builder import PublishedSnapshot
 
 STAGES = {
     "counting": "counting listed tags",
@@ -53,7 +53,7 @@ def publish() -> None:
     _report(published, time.monotonic() - started)
 
 
-def _report(published: Published, seconds: float) -> None:
+def _report(published: PublishedSnapshot, seconds: float) -> None:
     from ledger.protocol.encoding import b64url, format_time
 
     manifest = published.manifest

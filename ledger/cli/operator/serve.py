@@ -154,7 +154,7 @@ class Child:
             self._watcher.join(seconds)
 
 
-class Deadline:
+class StopDeadline:
     """End this process STOP_SECONDS after the first signal, if it is still running.
 
     A thread in a call that hangs (a database that does not answer) cannot be interrupted, and the interpreter waits for
@@ -198,7 +198,7 @@ def run(settings: Settings, environment: dict[str, str], *, publisher: bool = Tr
         path_prefix(settings.public_url)  # refused here, before anything starts
     start_logging()
     rt = open_runtime(settings)  # reports problems of keys or schema as one line, not as a traceback
-    deadline = Deadline()
+    deadline = StopDeadline()
     children = deadline.children
     listening: socket.socket | None = None
     try:

@@ -25,7 +25,7 @@ from ledger.protocol.encoding import b64url, parse_time
 from ledger.rules.languages import DEFAULT_LOCALE, LOCALES, language_for
 
 if TYPE_CHECKING:
-    from ledger.evidence.receipt import Receipt
+    from ledger.evidence.receipt import InspectionReceipt
 
 STRENGTH_STYLES = {"identifies": "bold red", "indicates": "yellow", "hint": "dim"}
 
@@ -67,7 +67,7 @@ def inspect_files(
     if receipt is not None:
         _verify(files, receipt, listings, received)
         return
-    results: list[tuple[Path, Receipt | InspectionInvalid]] = []
+    results: list[tuple[Path, InspectionReceipt | InspectionInvalid]] = []
     for file in files:
         try:
             results.append((file, inspect(file, listing=listings, received_at=received)))
@@ -90,7 +90,7 @@ def _by_digest(listings: list[Path]) -> dict[str, Path]:
     return {b64url(hashlib.sha256(path.read_bytes()).digest()): path for path in listings}
 
 
-def _draw(file: Path, receipt: Receipt, listings: dict[str, Path], picture: Path) -> dict[str, str]:
+def _draw(file: Path, receipt: InspectionReceipt, listings: dict[str, Path], picture: Path) -> dict[str, str]:
     """Write a picture of each match and return {listing's name: picture's name}.
 
     Raises InvalidRequest if a picture cannot be written.
@@ -116,7 +116,7 @@ def _locale(lang: str | None) -> str:
     return lang or language_for(os.environ.get("LANG", "")) or DEFAULT_LOCALE
 
 
-def _as_json(file: Path, result: Receipt | InspectionInvalid, received: datetime | None) -> dict[str, Any]:
+def _as_json(file: Path, result: InspectionReceipt | InspectionInvalid, received: datetime | None) -> dict[str, Any]:
     if isinstance(result, InspectionInvalid):
         error = {"message": str(result), "code": result.code, "details": result.details}
         return {"file": file.name, "error": error}
@@ -132,7 +132,7 @@ def _as_json(file: Path, result: Receipt | InspectionInvalid, received: datetime
 
 def _show(
     console: Console,
-    results: list[tuple[Path, Receipt | InspectionInvalid]],
+    results: list[tuple[Path, InspectionReceipt | InspectionInvalid]],
     locale: str,
     names: dict[str, str],
     drawn: dict[str, str] | None,
@@ -151,7 +151,7 @@ def _show(
         console.print(Text("No match, so no picture was written.", style="dim"))
 
 
-def _show_receipt(console: Console, receipt: Receipt, locale: str, names: dict[str, str]) -> None:
+def _show_receipt(console: Console, receipt: InspectionReceipt, locale: str, names: dict[str, str]) -> None:
     from ledger.evidence import finding_texts
 
     size = f"{receipt.width_px} x {receipt.height_px}, {receipt.size_bytes:,} bytes"

@@ -47,7 +47,8 @@ class Checks:
         consent_ref: str | None,
         region: str | None,
     ) -> Check:
-        """Return the buyer's standing as of the newest snapshot: see `RefundLedger.check`, also for the errors."""
+        """Return the buyer's standing as of the newest snapshot. Raises InvalidRequest for an unknown `policy`, and
+        what `RefundLedger.check` names."""
         if policy not in POLICIES:
             raise InvalidRequest(f"A check's policy is one of: {', '.join(POLICIES)}.")
         check_refund(refund)

@@ -13,7 +13,7 @@ from typing import Any
 from ledger.client.choices import Purpose
 from ledger.client.inputs import check_id, check_identifiers, check_lookup
 from ledger.client.lookups.local_standing import claim_of, clear_by_filter
-from ledger.client.lookups.questions import Question
+from ledger.client.lookups.questions import LookupQuestion
 from ledger.client.lookups.request import Query, Refund, query_json
 from ledger.client.models.appeals import PersonStatement, parse_statements
 from ledger.client.models.lookups import Lookup, unavailable
@@ -169,18 +169,18 @@ class Lookups:
     def _ask_batch(self, requests: Sequence[Mapping[str, Any]], limit: Deadline) -> list[Lookup | LedgerError]:
         """Return one outcome for each request; one that cannot be sent is refused here and does not touch the
         others."""
-        outcomes: list[Question | LedgerError] = []
+        outcomes: list[LookupQuestion | LedgerError] = []
         for request in requests:
             try:
                 outcomes.append(self._session.questions.question(request))
             except InvalidRequest as error:
                 outcomes.append(error)
-        questions = [outcome for outcome in outcomes if isinstance(outcome, Question)]
+        questions = [outcome for outcome in outcomes if isinstance(outcome, LookupQuestion)]
         if not questions:
             return [outcome for outcome in outcomes if isinstance(outcome, LedgerError)]
         answer = self._session.post("/v1/lookups/batch", {"lookups": [question.body for question in questions]}, limit)
         lookups = iter(answer.read(partial(self._session.questions.answers, questions)))
-        return [next(lookups) if isinstance(outcome, Question) else outcome for outcome in outcomes]
+        return [next(lookups) if isinstance(outcome, LookupQuestion) else outcome for outcome in outcomes]
 
     def _with_texts(self, lookup: Lookup, limit: Deadline) -> Lookup:
         """Return `lookup` with the texts of reasons that this version does not know, if the service answers by

@@ -58,7 +58,7 @@ class Watermark:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class LookupQuestion:
     """A lookup ready to be sent. `body` is the request with its nonce; the other members are what the answer repeats,
     and `floor` the least number of log entries that it has seen."""
 
@@ -111,7 +111,7 @@ class Questioner:
         self._random_bytes = random_bytes
         self._seen = Watermark(monotonic)
 
-    def question(self, request: Mapping[str, Any]) -> Question:
+    def question(self, request: Mapping[str, Any]) -> LookupQuestion:
         """Return the question for a lookup's `request`, with a fresh nonce. Raises InvalidRequest for a value that a
         request cannot hold, such as a fraction."""
         nonce = self._random_bytes(NONCE_BYTES)
@@ -120,7 +120,7 @@ class Questioner:
         except InvalidCanonicalForm as error:
             raise InvalidRequest(f"A lookup holds a value that cannot be sent. {error}") from error
         pinned = self._suite.pinned
-        return Question(
+        return LookupQuestion(
             body={**request, "nonce": b64url(nonce)},
             nonce=b64url(nonce),
             digest=b64url(digest),
@@ -131,7 +131,7 @@ class Questioner:
             floor=max(self._seen.floor(), request.get("min_index", 0)),
         )
 
-    def answer(self, question: Question, value: object) -> Lookup:
+    def answer(self, question: LookupQuestion, value: object) -> Lookup:
         """Return the Lookup in the answer `value` (JSON). Raises AnswerMismatch when it answers another question or an
         older state of the log than it may, UnexpectedAnswer when it is no answer to a lookup."""
         check_echo(question, value)
@@ -142,7 +142,7 @@ class Questioner:
         self._seen.saw(lookup.as_of_index)
         return lookup
 
-    def answers(self, questions: Sequence[Question], value: object) -> list[Lookup | LedgerError]:
+    def answers(self, questions: Sequence[LookupQuestion], value: object) -> list[Lookup | LedgerError]:
         """Return the outcomes in the answer `value` to a batch, one each, in order: the Lookup, or the error that
         refused it.
 
@@ -154,13 +154,13 @@ class Questioner:
             raise UnexpectedAnswer("The ledger answered another number of lookups than were asked.")
         return [self._outcome(question, result) for question, result in zip(questions, results, strict=True)]
 
-    def _outcome(self, question: Question, result: _Result) -> Lookup | LedgerError:
+    def _outcome(self, question: LookupQuestion, result: _Result) -> Lookup | LedgerError:
         if result.status == 200:
             return self.answer(question, result.lookup)
         return error_from_problem(result.status, as_mapping(result.problem))
 
 
-def check_echo(question: Question, value: object) -> None:
+def check_echo(question: LookupQuestion, value: object) -> None:
     """Raises AnswerMismatch unless the answer `value` repeats `question`, and UnexpectedAnswer when it has no place for
     a question at all."""
     # The nonce comes first and may be of any type: where it differs, this is the answer to another question.

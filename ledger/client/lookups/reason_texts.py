@@ -16,7 +16,7 @@ RETRY_SECONDS = 60.0
 _KNOWN = frozenset(KnownReason)
 
 
-class Texts:
+class ReasonTexts:
     """Fetches and stores the service's texts of codes that this version does not know. Thread-safe."""
 
     def __init__(self, transport: Transport, monotonic: Callable[[], float] = time.monotonic) -> None:

@@ -72,7 +72,7 @@ class Lookup:
 
     @property
     def available(self) -> bool:
-        """Whether the ledger answered."""
+        """True if the ledger answered."""
         return self.tier != "unavailable"
 
 

@@ -24,8 +24,8 @@ from ledger.client.models.decoding import Count, Model, about, as_mapping, compa
 from ledger.client.models.reports import AcceptedReport, Delivery, ReportView, parse_accepted, parse_page, parse_view
 from ledger.client.outbox.delivered import delivered_before, note_of
 from ledger.client.outbox.items import BATCH_BYTES, BATCH_ITEMS, check_item, in_order, report_id_of, take_chunk
-from ledger.client.outbox.store import Item, ItemState, New, Operation, Outbox, Verdict
-from ledger.client.transport.http import Answer, Transport, error_from_problem
+from ledger.client.outbox.store import AttemptVerdict, Item, ItemState, New, Operation, Outbox
+from ledger.client.transport.http import HttpAnswer, Transport, error_from_problem
 from ledger.errors import (
     AnswerMismatch,
     ConfigurationError,
@@ -207,7 +207,7 @@ class OutboxSender:
         replayed = answer.headers.get("idempotency-replayed") == "true"
         return self._delivered([(item, Delivery(key, "accepted", report, replayed=replayed))])[0]
 
-    def _post(self, path: str, content: bytes, headers: Mapping[str, str]) -> Answer:
+    def _post(self, path: str, content: bytes, headers: Mapping[str, str]) -> HttpAnswer:
         return self._transport.retrying(
             self._budget_seconds,
             lambda limit: self._transport.send("POST", path, limit, content=content, headers=headers),
@@ -316,7 +316,7 @@ class OutboxSender:
     def _all_failed(self, failed: Sequence[tuple[Item, LedgerError]]) -> list[Delivery[Any]]:
         withdrawing: set[str] | None = None
         results: list[Delivery[Any]] = []
-        verdicts: list[Verdict] = []
+        verdicts: list[AttemptVerdict] = []
         for item, error in failed:
             key = item.idempotency_key
             if isinstance(error, IdempotencyMismatch) and _CONTENT_KEY.match(key):
@@ -328,7 +328,7 @@ class OutboxSender:
                 waiting = [item for item in self._outbox.items("pending") if item.operation == "withdraw"]
                 withdrawing = {report_id_of(item) for item in waiting}
             state, retry_at = self._state(item, error, withdrawing or set())
-            verdicts.append(Verdict(key, state, error, retry_at))
+            verdicts.append(AttemptVerdict(key, state, error, retry_at))
             results.append(Delivery(key, state, error=error, retry_at=retry_at))
         if verdicts:
             self._outbox.failed(verdicts, self._now())

@@ -116,7 +116,7 @@ class New(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class AttemptVerdict:
     """The result of an attempt for an item: its new state, the error, and when a parked one is tried again."""
 
     idempotency_key: str
@@ -276,7 +276,7 @@ class Outbox(ForkAware):
             database.executemany("DELETE FROM item WHERE idempotency_key = ?", [(key,) for key in keys])
             database.executemany("INSERT OR REPLACE INTO delivered VALUES (?, ?, ?, ?, ?, ?)", rows)
 
-    def failed(self, verdicts: Sequence[Verdict], now: datetime) -> None:
+    def failed(self, verdicts: Sequence[AttemptVerdict], now: datetime) -> None:
         """Record the results of attempts for items that were not delivered. `state_since` changes with the state
         only."""
         since = format_time(now)

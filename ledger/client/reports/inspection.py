@@ -15,14 +15,16 @@ from ledger.rules.conduct import Evidence, EvidenceType
 from ledger.rules.provenance import Origin, OriginSource, origin_json
 
 if TYPE_CHECKING:
-    from ledger.evidence.receipt import Agreement, Receipt
+    from ledger.evidence.receipt import InspectionReceipt, ReceiptAgreement
 
 
 _HASHED = frozenset({EvidenceType.ORIGINAL_FILE, EvidenceType.SOURCE_IMAGE})
 """Items whose PDQ hash a report carries, so that the claimant's picture is found again, and the merchant's is not."""
 
 
-def inspect(file: str | Path, *, listing: Sequence[str | Path] = (), received_at: datetime | None = None) -> Receipt:
+def inspect(
+    file: str | Path, *, listing: Sequence[str | Path] = (), received_at: datetime | None = None
+) -> InspectionReceipt:
     """Return the receipt of an inspection of `file`: findings and notes about its origin, with their places in the
     file. With the merchant's photos as `listing` (at most 16), also whether the picture was made from one of them.
 
@@ -57,7 +59,7 @@ def inspected_evidence(
     return item
 
 
-def evidence_members(receipt: Receipt, origin: Origin | None = None) -> dict[str, Any]:
+def evidence_members(receipt: InspectionReceipt, origin: Origin | None = None) -> dict[str, Any]:
     """Return all members that an inspected file has as an item of evidence in JSON, but for `type`; `origin` is for an
     `original_file` alone."""
     members: dict[str, Any] = {"sha256": b64url(receipt.sha256), "inspection": inspection_json(receipt.in_report())}
@@ -94,7 +96,7 @@ def verify_inspection(
     *,
     listing: Sequence[str | Path] = (),
     received_at: datetime | None = None,
-) -> Agreement:
+) -> ReceiptAgreement:
     """Return whether `file` agrees with a receipt of an inspection, given as JSON values; if listing photos were
     compared, or the time of receipt was given, the same are needed as `listing` and `received_at`.
 

@@ -114,10 +114,11 @@ class Reports:
     ) -> ReportResults:
         """Report many frauds in batches of 1000: pairs of a buyer and the other arguments of `create`.
 
-        Return one result for each report, in order, with its `index` and `order`. A refused report has its error in its
-        result and does not touch the others; the error that `tag_many` gave in place of a buyer refuses that report.
-        An `idempotency_key` among the arguments works as in `create`; one that is given twice refuses the second
-        report. Raises ConfigurationError where the outbox cannot be written, and what `connect` raises.
+        Return one result for each report, in order, with its `index` and `order`. The result of a refused report holds
+        its error; the other reports are sent. An error that `tag_many` returned in place of a buyer becomes the error
+        of that report. An `idempotency_key` among the arguments works as in `create`; the second report with the same
+        key is refused with InvalidRequest. Raises ConfigurationError where the outbox cannot be written, and what
+        `connect` raises.
         """
         payloads: dict[str, tuple[str, Mapping[str, Any], bool]] = {}
         results: list[ReportResult | None] = []

@@ -169,7 +169,8 @@ class SnapshotCache:
             return None
 
     def keep_bucket(self, version: bytes, prefix: int, answer: bytes) -> None:
-        """Keep the answer to a query for one bucket. A cache only: what cannot be kept is asked for again."""
+        """Store the answer to a query for one bucket. An answer that cannot be stored is requested again when it is
+        needed."""
         path = self._bucket(version, prefix)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         try:

@@ -316,7 +316,8 @@ class Snapshots:
         return None
 
     def _with_filter(self, snapshot: Snapshot, fetch: Fetch) -> Snapshot:
-        """`snapshot` with its filter, as far as `fetch` allows. Raises ConfigurationError if the extra is missing."""
+        """Return `snapshot` with its filter, as far as `fetch` allows. Raises ConfigurationError if the extra is
+        missing."""
         need("filter", (NUMPY,), "A lookup in a snapshot's filter")
         from ledger.snapshots.fuse_filter import FuseFilter  # here: numpy is an extra, and a fifth of the import time
 

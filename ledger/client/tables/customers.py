@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ledger.client.tables.column_guard import KNOWN_HEADERS, ColumnGuard, reads_like
-from ledger.client.tables.reader import Record, Table, TableFormat, normal_name, opened
+from ledger.client.tables.reader import TableFile, TableFormat, TableRecord, normal_name, opened
 from ledger.errors import InvalidTable
 from ledger.protocol.identifiers import Kind
 
@@ -26,7 +26,7 @@ class Customers:
     table's order, `id` is the column that is copied as the customer's id (None: the number of the row), `kept` what is
     copied besides. `hints` are (place, kind) of columns whose header means a kind, though they are not used as one."""
 
-    table: Table
+    table: TableFile
     kinds: tuple[tuple[int, str], ...]
     id: int | None
     kept: tuple[int, ...]
@@ -44,12 +44,12 @@ class Customers:
         used = {place for place, _ in self.kinds} | set(self.copied)
         return tuple([place for place in range(len(self.table.names)) if place not in used])
 
-    def identifiers(self, record: Record) -> list[tuple[str, str]]:
+    def identifiers(self, record: TableRecord) -> list[tuple[str, str]]:
         """Return (kind, raw) of the row's cells that are not empty."""
         return _identifiers(self.kinds, record)
 
 
-def _identifiers(kinds: tuple[tuple[int, str], ...], record: Record) -> list[tuple[str, str]]:
+def _identifiers(kinds: tuple[tuple[int, str], ...], record: TableRecord) -> list[tuple[str, str]]:
     return [(kind, record.cells[place]) for place, kind in kinds if record.cells[place].strip()]
 
 
@@ -69,7 +69,7 @@ def open_customers(
     InvalidTable and ConfigurationError.
     """
     with opened(source) as file:
-        table = Table(file, form)
+        table = TableFile(file, form)
         kinds = kinds_of(table, form)
         used = {place for place, _ in kinds}
         chosen = _id_place(table, used, id_column)
@@ -113,7 +113,7 @@ def _check(customers: Customers, trusted: tuple[int, ...]) -> int:
     return rows
 
 
-def kinds_of(table: Table, form: TableFormat, names: Collection[str] = KINDS) -> tuple[tuple[int, str], ...]:
+def kinds_of(table: TableFile, form: TableFormat, names: Collection[str] = KINDS) -> tuple[tuple[int, str], ...]:
     """Return (place, name) of the columns that are one of `names`, by default the kinds of identifier, in the table's
     order. Raises InvalidTable when there is none, or when one is there twice."""
     kinds: dict[int, str] = {}
@@ -140,7 +140,7 @@ def kinds_of(table: Table, form: TableFormat, names: Collection[str] = KINDS) ->
     return tuple(sorted(kinds.items()))
 
 
-def _no_kind(table: Table, names: Collection[str]) -> str:
+def _no_kind(table: TableFile, names: Collection[str]) -> str:
     """Return the advice for a header without any known name. Its own names are not repeated, unless they are common
     headers: without a header the first line is a customer's."""
     text = f"The first line must name the columns, at least one of: {', '.join(names)}."
@@ -149,20 +149,20 @@ def _no_kind(table: Table, names: Collection[str]) -> str:
     return f"{text} Or say which column is what: {options or '--column phone=HEADER'}."
 
 
-def _id_place(table: Table, used: Collection[int], name: str | None) -> int | None:
+def _id_place(table: TableFile, used: Collection[int], name: str | None) -> int | None:
     if name is not None:
         return _place(table, name, used, "--id")
     return next((place for place in range(len(table.names)) if place not in used), None)
 
 
-def _place(table: Table, name: str, used: Collection[int], option: str) -> int:
+def _place(table: TableFile, name: str, used: Collection[int], option: str) -> int:
     place = table.place(name)
     if place is None or place in used:
         raise InvalidTable(f"{option} names a column that is not there or that holds identifiers.")
     return place
 
 
-def _refuse_tag_columns(table: Table, kinds: tuple[tuple[int, str], ...]) -> None:
+def _refuse_tag_columns(table: TableFile, kinds: tuple[tuple[int, str], ...]) -> None:
     for _, kind in kinds:
         place = table.place(f"{kind}_tag")
         if place is not None:

@@ -65,7 +65,7 @@ class TableFormat:
     columns: Mapping[str, str] = field(default_factory=dict)
 
 
-class Record(NamedTuple):
+class TableRecord(NamedTuple):
     """One row: its number (1 for the first after the header, blank lines counted), the line of the file on which it
     ends, and its cells."""
 
@@ -427,7 +427,7 @@ def _check_mark(file: BinaryIO, codec: str) -> None:
 # --- a table ----------------------------------------------------------------------------------------------------------
 
 
-class Table:
+class TableFile:
     """A table in a file that can be read twice. `names` are the trimmed headers, `delimiter` is the one given or found.
 
     Raises InvalidTable for a header that is missing, doubled, nameless or ambiguous.
@@ -482,7 +482,7 @@ class Table:
         """Return how much of the file has been read."""
         return self._file.tell()
 
-    def records(self, limit: int | None = None) -> Iterator[Record]:
+    def records(self, limit: int | None = None) -> Iterator[TableRecord]:
         """Return the rows after the header, from the beginning, at most `limit`; blank lines are left out.
 
         Rows of another width than the header's are collected, and refused at the end. Raises InvalidTable.
@@ -502,7 +502,7 @@ class Table:
                 if len(wrong) < _LISTED_LINES:
                     wrong.append(line)
                 continue
-            yield Record(number, line, cells)
+            yield TableRecord(number, line, cells)
             good += 1
             if good == limit:
                 break

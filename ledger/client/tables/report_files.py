@@ -20,7 +20,7 @@ from ledger.client.reports.building import FIELDS, arguments_from_json
 from ledger.client.subjects import Identifiers, normalise
 from ledger.client.tables.column_guard import repeats
 from ledger.client.tables.customers import KINDS, kinds_of
-from ledger.client.tables.reader import Record, Table, TableFormat, opened, read_text
+from ledger.client.tables.reader import TableFile, TableFormat, TableRecord, opened, read_text
 from ledger.errors import (
     InvalidCanonicalForm,
     InvalidReport,
@@ -51,7 +51,7 @@ class ReportItem:
 
     @property
     def shown_order(self) -> str | None:
-        """The order, unless it is no text that can be written down or holds an identifier of the buyer."""
+        """The order; None if it has characters that cannot be printed or holds an identifier of the buyer."""
         order = self.order
         if order is None or not order.isprintable():
             return None
@@ -66,7 +66,7 @@ def read_report_file(source: Path | BinaryIO, form: TableFormat, region: str | N
     """
     with opened(source) as file:
         text = read_text(file, form.encoding, MAX_FILE_BYTES)
-        values = _objects(text) if text.lstrip()[:1] in ("{", "[") else _rows(Table(file, form), form)
+        values = _objects(text) if text.lstrip()[:1] in ("{", "[") else _rows(TableFile(file, form), form)
     if not 0 < len(values) <= MAX_REPORTS:
         raise InvalidTable(f"A report file holds 1 to {MAX_REPORTS:,} reports.")
     return [_item(index, value, region) for index, value in enumerate(values, 1)]
@@ -131,9 +131,11 @@ def check_reports(
     region: str | None = None,
     progress: Progress = lambda done, total: None,
 ) -> list[ReportItem]:
-    """Return items with the error that each would have before it is sent. Nothing is asked, stored or sent.
+    """Return the items, each with the error that would refuse it before it is sent. Nothing is requested, stored or
+    sent.
 
-    What the ledger alone knows is not checked: orders that were reported before, cases, quotas, the log.
+    The second item about an order gets OrderAlreadyReported. Only the ledger can check the rest: orders that were
+    reported before, cases, quotas, the log.
     """
     checked: list[ReportItem] = []
     orders: dict[object, int] = {}
@@ -233,7 +235,7 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def _rows(table: Table, form: TableFormat) -> list[dict[str, Any]]:
+def _rows(table: TableFile, form: TableFormat) -> list[dict[str, Any]]:
     """Return the rows as JSON would give them. Empty cells are left out."""
     table.check_encoding()
     columns = kinds_of(table, form, _NAMES)
@@ -254,7 +256,7 @@ def _meant(header: str) -> str:
     return "" if known is None else f" (did you mean {known}?)"
 
 
-def _row(columns: Sequence[tuple[int, str]], record: Record) -> dict[str, Any]:
+def _row(columns: Sequence[tuple[int, str]], record: TableRecord) -> dict[str, Any]:
     buyer: dict[str, str] = {}
     value: dict[str, Any] = {"buyer": buyer, "evidence": []}
     for place, name in columns:

@@ -46,7 +46,7 @@ class HttpOptions:
     http_client: ClientFactory | None = None
 
     def check(self) -> None:
-        """Raises ConfigurationError for what cannot be used. Reads no file."""
+        """Check the options without reading a file. Raises ConfigurationError for options that cannot be used."""
         if self.http_client is not None and (self.ca_file is not None or self.proxy is not None):
             raise ConfigurationError("Give either http_client, or ca_file and proxy: the function sets both itself.")
         if self.http_client is not None and not callable(self.http_client):
@@ -97,7 +97,8 @@ def new_client(url: str, local: bool, options: HttpOptions) -> httpx2.Client:
 
 
 def tls_context(ca_file: str | Path | None) -> ssl.SSLContext:
-    """What a server's certificate is verified with. Raises ConfigurationError when the named file cannot be used."""
+    """Return the TLS context by which a server's certificate is verified. Raises ConfigurationError when the named file
+    cannot be used."""
     if ca_file is not None:
         return _trusting(str(ca_file), "the argument ca_file")
     named = os.environ.get(CA_VARIABLE)
@@ -110,7 +111,7 @@ def tls_context(ca_file: str | Path | None) -> ssl.SSLContext:
 
 
 def _trusting(path: str, named: str) -> ssl.SSLContext:
-    # Only the last part of the path: where a program keeps its files is not for everybody who reads an error.
+    # Errors are logged and shown, so they name the file only, not the folders of the machine.
     called = f"{named[0].upper()}{named[1:]} names {Path(path).name}"
     try:
         context = ssl.create_default_context(cafile=path)

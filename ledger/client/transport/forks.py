@@ -77,7 +77,7 @@ os.register_at_fork(
 
 
 def renew_if_forked() -> None:
-    """In a child of a fork that Python's hooks did not see, do what they do."""
+    """Do what Python's fork hooks do, in a child of a fork that they did not see."""
     if os.getpid() != _registry.pid:
         _registry.after_in_child()
 

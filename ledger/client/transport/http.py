@@ -102,7 +102,7 @@ class _TokenRefused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpAnswer:
     """A successful answer: status 2xx, lower-case header names."""
 
     status: int
@@ -166,7 +166,8 @@ class Transport(ForkAware):
     """Sends requests to one service. Thread-safe. `authorization` makes the bearer token; `refused` decides whether to
     retry when the ledger refuses one. `options` is about connections.
 
-    `https` is demanded except on this machine: tags and elements must not travel in clear. A child process made by
+    `https` is required except on this machine: tags and elements must not travel in clear. Raises ConfigurationError
+    for another address, unless `insecure_http`, and for `options` that cannot be used. A child process made by
     `fork()` gets connections and threads of its own at its first request; those of the parent stay as they are.
     """
 
@@ -243,7 +244,7 @@ class Transport(ForkAware):
         content: bytes | None = None,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Answer:
+    ) -> HttpAnswer:
         """Return one attempt, and one more if the ledger refused the token's times and its clock tells why.
 
         Raises Unavailable (no answer, 5xx, or an answer that is not the ledger's), the named error of the ledger's own
@@ -252,7 +253,7 @@ class Transport(ForkAware):
         if content is not None:
             sent.setdefault("Content-Type", "application/json")
 
-        def attempt() -> Answer:
+        def attempt() -> HttpAnswer:
             with self._answer(method, path, deadline, content=content, query=query, headers=sent) as response:
                 drop = partial(_close, response)
                 shared = path.startswith(_SHARED_PATHS)
@@ -264,7 +265,7 @@ class Transport(ForkAware):
             if not 200 <= response.status_code < 300:
                 raise _failure(response, body, shared)
             lower = {name.lower(): value for name, value in response.headers.items()}
-            return Answer(response.status_code, lower, body, _request_id(response), drop)
+            return HttpAnswer(response.status_code, lower, body, _request_id(response), drop)
 
         return self._authorized(attempt)
 
@@ -378,9 +379,9 @@ class Transport(ForkAware):
             raise Unavailable("The ledger did not answer in time.", reason="timeout") from error
 
     def in_own_thread(self, seconds: float, work: Callable[[Deadline], T]) -> T:
-        """As `within`, in a thread of its own that ends with the work: for work that may continue long after its time
-        is over, and for work before a fork. At most `MAX_CONNECTIONS` at once; others wait. Raises Unavailable when the
-        time is over or no thread can be started, and what `work` raises."""
+        """Run `work` as `within` does, in a thread of its own that ends with the work: for work that may continue long
+        after its time is over, and for work before a fork. At most `MAX_CONNECTIONS` run at once; others wait. Raises
+        Unavailable when the time is over or no thread can be started, and what `work` raises."""
         deadline = Deadline(seconds)
         room = self._opened().own_threads
         if not room.acquire(timeout=deadline.left()):

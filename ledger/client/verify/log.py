@@ -47,7 +47,7 @@ from ledger.tlog.merkle import (
     tree_root,
     verify_consistency,
 )
-from ledger.tlog.proof import Receipt, TlogProof, format_proof, open_leaf_proof, open_receipt
+from ledger.tlog.proof import EntryReceipt, TlogProof, format_proof, open_leaf_proof, open_receipt
 
 Fetch = Callable[[str], bytes]
 Progress = Callable[[int, int], None]
@@ -75,7 +75,7 @@ class LogReport:
     bundles_count: int
     tiles_count: int
     last_seen_size: int | None
-    receipts: tuple[Receipt, ...]
+    receipts: tuple[EntryReceipt, ...]
     unknown_sorts: Mapping[str, int]
 
 
@@ -163,21 +163,21 @@ def verify_log(
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class LogComparison:
     """Two consistent views of one log: `older` is a prefix of `newer`, or equal to it."""
 
     older: Checkpoint
     newer: Checkpoint
 
 
-def compare_views(note_a: str, note_b: str, fetch: Fetch, origin: str, public_key: bytes) -> Comparison:
+def compare_views(note_a: str, note_b: str, fetch: Fetch, origin: str, public_key: bytes) -> LogComparison:
     """Compare two signed notes, seen by two parties or at two places: they must show one history. Order does not
     matter.
 
     `fetch` reads a log that holds the larger of both trees; a few tiles of it are fetched, and what they say is proven
-    against that tree's signed root. Raises Equivocation when the log has shown two histories (both notes are the
-    evidence, for anyone with the public key), InvalidCheckpoint for a note the log did not sign, InvalidTile or
-    NotFound when the tiles fetched cannot decide it.
+    against that tree's signed root. Raises Equivocation when the log has shown two histories (the two notes prove
+    it, and the public key is enough to check them), InvalidCheckpoint for a note that the log did not sign, InvalidTile
+    or NotFound when the fetched tiles cannot decide it.
     """
     views = [open_checkpoint(note, origin, public_key) for note in (note_a, note_b)]
     older, newer = sorted(views, key=lambda view: view.size)
@@ -194,7 +194,7 @@ def compare_views(note_a: str, note_b: str, fetch: Fetch, origin: str, public_ke
     # `derived` is now the one root that the larger tree has at the smaller size.
     if derived != older.root:
         raise Equivocation("The log signed two checkpoints that contradict each other.")
-    return Comparison(older, newer)
+    return LogComparison(older, newer)
 
 
 def prove_leaf(fetch: Fetch, index: int, note: str, origin: str, public_key: bytes) -> tuple[bytes, str]:

@@ -1,5 +1,5 @@
-"""The log's policies and snapshots, checked for anyone who verifies the log: each change was published early enough,
-and each snapshot is of the policy that was in effect for as long as it was served."""
+"""Checks of the log's policies and snapshots for verifiers of the log: each change was published early enough, and each
+snapshot was served only while its policy was in effect."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from ledger.errors import InvalidReceipt, LedgerError, ReceiptPending
 from ledger.protocol.encoding import b64url, format_time, unb64url
 from ledger.rules.reports import verify_signature
 from ledger.tlog.checkpoint import Checkpoint
-from ledger.tlog.proof import Receipt, is_sealed, open_receipt, open_sealed_receipt
+from ledger.tlog.proof import EntryReceipt, is_sealed, open_receipt, open_sealed_receipt
 
 PAUSE_SECONDS = 0.25
 """Between two questions for a receipt that is not there yet; checkpoints come every second."""
@@ -31,7 +31,7 @@ class VerifiedReceipt:
 
     report_id: str
     text: str
-    receipt: Receipt
+    receipt: EntryReceipt
     signed_by: Ed25519PublicKey
 
 
@@ -133,7 +133,7 @@ def _signature(entry: dict[str, Any], public_keys: Sequence[Ed25519PublicKey]) -
 
 
 def log_fetcher(transport: Transport, attempt_seconds: float) -> Callable[[str], bytes]:
-    """Reads the log's resources (`checkpoint`, `tile/0/000`): what `ledger.client.verify.log` asks for."""
+    """Return a function that reads the log's resources (`checkpoint`, `tile/0/000`) for `ledger.client.verify.log`."""
 
     def fetch(path: str) -> bytes:
         return transport.retrying(

@@ -20,7 +20,7 @@ _TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _HEX = re.compile(rb"[0-9a-fA-F\s]*\Z")
 
 
-class Chunk(NamedTuple):
+class PngChunk(NamedTuple):
     """A chunk: its type, where its content begins and how long it is, and where the chunk ends, checksum included."""
 
     kind: bytes
@@ -29,7 +29,7 @@ class Chunk(NamedTuple):
     end: int
 
 
-def chunks(data: bytes, most: int = MAX_CHUNKS) -> Iterator[Chunk]:
+def chunks(data: bytes, most: int = MAX_CHUNKS) -> Iterator[PngChunk]:
     """Yield the chunks of a PNG up to IEND. Checksums are not compared.
 
     Raises Damaged when the structure is cut off, and after `most` chunks.
@@ -39,7 +39,7 @@ def chunks(data: bytes, most: int = MAX_CHUNKS) -> Iterator[Chunk]:
         if at + 12 > len(data):
             raise Damaged(NoteCode.TRUNCATED, "png", f"chunk at {at}")
         length, kind = struct.unpack_from(">I4s", data, at)
-        chunk = Chunk(kind, at + 8, length, at + 12 + length)
+        chunk = PngChunk(kind, at + 8, length, at + 12 + length)
         if chunk.end > len(data):
             if not kind.isalpha():
                 raise _no_chunk(chunk)
@@ -51,7 +51,7 @@ def chunks(data: bytes, most: int = MAX_CHUNKS) -> Iterator[Chunk]:
     raise Damaged(NoteCode.LIMIT_REACHED, "png", "chunks")
 
 
-def header_size(data: bytes, chunk: Chunk) -> tuple[int, int] | None:
+def header_size(data: bytes, chunk: PngChunk) -> tuple[int, int] | None:
     """Return (width, height) in pixels by an IHDR chunk, None for another chunk or one of another length."""
     if chunk.kind != b"IHDR" or chunk.length != 13:
         return None
@@ -59,7 +59,7 @@ def header_size(data: bytes, chunk: Chunk) -> tuple[int, int] | None:
     return width, height
 
 
-def _no_chunk(chunk: Chunk) -> Damaged:
+def _no_chunk(chunk: PngChunk) -> Damaged:
     return Damaged(NoteCode.MALFORMED, "png", f"chunk at {chunk.start - 8}")
 
 
@@ -77,7 +77,7 @@ def read(data: bytes, parsed: ParsedFile) -> None:
         parsed.damaged(damage)
 
 
-def _chunk(data: bytes, chunk: Chunk, parsed: ParsedFile) -> None:
+def _chunk(data: bytes, chunk: PngChunk, parsed: ParsedFile) -> None:
     kind, body, length, _ = chunk
     where = f"png:{kind.decode()}"
     size = header_size(data, chunk)

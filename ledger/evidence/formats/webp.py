@@ -12,7 +12,7 @@ from ledger.evidence.limits import MAX_CHUNKS, MAX_EXIF_BYTES, MAX_XMP_BYTES
 _HAS_EXIF, _HAS_XMP = 0x08, 0x04
 
 
-class Chunk(NamedTuple):
+class WebpChunk(NamedTuple):
     """A chunk: its type, where its content begins and how long it is, without the byte that pads an odd length."""
 
     kind: bytes
@@ -20,14 +20,14 @@ class Chunk(NamedTuple):
     length: int
 
 
-def chunks(data: bytes, end: int, most: int = MAX_CHUNKS) -> Iterator[Chunk]:
+def chunks(data: bytes, end: int, most: int = MAX_CHUNKS) -> Iterator[WebpChunk]:
     """Yield the chunks of a WebP file up to position `end`. Raises Damaged when one is cut off, and after `most`."""
     at = 12
     for _step in range(most):
         if at + 8 > end:
             return
         kind, length = struct.unpack_from("<4sI", data, at)
-        chunk, at = Chunk(kind, at + 8, length), at + 8 + length + length % 2
+        chunk, at = WebpChunk(kind, at + 8, length), at + 8 + length + length % 2
         if chunk.start + length > end:
             raise Damaged(NoteCode.TRUNCATED, "webp", f"{length} bytes promised in a chunk")
         yield chunk
@@ -63,7 +63,7 @@ def read(data: bytes, parsed: ParsedFile) -> None:
         parsed.damaged(damage)
 
 
-def _chunk(data: bytes, chunk: Chunk, parsed: ParsedFile) -> None:
+def _chunk(data: bytes, chunk: WebpChunk, parsed: ParsedFile) -> None:
     kind, body, length = chunk
     if kind in (b"EXIF", b"XMP "):
         name = kind.decode().strip()

@@ -16,9 +16,9 @@ from functools import cache
 import cv2
 import numpy as np
 
-from ledger.evidence.findings import Fact, Finding, finding
+from ledger.evidence.findings import Fact, InspectionFinding, finding
 from ledger.evidence.listing import overlay, registration
-from ledger.evidence.listing.overlay import Agreement
+from ledger.evidence.listing.overlay import PictureAgreement
 from ledger.evidence.listing.registration import Bytes, Features, Map, Pairs
 from ledger.evidence.perceptual_hash.pdq import Pdq, hash_bytes
 from ledger.evidence.perceptual_hash.pixels import WHERE, open_picture
@@ -60,7 +60,7 @@ class Match:
     map: Map | None = None
     pairs: Pairs = _NO_PAIRS
     mirrored: bool = False
-    agreement: Agreement | None = None
+    agreement: PictureAgreement | None = None
 
     @property
     def altered(self) -> bool:
@@ -75,7 +75,7 @@ def photo(data: bytes) -> Photo:
     return Photo(pixels, opened.width_px, opened.height_px, hash_bytes(data), hashlib.sha256(data).digest())
 
 
-def judge(claim: Photo, listings: Sequence[Photo]) -> list[Finding]:
+def judge(claim: Photo, listings: Sequence[Photo]) -> list[InspectionFinding]:
     """Return a finding for each listing that the claim was made from."""
     compared = [(listing, match) for listing, match in zip(listings, matches(claim, listings), strict=True) if match]
     return [_finding(claim, listing, match) for listing, match in compared]
@@ -122,7 +122,7 @@ def _same_shape(claim: Photo, listing: Photo) -> bool:
     return abs(first / second - 1) <= _SAME_SHAPE
 
 
-def _finding(claim: Photo, listing: Photo, match: Match) -> Finding:
+def _finding(claim: Photo, listing: Photo, match: Match) -> InspectionFinding:
     code = FindingCode.LISTING_ALTERED if match.altered else FindingCode.LISTING_SAME
     facts: dict[str, Fact | None] = {
         "listing_sha256": b64url(listing.sha256),

@@ -58,7 +58,7 @@ _BROAD = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class PictureAgreement:
     """Two pictures laid upon each other, in a frame of the claim's shape.
 
     `overlap` is where both are, `changed` where they differ there; counts are of cells with something in them:
@@ -76,12 +76,12 @@ class Agreement:
 
     @property
     def overlap_percent(self) -> float:
-        """Of the claim, what is in the listing."""
+        """The share of the claim that is in the listing."""
         return 100 * float(self.overlap.mean())
 
     @property
     def changed_percent(self) -> float:
-        """Of the overlap, what was changed."""
+        """The share of the overlap that was changed."""
         return 100 * float(self.changed.sum()) / max(1, int(self.overlap.sum()))
 
     @property
@@ -97,7 +97,7 @@ class Agreement:
         )
 
 
-def agreement(claim: Bytes, listing: Bytes, mapping: Map) -> Agreement | None:
+def agreement(claim: Bytes, listing: Bytes, mapping: Map) -> PictureAgreement | None:
     """Overlay the two pictures and return their agreement, None if they share no area that can be compared."""
     laid = _lay(claim, listing, mapping)
     if laid is None:
@@ -108,7 +108,8 @@ def agreement(claim: Bytes, listing: Bytes, mapping: Map) -> Agreement | None:
     changed = _changed(ours, theirs, overlap)
     changed |= _smoothed(luma, other, overlap & ~changed)
     structured, kept, agreeing = _cells(luma, other, overlap, changed)
-    return Agreement(overlap, changed, structured, kept, agreeing, _uneven(luma - other, overlap & ~changed), share)
+    uneven = _uneven(luma - other, overlap & ~changed)
+    return PictureAgreement(overlap, changed, structured, kept, agreeing, uneven, share)
 
 
 def _lay(claim: Bytes, listing: Bytes, mapping: Map) -> tuple[Floats, Floats, Mask, float] | None:

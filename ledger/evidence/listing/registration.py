@@ -110,7 +110,8 @@ def matches(claim: Features, listing: Features) -> Pairs:
 
 
 def register(pairs: Pairs) -> tuple[Map, Pairs] | None:
-    """Return the map from the listing to the claim, and the pairs that fit it; None if it cannot be that of a copy."""
+    """Return the map from the listing to the claim, and the pairs that fit it; None if the map cannot be that of a
+    copy."""
     first, second = pairs
     if len(first) < MIN_INLIERS:
         return None

@@ -49,7 +49,7 @@ class Pdq:
 
     @property
     def hex(self) -> str:
-        """As 64 hexadecimal digits, the way reports and searches carry it."""
+        """The hash as 64 hexadecimal digits, the form in reports and searches."""
         return self.bits.hex()
 
     @property

@@ -20,7 +20,7 @@ CHILD = Path(__file__).with_name("c2pa_worker.py")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class C2paAnswer:
     """What the library said: a manifest store as it writes it, and of each manifest's signature what `signers` judges
     by; both are still unchecked JSON objects."""
 
@@ -32,7 +32,7 @@ class Answer:
 
 def ask(
     data: bytes, parsed: ParsedFile, seconds: float = C2PA_SECONDS, trust_folder: Path = SHIPPED_FOLDER
-) -> Answer | None:
+) -> C2paAnswer | None:
     """Return the manifest store of a file in which a reader saw one, checked against the trust lists of a folder; None
     with a note if it cannot be read."""
     with asked(data, parsed, seconds, trust_folder) as answer:
@@ -42,7 +42,7 @@ def ask(
 @contextmanager
 def asked(
     data: bytes, parsed: ParsedFile, seconds: float = C2PA_SECONDS, trust_folder: Path = SHIPPED_FOLDER
-) -> Iterator[Callable[[], Answer | None]]:
+) -> Iterator[Callable[[], C2paAnswer | None]]:
     """Start `ask` within the context: the process reads while the caller does something else, and the yielded function
     waits for its answer."""
     places = parsed.of(BlockType.C2PA)
@@ -65,7 +65,7 @@ def _run(given: bytes, seconds: float, trust_folder: Path) -> bytes:
     return subprocess.run(command, input=given, capture_output=True, timeout=seconds, check=False).stdout
 
 
-def _answer(said: Future[bytes], parsed: ParsedFile, where: str) -> Answer | None:
+def _answer(said: Future[bytes], parsed: ParsedFile, where: str) -> C2paAnswer | None:
     try:
         return _read(said.result(), parsed, where)
     except subprocess.TimeoutExpired:
@@ -75,7 +75,7 @@ def _answer(said: Future[bytes], parsed: ParsedFile, where: str) -> Answer | Non
     return None
 
 
-def _read(out: bytes, parsed: ParsedFile, where: str) -> Answer | None:
+def _read(out: bytes, parsed: ParsedFile, where: str) -> C2paAnswer | None:
     answer: Any = None
     if len(out) <= MAX_MANIFEST_JSON_BYTES:
         try:
@@ -90,4 +90,4 @@ def _read(out: bytes, parsed: ParsedFile, where: str) -> Answer | None:
         parsed.note(NoteCode.C2PA_UNREADABLE, where, str(answer.get("error", "")).partition("\n")[0])
         return None
     signatures = answer.get("signatures")
-    return Answer(store, where, str(answer.get("sdk", "")), signatures if isinstance(signatures, dict) else {})
+    return C2paAnswer(store, where, str(answer.get("sdk", "")), signatures if isinstance(signatures, dict) else {})

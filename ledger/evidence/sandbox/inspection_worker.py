@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ledger.evidence.listing.match import Photo
-    from ledger.evidence.receipt import Receipt
+    from ledger.evidence.receipt import InspectionReceipt
 
 
 def inspected(files: Sequence[bytes], received: str) -> bytes:
@@ -78,7 +78,7 @@ def _photos(files: Sequence[bytes]) -> list[Photo]:
     return photos
 
 
-def _carried(receipt: Receipt) -> dict[str, Any]:
+def _carried(receipt: InspectionReceipt) -> dict[str, Any]:
     from ledger.protocol.encoding import b64url
 
     carried = receipt.in_report()

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ledger.evidence.findings import Finding, finding
+from ledger.evidence.findings import InspectionFinding, finding
 from ledger.evidence.formats import xmp
 from ledger.evidence.formats.metadata import NoteCode, ParsedFile
 from ledger.evidence.limits import MAX_RECORD_CHARS, MAX_RECORDS
@@ -55,7 +55,7 @@ _MARKS = re.compile(r"AIGC|ContentProducer|ProduceID", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class AigcRecord:
     """One label as it was read: its place, its fields, and whether it was JSON."""
 
     where: str
@@ -68,22 +68,22 @@ class Record:
 
     @property
     def statement(self) -> tuple[str, str, str]:
-        """What two copies of one label must agree on."""
+        """The members on which two copies of one label must agree."""
         return self.get("Label"), self.get("ContentProducer"), self.get("ProduceID")
 
 
-def parse_record(text: str, where: str) -> Record | None:
+def parse_record(text: str, where: str) -> AigcRecord | None:
     """Return the record in a text, or None if there is none in it."""
     text = text[:MAX_RECORD_CHARS].strip("\0 \t\r\n\ufeff")
     if "&quot;" in text or "&#34;" in text:
         text = html.unescape(text)
     fields = _from_json(text)
     if fields:
-        return Record(where, fields, True)
+        return AigcRecord(where, fields, True)
     loose: dict[str, str] = {}
     for match in _LOOSE.finditer(text):
         loose.setdefault(_BY_LOWER[match[1].lower()], match[2] or match[3] or match[4] or "")
-    return Record(where, loose, False) if loose.keys() & {"Label", "ContentProducer", "ProduceID"} else None
+    return AigcRecord(where, loose, False) if loose.keys() & {"Label", "ContentProducer", "ProduceID"} else None
 
 
 def _from_json(text: str) -> dict[str, str] | None:
@@ -108,33 +108,33 @@ def _wanted(pairs: Iterable[tuple[Any, Any]]) -> dict[str, str] | None:
     return fields if fields.keys() & {"Label", "ContentProducer", "ProduceID"} else None
 
 
-def from_text(text: str, where: str, is_label: bool) -> Iterator[Record]:
+def from_text(text: str, where: str, is_label: bool) -> Iterator[AigcRecord]:
     """Yield the record in a text that should be one (`is_label`), or may contain one."""
     if is_label or _MARKS.search(text, 0, MAX_RECORD_CHARS):
         record = parse_record(text, where)
         if record is None and is_label and text.strip(_NOTHING):
-            record = Record(where, {"Label": text.strip(_NOTHING)[:100]}, False)  # a label that cannot be read
+            record = AigcRecord(where, {"Label": text.strip(_NOTHING)[:100]}, False)  # a label that cannot be read
         if record is not None:
             yield record
 
 
-def from_xmp(packet: xmp.Xmp) -> Iterator[Record]:
+def from_xmp(packet: xmp.Xmp) -> Iterator[AigcRecord]:
     """Yield the records in a packet: as the text of a property, as a structure, or in a packet that is not
     well-formed."""
     where = f"{packet.where} xmp"
     loose = _wanted((prop.name, prop.value) for prop in packet.properties if prop.namespace == xmp.AIGC)
     if loose:
-        yield Record(where, loose, True)
+        yield AigcRecord(where, loose, True)
     texts = [prop.value for prop in packet.properties if prop.name.upper() == "AIGC"]
     for text in texts:
         yield from from_text(text, where, is_label=True)
     if not loose and not texts and xmp.AIGC.encode() in packet.raw:
         record = parse_record(html.unescape(packet.raw.decode("utf-8", "replace")), where)
         if record is not None:
-            yield Record(where, record.fields, False)
+            yield AigcRecord(where, record.fields, False)
 
 
-def problems(record: Record) -> list[str]:
+def problems(record: AigcRecord) -> list[str]:
     """Return the reasons why a record does not follow the standard; empty for a valid one.
 
     A label that says "made by AI" needs the fields of its producer; in the weaker two, which a platform writes on
@@ -170,7 +170,7 @@ def producer_credit_code(producer: str) -> str | None:
     return code if credit_code.is_valid(code) else ""
 
 
-def judge(records: list[Record], parsed: ParsedFile) -> list[Finding]:
+def judge(records: list[AigcRecord], parsed: ParsedFile) -> list[InspectionFinding]:
     """Return the findings from all records of one file."""
     if len(records) > MAX_RECORDS:
         parsed.note(NoteCode.LIMIT_REACHED, "aigc", "records")
@@ -191,7 +191,7 @@ def judge(records: list[Record], parsed: ParsedFile) -> list[Finding]:
 _BY_LABEL = {"2": FindingCode.AIGC_POSSIBLE, "3": FindingCode.AIGC_SUSPECTED}
 
 
-def _judge_one(same: list[Record], alone: bool) -> Finding:
+def _judge_one(same: list[AigcRecord], alone: bool) -> InspectionFinding:
     best = min(same, key=lambda record: len(problems(record)))
     wrong = problems(best)
     label = best.get("Label")
@@ -215,7 +215,9 @@ def _judge_one(same: list[Record], alone: bool) -> Finding:
     )
 
 
-def emptied(packets: list[xmp.Xmp], label_texts: list[tuple[str, str]], records: list[Record]) -> list[Finding]:
+def emptied(
+    packets: list[xmp.Xmp], label_texts: list[tuple[str, str]], records: list[AigcRecord]
+) -> list[InspectionFinding]:
     """Return the places for a label that contain none: the property or key without a value, or the namespace alone."""
     full = {record.where for record in records}
     places = [where for where, text in label_texts if text.strip("\0 \t\r\n") in ("", "{}")]

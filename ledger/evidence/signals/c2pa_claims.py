@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ledger.evidence.findings import Finding, finding
+from ledger.evidence.findings import InspectionFinding, finding
 from ledger.evidence.formats.metadata import NoteCode, ParsedFile
-from ledger.evidence.sandbox.c2pa import Answer
+from ledger.evidence.sandbox.c2pa import C2paAnswer
 from ledger.evidence.signals.signers import Times, TrustLists, recorded_trust, trust_of
 from ledger.evidence.signals.source_types import AI_COMPOSITES, AI_MADE, CAPTURES, source_type
 from ledger.rules.findings import FindingCode, Trust, weakest
@@ -34,7 +34,7 @@ _SOURCE_KEYS = ("Iptc4xmpExt:DigitalSourceType", "iptcExt:DigitalSourceType", "d
 _ORIGINS = frozenset({"c2pa.created"})
 
 
-def judge(answer: Answer, parsed: ParsedFile, lists: TrustLists, times: Times) -> list[Finding]:
+def judge(answer: C2paAnswer, parsed: ParsedFile, lists: TrustLists, times: Times) -> list[InspectionFinding]:
     """Return the findings from a manifest store, judged by these trust lists."""
     store = answer.store
     manifests = _object(store.get("manifests"))
@@ -75,7 +75,7 @@ class _Codes:
 
     @property
     def bound(self) -> bool:
-        """The signature is right, and over the hash of these very bytes."""
+        """True if the signature is valid and covers the hash of these bytes."""
         return _SIGNED in self.success and bool(self.success & _HASHES) and not self.broken
 
 
@@ -98,7 +98,7 @@ def _code_list(value: Any) -> list[str]:
     return [item["code"][:100] for item in _list(value) if isinstance(item, dict) and isinstance(item.get("code"), str)]
 
 
-def _integrity(codes: _Codes, active: dict[str, Any], where: str) -> list[Finding]:
+def _integrity(codes: _Codes, active: dict[str, Any], where: str) -> list[InspectionFinding]:
     results = []
     signer = _signer(active)
     mismatches = [code for code in codes.broken if code in _HASH_MISMATCHES]
@@ -168,7 +168,7 @@ def _meaning(statement: _Statement) -> FindingCode | None:
     return None
 
 
-def _about_origin(statement: _Statement, codes: _Codes, where: str) -> Iterator[Finding]:
+def _about_origin(statement: _Statement, codes: _Codes, where: str) -> Iterator[InspectionFinding]:
     code = _meaning(statement)
     assert code is not None  # only those are kept
     broken = [*codes.broken, *statement.broken]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ledger.evidence.findings import Finding, finding, folded
+from ledger.evidence.findings import InspectionFinding, finding, folded
 from ledger.evidence.formats import xmp
 from ledger.evidence.formats.exif import Exif
 from ledger.evidence.formats.metadata import BlockType, NoteCode, ParsedFile, decode
@@ -30,7 +30,7 @@ _NAMES = re.compile(r"(?<![a-z])(?:" + "|".join(re.escape(name) for name in EDIT
 _SOFTWARE_TAGS = ("Software", "ProcessingSoftware", "ImageEditingSoftware", "RAWDevelopingSoftware")
 
 
-def judge(parsed: ParsedFile, exifs: list[tuple[str, Exif]], packets: list[xmp.Xmp]) -> Iterator[Finding]:
+def judge(parsed: ParsedFile, exifs: list[tuple[str, Exif]], packets: list[xmp.Xmp]) -> Iterator[InspectionFinding]:
     """Yield hints from everything that was read, except the pixels."""
     yield from _software(parsed, exifs, packets)
     for packet in packets:
@@ -44,7 +44,7 @@ def judge(parsed: ParsedFile, exifs: list[tuple[str, Exif]], packets: list[xmp.X
         yield from _tables(parsed, exif)
 
 
-def _software(parsed: ParsedFile, exifs: list[tuple[str, Exif]], packets: list[xmp.Xmp]) -> Iterator[Finding]:
+def _software(parsed: ParsedFile, exifs: list[tuple[str, Exif]], packets: list[xmp.Xmp]) -> Iterator[InspectionFinding]:
     named: list[tuple[str, str]] = []
     for where, exif in exifs:
         named += [(f"{where} {tag}", exif.texts.get(tag, "")) for tag in _SOFTWARE_TAGS]
@@ -65,7 +65,7 @@ def _software(parsed: ParsedFile, exifs: list[tuple[str, Exif]], packets: list[x
             yield finding(FindingCode.EDITING_SOFTWARE, where, name=match[0], value=value)
 
 
-def _history(packet: xmp.Xmp) -> Iterator[Finding]:
+def _history(packet: xmp.Xmp) -> Iterator[InspectionFinding]:
     """Yield a finding for XMP's own record of saving: the first entry is the creation of the file, later ones are
     edits."""
     saved = [value for value in packet.values(xmp.EVENT, "action") if value in ("saved", "converted", "derived")]
@@ -73,7 +73,7 @@ def _history(packet: xmp.Xmp) -> Iterator[Finding]:
         yield finding(FindingCode.EDIT_HISTORY, f"{packet.where} xmp History", steps=len(saved))
 
 
-def _missing(packet: xmp.Xmp, parsed: ParsedFile) -> Iterator[Finding]:
+def _missing(packet: xmp.Xmp, parsed: ParsedFile) -> Iterator[InspectionFinding]:
     """Yield a finding for each reference of a packet to something that is missing."""
     where = f"{packet.where} xmp"
     for value in packet.values(xmp.DC_TERMS, "provenance"):
@@ -88,7 +88,7 @@ def _missing(packet: xmp.Xmp, parsed: ParsedFile) -> Iterator[Finding]:
             yield finding(FindingCode.METADATA_REMOVED, where, missing="extended xmp")
 
 
-def _size(parsed: ParsedFile, exif: Exif, where: str) -> Iterator[Finding]:
+def _size(parsed: ParsedFile, exif: Exif, where: str) -> Iterator[InspectionFinding]:
     """Yield a finding if the size that the camera recorded is not the size of the picture."""
     said = sorted((exif.numbers.get("PixelXDimension", 0), exif.numbers.get("PixelYDimension", 0)))
     real = sorted((parsed.width_px, parsed.height_px))
@@ -101,7 +101,7 @@ def _size(parsed: ParsedFile, exif: Exif, where: str) -> Iterator[Finding]:
         )
 
 
-def _tables(parsed: ParsedFile, exif: Exif) -> Iterator[Finding]:
+def _tables(parsed: ParsedFile, exif: Exif) -> Iterator[InspectionFinding]:
     maker = folded(exif.texts.get("Make", ""))
     quality = standard_quality(parsed.tables)
     if quality is not None and maker.startswith(CAMERA_MAKERS):

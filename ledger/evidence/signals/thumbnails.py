@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ledger.evidence.findings import Finding, finding
+from ledger.evidence.findings import InspectionFinding, finding
 from ledger.evidence.formats import jpeg
 from ledger.evidence.formats.exif import Exif
 from ledger.evidence.formats.metadata import NoteCode, ParsedFile
@@ -35,7 +35,7 @@ MAX_BLOCK_DIFFERENCE = 50.0
 _ASPECT_TOLERANCE = 0.02
 
 
-def judge(data: bytes, parsed: ParsedFile, exif: Exif, where: str) -> list[Finding]:
+def judge(data: bytes, parsed: ParsedFile, exif: Exif, where: str) -> list[InspectionFinding]:
     """Return a finding if thumbnail and picture disagree."""
     if not exif.thumbnail or parsed.media_type != "image/jpeg":
         return []

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ledger.evidence.findings import Finding, finding, folded
+from ledger.evidence.findings import InspectionFinding, finding, folded
 from ledger.evidence.formats import xmp
 from ledger.evidence.formats.exif import Exif
 from ledger.evidence.formats.metadata import MetadataBlock, decode
@@ -47,7 +47,7 @@ SOFTWARE_KEYS = frozenset({"software", "source", "©swr", "©too", "com.apple.qu
 _MIDJOURNEY = re.compile(r"Job ID: [0-9a-f]{8}-[0-9a-f]{4}-")
 
 
-def in_texts(blocks: Iterable[MetadataBlock]) -> Iterator[Finding]:
+def in_texts(blocks: Iterable[MetadataBlock]) -> Iterator[InspectionFinding]:
     """Yield the findings in texts with keys: PNG chunks, MP4 lists."""
     for block in blocks:
         key, where = folded(block.key), f"{block.where} {block.key}"
@@ -64,7 +64,7 @@ def in_texts(blocks: Iterable[MetadataBlock]) -> Iterator[Finding]:
             yield from _parameters(text, where)
 
 
-def in_exif(exif: Exif, where: str) -> Iterator[Finding]:
+def in_exif(exif: Exif, where: str) -> Iterator[InspectionFinding]:
     """Yield the findings in EXIF: parameters in the comment, workflows in the fields that ComfyUI uses in WebP, names
     of software."""
     yield from _parameters(exif.comment, f"{where} UserComment")
@@ -77,7 +77,7 @@ def in_exif(exif: Exif, where: str) -> Iterator[Finding]:
     yield from _parameters(exif.texts.get("ImageDescription", ""), f"{where} ImageDescription")
 
 
-def in_xmp(packet: xmp.Xmp) -> Iterator[Finding]:
+def in_xmp(packet: xmp.Xmp) -> Iterator[InspectionFinding]:
     """Yield the findings in XMP: the source type, IPTC's names of AI systems, software, credit lines."""
     where = f"{packet.where} xmp"
     for value in packet.values(xmp.IPTC_EXT, "DigitalSourceType"):
@@ -98,13 +98,13 @@ def in_xmp(packet: xmp.Xmp) -> Iterator[Finding]:
         yield from _parameters(value, f"{where} UserComment")
 
 
-def _named(text: str, where: str) -> Iterator[Finding]:
+def _named(text: str, where: str) -> Iterator[InspectionFinding]:
     match = _NAMES.search(folded(text[:1_000]))
     if match is not None:
         yield finding(FindingCode.GENERATOR_NAMED, where, name=match[0], value=text)
 
 
-def _parameters(text: str, where: str) -> Iterator[Finding]:
+def _parameters(text: str, where: str) -> Iterator[InspectionFinding]:
     """Yield a finding for text in the form of the web interfaces of Stable Diffusion; a step count alone proves
     nothing."""
     text = text[:MAX_TEXT_BYTES]
@@ -117,7 +117,7 @@ def _parameters(text: str, where: str) -> Iterator[Finding]:
             yield finding(FindingCode.GENERATOR_PARAMETERS, where, parameters=f"steps {value['steps']}")
 
 
-def _workflow(text: str, where: str) -> Iterator[Finding]:
+def _workflow(text: str, where: str) -> Iterator[InspectionFinding]:
     """Yield a finding for a graph of ComfyUI: nodes by number with `class_type`, or a list `nodes` with `type`."""
     value = _json(text)
     if not isinstance(value, dict):

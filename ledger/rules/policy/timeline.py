@@ -107,7 +107,7 @@ class PolicyTimeline:
 
     @property
     def timeline(self) -> PolicyTimeline:
-        """This timeline, which so is a source that never changes."""
+        """This timeline. It is therefore also a source, one that never changes."""
         return self
 
     @property

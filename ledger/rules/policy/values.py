@@ -104,7 +104,7 @@ class Erasure:
 
 
 @dataclass(frozen=True, slots=True)
-class Appeals:
+class AppealRules:
     """Clocks of the appeal procedure.
 
     `clocks` has every `Profile`, with the default of its jurisdiction where the policy names none, and the readable
@@ -136,7 +136,7 @@ class Policy:
     intake: IntakeRules
     lookup_expiry_minutes: int
     erasure: Erasure
-    appeals: Appeals
+    appeals: AppealRules
     reportable: frozenset[str]
     consent_for_lookups: frozenset[str]
 
@@ -242,7 +242,7 @@ def _policy(text: str, *, strict: bool) -> Policy:
         intake=document.intake,
         lookup_expiry_minutes=document.lookup.expiry_minutes,
         erasure=document.erasure,
-        appeals=Appeals(
+        appeals=AppealRules(
             question_days=document.appeals.question_days,
             reopen_days=document.appeals.reopen_days,
             clocks=_clocks(document.appeals.clocks, strict),

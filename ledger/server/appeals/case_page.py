@@ -41,7 +41,7 @@ from ledger.server.log import queries as log_queries
 from ledger.server.platforms.group_weights import without_suspensions
 from ledger.server.records import case_queries, former_label_queries, order_line_queries
 from ledger.server.records import queries as report_queries
-from ledger.server.records.case_queries import CaseRow, EventRow, StatementRow
+from ledger.server.records.case_queries import CaseEventRow, CaseRow, StatementRow
 from ledger.server.records.queries import ReportRow
 from ledger.server.records.views import report_status
 from ledger.server.staff import audit
@@ -69,7 +69,7 @@ class EvidenceItem:
 class TimelineEntry:
     """A line of the timeline; `staff` is the name of the member of staff who acted."""
 
-    event: EventRow
+    event: CaseEventRow
     staff: str | None
 
 

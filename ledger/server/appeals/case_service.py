@@ -182,7 +182,7 @@ def check_named(
     if names_conduct != (conduct is not None) or names_slots != bool(slots):
         raise DecisionInvalid("`amended` names a conduct, `unlinked` names identifiers, nothing else does.")
     if conduct is Conduct.IMPERSONATED or (conduct is not None and conduct.value == row.current_conduct):
-        raise DecisionInvalid("An amended report names another conduct, and one that somebody did.")
+        raise DecisionInvalid("An amended report names another conduct, and one that accuses the person.")
     if slots and not set(slots) < case_queries.listed_slots(connection, row.report_id).keys():
         raise DecisionInvalid("Unlink identifiers that the report has, and leave at least one.")
 

@@ -21,7 +21,7 @@ from ledger.server.appeals.consumer_record import subject_case_view
 from ledger.server.appeals.filing import checked_filing, clean_text
 from ledger.server.appeals.letters import letter_of
 from ledger.server.appeals.participants import Participant, Party
-from ledger.server.appeals.sessions import SessionRow
+from ledger.server.appeals.sessions import SubjectSessionRow
 from ledger.server.appeals.views import attachment_view
 from ledger.server.context import Context
 from ledger.server.db.engine import reading, snapshot_reading
@@ -33,13 +33,13 @@ from ledger.server.texts.letters import Letter
 from ledger.tlog.entries import EventType, statement_entry
 
 
-def participant_of(session: SessionRow) -> Participant:
+def participant_of(session: SubjectSessionRow) -> Participant:
     """Return the person of a session as a participant."""
     return Participant(Party.SUBJECT, tags=frozenset(tag for _, tag in session.subjects))
 
 
 def open_cases(
-    context: Context, session: SessionRow, reports: Sequence[str], grounds: str, statement: str, locale: str
+    context: Context, session: SubjectSessionRow, reports: Sequence[str], grounds: str, statement: str, locale: str
 ) -> list[CaseRow]:
     """Contest reports. "This is not me" is `grounds="not_me"`. Raises AppealInvalid, CaseExists, NotFound, LogFrozen,
     DatabaseUnavailable."""
@@ -49,7 +49,7 @@ def open_cases(
         return filing.open_cases(batch, appeal, participant_of(session).tags)
 
 
-def add_message(context: Context, session: SessionRow, case: str, text: str) -> CaseRow:
+def add_message(context: Context, session: SubjectSessionRow, case: str, text: str) -> CaseRow:
     """Answer the open question, or add an unrequested message. Raises NotFound, AppealInvalid, ActionRefused,
     LogFrozen, DatabaseUnavailable."""
     with changing(context) as batch:
@@ -58,27 +58,27 @@ def add_message(context: Context, session: SessionRow, case: str, text: str) -> 
         )
 
 
-def withdraw(context: Context, session: SessionRow, case: str) -> CaseRow:
+def withdraw(context: Context, session: SubjectSessionRow, case: str) -> CaseRow:
     """Withdraw the appeal; the report counts as before. Raises NotFound, ActionRefused, LogFrozen,
     DatabaseUnavailable."""
     with changing(context) as batch:
         return participants.withdraw(batch, load_case(batch, case_number(context, case)), participant_of(session))
 
 
-def reopen(context: Context, session: SessionRow, case: str, text: str) -> CaseRow:
+def reopen(context: Context, session: SubjectSessionRow, case: str, text: str) -> CaseRow:
     """Reopen a decided case, once. Raises NotFound, AppealInvalid, ActionRefused, LogFrozen, DatabaseUnavailable."""
     with changing(context) as batch:
         return participants.reopen(batch, load_case(batch, case_number(context, case)), participant_of(session), text)
 
 
-def agree(context: Context, session: SessionRow, case: str) -> CaseRow:
+def agree(context: Context, session: SubjectSessionRow, case: str) -> CaseRow:
     """Agree to the conduct that the reporter conceded. Raises NotFound, ActionRefused, LogFrozen,
     DatabaseUnavailable."""
     with changing(context) as batch:
         return participants.agree(batch, load_case(batch, case_number(context, case)), participant_of(session))
 
 
-def add_statement(context: Context, session: SessionRow, report: str, text: str, locale: str) -> StatementRow:
+def add_statement(context: Context, session: SubjectSessionRow, report: str, text: str, locale: str) -> StatementRow:
     """Store the person's statement on a report, which members who look the person up can read (FCRA 15 U.S.C. 1681i(b);
     Credit Reporting Regulation art. 25). It replaces an earlier one, up to `MAX_STATEMENTS` versions.
 
@@ -110,7 +110,7 @@ def add_statement(context: Context, session: SessionRow, report: str, text: str,
         return statement
 
 
-def own_case(context: Context, session: SessionRow, case: str) -> dict[str, Any]:
+def own_case(context: Context, session: SubjectSessionRow, case: str) -> dict[str, Any]:
     """Return the whole case as the person sees it, with the kinds of its letters. Raises NotFound,
     DatabaseUnavailable."""
     with snapshot_reading(context.engine) as connection:
@@ -121,7 +121,7 @@ def own_case(context: Context, session: SessionRow, case: str) -> dict[str, Any]
 
 
 def own_letter(
-    context: Context, session: SessionRow, case: str, kind: str, locale: str, number: int | None = None
+    context: Context, session: SubjectSessionRow, case: str, kind: str, locale: str, number: int | None = None
 ) -> Letter:
     """Return a letter about the case in `locale`, of round `number` or the newest of its kind. It names the platform
     that opened the session if the appeal came through it. Raises NotFound, DatabaseUnavailable."""
@@ -132,7 +132,7 @@ def own_letter(
 
 
 def own_file(
-    context: Context, settings: Settings, session: SessionRow, case: str, attachment: str
+    context: Context, settings: Settings, session: SubjectSessionRow, case: str, attachment: str
 ) -> tuple[AttachmentRow, bytes]:
     """Return a file of the case, from either party, with its bytes. Raises NotFound, DatabaseUnavailable."""
     with reading(context.engine) as connection:
@@ -146,7 +146,7 @@ def own_file(
 def add_file(
     context: Context,
     settings: Settings,
-    session: SessionRow,
+    session: SubjectSessionRow,
     case: str,
     data: bytes,
     name: str,
@@ -168,7 +168,7 @@ def add_file(
         return attachment_view(row, context.service)
 
 
-def _own(connection: Connection, context: Context, session: SessionRow, case: str) -> CaseRow:
+def _own(connection: Connection, context: Context, session: SubjectSessionRow, case: str) -> CaseRow:
     row = case_queries.case(connection, case_number(context, case))
     if row is None or row.report_id not in case_queries.reports_of_tags(
         connection, [tag for _, tag in session.subjects]

@@ -31,7 +31,7 @@ from ledger.server.appeals.case_service import expires_at
 from ledger.server.appeals.letters import all_letters, letters_of
 from ledger.server.appeals.participants import Party, can_be_reopened
 from ledger.server.appeals.record_texts import meanings
-from ledger.server.appeals.sessions import SessionRow
+from ledger.server.appeals.sessions import SubjectSessionRow
 from ledger.server.appeals.views import case_view
 from ledger.server.context import Context
 from ledger.server.db.engine import snapshot_reading
@@ -46,7 +46,7 @@ from ledger.server.records.queries import ReportRow, ReversalRow
 from ledger.server.records.views import report_status
 
 
-def own_record(context: Context, weights: Mapping[str, int], session: SessionRow) -> dict[str, Any]:
+def own_record(context: Context, weights: Mapping[str, int], session: SubjectSessionRow) -> dict[str, Any]:
     """Return {as_of, opened_by, standing, reports, lookups, picture_searches}: everything about the person, for the
     page and for the export.
 
@@ -178,7 +178,7 @@ def _public(report_id: int | None, context: Context) -> str | None:
     return None if report_id is None else encode_id("rp", report_id, context.service)
 
 
-def _named(platform: str, session: SessionRow) -> str | None:
+def _named(platform: str, session: SubjectSessionRow) -> str | None:
     """Return the platform's name if it opened the session, else None."""
     return platform if platform == session.platform else None
 
@@ -270,7 +270,7 @@ EXPORT_FORMAT = "refund-credit-record/1"
 def export_record(
     context: Context,
     weights: Mapping[str, int],
-    session: SessionRow,
+    session: SubjectSessionRow,
     origin: str,
     log_key: str,
     locale: str,
@@ -301,14 +301,13 @@ def export_record(
 
 def verification(origin: str, log_key: str, locale: str, prefix: str) -> dict[str, str]:
     """Return how to check the entry indexes of the record against the public log, without trusting this service."""
-    translate = texts(locale).gettext
     return {
         "origin": origin,
         "log_key": log_key,
         "checkpoint": prefix + "/log/checkpoint",
         "tiles": prefix + "/log/tile/{level}/{path}",
         "entries": prefix + "/log/tile/entries/{path}",
-        "how": translate(
+        "how": texts(locale).gettext(
             "Each entry_index is the place of an entry in a public log that can only grow. Fetch the checkpoint, check "
             "its signature with log_key, and fetch the entries tile that holds the index (256 entries a tile): the "
             "entry there names its index, the hour in which it was recorded, and a commitment to what it says. Hashed "

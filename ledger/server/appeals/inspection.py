@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 from ledger.errors import InvalidInput, NotFound, Overloaded
-from ledger.evidence.findings import Finding
+from ledger.evidence.findings import InspectionFinding
 from ledger.evidence.formats.metadata import Note, NoteCode
 from ledger.evidence.receipt import Conclusion, check_form
 from ledger.evidence.sandbox import inspection as sandbox
@@ -56,7 +56,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _one_at_a_time = threading.Lock()
 
 
-class Failure(StrEnum):
+class InspectionFailure(StrEnum):
     """Why there is no inspection."""
 
     EXTRA_MISSING = "extra_missing"
@@ -74,7 +74,7 @@ class InspectionResult:
 
     again: Again
     conclusion: Conclusion
-    findings: tuple[Finding, ...]
+    findings: tuple[InspectionFinding, ...]
     notes: tuple[Note, ...]
     c2pa_sdk: str
     not_compared: int
@@ -86,7 +86,7 @@ class InspectionAttempt:
 
     sha256: bytes
     inspected: InspectionResult | None
-    failure: Failure | None = None
+    failure: InspectionFailure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,10 +197,12 @@ def _read_answer(sha256: bytes, answer: bytes | None, listings: int = 0) -> Insp
         code = said.get("error")
         if code is not None:
             missing = code == "configuration_error"
-            return InspectionAttempt(sha256, None, Failure.EXTRA_MISSING if missing else Failure.UNFIT)
+            return InspectionAttempt(
+                sha256, None, InspectionFailure.EXTRA_MISSING if missing else InspectionFailure.UNFIT
+            )
         return InspectionAttempt(sha256, _inspection_result(said, check_form(said["receipt"]), sha256, listings))
     except (ValueError, RecursionError, AttributeError, KeyError, TypeError, InvalidInput):
-        return InspectionAttempt(sha256, None, Failure.STOPPED)
+        return InspectionAttempt(sha256, None, InspectionFailure.STOPPED)
 
 
 def _inspection_result(said: dict[str, Any], receipt: dict[str, Any], sha256: bytes, listings: int) -> InspectionResult:
@@ -219,11 +221,11 @@ def _inspection_result(said: dict[str, Any], receipt: dict[str, Any], sha256: by
     )
 
 
-def _finding(item: dict[str, Any]) -> Finding:
+def _finding(item: dict[str, Any]) -> InspectionFinding:
     """Return a checked finding. Raises ValueError."""
     facts = item["facts"]
     for value in facts.values():
         texts = value if isinstance(value, list) else [value]
         if not all(isinstance(text, str) or type(text) is int for text in texts):
             raise ValueError("a fact is a text, a number or a list of texts")
-    return Finding(FindingCode(item["code"]), item["where"], facts)
+    return InspectionFinding(FindingCode(item["code"]), item["where"], facts)

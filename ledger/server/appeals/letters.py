@@ -21,7 +21,7 @@ from ledger.server.context import Context
 from ledger.server.log import queries as log_queries
 from ledger.server.records import case_queries
 from ledger.server.records import queries as report_queries
-from ledger.server.records.case_queries import CaseRow, EventRow, RoundRow
+from ledger.server.records.case_queries import CaseEventRow, CaseRow, RoundRow
 from ledger.server.records.queries import ReportRow
 from ledger.server.texts.letters import CaseFacts, Letter, LetterKind, render
 
@@ -126,7 +126,7 @@ def _as_it_was(row: CaseRow, kept: RoundRow) -> CaseRow:
     )
 
 
-def _question(events: Sequence[EventRow]) -> str | None:
+def _question(events: Sequence[CaseEventRow]) -> str | None:
     """Return the last question to the person."""
     questions = [event.text for event in events if event.action == Action.ASK_SUBJECT]
     return questions[-1] if questions else None

@@ -168,7 +168,7 @@ def can_be_reopened(cases: Sequence[CaseRow], row: CaseRow, *, own: bool) -> boo
 
 
 def concede(batch: EntryBatch, row: CaseRow, participant: Participant, conduct: Conduct) -> CaseRow:
-    """As the reporter, propose `conduct`, once in a round. Raises NotFound, AppealInvalid, ConductNotInPolicy,
+    """Propose `conduct` as the reporter, once in a round. Raises NotFound, AppealInvalid, ConductNotInPolicy,
     ActionRefused."""
     check_participant(batch, row, participant)
     if participant.party is not Party.REPORTER:
@@ -182,7 +182,7 @@ def concede(batch: EntryBatch, row: CaseRow, participant: Participant, conduct: 
     check_conduct_in_policy(conduct, batch.policy)
     severity = batch.policy.severity[conduct]
     if not 0 < severity <= row.severity or conduct.value == row.current_conduct:
-        raise AppealInvalid("A concession names another conduct, of no higher severity, and one that somebody did.")
+        raise AppealInvalid("A concession names another accusing conduct, of no higher severity.")
     if order_line_queries.concession(batch.connection, row.id, row.round) is not None:
         raise ActionRefused("You have conceded in this round already.", action=Action.CONCEDE.value)
     new = apply_action(batch, row, Move(Action.CONCEDE, Actor.REPORTER, platform=participant.platform))
@@ -193,7 +193,7 @@ def concede(batch: EntryBatch, row: CaseRow, participant: Participant, conduct: 
 
 
 def agree(batch: EntryBatch, row: CaseRow, participant: Participant) -> CaseRow:
-    """For the person, agree to what the reporter conceded. Raises NotFound, AppealInvalid, ConflictOfInterest,
+    """Agree, for the person, to the concession of the reporter. Raises NotFound, AppealInvalid, ConflictOfInterest,
     ActionRefused."""
     check_participant(batch, row, participant)
     if participant.party is not Party.SUBJECT:
@@ -280,7 +280,7 @@ def _is_new_evidence(batch: EntryBatch, row: CaseRow, sha256: bytes) -> bool:
 def ask_reopening(
     batch: EntryBatch, row: CaseRow, participant: Participant, evidence_sha256: bytes, text: str
 ) -> CaseRow:
-    """As the reporter, request that the case is opened again for new evidence with this SHA-256 (32 bytes). Raises
+    """Request, as the reporter, that the case is reopened for new evidence with this SHA-256 (32 bytes). Raises
     NotFound, AppealInvalid, ActionRefused."""
     check_participant(batch, row, participant)
     if participant.party is not Party.REPORTER:

@@ -302,7 +302,7 @@ def reopen(service: AppealService, caller: Caller, appeal_id: str, text: str, id
 def concede(
     service: AppealService, caller: Caller, appeal_id: str, conduct: Conduct, idempotency_key: str
 ) -> StoredResponse:
-    """As the reporter, propose a conduct of no higher severity. Raises NotFound, AppealInvalid, ConductNotInPolicy,
+    """Propose, as the reporter, a conduct of no higher severity. Raises NotFound, AppealInvalid, ConductNotInPolicy,
     ActionRefused."""
     participant = _participant(caller, Party.REPORTER)
     content = {"appeal": appeal_id, "conduct": conduct.value}
@@ -317,7 +317,7 @@ def concede(
 
 
 def agree(service: AppealService, caller: Caller, appeal_id: str, idempotency_key: str) -> StoredResponse:
-    """For the person, agree to what the reporter conceded. Raises NotFound, ScopeMissing, ConflictOfInterest,
+    """Agree, for the person, to the concession of the reporter. Raises NotFound, ScopeMissing, ConflictOfInterest,
     ActionRefused."""
     participant = _participant(caller, Party.SUBJECT)
     request = _identify(service, caller, idempotency_key, {"appeal": appeal_id}, "appeal_agree")
@@ -329,7 +329,7 @@ def agree(service: AppealService, caller: Caller, appeal_id: str, idempotency_ke
 def ask_reopening(
     service: AppealService, caller: Caller, appeal_id: str, evidence_sha256: bytes, text: str, idempotency_key: str
 ) -> StoredResponse:
-    """As the reporter, request that a case decided `unconfirmed` is opened again for new evidence. Raises NotFound,
+    """Request, as the reporter, that a case decided `unconfirmed` is reopened for new evidence. Raises NotFound,
     AppealInvalid, ActionRefused."""
     participant, cleaned = _participant(caller, Party.REPORTER), clean_text(text)
     content = {"appeal": appeal_id, "evidence_sha256": b64url(evidence_sha256), "text": cleaned}

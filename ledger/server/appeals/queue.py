@@ -146,7 +146,7 @@ def skip(context: Context, case: str, staff: Staff) -> None:
             raise NotFound("There is no such case.")
         check_sight(row, staff)
         if row.reviewer_id not in (None, staff.id):
-            raise CaseTaken("This case is in somebody else's hands.")
+            raise CaseTaken("This case is assigned to another member of staff.")
         if row.state != CaseState.SUBMITTED:
             raise ActionRefused("Only a case that waits for a reviewer is passed over.")
         staff_actions.pass_over(connection, row.id, staff.id, context.now())

@@ -14,8 +14,7 @@ from ledger.rules.findings import FindingCode, Trust
 from ledger.rules.guidance import ADVICE_TEXTS, Claim
 from ledger.rules.provenance import OriginSource, Verdict
 from ledger.rules.reasons import REASON_TEXTS
-from ledger.rules.reports import Outcome as RefundOutcome
-from ledger.rules.reports import Status
+from ledger.rules.reports import RefundOutcome, Status
 from ledger.rules.standing import Tier
 from ledger.server.appeals.filing import FILING_PURPOSE
 from ledger.server.appeals.sessions import SESSION_PURPOSE

@@ -100,7 +100,7 @@ def redeem(engine: Engine, settings: Settings, code: str, now: datetime, random_
     return token
 
 
-def session_of(engine: Engine, token: str | None, now: datetime) -> SessionRow:
+def session_of(engine: Engine, token: str | None, now: datetime) -> SubjectSessionRow:
     """Return the open session of this token. Raises SessionExpired, DatabaseUnavailable."""
     if token:
         with reading(engine) as connection:
@@ -166,7 +166,7 @@ def _log_opening(connection: Connection, member: Member, tags: Sequence[bytes], 
 
 
 @dataclass(frozen=True, slots=True)
-class SessionRow:
+class SubjectSessionRow:
     """A session as stored, without its secrets; `subjects` are (kind, tag)."""
 
     id: int
@@ -241,7 +241,7 @@ def _redeem_code(
     return updated.rowcount == 1
 
 
-def _read_session(connection: Connection, token_hash: bytes, now: datetime) -> SessionRow | None:
+def _read_session(connection: Connection, token_hash: bytes, now: datetime) -> SubjectSessionRow | None:
     """Return the open session of this token, None if there is none."""
     row = connection.execute(
         _SESSION.where(SubjectSession.token_hash == token_hash, SubjectSession.expires_at > now)
@@ -249,7 +249,7 @@ def _read_session(connection: Connection, token_hash: bytes, now: datetime) -> S
     if row is None:
         return None
     subjects = tuple((str(kind), bytes.fromhex(tag)) for kind, tag in json.loads(row.subjects))
-    return SessionRow(*row[:6], subjects, row.expires_at, row.created_at)
+    return SubjectSessionRow(*row[:6], subjects, row.expires_at, row.created_at)
 
 
 def _end(connection: Connection, token_hash: bytes, now: datetime) -> None:

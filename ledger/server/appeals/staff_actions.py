@@ -51,7 +51,7 @@ from ledger.server.records.order_line_queries import RequestRow
 from ledger.server.records.transaction import EntryBatch
 from ledger.server.staff import audit
 from ledger.server.staff.audit import record
-from ledger.server.staff.enrolment import check_hands
+from ledger.server.staff.enrolment import check_independent_signers
 from ledger.server.texts.letters import Letter, LetterKind, render
 
 # --- requests to reopen ------------------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ def take(context: Context, case: str, staff: Staff, *, seen: int | None = None) 
 
 
 def assign(context: Context, case: str, staff: Staff, assignee: Staff, *, seen: int | None = None) -> CaseRow:
-    """As a supervisor, assign the case to a reviewer or supervisor."""
+    """Assign the case, as a supervisor, to a reviewer or supervisor."""
     return _move(context, case, staff, Move(Action.ASSIGN, Actor.STAFF, staff, assignee=assignee), seen)
 
 
@@ -228,7 +228,7 @@ def sign(context: Context, case: str, staff: Staff, *, seen: int | None = None) 
     with changing(context) as batch:
         row = load_case(batch, case_number(context, case))
         if row.proposer_id is not None and row.proposer_id != staff.id:
-            check_hands(batch.connection, row.proposer_id, staff.id)
+            check_independent_signers(batch.connection, row.proposer_id, staff.id)
         return _act(batch, row, staff, Move(Action.SIGN, Actor.STAFF, staff), seen)
 
 

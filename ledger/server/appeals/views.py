@@ -20,7 +20,7 @@ from ledger.server.appeals.attachments import AttachmentRow
 from ledger.server.appeals.case_service import STAFF_ONLY
 from ledger.server.appeals.participants import Party
 from ledger.server.records import case_queries, order_line_queries
-from ledger.server.records.case_queries import CaseRow, EventRow
+from ledger.server.records.case_queries import CaseEventRow, CaseRow
 
 _ACTOR_NAMES = {"subject": "person", "reporter": "reporter", "staff": "reviewer", "clock": "clock", "ledger": "ledger"}
 
@@ -122,7 +122,7 @@ def _same_view(row: CaseRow, other: CaseRow, party: Party) -> bool:
     return party is Party.SUBJECT or other.platform == row.platform
 
 
-def _question(row: CaseRow, events: Sequence[EventRow], party: Party) -> dict[str, Any] | None:
+def _question(row: CaseRow, events: Sequence[CaseEventRow], party: Party) -> dict[str, Any] | None:
     """Return the question that awaits this party's answer."""
     awaited = {CaseState.AWAITING_REPORTER: Party.REPORTER, CaseState.AWAITING_SUBJECT: Party.SUBJECT}
     if awaited.get(row.state) is not party or row.question_due_at is None:
@@ -135,7 +135,7 @@ def _question(row: CaseRow, events: Sequence[EventRow], party: Party) -> dict[st
     }
 
 
-def _event(event: EventRow, row: CaseRow, party: Party, service: str) -> dict[str, Any]:
+def _event(event: CaseEventRow, row: CaseRow, party: Party, service: str) -> dict[str, Any]:
     """Return a line of the timeline, with its text if the party may read it."""
     readable = event.visible_to in ("all", party.value)
     return {

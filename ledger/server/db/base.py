@@ -1,4 +1,4 @@
-"""The declarative base of all tables. `ledger.server.db.schema` knows every module that defines some."""
+"""The declarative base of all tables. `ledger.server.db.schema` imports every module that defines tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sqlalchemy.orm import DeclarativeBase
 
 
 class Base(DeclarativeBase):
-    """Names every constraint, so that migrations can drop what they made on both engines."""
+    """The base class of all tables. Every constraint gets a name, so that migrations can drop it on both engines."""
 
     metadata = MetaData(
         naming_convention={

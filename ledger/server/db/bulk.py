@@ -1,9 +1,10 @@
-"""Inserting rows: many at once (arrays on PostgreSQL, executemany on SQLite), or unless they are there.
+"""Inserting rows: many at once (arrays on PostgreSQL, executemany on SQLite), or only those that do not exist yet.
 
-An appender transaction writes one to ten rows a report into half a dozen tables. On PostgreSQL each table's rows go as
-arrays, one a column, in one statement whose text is the same for any number of rows. COPY is not faster (2,000 rows: 46
-against 28 ms), and harms when its client is gone without a word: the server then waits for the rest of the rows,
-holding the log's head, and none of its timeouts ends that.
+A transaction of the sequencer writes one to ten rows per report into half a dozen tables. On PostgreSQL the rows of
+each table are sent as arrays, one per column, in one statement whose text is the same for any number of rows. COPY is
+not faster (2,000 rows: 46 against 28 ms). It also causes harm when its client disappears without closing the
+connection: the server then waits for the rest of the rows while it holds the lock on the log's head, and none of its
+timeouts ends that wait.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ledger.server.db.types import Bytes32, UtcDateTime
 Value = TypeVar("Value")
 
 MAX_IN_LIST = 500
-"""Values in one IN list: well under SQLite's limit on variables, and few enough to plan quickly."""
+"""Values in one IN list: well under SQLite's limit on variables, and few enough for fast planning."""
 
 
 def chunks(values: Iterable[Value]) -> list[list[Value]]:
@@ -34,9 +35,9 @@ def chunks(values: Iterable[Value]) -> list[list[Value]]:
 
 
 def insert_rows(connection: Connection, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert `rows` into the table of `model`; all rows have the same keys, which are column names.
+    """Insert `rows` into the table of `model`. All rows have the same keys, which are column names.
 
-    Raises what SQLAlchemy raises for a failed insert, on both engines.
+    Raises the errors of SQLAlchemy for a failed insert, on both engines.
     """
     if not rows:
         return
@@ -47,8 +48,11 @@ def insert_rows(connection: Connection, model: type[Base], rows: Sequence[Mappin
 
 
 def insert_together(connection: Connection, tables: Sequence[tuple[type[Base], Sequence[Mapping[str, Any]]]]) -> None:
-    """Insert rows into several tables, each as `insert_rows` would; on PostgreSQL in one statement, which is one
-    round trip. A column goes as one array, so the statement is the same for any number."""
+    """Insert rows into several tables, each as `insert_rows` does; on PostgreSQL in one statement, which is one round
+    trip. Each column is sent as one array, so the statement is the same for any number of rows.
+
+    Raises the errors of SQLAlchemy for a failed insert.
+    """
     present = [(model, rows) for model, rows in tables if rows]
     if connection.dialect.name != "postgresql" or not present:
         for model, rows in present:
@@ -62,36 +66,38 @@ def insert_together(connection: Connection, tables: Sequence[tuple[type[Base], S
 
 @lru_cache(maxsize=64)
 def _array_statement(tables: tuple[tuple[type[Base], tuple[str, ...]], ...]) -> tuple[str, list[Any]]:
-    """One statement with an `INSERT ... SELECT FROM unnest(...)` for each table, and the types that check values."""
+    """Return one statement with an `INSERT ... SELECT FROM unnest(...)` for each table, and the types that check
+    values."""
     inserts, checks = [], []
     for model, names in tables:
         table = table_of(model)
         types = [table.c[name].type for name in names]
         columns = ", ".join(f'"{name}"' for name in names)
-        # A cast to varchar(n) would cut a text that is too long; as text, it is refused when it is inserted.
+        # A cast to varchar(n) would cut a text that is too long. A value of type text is refused by the insert.
         arrays = ", ".join(f"%b::{'text' if isinstance(kind, String) else kind.compile(_DIALECT)}[]" for kind in types)
         inserts.append(f'INSERT INTO "{table.name}" ({columns}) SELECT * FROM unnest({arrays})')
         checks += [kind if isinstance(kind, Bytes32 | UtcDateTime) else None for kind in types]
     *first, last = inserts
-    before = ", ".join(f"i{place} AS ({one})" for place, one in enumerate(first))
+    before = ", ".join(f"i{place} AS ({statement})" for place, statement in enumerate(first))
     return (f"WITH {before} {last}" if first else last), checks
 
 
 def upsert(connection: Connection, model: type[Base]) -> Any:
-    """`INSERT` into the table of `model` with this engine's `ON CONFLICT`: both spell it alike, in two classes."""
+    """Return an `INSERT` into the table of `model` that supports `ON CONFLICT` on this engine. The syntax of both
+    engines is the same; SQLAlchemy has a class for each."""
     table = table_of(model)
     return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
 
 
 def table_of(model: type[Base]) -> Table:
-    """The table of a model, as the `Table` it is."""
+    """Return the `Table` object of a model."""
     table = model.__table__
     assert isinstance(table, Table)
     return table
 
 
 def _checked(value: Any, kind: Any) -> Any:
-    """`value` as its column type would bind it: arrays go past SQLAlchemy, not past our own checks."""
+    """Return `value` as its column type binds it. Arrays bypass SQLAlchemy's binding, so our own checks run here."""
     return value if kind is None else kind.process_bind_param(value, _DIALECT)
 
 

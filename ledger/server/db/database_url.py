@@ -1,12 +1,12 @@
-"""Database URLs: where a ledger's database is, in the spellings of libpq and of SQLAlchemy.
+"""Database URLs: the address of a ledger's database, in the syntax of libpq or of SQLAlchemy.
 
-PostgreSQL may be given with several hosts, of which the one that takes writes is used:
+PostgreSQL may be given with several hosts; the host that accepts writes is used:
 
 - as libpq writes it (PostgreSQL manual, 34.1.1.2): `postgresql://user@a:5432,b:5433/ledger?sslmode=require`
 - as SQLAlchemy writes it: `postgresql+psycopg://user@/ledger?host=a:5432&host=b:5433`
 
-Parameters of libpq may stand in the query. A password with special characters is percent-encoded, an IPv6 address
-stands in brackets.
+The query may contain parameters of libpq. A password with special characters is percent-encoded; an IPv6 address is
+written in brackets.
 """
 
 from __future__ import annotations
@@ -36,9 +36,11 @@ class SqlitePlace:
 
 @dataclass(frozen=True, slots=True)
 class PostgresqlPlace:
-    """A database on one of some servers. `hosts` holds names, addresses, or folders of Unix sockets, each with a port;
-    it is empty where libpq shall use its default. `parameters` are libpq's others, with `user`, `password`,
-    `dbname`."""
+    """A database on one of several servers.
+
+    `hosts` holds names, addresses, or folders of Unix sockets, each with a port; it is empty where libpq uses its
+    default. `parameters` holds the other parameters of libpq, among them `user`, `password` and `dbname`.
+    """
 
     hosts: tuple[tuple[str, int], ...]
     parameters: dict[str, str]
@@ -48,7 +50,7 @@ Place = SqlitePlace | PostgresqlPlace
 
 
 def parse_database_url(url: str) -> Place:
-    """The place that `url` names. Raises ConfigurationError, without repeating a password."""
+    """Return the place that `url` names. Raises ConfigurationError, whose message never contains a password."""
     scheme = _SCHEME.match(url)
     if scheme is None:
         raise ConfigurationError(
@@ -60,7 +62,7 @@ def parse_database_url(url: str) -> Place:
 
 
 def describe_url(url: str) -> str:
-    """`url` for people to read, in messages and logs: never with the password. Never raises."""
+    """Return a description of `url` for messages and logs, without the password. Never raises."""
     try:
         place = parse_database_url(url)
     except ConfigurationError:
@@ -91,7 +93,7 @@ def _postgresql(rest: str) -> PostgresqlPlace:
         )
     user, colon, password = user_part.partition(":")
     parameters: dict[str, str] = {}
-    hosts = [_host(one) for one in host_part.split(",")] if host_part else []
+    hosts = [_host(host) for host in host_part.split(",")] if host_part else []
     given_hosts: list[str] = []
     given_ports: list[str] = []
     for name, value in parse_qsl(query, keep_blank_values=True):
@@ -101,8 +103,8 @@ def _postgresql(rest: str) -> PostgresqlPlace:
             given_ports += value.split(",")
         else:
             parameters[name] = value
-    if given_hosts:  # as in libpq, the query goes before what stands in front of it
-        hosts = [_host(one) for one in given_hosts]
+    if given_hosts:  # as in libpq, hosts in the query replace those of the authority part
+        hosts = [_host(host) for host in given_hosts]
     if given_ports:
         if len(given_ports) not in (1, len(hosts)):
             raise ConfigurationError("The database's URL must have one port, or as many ports as hosts.")
@@ -122,12 +124,12 @@ def _host(text: str) -> tuple[str, int]:
     if text.startswith("/"):  # the folder of a Unix socket
         folder, colon, port = text.rpartition(":")
         return (folder, int(port)) if colon and port.isdecimal() else (text, DEFAULT_PORT)
-    found = _HOST.match(text)
-    if found is None:
+    match = _HOST.match(text)
+    if match is None:
         raise ConfigurationError(
             "A host of the database's URL is not HOST or HOST:PORT; an IPv6 address stands in brackets, as [::1]:5432."
         )
-    return found["address"] or found["name"], _port(found["port"]) if found["port"] else DEFAULT_PORT
+    return match["address"] or match["name"], _port(match["port"]) if match["port"] else DEFAULT_PORT
 
 
 def _port(text: str) -> int:
@@ -139,7 +141,7 @@ def _port(text: str) -> int:
 
 
 def _check(parameters: dict[str, str]) -> None:
-    """Raises ConfigurationError for a parameter that libpq does not know."""
+    """Raise ConfigurationError for a parameter that libpq does not have."""
     from psycopg import ProgrammingError
     from psycopg.conninfo import make_conninfo
 

@@ -1,9 +1,9 @@
-"""Working on rows that are due, page by page, so that a row that fails keeps no other from its turn.
+"""Processing due rows page by page, so that a row that fails does not block the others.
 
-A row that fails stays due. A query that returns the first rows that are due would return it again each time: with as
-many such rows in front as the query returns, no other row would ever be reached. So a round goes on after the last row
-of each page, whatever became of its rows, and a transaction of several rows that fails is done again in halves until
-the row that fails is alone.
+A row that fails stays due. A query for the first due rows would return it again each time; if a whole page of such rows
+came first, the rows after them would never be processed. So a round continues after the last row of each page, whether
+its rows succeeded or failed. A transaction of several rows that fails is repeated with each half of its rows, until the
+row that fails is alone.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ log = logging.getLogger(__name__)
 
 
 class Failures:
-    """What failed in one round. The first error is logged with its places in the code, the others in one line each."""
+    """The failures of one round. The first error is logged with its traceback locations, the others in one line."""
 
     def __init__(self, event: str) -> None:
         self._event = event
         self.first: Exception | None = None
 
     def add(self, name: str, error: Exception) -> None:
-        """Log that the row called `name` failed: the event with the name, and the error's class."""
+        """Log that the row called `name` failed: the event, the name and the class of the error."""
         extra = {"row": name, "error": type(error).__name__}
         log.error("%s %s", self._event, name, exc_info=error if self.first is None else None, extra=extra)
         self.first = self.first or error
 
     def end(self) -> None:
-        """Raise the first error, if there was one."""
+        """Raise the first error of the round, if there was one."""
         if self.first is not None:
             raise self.first
 
@@ -47,13 +47,14 @@ def work_off(
     together: int = 1,
     stopped: Callable[[], bool] = lambda: False,
 ) -> int:
-    """Work on all rows that are due, once each; returns the sum of what `work` returned.
+    """Process all due rows once each, and return the sum of the results of `work`.
 
-    `read(last)` returns the next page in a total order, after the row `last` (None: from the first row), and nothing at
-    the end. `work` does up to `together` rows in one transaction. `stopped` ends the round early.
+    `read(last)` returns the next page in a total order, after the row `last` (None: from the first row), and an empty
+    page at the end. `work` processes up to `together` rows in one transaction. `stopped` ends the round early.
 
-    A row that fails stops no other: it is logged as `event` with its `name`, and the first error is raised after the
-    last row. Raises at once LogFrozen, DatabaseUnavailable: the other rows would fare alike.
+    A row that fails does not stop the others: it is logged as `event` with its `name`, and the first error is raised
+    after the last row. Raises LogFrozen and DatabaseUnavailable at once, because the other rows would fail in the same
+    way.
     """
     failures = Failures(event)
     total = 0

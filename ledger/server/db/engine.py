@@ -1,19 +1,20 @@
 """Engines and transactions for SQLite and PostgreSQL.
 
-SQLite: WAL, synchronous=FULL, foreign keys on; a transaction that writes begins IMMEDIATE, so that a reader never
-has to become a writer half-way (which SQLite answers with "database is locked" whatever the timeout). The driver's own
-transaction handling is switched off (`isolation_level=None`), because it does not open a transaction before a
-SAVEPOINT and so would not roll back to it.
+SQLite: WAL, synchronous=FULL, foreign keys on. A transaction that writes begins IMMEDIATE, so that a reader never has
+to become a writer in the middle (SQLite answers that with "database is locked" whatever the timeout). The driver's own
+transaction handling is switched off (`isolation_level=None`), because it does not open a transaction before a SAVEPOINT
+and so would not roll back to it.
 
-PostgreSQL: lock, statement and idle-in-transaction timeouts of the server, and deadlines of the client's for the case
-that the server does not answer at all (`ledger.server.db.pg_connection`). `synchronous_commit` is on: an acknowledged
-report is on disk. Several hosts may be named (`ledger.server.db.database_url`); the one that takes writes is used.
+PostgreSQL: the server enforces lock, statement and idle-in-transaction timeouts; the client enforces deadlines for the
+case that the server does not answer at all (`ledger.server.db.pg_connection`). `synchronous_commit` is on: an
+acknowledged report is on disk. Several hosts may be named (`ledger.server.db.database_url`); the host that accepts
+writes is used.
 
-A connection that turns out to be cut, or to lead to a server that takes no writes, is dropped with all others of its
-pool that were made before (`ledger.server.db.outages` says which errors mean that), so that the next transaction gets a
-new one. Idle connections are looked at before they are given out, without asking the server. What only reads may be
-asked once more (`read_again`); a transaction that writes never is: whether its COMMIT was carried out is for the
-caller to find out.
+A connection that was cut, or that leads to a server that accepts no writes, is dropped together with all older
+connections of its pool, so that the next transaction gets a new one. `ledger.server.db.outages` says which errors mean
+that. Idle connections are checked before they are used, without a query to the server. A transaction that only reads
+may be repeated once (`read_again`). A transaction that writes is never repeated: only the caller can find out whether
+its COMMIT was executed.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from sqlalchemy.exc import DBAPIError, InvalidatePoolError, PendingRollbackError
 
 from ledger.errors import DatabaseUnavailable
 from ledger.server.db.database_url import PostgresqlPlace, parse_database_url
-from ledger.server.db.outages import Verdict, is_outage, verdict
+from ledger.server.db.outages import DatabaseVerdict, is_outage, verdict
 
 __all__ = [
     "answers_within",
@@ -62,7 +63,7 @@ ANSWER_MARGIN_MS = 5_000
 """How much longer a client waits for an answer than the server's statement timeout allows."""
 
 LONG_READING_SECONDS = 20.0
-"""How long a reading that may take its time waits at least, when a short one had no answer."""
+"""The minimum time for which a long reading waits before it may be cut because a short reading got no answer."""
 
 T = TypeVar("T")
 
@@ -79,9 +80,10 @@ def open_engine(
     pool_size: int = 10,
     pooler: str = "auto",
 ) -> Engine:
-    """An engine for `url`, with the pragmas, timeouts and deadlines of the module's docstring. Connects to nothing yet.
+    """Return an engine for `url`, with the pragmas, timeouts and deadlines of the module docstring. Does not connect
+    yet.
 
-    `pooler`: "auto", or "transaction" for a pooler of PostgreSQL that cannot be recognised. Raises ConfigurationError
+    `pooler` is "auto", or "transaction" for a pooler of PostgreSQL that cannot be recognised. Raises ConfigurationError
     for a URL that names no database.
     """
     place = parse_database_url(url)
@@ -118,7 +120,7 @@ def _postgresql(
     pool_size: int,
     pooled: bool,
 ) -> Engine:
-    from ledger.server.db.pg_connection import Dialler, SessionSettings  # loads psycopg, which SQLite does without
+    from ledger.server.db.pg_connection import Dialler, SessionSettings  # loads psycopg, which SQLite does not need
 
     dialler = Dialler(
         place,
@@ -135,7 +137,7 @@ def _postgresql(
         pool_size=pool_size,
         max_overflow=10,
         pool_timeout=5,
-        use_native_hstore=False,  # would ask for the type at every start
+        use_native_hstore=False,  # True would query the type at every start
     )
 
     def connect(_dialect: object, _record: object, _args: object, options: dict[str, Any]) -> Any:
@@ -148,7 +150,7 @@ def _postgresql(
 
 
 def _shown(place: PostgresqlPlace) -> URL:
-    """The first host as SQLAlchemy writes it, which is what `engine.url` shows; the dialler knows the others."""
+    """Return the first host as a URL of SQLAlchemy, which `engine.url` shows; the dialler has the other hosts."""
     named = place.parameters
     host, port = place.hosts[0] if place.hosts else (None, None)
     socket = host is not None and host.startswith("/")
@@ -169,7 +171,7 @@ def _postgresql_checkout(connection: Any, _record: object, _proxy: object) -> No
 
 
 def _postgresql_error(context: ExceptionContext) -> None:
-    """Drop the connection, and its pool, where the error says that it is of no use."""
+    """Mark the connection, and its pool, as lost where the error says that it cannot be used any longer."""
     cursor = getattr(context.execution_context, "cursor", None)
     if context.is_disconnect and cursor is not None:
         with contextlib.suppress(Exception):
@@ -178,18 +180,18 @@ def _postgresql_error(context: ExceptionContext) -> None:
         return
     fairy = context.connection.connection
     driver: Any = fairy.dbapi_connection
-    found = verdict(
+    outcome = verdict(
         getattr(context.original_exception, "sqlstate", None),
         read_only_server=driver.read_only_server(),
         asked_to_read=driver.read_only is True,
     )
-    if found is Verdict.LOST:
+    if outcome is DatabaseVerdict.LOST:
         context.is_disconnect = True
 
 
 def create_private(path: Path) -> None:
-    """Make an SQLite file that only its owner may read, unless it exists: it will hold elements and salts. (The files
-    that SQLite puts beside it, -wal and -shm, get the same mode.)"""
+    """Create an SQLite file that only its owner may read, unless it exists: it will hold elements and salts. SQLite
+    gives its -wal and -shm files the same mode."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
@@ -203,7 +205,7 @@ def _sqlite_connect(connection: Any, _record: object) -> None:
         "journal_mode=WAL",
         "synchronous=FULL",
         "foreign_keys=ON",
-        "secure_delete=ON",  # what is erased must not stay readable in free pages
+        "secure_delete=ON",  # erased data must not stay readable in free pages
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
@@ -216,10 +218,10 @@ def _sqlite_begin(connection: Connection) -> None:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """A transaction that writes; commits on success, rolls back on any error.
+    """Run a transaction that writes; it commits on success and rolls back on any error.
 
     Raises DatabaseUnavailable when the database cannot be reached, is locked for too long, cut the connection, or does
-    not answer in time. After an error of COMMIT it is not known whether the transaction was carried out.
+    not answer in time. After an error of COMMIT it is unknown whether the transaction was executed.
     """
     with _translated(), _opened(engine, writes=True) as connection, connection.begin():
         yield connection
@@ -227,26 +229,27 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """A transaction that only reads. Raises DatabaseUnavailable as `writing` does."""
+    """Run a transaction that only reads. Raises DatabaseUnavailable as `writing` does."""
     with _translated(), _opened(engine) as connection, connection.begin():
         yield connection
 
 
 @contextmanager
 def snapshot_reading(engine: Engine) -> Iterator[Connection]:
-    """As `reading`, and everything that is read is of one moment: that of the first statement.
+    """Run a transaction as `reading` does, with all reads as of one moment: that of the first statement.
 
-    (PostgreSQL: REPEATABLE READ. On SQLite every transaction is like that.)
+    PostgreSQL uses REPEATABLE READ for it. On SQLite every transaction works like that. Raises DatabaseUnavailable as
+    `writing` does.
     """
     with reading(_of_one_moment(engine)) as connection:
         yield connection
 
 
 def read_again(engine: Engine, read: Callable[[Connection], T], *, of_one_moment: bool = False) -> T:
-    """What `read` returns in a transaction that only reads; asked once more, on a new connection, where the first one
-    turns out to be cut and the engine's deadline (`within`) leaves time. `of_one_moment`: as `snapshot_reading`.
+    """Return the result of `read` in a transaction that only reads.
 
-    Raises DatabaseUnavailable as `writing` does.
+    It is repeated once, on a new connection, if the first connection was cut and the engine's deadline (`within`)
+    leaves time. `of_one_moment`: as `snapshot_reading`. Raises DatabaseUnavailable as `writing` does.
     """
     with reading_first(_of_one_moment(engine) if of_one_moment else engine, read) as (_, value):
         return value
@@ -254,8 +257,8 @@ def read_again(engine: Engine, read: Callable[[Connection], T], *, of_one_moment
 
 @contextmanager
 def reading_first(engine: Engine, read: Callable[[Connection], T]) -> Iterator[tuple[Connection, T]]:
-    """A connection for `transaction`s, with what `read` returned in a first one, asked as by `read_again`. Raises
-    DatabaseUnavailable as `writing` does."""
+    """Yield a connection for `transaction`s, with the result of `read` in a first transaction on it, repeated as by
+    `read_again`. Raises DatabaseUnavailable as `writing` does."""
     ends_at = _ends_at(engine)
     with _translated():
         with contextlib.ExitStack() as first:
@@ -276,22 +279,23 @@ def reading_first(engine: Engine, read: Callable[[Connection], T]) -> Iterator[t
 
 
 def within(engine: Engine, deadline_ms: int) -> Engine:
-    """`engine`, each of whose blocks (`writing`, `reading`, `connected`, ...) ends within `deadline_ms`, connecting
-    and COMMIT included, with DatabaseUnavailable at the latest. On SQLite it is `engine`: a file answers, or its disk
-    hangs.
+    """Return `engine` with a deadline: each of its blocks (`writing`, `reading`, `connected`, ...) ends within
+    `deadline_ms`, connecting and COMMIT included, at the latest with DatabaseUnavailable.
+
+    On SQLite it returns `engine` itself: a file answers, or its disk hangs.
     """
     return engine.execution_options(deadline_ms=deadline_ms) if engine.dialect.name == "postgresql" else engine
 
 
 def answers_within(engine: Engine, deadline_ms: int) -> float | None:
-    """For how many seconds a caller waits for something that `within(engine, deadline_ms)` does; None where that has no
+    """Return for how many seconds a caller waits for work under `within(engine, deadline_ms)`; None where it has no
     deadline."""
     return deadline_ms / 1000 if engine.dialect.name == "postgresql" else None
 
 
 def take_time(connection: Connection, seconds: int) -> None:
-    """Let each further statement of this transaction run for so long, whatever the statement timeout and deadline
-    are."""
+    """Let each further statement of this transaction run for `seconds`, whatever the statement timeout and deadline
+    are. Raises the errors of SQLAlchemy."""
     if connection.dialect.name == "postgresql":
         connection.execute(text(f"SET LOCAL statement_timeout = '{seconds}s'"))
         driver = _driver(connection)
@@ -301,12 +305,15 @@ def take_time(connection: Connection, seconds: int) -> None:
 
 
 def interrupt(connection: Connection) -> None:
-    """End, from another thread, what the thread that uses `connection` waits for in the database: it gets an error
-    soon. Does nothing where it has got one already, as after an earlier call. The caller sees to it that the connection
-    is not given back meanwhile."""
-    if connection.invalidated:  # asking for its driver would connect anew, or fail
+    """Stop, from another thread, the database call that the thread using `connection` waits for; that thread gets an
+    error soon.
+
+    Does nothing if it already got an error, as after an earlier call. The caller ensures that the connection is not
+    returned to the pool meanwhile.
+    """
+    if connection.invalidated:  # access to its driver would connect again, or fail
         return
-    with contextlib.suppress(PendingRollbackError):  # it got its error since
+    with contextlib.suppress(PendingRollbackError):  # it got its error in the meantime
         if connection.dialect.name == "postgresql":
             _driver(connection).cut()
         else:
@@ -327,22 +334,22 @@ def _ends_at(engine: Engine) -> float:
 
 
 def _driver(connection: Connection) -> Any:
-    """The `LedgerConnection` behind a connection to PostgreSQL."""
+    """Return the `LedgerConnection` behind a connection to PostgreSQL."""
     return connection.connection.dbapi_connection
 
 
 @contextmanager
 def _opened(engine: Engine, ends_at: float | None = None, *, writes: bool = False) -> Iterator[Connection]:
-    """A connection whose answers all come by `ends_at` (monotonic; default: by the engine's deadline)."""
+    """Yield a connection whose answers all arrive by `ends_at` (monotonic; default: by the engine's deadline)."""
     ends_at = _ends_at(engine) if ends_at is None else ends_at
     if ends_at == math.inf:
-        made = engine.connect()
+        opened = engine.connect()
     else:
         from ledger.server.db.pg_connection import ending
 
         with ending(ends_at):
-            made = engine.connect()
-    with made as connection:
+            opened = engine.connect()
+    with opened as connection:
         if engine.dialect.name == "sqlite":
             yield connection.execution_options(sqlite_begin="IMMEDIATE") if writes else connection
             return
@@ -356,10 +363,10 @@ def _opened(engine: Engine, ends_at: float | None = None, *, writes: bool = Fals
 
 
 def lock_table(connection: Connection, name: str) -> None:
-    """Let no other transaction write to the table `name` until this one ends; reading goes on. For rules about a whole
-    table (at most so many rows), which READ COMMITTED does not keep by itself.
+    """Block writes of other transactions to the table `name` until this one ends; reads continue.
 
-    (On SQLite a transaction of `writing` is the only one that writes.)
+    It serves rules about a whole table (at most N rows), which READ COMMITTED alone does not keep. On SQLite a
+    transaction of `writing` is the only one that writes. Raises the errors of SQLAlchemy.
     """
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f'LOCK TABLE "{name}" IN SHARE ROW EXCLUSIVE MODE')
@@ -367,26 +374,29 @@ def lock_table(connection: Connection, name: str) -> None:
 
 @contextmanager
 def connected(engine: Engine) -> Iterator[Connection]:
-    """A connection for `transaction`s one after the other. Raises DatabaseUnavailable as `writing` does."""
+    """Yield a connection for `transaction`s one after the other. Raises DatabaseUnavailable as `writing` does."""
     with _translated(), _opened(engine) as connection:
         yield connection
 
 
 @contextmanager
 def transaction(connection: Connection, *, writes: bool) -> Iterator[None]:
-    """A transaction on `connection`, as `writing` or `reading` would begin it."""
+    """Run a transaction on `connection`, begun as `writing` or `reading` begins it. Raises the errors of SQLAlchemy."""
     if connection.dialect.name == "sqlite":
         connection.execution_options(sqlite_begin="IMMEDIATE" if writes else "DEFERRED")
-    elif writes:  # which may wait for a lock or for a standby, on a server that is well
+    elif writes:  # it may wait for a lock or for a standby although the server is healthy
         _driver(connection).tells = False
     with connection.begin():
         yield
 
 
 def by_statement(engine: Engine) -> Engine:
-    """`engine` for transactions of one statement each: on PostgreSQL a statement is a transaction by itself, without
-    the round trips of BEGIN and COMMIT. Behind a pooler, where the settings come with BEGIN, and on SQLite, which has
-    none to save, it is as `engine`."""
+    """Return `engine` for transactions of one statement each: on PostgreSQL a statement is its own transaction, without
+    the round trips of BEGIN and COMMIT.
+
+    Behind a pooler, where the settings are sent with BEGIN, and on SQLite, which has no round trips, it works like
+    `engine`.
+    """
     return engine.execution_options(by_statement=True) if engine.dialect.name == "postgresql" else engine
 
 

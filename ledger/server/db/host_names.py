@@ -1,9 +1,9 @@
-"""Names of database hosts turned into addresses, within a deadline.
+"""Resolving names of database hosts to addresses, within a deadline.
 
-The system's resolver cannot be interrupted, and it waits for name servers that do not answer for as long as its own
-configuration says (resolv.conf(5): 5 s, several times, for each server). So it runs in a thread, and the caller waits
-for that no longer than it has time. There is one such thread for each name at most: callers that come while it runs
-wait for the same answer, so a name server that is silent costs one thread for each host of the database's URL.
+The system's resolver cannot be interrupted, and it waits for silent name servers for as long as its own configuration
+says (resolv.conf(5): 5 s, several times, for each server). So it runs in a thread, and the caller waits for that thread
+only until its own deadline. There is at most one such thread per name: callers that arrive while it runs wait for the
+same answer, so a silent name server costs one thread for each host of the database's URL.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from ipaddress import ip_address
 from psycopg import OperationalError
 
 MAX_ADDRESSES = 8
-"""Addresses of one name that are tried."""
+"""The maximum number of addresses of one name that are tried."""
 
 
 class _Query:
-    """A question to the system's resolver that may still be running."""
+    """A query to the system's resolver that may still be running."""
 
     def __init__(self) -> None:
         self.answered = threading.Event()
@@ -28,18 +28,19 @@ class _Query:
 
 
 class HostNames:
-    """Resolves names in threads; may be shared by threads."""
+    """Resolves names in threads. Safe for use by several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._running: dict[tuple[str, int], _Query] = {}
 
     def addresses(self, host: str, port: int, seconds: float) -> tuple[str, ...]:
-        """The addresses of `host`, in the resolver's order; empty for what is no name (the folder or abstract name of a
-        Unix socket, or an address).
+        """Return the addresses of `host`, in the resolver's order; empty if it is not a name (the folder or abstract
+        name of a Unix socket, or an address).
 
-        Raises psycopg.OperationalError after `seconds`, or for a name that has none. (Not psycopg's ConnectionTimeout:
-        that tells of a database that is gone, and silent name servers say nothing about it.)
+        Raises psycopg.OperationalError after `seconds`, or for a name without addresses. It does not raise psycopg's
+        ConnectionTimeout: that error means that the database does not answer, and silent name servers say nothing about
+        the database.
         """
         if not is_name(host):
             return ()
@@ -62,18 +63,18 @@ class HostNames:
     def _run(self, key: tuple[str, int], query: _Query) -> None:
         host, port = key
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-            query.addresses = tuple(dict.fromkeys(str(one[4][0]) for one in found))[:MAX_ADDRESSES]
+            answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+            query.addresses = tuple(dict.fromkeys(str(answer[4][0]) for answer in answers))[:MAX_ADDRESSES]
         except (OSError, UnicodeError) as error:
             query.error = error
         finally:
             with self._lock:
-                self._running.pop(key, None)  # the next question is asked anew
+                self._running.pop(key, None)  # the next caller starts a new query
             query.answered.set()
 
 
 def is_name(host: str) -> bool:
-    """Whether the resolver is asked about it: not the folder or abstract name of a Unix socket, and no address."""
+    """True if `host` must be resolved: it is neither the folder or abstract name of a Unix socket nor an address."""
     if not host or host.startswith(("/", "@")):
         return False
     try:

@@ -1,7 +1,7 @@
-"""Walking large tables in pieces, each found by an index.
+"""Walking large tables in pieces, each selected by an index.
 
-Such queries are about a small piece of tables that change under them faster than their statistics. Left to itself,
-PostgreSQL takes a table for small and reads all of it for each piece.
+Such queries read a small piece of tables that change faster than their statistics. Without these settings PostgreSQL
+takes a table for small and reads all of it for each piece.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _BY_INDEX, _BY_TABLE = (
 
 
 def by_index(connection: Connection) -> None:
-    """Make PostgreSQL walk indexes until the end of the transaction. SQLite's planner needs no setting."""
+    """Make PostgreSQL use indexes until the end of the transaction. SQLite's planner needs no setting."""
     if connection.dialect.name == "postgresql":
         connection.execute(_BY_INDEX)
 

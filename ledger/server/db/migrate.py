@@ -1,4 +1,4 @@
-"""Bring a database to the schema of this version (Alembic), and say whether it has it."""
+"""Upgrading a database to the schema of this version (Alembic), and checking whether it has it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ledger.server.db.engine import reading
 _SERVER = Path(__file__).resolve().parents[1]
 _INSTALLED, _CHECKOUT = _SERVER / "migrations", _SERVER.parents[1] / "migrations"
 SCRIPTS = _INSTALLED if _INSTALLED.is_dir() else _CHECKOUT
-"""The migrations: part of the package where it is installed, beside it in a checkout."""
+"""The folder of the migrations: part of the installed package, or next to it in a checkout."""
 
 
 def alembic_config(database_url: str) -> Config:
@@ -31,28 +31,29 @@ def alembic_config(database_url: str) -> Config:
 
 
 def upgrade(database_url: str, revision: str = "head") -> None:
-    """Run the migrations up to `revision`."""
+    """Run the migrations up to `revision`. Raises the errors of Alembic and SQLAlchemy."""
     command.upgrade(alembic_config(database_url), revision)
 
 
 def downgrade(database_url: str, revision: str = "base") -> None:
-    """Run the migrations down to `revision`."""
+    """Run the migrations down to `revision`. Raises the errors of Alembic and SQLAlchemy."""
     command.downgrade(alembic_config(database_url), revision)
 
 
 @cache
 def newest_revision() -> str | None:
-    """The newest revision of this version. Reading all migrations takes longer than asking the database."""
+    """Return the newest revision of this version. The result is cached: reading all migrations takes longer than a
+    query to the database."""
     return ScriptDirectory.from_config(alembic_config("")).get_current_head()
 
 
 def is_current(engine: Engine) -> bool:
-    """True if the database has the schema of this version."""
+    """True if the database has the schema of this version. Raises DatabaseUnavailable."""
     return _revision(engine) == newest_revision()
 
 
 def check_current(engine: Engine) -> None:
-    """Raises ConfigurationError unless the database has the schema of this version, DatabaseUnavailable."""
+    """Raise ConfigurationError unless the database has the schema of this version. Raises DatabaseUnavailable."""
     revision = _revision(engine)
     if revision is None:
         raise ConfigurationError("The database is empty. Run `refund-ledger keys init` first.")
@@ -65,7 +66,7 @@ def check_current(engine: Engine) -> None:
 
 
 def check_known(revision: str | None) -> None:
-    """Raises ConfigurationError for a revision that this version does not know: a newer version made it."""
+    """Raise ConfigurationError for a revision that this version does not have: a newer version created it."""
     if revision is not None and revision not in _revisions():
         raise ConfigurationError(
             f"The database has the schema of a newer version ({revision[:32]}; this one knows {newest_revision()}). "
@@ -74,7 +75,7 @@ def check_known(revision: str | None) -> None:
 
 
 def found_revision(engine: Engine) -> str | None:
-    """The schema's revision, None for an empty database. Raises DatabaseUnavailable."""
+    """Return the schema's revision, None for an empty database. Raises DatabaseUnavailable."""
     return _revision(engine)
 
 

@@ -1,6 +1,6 @@
-"""Opening the ledger's database, with one sentence for everything that can be wrong with it.
+"""Opening the ledger's database, with a clear sentence for each thing that can be wrong with it.
 
-No message repeats the URL or a part of it: whoever mistypes one may have its password anywhere in it.
+No message repeats the URL or a part of it, because in a mistyped URL any part may be the password.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ledger.server.settings import Settings
 
 SETTING = "REFUND_LEDGER_DATABASE_URL"
 DEFAULT_FOLDER = Path("var")
-"""The one folder that is made when it is missing: the default's. Any other missing folder is a mistyped path."""
+"""The only folder that is created if it is missing: the default one. Any other missing folder is a mistyped path."""
 
 _SQLITE_MAGIC = b"SQLite format 3\x00"
 
@@ -43,8 +43,8 @@ _REASONS = (
 
 
 def engine_of(settings: Settings, **options: Any) -> Engine:
-    """An engine with the timeouts and deadlines of `settings`, unless `options` (of `open_engine`) say otherwise.
-    Connects to nothing yet. Raises ConfigurationError for a URL that names no database."""
+    """Return an engine with the timeouts and deadlines of `settings`; `options` (of `open_engine`) replace them. Does
+    not connect yet. Raises ConfigurationError for a URL that names no database."""
     chosen: dict[str, Any] = {
         "lock_timeout_ms": settings.lock_timeout_ms,
         "statement_timeout_ms": settings.statement_timeout_ms,
@@ -66,9 +66,9 @@ def engine_of(settings: Settings, **options: Any) -> Engine:
 
 
 def open_database(settings: Settings, *, current: bool = True, create: bool = False, **options: Any) -> Engine:
-    """An engine as `engine_of` makes it, for the ledger's database, which was reached.
+    """Return an engine as `engine_of` does, for the ledger's database, after connecting once.
 
-    `current` requires the schema of this version; `create` allows an SQLite file that is not there yet. Raises
+    `current` requires the schema of this version; `create` allows an SQLite file that does not exist yet. Raises
     ConfigurationError for a URL, path, file or schema that cannot work, DatabaseUnavailable when it does not answer.
     """
     _check_file(settings.database_url, create)
@@ -84,7 +84,8 @@ def open_database(settings: Settings, *, current: bool = True, create: bool = Fa
 
 
 def reach(engine: Engine) -> None:
-    """Connect once. Raises DatabaseUnavailable with the reason in words, ConfigurationError for a file that is none."""
+    """Connect once. Raises DatabaseUnavailable with the reason in words, ConfigurationError for a file that is not a
+    database."""
     try:
         with reading(engine) as connection:
             connection.exec_driver_sql("SELECT 1")
@@ -100,7 +101,7 @@ def reach(engine: Engine) -> None:
 
 
 def _reason(error: DatabaseUnavailable) -> str:
-    """Why, without anything of the driver's message, which may quote a mistyped URL."""
+    """Return the reason in words, without any part of the driver's message, which may quote a mistyped URL."""
     text = str(getattr(error.__cause__, "orig", None) or error.__cause__).lower()
     name = str(getattr(getattr(error.__cause__, "orig", None), "sqlite_errorname", ""))
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
@@ -115,7 +116,7 @@ def _reason(error: DatabaseUnavailable) -> str:
 
 
 def _check_file(url: str, create: bool) -> None:
-    """Raises ConfigurationError when `url` is of an SQLite file that is missing, in a missing folder, or none."""
+    """Raise ConfigurationError if `url` names an SQLite file that is missing, in a missing folder, or not SQLite."""
     try:
         parsed = make_url(url)
         if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":

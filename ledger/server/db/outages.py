@@ -1,7 +1,7 @@
-"""Which errors of a database mean "try again later", and which of them mean that the connection is of no use any more.
+"""Which database errors mean "try again later", and which also mean that the connection cannot be used any longer.
 
-PostgreSQL says what happened by an SQLSTATE (PostgreSQL manual, appendix A), SQLite by the name of its result code. An
-error without either comes from the driver: the connection was refused, lost or timed out.
+PostgreSQL reports an SQLSTATE (PostgreSQL manual, appendix A), SQLite the name of its result code. An error without
+either is raised by the driver: the connection was refused, lost or timed out.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 
-class Verdict(Enum):
+class DatabaseVerdict(Enum):
     """What an error of the database means for the caller and for the connection."""
 
     FAULT = "fault"
     """The statement, or the program, is wrong: it would fail again."""
     OUTAGE = "outage"
-    """Try again later; the connection is sound."""
+    """Try again later; the connection still works."""
     LOST = "lost"
     """Try again later, on another connection: this one is cut, or leads to a server that cannot write."""
 
@@ -35,32 +35,32 @@ _CUT = frozenset({"25P03", "25P04", "57P01", "57P02", "57P03", "57P04", "57P05"}
 database dropped, idle session."""
 
 _REFUSED_BY_STANDBYS = frozenset({"0A000", "25001", "25006", "55000"})
-"""What a standby answers to something that only a primary does. Elsewhere these are faults of the statement."""
+"""The codes of a standby for a command that only a primary executes. Elsewhere these are faults of the statement."""
 
 _SQLITE_OUTAGES = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_FULL", "SQLITE_READONLY")
 
 
-def verdict(sqlstate: str | None, *, read_only_server: bool = False, asked_to_read: bool = False) -> Verdict:
-    """What PostgreSQL's `sqlstate` means; None is an error of the driver without one.
+def verdict(sqlstate: str | None, *, read_only_server: bool = False, asked_to_read: bool = False) -> DatabaseVerdict:
+    """Return the meaning of PostgreSQL's `sqlstate`; None is an error of the driver without a code.
 
-    `read_only_server`: the server is a standby, or its transactions are read-only by default. `asked_to_read`: the
-    transaction was begun READ ONLY by this program, so that a refused write is the program's fault.
+    `read_only_server`: the server is a standby, or its transactions are read-only by default. `asked_to_read`: this
+    program began the transaction READ ONLY, so that a refused write is the program's fault.
     """
     if sqlstate is None:
-        return Verdict.OUTAGE
+        return DatabaseVerdict.OUTAGE
     if read_only_server and sqlstate in _REFUSED_BY_STANDBYS:
-        return Verdict.LOST
+        return DatabaseVerdict.LOST
     if sqlstate == "25006":
-        return Verdict.FAULT if asked_to_read else Verdict.LOST
+        return DatabaseVerdict.FAULT if asked_to_read else DatabaseVerdict.LOST
     if sqlstate in _CUT or sqlstate.startswith("08"):
-        return Verdict.LOST
+        return DatabaseVerdict.LOST
     if sqlstate in _OUTAGES or sqlstate.startswith(_OUTAGE_CLASSES):
-        return Verdict.OUTAGE
-    return Verdict.FAULT
+        return DatabaseVerdict.OUTAGE
+    return DatabaseVerdict.FAULT
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether `error` means "try again later" rather than "this statement is wrong"."""
+    """True if `error` means "try again later" rather than "this statement is wrong"."""
     if isinstance(error, PoolTimeout):
         return True
     if not isinstance(error, DBAPIError):
@@ -73,6 +73,6 @@ def is_outage(error: BaseException) -> bool:
     sqlstate = getattr(error.orig, "sqlstate", None)
     if sqlstate is None:
         return isinstance(error, OperationalError | InterfaceError)
-    # Whether a write was refused by a server, or by how the transaction was begun, was decided where the connection is
-    # at hand: it was invalidated in the first case.
-    return sqlstate != "25006" and verdict(sqlstate) is not Verdict.FAULT
+    # For 25006, `verdict` decided with the connection at hand whether the server or the READ ONLY transaction refused
+    # the write. In the first case the connection was invalidated, which was checked above.
+    return sqlstate != "25006" and verdict(sqlstate) is not DatabaseVerdict.FAULT

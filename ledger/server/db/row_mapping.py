@@ -21,7 +21,7 @@ class RowMapping(Generic[T]):
     """
 
     def __init__(self, of: type[T], model: type[Base]) -> None:
-        """Match the fields of `of` with the columns of `model`. Raises TypeError."""
+        """Match the fields of `of` with the columns of `model`. Raises TypeError for a column without a field."""
         table = table_of(model)
         names = [field.name for field in fields(of) if field.name in table.c]  # type: ignore[arg-type]
         if missing := set(table.c.keys()) - set(names):

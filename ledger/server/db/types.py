@@ -12,7 +12,8 @@ BigInt = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware UTC time. Naive values are refused; SQLite, which drops offsets, gets UTC and gives it back aware."""
+    """An aware UTC time. Naive values are refused. SQLite, which drops offsets, stores UTC; the type returns it as
+    aware."""
 
     impl = DateTime(timezone=True)
     cache_ok = True

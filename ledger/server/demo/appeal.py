@@ -24,7 +24,7 @@ SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
+class DemoDecision:
     """The decision: the case's id, the outcome, and the heading of the letter to the buyer."""
 
     case: str
@@ -46,7 +46,7 @@ def contest(platform: RefundLedger, buyer: Buyer, report: str, statement: str, l
         return filed.removeprefix("/me/cases/").partition("/")[0]
 
 
-def decide(folder: Path, service: str, url: str, case: str, reasons: str, locale: str) -> Decided:
+def decide(folder: Path, service: str, url: str, case: str, reasons: str, locale: str) -> DemoDecision:
     """Overturn the report in `case` as a reviewer whose account is created for this run.
 
     Raises UnexpectedAnswer if a page of the console is not as expected.
@@ -69,7 +69,7 @@ def decide(folder: Path, service: str, url: str, case: str, reasons: str, locale
     heading = re.search(r"<article.*?<h2>(.*?)</h2>", letter, re.S)
     if heading is None:
         raise UnexpectedAnswer("The demo's own console did not show the letter.")
-    return Decided(case, "overturned", heading[1])
+    return DemoDecision(case, "overturned", heading[1])
 
 
 def _reviewer(folder: Path, service: str, locale: str) -> tuple[str, str, str]:

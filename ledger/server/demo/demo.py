@@ -48,7 +48,7 @@ from ledger.server.demo.texts import PRODUCER, TEXTS
 
 if TYPE_CHECKING:
     from ledger.i18n import Texts
-    from ledger.server.demo.appeal import Decided
+    from ledger.server.demo.appeal import DemoDecision
 
 SERVICE = "demo.refund-ledger.local"
 CONSENT = "separate-consent-2026-11-03-8842"
@@ -84,7 +84,7 @@ class _Story:
     rows: list[tuple[str, str, Lookup]] = field(default_factory=list)
     ways: list[tuple[str, Lookup | Check]] = field(default_factory=list)
     photos: _Photos | None = None
-    decided: Decided | None = None
+    decided: DemoDecision | None = None
 
     def text(self, name: str, **values: object) -> str:
         """Return the text `name` of `TEXTS` in the language of the demo, with `%(name)s` filled in."""

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
-from ledger.client.tables.reader import Table, TableFormat, opened
+from ledger.client.tables.reader import TableFile, TableFormat, opened
 from ledger.errors import ConfigurationError, LedgerError
 from ledger.protocol.identifiers import Kind, parse_kind
 from ledger.rules.conduct import Conduct
@@ -207,7 +207,7 @@ def read_rows(path: Path, limit: int | None, form: TableFormat | None = None) ->
 
 def _csv_rows(path: Path, form: TableFormat, limit: int | None) -> Iterator[Row]:
     with opened(path) as file:
-        table = Table(file, form)
+        table = TableFile(file, form)
         table.check_encoding()
         for record in table.records(limit):
             yield dict(zip(table.names, record.cells, strict=True))

@@ -17,7 +17,7 @@ from typing import Any
 
 from ledger.server.jobs.heartbeat import CLOCK_TOLERANCE_SECONDS, Heartbeat
 from ledger.server.jobs.maintenance import Maintenance
-from ledger.server.log.policies import Policies
+from ledger.server.log.policies import PolicyFollower
 from ledger.server.lookups.clear_cache import ClearLookupCache
 from ledger.server.lookups.service import LookupService
 from ledger.server.platforms.members import Members
@@ -41,7 +41,7 @@ class ProcessState:
     now: Callable[[], datetime]
     heartbeat: Heartbeat
     members: Members
-    policies: Policies
+    policies: PolicyFollower
     sequencer: Sequencer
     lookups: LookupService
     clear_cache: ClearLookupCache

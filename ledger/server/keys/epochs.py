@@ -33,17 +33,17 @@ _ALL = select(*_COLUMNS).order_by(KeyEpoch.epoch)
 
 
 def read_epochs(connection: Connection) -> tuple[EpochRow, ...]:
-    """All key epochs, oldest first."""
+    """Return all key epochs, oldest first."""
     return tuple([EpochRow(*row) for row in connection.execute(_ALL)])
 
 
 def only(rows: Sequence[EpochRow], state: str) -> EpochRow | None:
-    """The epoch in `state`, if there is one. (Of retired ones there may be many.)"""
+    """Return the first epoch in `state`, None if there is none. (There may be many retired ones.)"""
     return next((row for row in rows if row.state == state), None)
 
 
 def current_of(rows: Sequence[EpochRow]) -> EpochRow:
-    """The current epoch. Raises ConfigurationError before genesis."""
+    """Return the current epoch. Raises ConfigurationError before genesis."""
     current = only(rows, "current")
     if current is None:
         raise ConfigurationError("No key epoch is current. Run `refund-ledger keys init` first.")
@@ -51,7 +51,7 @@ def current_of(rows: Sequence[EpochRow]) -> EpochRow:
 
 
 def insert_epoch(connection: Connection, row: EpochRow) -> None:
-    """One key epoch. The database refuses a second one of the same number (IntegrityError)."""
+    """Insert one key epoch. Raises IntegrityError for a second one of the same number."""
     connection.execute(insert(KeyEpoch).values(**{name: getattr(row, name) for name in row.__dataclass_fields__}))
 
 

@@ -1,8 +1,10 @@
-"""The guard: the last checkpoint signed, kept outside the database, so that history can never be signed twice.
+"""The checkpoint lock file: the last signed checkpoint, kept outside the database, so that history is never signed
+twice.
 
-Restoring an old backup or losing a failover's tail makes a shorter or different log that looks sound by itself. The
-guard remembers what was signed. It is one file a log, held under an exclusive lock by the one publisher, replaced
-by write, fsync, rename, fsync of the folder, and made for the first time only by `keys init`.
+Settings, messages and documents call it the guard. Restoring an old backup, or losing the last transactions in a
+failover, leaves a shorter or different log that is consistent in itself. The file records what was signed. There is one
+per log, under an exclusive lock of the one publisher. It is replaced by write, fsync, rename, fsync of the folder, and
+only `keys init` creates it.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class CheckpointLock:
-    """The guard of one log, locked while this object lives."""
+    """The last-signed checkpoint of one log, and the lock on its folder."""
 
     def __init__(self, folder: Path, origin: str, public_key: bytes) -> None:
         self._folder = folder
@@ -31,7 +33,7 @@ class CheckpointLock:
         self._lock = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
 
     def try_lock(self) -> bool:
-        """Take the exclusive lock; False while another publisher holds it."""
+        """Take the exclusive lock. False while another publisher holds it."""
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -40,25 +42,25 @@ class CheckpointLock:
 
     @property
     def folder(self) -> Path:
-        """Where the guard lies."""
+        """Return the folder of the checkpoint file."""
         return self._folder
 
     def lock_id(self) -> str:
-        """Names the locked file on this running machine: its kernel's boot, device and inode. Two processes with equal
-        names exclude each other by the lock."""
+        """Return a name of the locked file on this running machine: its kernel's boot, device and inode. Two processes
+        with equal names exclude each other by the lock. Raises OSError."""
         try:
             machine = _BOOT_ID.read_text().strip()
         except OSError:
             machine = socket.gethostname()
-        found = os.fstat(self._lock)
-        return f"{machine}:{found.st_dev}:{found.st_ino}"
+        status = os.fstat(self._lock)
+        return f"{machine}:{status.st_dev}:{status.st_ino}"
 
     def close(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         os.close(self._lock)
 
     def read(self) -> tuple[Checkpoint, str] | None:
-        """The last checkpoint signed, with its note; None when there is no guard.
+        """Return the last signed checkpoint, with its note; None when there is no file.
 
         Raises InvalidCheckpoint when the file is not a checkpoint of this log.
         """
@@ -71,7 +73,7 @@ class CheckpointLock:
         return open_checkpoint(note, self._origin, self._public_key), note
 
     def write(self, note: str) -> None:
-        """Replace the guard; durable when this returns."""
+        """Replace the checkpoint file with `note`; durable when this returns. Raises OSError."""
         temporary = self._folder / f"{CHECKPOINT_FILE}.new"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

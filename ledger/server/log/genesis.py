@@ -1,6 +1,6 @@
-"""`keys init`: keys, guard, schema and the log's first entries.
+"""`keys init`: keys, checkpoint lock file, schema and the log's first entries.
 
-Every step can be found half-done after a crash and is finished by running it again; nothing is ever overwritten.
+After a crash in any step, running it again completes that step. No file or row is ever overwritten.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ KEY_FILE_COUNT = 3
 
 @dataclass(frozen=True, slots=True)
 class Initialised:
-    """What `keys init` did: whether the keys are new, and the log's size now."""
+    """The result of `keys init`: whether the keys are new, and the log's size now."""
 
     created_keys: bool
     log_size: int
 
 
 def init_keys(settings: Settings, now: datetime) -> Initialised:
-    """Make what is missing of keys, guard, schema and genesis.
+    """Create the missing ones of keys, checkpoint lock file, schema and genesis entries.
 
-    Raises ConfigurationError when keys and database do not belong together, when only some key files exist, or
-    when there is nothing left to do.
+    Raises ConfigurationError when keys and database do not belong together, when only some key files exist, or when
+    there is nothing left to do; LogFrozen, InvalidCheckpoint, DatabaseUnavailable.
     """
     present = key_files(settings)
     if present and len(present) != KEY_FILE_COUNT:
@@ -82,10 +82,10 @@ def init_keys(settings: Settings, now: datetime) -> Initialised:
 
 
 def _create_checkpoint(checkpoint_lock: CheckpointLock, key: Ed25519PrivateKey, settings: Settings) -> None:
-    found = checkpoint_lock.read()
-    if found is None:
+    existing = checkpoint_lock.read()
+    if existing is None:
         checkpoint_lock.write(sign(Checkpoint(settings.origin, 0, EMPTY_ROOT), key))
-    elif found[0].size > 0:
+    elif existing[0].size > 0:
         raise ConfigurationError("The guard has seen a longer log than this empty database. Restore the database.")
 
 
@@ -102,7 +102,7 @@ def _write_genesis(connection: Connection, settings: Settings, key: Ed25519Priva
     )
     text, policy = shipped_policy()
     insert_text(connection, text)
-    # The first policy binds nobody yet, so it needs no week's notice.
+    # No member is bound by a policy before the first one, so it needs no week's notice.
     first = policy_body(
         version=policy.version,
         toml_sha256=hashlib.sha256(text.encode()).digest(),

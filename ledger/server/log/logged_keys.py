@@ -1,4 +1,4 @@
-"""Key files checked against the keys that the log names (`key_rotation` entries)."""
+"""Checks of the key files against the keys in the log (`key_rotation` entries)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def load_server_keys(settings: Settings, connection: Connection) -> ServerKeys:
 
 
 def check_log_key(key: Ed25519PrivateKey, settings: Settings, connection: Connection) -> None:
-    """Raises ConfigurationError unless `key` is the log key that the log itself names."""
+    """Raise ConfigurationError unless `key` is the log key that the log's newest `key_rotation` entry names."""
     logged = logged_keys(connection)["log"]
     origin, public = parse_verifier_key(logged["key"])
     if origin != settings.origin or public != raw_public(key):

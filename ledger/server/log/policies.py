@@ -1,4 +1,4 @@
-"""The policies of this ledger as its log publishes them, and the one in effect."""
+"""The policies that the ledger's log publishes, and the one in effect."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ from ledger.server.process.supervision import Worker
 from ledger.tlog.entries import GovernanceType
 
 REFRESH_SECONDS = 2.0
-"""How often a process looks for a newly published policy. It has 7 days before that one is in effect."""
+"""How often a process reads newly published policies. It has 7 days before a new one is in effect."""
 
 PATIENCE_SECONDS = 3600.0
-"""How long looking may fail before the process says so: what is known stays right for 7 days."""
+"""How long reading may fail before the process reports it: the policies in memory stay correct for 7 days."""
 
 log = logging.getLogger(__name__)
 
 
 def read_timeline(connection: Connection) -> PolicyTimeline:
-    """All published policies with their texts, which come from the database or from the package. Raises
+    """Return all published policies with their texts, which are read from the database or from the package. Raises
     ConfigurationError before genesis."""
-    found = _published(connection, after=-1)
-    if not found:
+    published = _published(connection, after=-1)
+    if not published:
         raise ConfigurationError("The ledger has no log yet. Run `refund-ledger keys init` first.")
-    return PolicyTimeline(found)
+    return PolicyTimeline(published)
 
 
 def logged_policy(connection: Connection, now: datetime) -> tuple[str, Policy]:
-    """Text and parsed form of the policy in effect at `now`. Raises ConfigurationError before genesis, PolicyUnreadable
-    when its text is missing or of a form that this program does not know."""
+    """Return text and parsed form of the policy in effect at `now`. Raises ConfigurationError before genesis,
+    PolicyUnreadable when its text is missing or has a form that this program does not support."""
     timeline = read_timeline(connection)
     policy = timeline.at(now)
     return timeline.entry_at(now).text or "", policy
 
 
-class Policies:
-    """The timeline of a running process, kept up to date by a background thread. Reading takes no lock."""
+class PolicyFollower:
+    """The policy timeline of a running process, kept up to date by a background thread. Reading takes no lock."""
 
     def __init__(self, engine: Engine) -> None:
-        """Reads it once. Raises ConfigurationError, DatabaseUnavailable."""
+        """Read the timeline once. Raises ConfigurationError, DatabaseUnavailable."""
         self._engine = engine
         self._timeline = read_again(engine, read_timeline)
         self._warn(self._timeline.published)
@@ -60,26 +60,27 @@ class Policies:
             patience_seconds=PATIENCE_SECONDS,
         )
 
-    def start(self) -> Policies:
-        """Look for new policies from now on, in the background. Returns at once."""
+    def start(self) -> PolicyFollower:
+        """Start reading new policies in the background. Returns at once."""
         self.worker.start()
         return self
 
     def close(self, timeout_seconds: float | None = None) -> None:
-        """Stop looking."""
+        """Stop reading."""
         self.worker.close(timeout_seconds)
 
     @property
     def timeline(self) -> PolicyTimeline:
-        """All policies that were published when this was refreshed last."""
+        """Return all policies that were published at the last refresh."""
         return self._timeline
 
     def at(self, now: datetime) -> Policy:
-        """The policy in effect at `now` (aware). Raises PolicyUnreadable."""
+        """Return the policy in effect at `now` (aware). Raises PolicyUnreadable."""
         return self._timeline.at(now)
 
     def refresh(self) -> None:
-        """Take over what was published since the last time. Raises DatabaseUnavailable; then the timeline stays."""
+        """Read the policies published since the last refresh. Raises DatabaseUnavailable; the timeline then stays
+        unchanged."""
         last = self._timeline.newest.entry_index
         new = read_again(self._engine, lambda connection: _published(connection, after=last))
         if new:
@@ -87,17 +88,17 @@ class Policies:
             self._warn(new)
 
     def _warn(self, published: Sequence[PublishedPolicy]) -> None:
-        for one in published:
-            if one.policy is None:
-                extra = {"version": one.version, "in_effect_at": one.in_effect_at.isoformat()}
-                log.warning("policy_unreadable %d", one.version, extra=extra)
+        for policy in published:
+            if policy.policy is None:
+                extra = {"version": policy.version, "in_effect_at": policy.in_effect_at.isoformat()}
+                log.warning("policy_unreadable %d", policy.version, extra=extra)
 
 
 def _published(connection: Connection, after: int) -> list[PublishedPolicy]:
     leaves = store.policy_leaves(connection, GovernanceType.POLICY, after)
     if not leaves:
         return []
-    stored = {digest: one.text for digest, one in store.texts(connection).items()}
-    # A text that was altered in the database is not the one that the log pins: it is taken for missing.
+    stored = {digest: row.text for digest, row in store.texts(connection).items()}
+    # A text that was altered in the database is not the one that the log pins: it counts as missing.
     texts = shipped_texts() | {key: text for key, text in stored.items() if sha256(text.encode()).digest() == key}
     return [published_policy(leaf, texts) for leaf in leaves]

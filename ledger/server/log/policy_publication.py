@@ -18,9 +18,9 @@ from ledger.tlog.entries import GovernanceType, policy_body
 
 def publish_policy(engine: Engine, text: str, now: datetime, in_effect_at: datetime | None = None) -> PublishedPolicy:
     """Publish `text` as the next policy, in effect from `in_effect_at` on (by default the first UTC midnight that is
-    allowed); returns its entry.
+    allowed), and return its entry.
 
-    Raises what `check_publication` raises, LogFrozen, ConfigurationError before genesis, DatabaseUnavailable; then
+    Raises the errors of `check_publication`, LogFrozen, ConfigurationError before genesis, DatabaseUnavailable; then
     nothing is stored.
     """
     with writing(engine) as connection:
@@ -36,6 +36,6 @@ def publish_policy(engine: Engine, text: str, now: datetime, in_effect_at: datet
 
 
 def list_policies(engine: Engine) -> PolicyTimeline:
-    """All published policies. Raises ConfigurationError before genesis, DatabaseUnavailable."""
+    """Return all published policies. Raises ConfigurationError before genesis, DatabaseUnavailable."""
     with reading(engine) as connection:
         return read_timeline(connection)

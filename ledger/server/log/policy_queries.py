@@ -16,15 +16,15 @@ from ledger.server.db.tables.reports import Listing, Report
 
 
 class StoredText(NamedTuple):
-    """A policy's text, and when the recorded expiries were last shortened to what it allows."""
+    """A policy's text, and the time when the recorded expiries were last shortened to its limits."""
 
     text: str
     expiries_cut_at: datetime | None
 
 
 class Expiry(NamedTuple):
-    """What a report's expiry follows from now: its conduct code and the day of its act, as they are listed where it is
-    listed, and the recorded day. Days are since the Unix epoch."""
+    """The values from which a report's expiry is computed: its conduct code and the day of its act (as listed, if it is
+    listed), and the recorded day of expiry. Days are since the Unix epoch."""
 
     report_id: int
     conduct: str
@@ -33,7 +33,7 @@ class Expiry(NamedTuple):
 
 
 def policy_leaves(connection: Connection, type_: str, after: int = -1) -> list[bytes]:
-    """The leaves of the log's entries of type `type_` with an index above `after`, oldest first."""
+    """Return the leaves of the log's entries of type `type_` with an index above `after`, oldest first."""
     rows = connection.execute(
         select(LogEntry.leaf)
         .join(GovernanceEntry, GovernanceEntry.entry_index == LogEntry.entry_index)
@@ -44,32 +44,32 @@ def policy_leaves(connection: Connection, type_: str, after: int = -1) -> list[b
 
 
 def texts(connection: Connection) -> dict[bytes, StoredText]:
-    """All stored texts by their SHA-256. There are as many as there were policies."""
+    """Return all stored texts by their SHA-256: one for each policy that was published."""
     rows = connection.execute(select(PolicyText.sha256, PolicyText.text, PolicyText.expiries_cut_at))
     return {bytes(digest): StoredText(text, cut_at) for digest, text, cut_at in rows}
 
 
 def insert_text(connection: Connection, text: str) -> None:
-    """Store a text under its SHA-256; one that is stored already stays as it is."""
+    """Store a text under its SHA-256; one that is stored already stays unchanged."""
     values = {"sha256": hashlib.sha256(text.encode()).digest(), "text": text}
     statement = upsert(connection, PolicyText).values(**values)
     connection.execute(statement.on_conflict_do_nothing(index_elements=["sha256"]))
 
 
 def mark_expiries_cut(connection: Connection, digest: bytes, now: datetime) -> None:
-    """Note that the recorded expiries are no later than the policy of this SHA-256 allows."""
+    """Record that the recorded expiries are no later than the policy of this SHA-256 allows."""
     connection.execute(update(PolicyText).where(PolicyText.sha256 == digest).values(expiries_cut_at=now))
 
 
 def window(connection: Connection, after: int, reports: int) -> int | None:
-    """The id of the last of the next `reports` reports beyond report `after`; None at the end."""
+    """Return the id of the last of the next `reports` reports beyond report `after`; None at the end."""
     ids = select(Report.id).where(Report.id > after).order_by(Report.id).limit(reports).subquery()
     last: int | None = connection.execute(select(func.max(ids.c.id))).scalar_one()
     return last
 
 
 def expiries(connection: Connection, after: int, last: int, recorded_before: datetime | None) -> list[Expiry]:
-    """The expiries of the reports with `after` < id <= `last`, if they were recorded before that time."""
+    """Return the expiries of the reports with `after` < id <= `last`, if they were recorded before that time."""
     conduct = func.coalesce(Listing.conduct, Report.conduct)
     statement = (
         select(Report.id, conduct, Listing.act_day, Report.act_ended_at, Report.expires_day)
@@ -86,6 +86,6 @@ def expiries(connection: Connection, after: int, last: int, recorded_before: dat
 
 
 def shorten(connection: Connection, report_id: int, expires_day: int) -> None:
-    """Let the report, which expires later, expire on `expires_day` (since the Unix epoch)."""
+    """Set the expiry of a report, which would expire later, to `expires_day` (since the Unix epoch)."""
     connection.execute(update(Report).where(Report.id == report_id).values(expires_day=expires_day))
     connection.execute(update(Listing).where(Listing.report_id == report_id).values(expires_day=expires_day))

@@ -1,12 +1,12 @@
 """The lease of the publisher: of all publishers on a database one signs, the others stand by.
 
-The lease is one row. A publisher renews it every RENEW_SECONDS; one that was not renewed for LEASE_SECONDS (by the
-database's clock) may be taken by another, with the next *fence*, a number that only grows. Every write of a publisher
-(freezing, thawing, publishing) is done in the transaction that holds the row's lock and has found its own number in it,
-so what a publisher with an old number still wants to write is lost, whatever it slept through.
+The lease is one row. A publisher renews it every RENEW_SECONDS. A lease that was not renewed for LEASE_SECONDS (by the
+database's clock) may be taken by another publisher, with the next *fence*, a number that only grows. Every write of a
+publisher (freezing, thawing, publishing) is done in the transaction that holds the row's lock and has read its own
+fence in it. So writes of a publisher with an old fence are refused, however long it was suspended.
 
-A publisher without the log's guard may freeze the log only where the guard is its own business; `refusal` has the rule,
-and docs/decisions/0018-one-publisher.md the reasons.
+A publisher without the log's checkpoint lock file (the guard) may freeze the log only under the conditions of
+`refusal`; docs/decisions/0018-one-publisher.md has the reasons.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from ledger.server.process import queries as store
 from ledger.server.process.queries import LeaseRow
 
 LEASE_SECONDS = 10.0
-"""How long a lease is good after it was renewed."""
+"""How long a lease is valid after it was renewed."""
 
 RENEW_SECONDS = 2.0
 
 ABSENT_SECONDS = 600.0
-"""After so long without any publisher the log may be frozen by one that has no guard, wherever it runs: a log that is
-signed by none may be a restored copy, whose guard would have told."""
+"""After this time without any publisher, a publisher without a checkpoint file may freeze the log, wherever it runs: a
+log that no publisher signs may be a restored copy, which its checkpoint file would have shown."""
 
 
 class LostLeaseError(Exception):
@@ -41,8 +41,9 @@ class LostLeaseError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who wants the lease. `holder` is a process (32 hexadecimal digits), `place` names machine and folder of its
-    guard, `guard_lock` the locked file itself: equal ones exclude each other by the file's lock."""
+    """The publisher that requests the lease. `holder` is a process (32 hexadecimal digits), `place` names the machine
+    and folder of its checkpoint lock file, `guard_lock` the locked file itself: equal ones exclude each other by the
+    file's lock."""
 
     holder: str
     place: str
@@ -50,14 +51,17 @@ class Identity:
 
 
 def identity(folder: Path, guard_lock: str) -> Identity:
-    """The identity of this process, whose guard lies in `folder`."""
+    """Return the identity of this process, whose checkpoint lock file is in `folder`."""
     place = f"{socket.gethostname()}:{folder.resolve()}"
     return Identity(secrets.token_hex(16), place[-255:], guard_lock[:160])
 
 
 def refusal(row: LeaseRow | None, me: Identity, now: datetime, guard_fault: str | None) -> str | None:
-    """Why `me` stands by (None: it may take the lease, or has it). `guard_fault` says what is wrong with its guard, not
-    with the log; `now` is the database's time. The caller holds the lock of its guard's folder."""
+    """Return why `me` stands by (None: it may take the lease, or has it).
+
+    `guard_fault` is what is wrong with its checkpoint file, not with the log; `now` is the database's time. The caller
+    holds the lock of its checkpoint folder.
+    """
     if row is None or row.holder == me.holder:
         return None
     age = (now - row.renewed_at).total_seconds()
@@ -73,30 +77,30 @@ def refusal(row: LeaseRow | None, me: Identity, now: datetime, guard_fault: str 
 
 
 class Lease:
-    """The lease as one publisher sees it. Not for several threads."""
+    """The lease as one publisher sees it. Not safe for several threads."""
 
     def __init__(self, engine: Engine, me: Identity) -> None:
         self._engine = engine
         self.me = me
         self.fence: int | None = None
-        """The number under which this publisher writes; None while it has no lease."""
+        """The fence under which this publisher writes; None while it has no lease."""
 
     def wants_renewal(self, row: LeaseRow | None, now: datetime) -> bool:
-        """Whether the lease must be taken or renewed, though nothing else is to be written."""
+        """True if the lease must be taken or renewed even if there is nothing else to write."""
         if row is None or row.holder != self.me.holder:
             return True
         return (now - row.renewed_at).total_seconds() >= RENEW_SECONDS
 
     @contextmanager
     def held(self, guard_fault: str | None = None) -> Iterator[Connection]:
-        """A transaction that writes under the row's lock with this publisher's number; the lease is taken or renewed in
-        it. Raises LostLeaseError (nothing is written then), DatabaseUnavailable."""
+        """Run a transaction that writes under the row's lock with this publisher's fence; it takes or renews the lease.
+        Raises LostLeaseError (then nothing is written), DatabaseUnavailable."""
         with writing(self._engine) as connection:
             self._enter(connection, guard_fault)
             yield connection
 
     def release(self) -> None:
-        """Give the lease back, so that the next publisher need not wait. Raises DatabaseUnavailable."""
+        """Release the lease, so that the next publisher need not wait. Raises DatabaseUnavailable."""
         if self.fence is None:
             return
         with writing(self._engine) as connection:
@@ -118,6 +122,9 @@ class Lease:
         if why is not None:
             self.fence = None
             raise LostLeaseError(why)
-        mine = (row.holder, row.fence) == (self.me.holder, self.fence)  # else it is another's, or an older copy's
-        self.fence = row.fence if mine else row.fence + 1
+        is_holder = (row.holder, row.fence) == (
+            self.me.holder,
+            self.fence,
+        )  # else another publisher has it
+        self.fence = row.fence if is_holder else row.fence + 1
         store.set_lease(connection, LeaseRow(self.fence, self.me.holder, self.me.place, self.me.guard_lock, now))

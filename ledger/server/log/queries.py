@@ -23,7 +23,7 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishedCheckpoint:
     """A published checkpoint."""
 
     size: int
@@ -40,27 +40,27 @@ _LATEST_CHECKPOINT = (
 
 
 def read_head(connection: Connection) -> Head | None:
-    """The head as committed, or None before genesis."""
+    """Return the head as committed, or None before genesis."""
     row = connection.execute(_READ_HEAD).one_or_none()
     return None if row is None else Head(*row)
 
 
 def lock_head(connection: Connection) -> Head | None:
-    """The head, locked until this transaction ends: whoever holds it is the only writer.
+    """Return the head, locked until this transaction ends: the transaction that holds it is the only writer.
 
-    (PostgreSQL locks the row. On SQLite `writing` began IMMEDIATE, which locks the file.)
+    PostgreSQL locks the row. On SQLite `writing` began IMMEDIATE, which locks the file.
     """
     row = connection.execute(_LOCK_HEAD).one_or_none()
     return None if row is None else Head(*row)
 
 
 def create_head(connection: Connection, now: datetime) -> None:
-    """The one head row, for an empty log."""
+    """Insert the only head row, for an empty log."""
     connection.execute(insert(LogHead).values(id=1, size=0, recorded_at=now, frozen=None))
 
 
 def move_head(connection: Connection, size: int, recorded_at: datetime) -> None:
-    """Set the size after appending."""
+    """Set size and time of the head after appending."""
     connection.execute(update(LogHead).where(LogHead.id == 1).values(size=size, recorded_at=recorded_at))
 
 
@@ -70,30 +70,30 @@ def set_frozen(connection: Connection, reason: str | None) -> None:
 
 
 def insert_entries(connection: Connection, entries: Sequence[Mapping[str, Any]]) -> None:
-    """Rows of `log_entry`."""
+    """Insert rows of `log_entry`."""
     insert_rows(connection, LogEntry, entries)
 
 
 def insert_bodies(connection: Connection, bodies: Sequence[Mapping[str, Any]]) -> None:
-    """Rows of `entry_body`."""
+    """Insert rows of `entry_body`."""
     insert_rows(connection, EntryBody, bodies)
 
 
 def read_tile(connection: Connection, level: int, index: int) -> bytes | None:
-    """The stored hashes of a tile (as many as the log has now), or None."""
+    """Return the stored hashes of a tile (those of the present log), or None."""
     return connection.execute(
         select(Tile.data).where(Tile.level == level, Tile.tile_index == index)
     ).scalar_one_or_none()
 
 
 def read_tiles(connection: Connection, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
-    """Several tiles by (level, index); at most a handful (the log's right edge)."""
+    """Return several tiles by (level, index); at most a few (the log's right edge)."""
     if not places:
         return {}
     where = None
     for level, index in places:
-        one = (Tile.level == level) & (Tile.tile_index == index)
-        where = one if where is None else where | one
+        is_tile = (Tile.level == level) & (Tile.tile_index == index)
+        where = is_tile if where is None else where | is_tile
     assert where is not None
     rows = connection.execute(select(Tile.level, Tile.tile_index, Tile.data).where(where))
     return {(level, index): data for level, index, data in rows}
@@ -117,7 +117,7 @@ def write_tiles(connection: Connection, tiles: Mapping[tuple[int, int], bytes]) 
 
 
 def read_leaves(connection: Connection, start: int, stop: int) -> list[bytes]:
-    """The leaves of entries start <= index < stop, in order."""
+    """Return the leaves of entries start <= index < stop, in order."""
     rows = connection.execute(
         select(LogEntry.leaf)
         .where(LogEntry.entry_index >= start, LogEntry.entry_index < stop)
@@ -127,25 +127,25 @@ def read_leaves(connection: Connection, start: int, stop: int) -> list[bytes]:
 
 
 def read_leaf(connection: Connection, index: int) -> bytes | None:
-    """One leaf."""
+    """Return one leaf, None if there is no entry of this index."""
     return connection.execute(_READ_LEAF, {"entry_index": index}).scalar_one_or_none()
 
 
 def read_body(connection: Connection, index: int) -> tuple[datetime, bytes, bytes] | None:
-    """(hour, salt, canonical body) of a private entry, or None when it was erased or never was private."""
+    """Return (hour, salt, canonical body) of a private entry, or None if it was erased or was never private."""
     row = connection.execute(
         select(EntryBody.hour, EntryBody.salt, EntryBody.body).where(EntryBody.entry_index == index)
     ).one_or_none()
     return None if row is None else (row[0], row[1], row[2])
 
 
-def latest_checkpoint(connection: Connection) -> Published | None:
-    """The newest published checkpoint."""
+def latest_checkpoint(connection: Connection) -> PublishedCheckpoint | None:
+    """Return the newest published checkpoint, None before the first."""
     row = connection.execute(_LATEST_CHECKPOINT).one_or_none()
-    return None if row is None else Published(*row)
+    return None if row is None else PublishedCheckpoint(*row)
 
 
-def publish_checkpoint(connection: Connection, published: Published, now: datetime) -> None:
+def publish_checkpoint(connection: Connection, published: PublishedCheckpoint, now: datetime) -> None:
     """Store a signed checkpoint; publishing the same one again changes nothing."""
     connection.execute(
         upsert(connection, CheckpointRow)
@@ -155,12 +155,12 @@ def publish_checkpoint(connection: Connection, published: Published, now: dateti
 
 
 def insert_governance(connection: Connection, index: int, type_: str) -> None:
-    """Remember where a governance entry is."""
+    """Record index and type of a governance entry."""
     connection.execute(insert(GovernanceEntry).values(entry_index=index, sort=type_))
 
 
 def newest_governance_leaf(connection: Connection, type_: str) -> bytes | None:
-    """The newest public leaf of governance type `type_`."""
+    """Return the newest public leaf of governance type `type_`, None if there is none."""
     return connection.execute(
         select(LogEntry.leaf)
         .join(GovernanceEntry, GovernanceEntry.entry_index == LogEntry.entry_index)

@@ -1,6 +1,6 @@
-"""Appending to the log inside a transaction that holds the head: dense indexes, leaves, bodies, tiles, head.
+"""Appending to the log in a transaction that holds the head: dense indexes, leaves, bodies, tiles, head.
 
-Nothing else writes to the record. The appender calls `append` once for a whole batch; operator commands call
+No other code writes to the record. The sequencer calls `append` once for a whole batch; operator commands call
 `append_governance`.
 """
 
@@ -42,7 +42,7 @@ Draft = EventDraft | GovernanceDraft
 
 
 def open_head(connection: Connection, now: datetime) -> tuple[Head, datetime]:
-    """Lock the head. Returns it with the time to record: `now`, but never before the newest entry.
+    """Lock the head. Return it with the time to record: `now`, but never before the newest entry.
 
     Raises LogFrozen, and ConfigurationError before genesis.
     """
@@ -57,7 +57,8 @@ def open_head(connection: Connection, now: datetime) -> tuple[Head, datetime]:
 
 
 def append(connection: Connection, head: Head, drafts: Sequence[Draft], recorded_at: datetime) -> None:
-    """Append `drafts` at indexes head.size, head.size + 1, ... The caller holds the head (see `open_head`)."""
+    """Append `drafts` at indexes head.size, head.size + 1, ... The caller holds the head (see `open_head`). Raises the
+    errors of SQLAlchemy."""
     if not drafts:
         return
     hour = from_hour(hour_floor(recorded_at))
@@ -84,14 +85,15 @@ def append(connection: Connection, head: Head, drafts: Sequence[Draft], recorded
 
 
 def append_governance(connection: Connection, type_: GovernanceType, body: Mapping[str, Any], now: datetime) -> int:
-    """Append one governance entry in the caller's `writing` transaction; returns its index. Raises LogFrozen."""
+    """Append one governance entry in the caller's `writing` transaction, and return its index. Raises LogFrozen,
+    ConfigurationError before genesis."""
     head, recorded_at = open_head(connection, now)
     append(connection, head, [GovernanceDraft(type_, body)], recorded_at)
     return head.size
 
 
 def tile_reader(connection: Connection) -> Callable[[int, int], bytes]:
-    """A `ReadTile` over stored tiles that reads each tile once."""
+    """Return a `ReadTile` over stored tiles that reads each tile once."""
     seen: dict[tuple[int, int], bytes] = {}
 
     def read(level: int, index: int) -> bytes:

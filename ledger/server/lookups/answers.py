@@ -29,9 +29,9 @@ SIGNATURE_BYTES = 64
 _DOTS = b"." * ANSWER_BYTES
 
 
-class Question(NamedTuple):
-    """What an answer repeats of its question: the platform that asks, the key epoch of the tags, the client's nonce (22
-    base64url characters, None if it sent none) and the question's digest (43 base64url characters)."""
+class QuestionEcho(NamedTuple):
+    """The parts of a question that its answer repeats: the platform that asks, the key epoch of the tags, the client's
+    nonce (22 base64url characters, None if it sent none) and the question's digest (43 base64url characters)."""
 
     platform: str
     epoch: int
@@ -70,7 +70,7 @@ class _Second(NamedTuple):
     asked: dict[tuple[str, int], str]
 
 
-class Answers:
+class LookupAnswers:
     """Writes the answers of a service under the policy in effect at the time of each."""
 
     def __init__(self, policies: PolicySource, service: str, environment: str) -> None:
@@ -81,16 +81,17 @@ class Answers:
         self._second: _Second | None = None
 
     def answer(
-        self, public_id: str, standing: Standing, claim: str | None, size: int, now: datetime, question: Question
+        self, public_id: str, standing: Standing, claim: str | None, size: int, now: datetime, question: QuestionEcho
     ) -> bytes:
-        """The answer `public_id` to `question`: this standing as of the first `size` entries, at `now`. Raises
+        """Return the answer `public_id` to `question`: this standing as of the first `size` entries, at `now`. Raises
         PolicyUnreadable, as `clean` does."""
         second = self._in_second(now)
         policy, times = second.form.policy, second.times
         return padded(self._fields(policy, public_id, standing, Claim(claim or Claim.OTHER), size, times, question))
 
-    def clean(self, public_id: str, size: int, now: datetime, question: Question) -> tuple[bytes, int]:
-        """`answer` for a person who is not listed, the same bytes in a tenth of the time; and the UTC day of `now`."""
+    def clean(self, public_id: str, size: int, now: datetime, question: QuestionEcho) -> tuple[bytes, int]:
+        """Return `answer` for a person who is not listed (the same bytes in a tenth of the time), and the UTC day of
+        `now`. Raises PolicyUnreadable."""
         second = self._in_second(now)
         before_id, before_size, before_question, before_padding = second.clean
         platform, epoch, nonce, digest = question
@@ -121,7 +122,7 @@ class Answers:
         return _Second(moment, moment + timedelta(seconds=1), day_floor(moment), form, clean, times, text, {})
 
     def _form_of(self, policy: Policy) -> _Form:
-        question = Question("@platform", -2, "@nonce", "@question")
+        question = QuestionEcho("@platform", -2, "@nonce", "@question")
         times = ("@as_of", "@expires_at")
         bare = orjson.dumps(self._fields(policy, "@id", CLEAN, Claim.OTHER, -1, times, question)).decode()
         texts = []
@@ -138,7 +139,7 @@ class Answers:
         claim: Claim,
         size: int,
         times: tuple[str, str],
-        question: Question,
+        question: QuestionEcho,
     ) -> dict[str, Any]:
         return {
             "id": public_id,
@@ -169,7 +170,7 @@ class Answers:
 
 
 def padded(answer: dict[str, Any]) -> bytes:
-    """`answer` as JSON of exactly `ANSWER_BYTES` bytes."""
+    """Return `answer` as JSON of exactly `ANSWER_BYTES` bytes."""
     bare = orjson.dumps({**answer, "padding": ""})
     missing = ANSWER_BYTES - len(bare)
     if missing < 0:

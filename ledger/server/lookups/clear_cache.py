@@ -333,7 +333,7 @@ def _mark(connection: Connection) -> _Mark:
 
 
 def _continues(connection: Connection, before: _Mark, now: _Mark) -> bool:
-    """Whether the log at `now` is the log at `before` and what was appended since."""
+    """True if the log at `now` is the log at `before` with entries appended since."""
     if now.size == before.size:
         return now.leaf == before.leaf
     if not before.size:

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, case, delete, func, or_, select
 
 from ledger.protocol.encoding import day_floor
-from ledger.rules.disclosures import MAX_ORDERS, Lookups
+from ledger.rules.disclosures import MAX_ORDERS, LookupGroup
 from ledger.server.db.bulk import MAX_IN_LIST, chunks, table_of, upsert
 from ledger.server.db.engine import lock_table
 from ledger.server.db.tables.lookups import DisclosureCount, LookupLog, LookupTag
@@ -58,9 +58,9 @@ def lock_counts(connection: Connection) -> None:
 # --- reading --------------------------------------------------------------------------------------------------
 
 
-def lookups_about(connection: Connection, tags: Iterable[bytes]) -> list[Lookups]:
-    """Lookups about any of `tags` (those of one session: few), each counted once. A platform's orders of one UTC day
-    are listed one by one up to `MAX_ORDERS`, the newest ones.
+def lookups_about(connection: Connection, tags: Iterable[bytes]) -> list[LookupGroup]:
+    """Return lookups about any of `tags` (those of one session: few), each counted once. A platform's orders of one UTC
+    day are listed one by one up to `MAX_ORDERS`, the newest ones.
 
     Of lookups in shared rows (`SEVERAL`) that were about several of the tags, the number is the least that it can be.
     """
@@ -68,7 +68,7 @@ def lookups_about(connection: Connection, tags: Iterable[bytes]) -> list[Lookups
     return _single(connection, distinct) + _counted(connection, distinct)
 
 
-def _single(connection: Connection, tags: Sequence[bytes]) -> list[Lookups]:
+def _single(connection: Connection, tags: Sequence[bytes]) -> list[LookupGroup]:
     about = select(LookupTag.lookup_id).where(LookupTag.tag.in_(tags)).distinct().subquery()
     day = func.date(LookupLog.asked_at)
     orders = (
@@ -103,13 +103,15 @@ def _single(connection: Connection, tags: Sequence[bytes]) -> list[Lookups]:
     ).all()
     said = _said(connection, [row[-1] for row in rows])
     return [
-        Lookups(platform, purpose, None if own is None else bytes(own), int(times), first_at, last_at, *said[newest])
+        LookupGroup(
+            platform, purpose, None if own is None else bytes(own), int(times), first_at, last_at, *said[newest]
+        )
         for platform, purpose, own, times, first_at, last_at, newest in rows
     ]
 
 
 def _said(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[str | None, str, bool]]:
-    """(claim, tier, whether there is a consent_ref) of these lookups."""
+    """Return (claim, tier, whether there is a consent_ref) of these lookups."""
     details: dict[int, tuple[str | None, str, bool]] = {}
     columns = select(LookupLog.id, LookupLog.claim, LookupLog.tier, LookupLog.consent_ref.is_not(None))
     for some in chunks(ids):
@@ -118,15 +120,15 @@ def _said(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[str | N
     return details
 
 
-def _counted(connection: Connection, tags: Sequence[bytes]) -> list[Lookups]:
+def _counted(connection: Connection, tags: Sequence[bytes]) -> list[LookupGroup]:
     columns = [_TABLE.c[name] for name in (*_KEY[1:], "times", "first_at", "last_at", "claim", "tier", "consent_ref")]
-    by_key: dict[tuple[Any, ...], Lookups] = {}
+    by_key: dict[tuple[Any, ...], LookupGroup] = {}
     for row in connection.execute(select(*columns).where(_TABLE.c.tag.in_(tags))):
         platform, day, purpose, order_ref, lookup_set, times, first_at, last_at, claim, tier, consent_ref = row
         order, marker = bytes(order_ref), bytes(lookup_set)
         key = (platform, day, purpose, order, marker)
         own, consent = None if marker == NO_SET else order, consent_ref is not None
-        group = Lookups(platform, purpose, own, times, first_at, last_at, claim, tier, consent)
+        group = LookupGroup(platform, purpose, own, times, first_at, last_at, claim, tier, consent)
         if key not in by_key or by_key[key].times < times:  # the same lookups, under another of the person's tags
             by_key[key] = group
     return list(by_key.values())
@@ -138,7 +140,8 @@ def _counted(connection: Connection, tags: Sequence[bytes]) -> list[Lookups]:
 def single_before(
     connection: Connection, before: datetime, limit: int, after: tuple[datetime, int] | None = None
 ) -> list[LookupRow]:
-    """Single lookups asked before `before`, the oldest first, at most `limit` beyond `after`, an (asked_at, id)."""
+    """Return single lookups that were made before `before`, the oldest first, at most `limit` beyond `after`, an
+    (asked_at, id)."""
     statement = _LOOKUP.where(LookupLog.asked_at < before)
     if after is not None:
         asked_at, number = after
@@ -149,7 +152,7 @@ def single_before(
 
 
 def single_of(connection: Connection, ids: Iterable[int]) -> list[LookupRow]:
-    """Those of the lookups `ids` that are still single, the oldest first."""
+    """Return the lookups of `ids` that are still single, the oldest first."""
     single: list[LookupRow] = []
     for some in chunks(ids):
         single += [LookupRow(*row) for row in connection.execute(_LOOKUP.where(LookupLog.id.in_(some)))]
@@ -157,13 +160,13 @@ def single_of(connection: Connection, ids: Iterable[int]) -> list[LookupRow]:
 
 
 def crowded_tags(connection: Connection, least: int) -> list[bytes]:
-    """Tags with more than `least` single lookups. Reads all of them."""
+    """Return the tags with more than `least` single lookups. Reads all single lookups."""
     statement = select(LookupTag.tag).group_by(LookupTag.tag).having(func.count() > least)
     return [bytes(tag) for tag in connection.scalars(statement)]
 
 
 def tags_crowded_lately(connection: Connection, least: int, newest: int) -> list[bytes]:
-    """Tags that more than `least` of the `newest` single lookups were about."""
+    """Return the tags that occur in more than `least` of the `newest` single lookups."""
     ids = list(connection.scalars(select(LookupLog.id).order_by(LookupLog.asked_at.desc()).limit(newest)))
     times: Counter[bytes] = Counter()
     for some in chunks(ids):
@@ -172,7 +175,7 @@ def tags_crowded_lately(connection: Connection, least: int, newest: int) -> list
 
 
 def single_beyond(connection: Connection, tag: bytes, newest: int, limit: int) -> list[LookupRow]:
-    """Single lookups of a tag without its `newest` ones, at most `limit`."""
+    """Return single lookups of a tag without its `newest` ones, at most `limit`."""
     numbers = select(LookupTag.lookup_id).where(LookupTag.tag == tag).order_by(LookupTag.lookup_id.desc())
     ids = list(connection.scalars(numbers.offset(newest).limit(limit)))
     single: list[LookupRow] = []
@@ -288,7 +291,7 @@ def _tags_of(connection: Connection, ids: Sequence[int]) -> dict[int, set[bytes]
 
 
 def move_counts(connection: Connection, tags: Mapping[bytes, bytes]) -> None:
-    """Counts (old tag -> new tag) go on under the new tag, together with what is counted there."""
+    """Move counts to a new tag (old tag -> new tag), and add them to the counts that the new tag has."""
     lock_counts(connection)
     for some in chunks(tags):
         counted = [dict(row) for row in connection.execute(select(_TABLE).where(_TABLE.c.tag.in_(some))).mappings()]

@@ -38,7 +38,8 @@ MAX_COUNTED = 500
 
 
 def shown_lookups(connection: Connection, tags: Sequence[bytes], named: str) -> list[dict[str, Any]]:
-    """The lookups about `tags` as the person reads them, newest first; only the platform `named` is named."""
+    """Return the lookups about `tags` as the person reads them, newest first; of all platforms only `named` is
+    named."""
     return [
         {
             "asked_at": format_time(line.last_at),

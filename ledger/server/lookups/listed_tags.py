@@ -35,7 +35,7 @@ class ListedTag(NamedTuple):
 
 
 def tags_since(connection: Connection, entry_index: int) -> list[ListedTag]:
-    """The tags of all listings that the log's entries from `entry_index` on have made or brought into effect: of
+    """Return the tags of all listings that the log's entries from `entry_index` on have made or brought into effect: of
     reports recorded since, of held reports released since, and of reports that a decision since has made protect the
     person (they are in effect from the decision on, even where the report still cooled)."""
     tags = [
@@ -56,8 +56,8 @@ def tags_since(connection: Connection, entry_index: int) -> list[ListedTag]:
 
 
 def packed_tags(connection: Connection, hour: int, look: Callable[[], None] = lambda: None) -> bytes:
-    """The tags of all listings in effect by `hour` (since the Unix epoch), 32 bytes each, one after the other in no
-    order; some may be there more than once.
+    """Return the tags of all listings in effect by `hour` (since the Unix epoch), 32 bytes each, one after the other in
+    no order; some may be there more than once.
 
     Needs 64 bytes of memory a listing while it runs, and may take as long as `_PACKING_SECONDS`. `look` is called
     between parts of the answer; what it raises ends the reading. (The server may take long for the first part: see
@@ -82,6 +82,7 @@ def packed_tags(connection: Connection, hour: int, look: Callable[[], None] = la
 
 
 def cooling_tags(connection: Connection, hour: int) -> list[ListedTag]:
-    """The tags of all listings that come into effect after `hour`: of the reports of the last four days, at most."""
+    """Return the tags of all listings that come into effect after `hour`: of the reports of the last four days, at
+    most."""
     rows = connection.execute(_SINCE.where(Listing.effective_hour > hour))
     return [ListedTag(bytes(tag), effective_hour) for tag, effective_hour in rows]

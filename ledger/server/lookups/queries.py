@@ -65,7 +65,7 @@ LISTING_COLUMNS = [getattr(Listing, name) for name in ListingRow._fields]
 
 
 def listing_event(row: ListingRow, kind: Kind) -> Event:
-    """A listing that an identifier of `kind` met, as a fold takes it."""
+    """Return the event of a listing that an identifier of `kind` matched, as a fold takes it."""
     return Event(
         report_id=row.report_id,
         act_id=row.act_id,
@@ -83,7 +83,7 @@ def listing_event(row: ListingRow, kind: Kind) -> Event:
 
 
 def listings(connection: Connection, tags: Iterable[bytes]) -> dict[bytes, list[ListingRow]]:
-    """Listings by tag."""
+    """Return listings by tag."""
     by_tag: dict[bytes, list[ListingRow]] = {}
     for some in chunks(tags):
         for row in connection.execute(select(*LISTING_COLUMNS).where(Listing.tag.in_(some))):
@@ -100,7 +100,7 @@ def log_disclosures(
 
 
 def disclosure(connection: Connection, lookup_id: int) -> tuple[DisclosureRow, list[bytes]] | None:
-    """A lookup that disclosed an event, with the tags it was about."""
+    """Return a lookup that disclosed an event, with its tags."""
     columns = [getattr(LookupLog, name) for name in DisclosureRow.__dataclass_fields__]
     row = connection.execute(select(*columns).where(LookupLog.id == lookup_id)).one_or_none()
     if row is None:
@@ -139,7 +139,7 @@ def count_lookups(connection: Connection, counts: Mapping[tuple[str, int], tuple
 
 
 def read_counts(connection: Connection, day: int) -> list[tuple[str, int, int]]:
-    """(platform, clean, disclosed) of a UTC day, as far as written."""
+    """Return (platform, clean, disclosed) of a UTC day, as far as written."""
     rows = connection.execute(
         select(LookupCount.platform, LookupCount.clean, LookupCount.disclosed).where(LookupCount.day == day)
     )
@@ -160,8 +160,8 @@ class LookupView:
 
 
 def read_view(connection: Connection, tags: Sequence[bytes], hour: int) -> LookupView:
-    """The view for these tags at `hour` (since the Unix epoch). Listings that come into effect later are left out, so
-    that a tag which only cools is answered in the same way as one that has none.
+    """Return the view for these tags at `hour` (since the Unix epoch). Listings that come into effect later are left
+    out, so that a tag which only cools is answered in the same way as one that has none.
 
     One statement sees one moment; of several, for more than 500 tags, each sees what was committed before it: the size
     is taken from the first and the epochs from the last.
@@ -183,7 +183,8 @@ def read_view(connection: Connection, tags: Sequence[bytes], hour: int) -> Looku
 
 @cache
 def _view_statement(dialect: str) -> Any:
-    """One row a listing, or one without any; each with the log's size and the epochs as `epoch:state,...`."""
+    """Return the statement of a view. It gives one row for each listing, or one row without any; each has the log's
+    size and the epochs as `epoch:state,...`."""
     named = cast(KeyEpoch.epoch, String) + ":" + KeyEpoch.state
     epochs = select(func.aggregate_strings(named, ",")).where(KeyEpoch.state != "retired").scalar_subquery()
     if dialect == "postgresql":

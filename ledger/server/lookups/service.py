@@ -40,7 +40,7 @@ from ledger.server.db.id_blocks import IdBlock
 from ledger.server.keys.epochs import read_epochs
 from ledger.server.keys.files import LOOKUP_STATES, ServerKeys
 from ledger.server.lookups import queries as store
-from ledger.server.lookups.answers import Answers, Question
+from ledger.server.lookups.answers import LookupAnswers, QuestionEcho
 from ledger.server.lookups.clear_cache import ClearLookupCache
 from ledger.server.lookups.queries import ListingRow, LookupView, listing_event, read_view
 from ledger.server.platforms.members import Member, Members
@@ -133,7 +133,7 @@ class LookupService:
         self._cache = cache
         self._metrics = metrics
         self._now = context.now
-        self._answers = Answers(policies, context.service, context.environment)
+        self._answers = LookupAnswers(policies, context.service, context.environment)
         self._ids = IdBlock(soon, "lk", context.service)
         self._epochs_lock = threading.Lock()
         self._epochs_read_at = -math.inf
@@ -226,7 +226,7 @@ class LookupService:
         taken = None if self._closing else self._ids.take()
         if taken is None:
             return None
-        question = Question(member.platform, request.epoch, request.nonce, request.digest)
+        question = QuestionEcho(member.platform, request.epoch, request.nonce, request.digest)
         answer, day = self._answers.clean(taken[1], size, now, question)
         key = (member.platform, day)
         with self._counts_lock:
@@ -296,7 +296,7 @@ class LookupService:
                 continue
             standing = self._fold(request, view.listings, weights, policy, now)
             number, public_id = self._ids.next()
-            question = Question(member.platform, request.epoch, request.nonce, request.digest)
+            question = QuestionEcho(member.platform, request.epoch, request.nonce, request.digest)
             outcomes.append(self._answers.answer(public_id, standing, request.claim, size, now, question))
             disclosed = discloses(standing)
             if disclosed:

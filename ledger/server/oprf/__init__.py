@@ -1,1 +1,1 @@
-"""Blinded evaluation within budgets."""
+"""Evaluation of blinded elements within budgets."""

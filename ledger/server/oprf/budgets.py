@@ -1,7 +1,7 @@
 """Budgets of blinded evaluation: a burst allowance, a daily quota and grants, all spent in one transaction.
 
-The burst row is written first, so its lock puts all spending of one platform in a line: whatever follows in the same
-transaction sees what the one before left. A refusal rolls everything back.
+The burst row is written first, so its lock serialises all spending of one platform: the rest of the transaction sees
+the result of the transaction before it. A refusal rolls the whole transaction back.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from ledger.server.db.bulk import table_of, upsert
 from ledger.server.db.tables.oprf import OprfBurst, OprfGrant, OprfUse
 
 CLOCK_TOLERANCE_US = 60_000_000
-"""A server's clock is put back by more than this only by hand."""
+"""A server's clock is set back by more than this only by an operator."""
 
 _BURST, _USE = table_of(OprfBurst), table_of(OprfUse)
 
 
 @dataclass(frozen=True, slots=True)
 class GrantRow:
-    """Elements granted beyond the daily quota, and how many of them are used."""
+    """Elements granted beyond the daily quota, and the number of used ones."""
 
     id: int
     platform: str
@@ -37,9 +37,10 @@ _GRANT = select(*[getattr(OprfGrant, name) for name in GrantRow.__dataclass_fiel
 
 
 def take_burst(connection: Connection, platform: str, now_us: int, cost_us: int, span_us: int) -> bool:
-    """Spend `cost_us` of an allowance of `span_us` that renews with time; whether there was enough of it.
+    """Spend `cost_us` of an allowance of `span_us` that renews with time. True if there was enough of it.
 
-    The generic cell rate algorithm (ITU-T I.371) as one statement: the row says when the allowance is whole again.
+    The generic cell rate algorithm (ITU-T I.371) as one statement: the row holds the time when the allowance is full
+    again.
     """
     if cost_us > span_us:
         return False
@@ -59,26 +60,28 @@ def take_burst(connection: Connection, platform: str, now_us: int, cost_us: int,
 
 
 def empty_burst(connection: Connection, platform: str, empty_us: int) -> None:
-    """Bring an allowance that is whole much later than an empty one could be to empty: the clock was put back, and the
-    platform would wait until it is where it was. A smaller difference is waited for, so that a clock that trembles
-    gives nothing."""
+    """Set an allowance to empty if it is full much later than an empty one could be: the clock was set back, and the
+    platform would wait until the clock reaches its old time. A smaller difference stays, so that small changes of the
+    clock give no free elements."""
     late = OprfBurst.whole_at_us > empty_us + CLOCK_TOLERANCE_US
     connection.execute(update(OprfBurst).where(OprfBurst.platform == platform, late).values(whole_at_us=empty_us))
 
 
 def read_whole_at(connection: Connection, platform: str) -> int | None:
-    """When the platform's burst allowance is whole again, in microseconds since the Unix epoch; None: it is."""
+    """Return when the platform's burst allowance is full again, in microseconds since the Unix epoch; None: it
+    is full."""
     return connection.execute(select(_BURST.c.whole_at_us).where(_BURST.c.platform == platform)).scalar_one_or_none()
 
 
 def read_oprf_use(connection: Connection, platform: str, day: int) -> int:
-    """Elements counted for the platform on UTC `day`."""
+    """Return the elements counted for the platform on UTC `day`."""
     query = select(OprfUse.elements).where(OprfUse.platform == platform, OprfUse.day == day)
     return connection.execute(query).scalar_one_or_none() or 0
 
 
 def take_daily(connection: Connection, platform: str, day: int, elements: int, quota_elements: int) -> int:
-    """Count as many of `elements` on UTC `day` as the quota leaves room for; how many. Call after `take_burst`."""
+    """Count as many of `elements` on UTC `day` as the quota allows, and return their number. Call after
+    `take_burst`."""
     taken = min(elements, quota_elements - read_oprf_use(connection, platform, day))
     if taken <= 0:
         return 0
@@ -91,8 +94,8 @@ def take_daily(connection: Connection, platform: str, day: int, elements: int, q
 
 
 def take_granted(connection: Connection, platform: str, elements: int, now: datetime) -> int:
-    """Take up to `elements` from the platform's grants, those that end first before others; how many were left to
-    take. Call after `take_burst`."""
+    """Take up to `elements` from the platform's grants, those that expire first before others, and return the number
+    taken. Call after `take_burst`."""
     taken = 0
     for grant in open_grants(connection, platform, now):
         part = min(elements - taken, grant.elements - grant.used)
@@ -103,7 +106,7 @@ def take_granted(connection: Connection, platform: str, elements: int, now: date
 
 
 def open_grants(connection: Connection, platform: str, now: datetime) -> list[GrantRow]:
-    """The platform's grants that are neither used up nor over, those that end first before others."""
+    """Return the platform's grants that are neither used up nor expired, those that expire first before others."""
     query = _GRANT.where(
         OprfGrant.platform == platform, OprfGrant.expires_at > now, OprfGrant.used < OprfGrant.elements
     ).order_by(OprfGrant.expires_at, OprfGrant.id)
@@ -111,7 +114,7 @@ def open_grants(connection: Connection, platform: str, now: datetime) -> list[Gr
 
 
 def read_grants(connection: Connection, platform: str) -> list[GrantRow]:
-    """All grants of a platform, oldest first."""
+    """Return all grants of a platform, oldest first."""
     return [
         GrantRow(*row)
         for row in connection.execute(_GRANT.where(OprfGrant.platform == platform).order_by(OprfGrant.id))
@@ -121,7 +124,7 @@ def read_grants(connection: Connection, platform: str) -> list[GrantRow]:
 def insert_grant(
     connection: Connection, *, platform: str, elements: int, reason: str, granted_at: datetime, expires_at: datetime
 ) -> None:
-    """One grant of `elements` (at least 1), good until `expires_at`."""
+    """Insert one grant of `elements` (at least 1), valid until `expires_at`."""
     connection.execute(
         insert(OprfGrant).values(
             platform=platform, elements=elements, used=0, reason=reason, granted_at=granted_at, expires_at=expires_at

@@ -1,8 +1,8 @@
-"""The operator's list of benign pictures: what honest people send too, and nobody is to be found by.
+"""The operator's list of benign pictures: pictures that honest people send too, and that searches must not match.
 
-It is for what the ledger cannot see by itself: a merchant's photo that a report did not name, a courier's page, a
-picture that goes round. Effective in the next search of every process, and undone as quickly. Each change is in the
-audit log.
+It is for pictures that the ledger cannot recognise as common: a merchant's photo that a report did not name, a
+courier's page, a picture that is passed on widely. A change takes effect in the next search of every process. Each
+change is in the audit log.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ MAX_REASON_CHARS = 128
 
 
 def add_benign(engine: Engine, pdq: bytes, reason: str, now: datetime) -> None:
-    """Keep everything within the distance of `pdq` out of searches.
+    """Add a picture to the list, so that searches do not match pictures within the distance of its hash `pdq`.
 
-    Raises InvalidRequest, PictureUnfit (a hash that half of all pictures would be near), AlreadyExists,
-    DatabaseUnavailable.
+    Raises InvalidRequest, PictureUnfit (the hash of an almost empty picture, which is near half of all pictures),
+    AlreadyExists, DatabaseUnavailable.
     """
     _check(pdq, reason)
     if is_degenerate(pdq):
         raise PictureUnfit("This is not the hash of a picture with anything in it.")
     try:
         with writing(engine) as connection:
-            store.lock_benign(connection)  # so that two at once do not both find room
+            store.lock_benign(connection)  # so that two transactions at once do not exceed the limit
             added, removed = store.benign_version(connection)
             if added - removed >= MAX_BENIGN:
                 raise InvalidRequest(f"The list holds at most {MAX_BENIGN} pictures. Remove some.")
@@ -45,7 +45,7 @@ def add_benign(engine: Engine, pdq: bytes, reason: str, now: datetime) -> None:
 
 
 def remove_benign(engine: Engine, pdq: bytes, reason: str, now: datetime) -> None:
-    """Take a picture off the list; what is near it counts again.
+    """Remove a picture from the list; searches match pictures near it again.
 
     Raises InvalidRequest, NotFound, DatabaseUnavailable.
     """
@@ -58,7 +58,7 @@ def remove_benign(engine: Engine, pdq: bytes, reason: str, now: datetime) -> Non
 
 
 def list_benign(engine: Engine) -> list[BenignRow]:
-    """The list, oldest first. Raises DatabaseUnavailable."""
+    """Return the list, oldest picture first. Raises DatabaseUnavailable."""
     with reading(engine) as connection:
         return store.benign_pictures(connection)
 

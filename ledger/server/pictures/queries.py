@@ -1,5 +1,5 @@
-"""Queries on hashes of pictures: what is new for an index in memory, what a hit means now, quota, disclosures, and the
-pictures that the operator knows to be benign."""
+"""Queries on hashes of pictures: new hashes for an index in memory, the present state of a hit, quota, disclosures, and
+the operator's list of benign pictures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _USE = table_of(PictureUse)
 
 @dataclass(frozen=True, slots=True)
 class HitRow:
-    """A report whose picture was met, as it stands: what decides whether it counts."""
+    """A report that a search met, in its present state, with the columns that decide whether it counts."""
 
     report_id: int
     act_id: int
@@ -35,8 +35,8 @@ class HitRow:
 
 @dataclass(frozen=True, slots=True)
 class SearchRow:
-    """Searches of a platform on one UTC day that met reports: the times of the last and the first, how many there were,
-    and which of the reports that were asked about they met."""
+    """The searches of a platform on one UTC day that met reports of one person: the times of the last search
+    (`asked_at`) and of the first, their number, and the reports of the person that they met."""
 
     platform: str
     asked_at: datetime
@@ -47,7 +47,7 @@ class SearchRow:
 
 @dataclass(frozen=True, slots=True)
 class BenignRow:
-    """A picture that is kept out of searches, and why."""
+    """A picture that searches do not match, and the reason."""
 
     id: int
     pdq: bytes
@@ -56,17 +56,17 @@ class BenignRow:
 
 
 def picture_id(report_id: int, place: int) -> int:
-    """The id of a report's hash in its `place`: later reports have higher ones."""
+    """Return the id of the hash at position `place` in a report's evidence. Later reports have higher ids."""
     return report_id * MAX_EVIDENCE_ITEMS + place
 
 
 def report_of(picture: int) -> int:
-    """The report of a hash, by the hash's id."""
+    """Return the id of the report that a hash belongs to, from the hash's id."""
     return picture // MAX_EVIDENCE_ITEMS
 
 
 def newer(connection: Connection, after: int, limit: int) -> tuple[list[int], bytes]:
-    """(ids, packed hashes) with ids above `after`, ascending, at most `limit`."""
+    """Return (ids, packed hashes) of the hashes with ids above `after`, ascending, at most `limit`."""
     rows = connection.execute(
         select(PictureHash.id, PictureHash.pdq).where(PictureHash.id > after).order_by(PictureHash.id).limit(limit)
     ).all()
@@ -74,28 +74,28 @@ def newer(connection: Connection, after: int, limit: int) -> tuple[list[int], by
 
 
 def count(connection: Connection, last_id: int) -> int:
-    """How many hashes there are with ids up to `last_id`."""
+    """Return the number of hashes with ids up to `last_id`."""
     return connection.execute(select(func.count()).where(PictureHash.id <= last_id)).scalar_one()
 
 
 def hashes_of(connection: Connection, report_id: int) -> list[bytes]:
-    """The hashes of a report, in the order of its evidence."""
-    found = connection.scalars(
+    """Return the hashes of a report, in the order of its evidence."""
+    hashes = connection.scalars(
         select(PictureHash.pdq).where(PictureHash.report_id == report_id).order_by(PictureHash.id)
     )
-    return [bytes(pdq) for pdq in found]
+    return [bytes(pdq) for pdq in hashes]
 
 
 def hits(connection: Connection, report_ids: Iterable[int]) -> dict[int, HitRow]:
-    """What each of these reports says now; one that does not live (any more) says nothing."""
+    """Return the present state of each of these reports, by its id; reports that are not live are left out."""
     hits_by_report: dict[int, HitRow] = {}
     columns = [getattr(Listing, name) for name in HitRow.__dataclass_fields__]
-    for some in chunks(report_ids):
-        # All listings of a report say the same of it, whatever their identifier and key epoch.
+    for chunk in chunks(report_ids):
+        # All listings of a report have the same values here, whatever their identifier and key epoch.
         statement = (
             select(*columns)
             .join(Report, Report.id == Listing.report_id)
-            .where(Listing.report_id.in_(some), Report.live)
+            .where(Listing.report_id.in_(chunk), Report.live)
             .distinct()
         )
         for row in connection.execute(statement):
@@ -104,18 +104,18 @@ def hits(connection: Connection, report_ids: Iterable[int]) -> dict[int, HitRow]
 
 
 def tags_of(connection: Connection, report_ids: Sequence[int]) -> dict[int, set[bytes]]:
-    """The tags under which each of these reports is listed."""
+    """Return the tags under which each of these reports is listed, by the report's id."""
     tags: dict[int, set[bytes]] = {}
-    for some in chunks(report_ids):
+    for chunk in chunks(report_ids):
         for report_id, tag in connection.execute(
-            select(Listing.report_id, Listing.tag).where(Listing.report_id.in_(some))
+            select(Listing.report_id, Listing.tag).where(Listing.report_id.in_(chunk))
         ):
             tags.setdefault(report_id, set()).add(bytes(tag))
     return tags
 
 
 def take_quota(connection: Connection, platform: str, day: int, hashes: int, quota: int) -> bool:
-    """Count `hashes` on UTC `day`, all or none; whether the quota had room for them."""
+    """Count `hashes` hashes on UTC `day` if the quota has room for all of them; return False if it has not."""
     if hashes > quota:
         return False
     used = _USE.c.hashes + hashes
@@ -131,15 +131,15 @@ def take_quota(connection: Connection, platform: str, day: int, hashes: int, quo
 def log_search(
     connection: Connection, platform: str, order_ref: bytes | None, asked_at: datetime, reports: Sequence[int]
 ) -> None:
-    """Record a search that met `reports`, each named once."""
+    """Record a search that met `reports`, in which each id is present once."""
     statement = insert(PictureSearch).values(platform=platform, order_ref=order_ref, asked_at=asked_at)
     number = connection.execute(statement.returning(PictureSearch.id)).scalar_one()
     insert_rows(connection, PictureHit, [{"search_id": number, "report_id": report} for report in reports])
 
 
 def searches_of(connection: Connection, report_ids: Iterable[int]) -> list[SearchRow]:
-    """The searches that met any of these reports (those of one person: few), newest first: one row for each platform
-    and UTC day, so that no platform's searches push another's out."""
+    """Return the searches that met any of these reports, newest first. The reports are those of one person, so they are
+    few. There is one row for each platform and UTC day, so that one platform's searches do not displace another's."""
     reports = list(report_ids)
     met = select(PictureHit.search_id).where(PictureHit.report_id.in_(reports)).distinct().subquery()
     day = func.date(PictureSearch.asked_at)
@@ -154,7 +154,7 @@ def searches_of(connection: Connection, report_ids: Iterable[int]) -> list[Searc
         .join(met, met.c.search_id == PictureSearch.id)
         .group_by(PictureSearch.platform, day)
     ).all()
-    found: dict[tuple[str, object], list[int]] = {}
+    met_reports: dict[tuple[str, object], list[int]] = {}
     for platform, on, report_id in connection.execute(
         select(PictureSearch.platform, day, PictureHit.report_id)
         .join(PictureHit, PictureHit.search_id == PictureSearch.id)
@@ -162,16 +162,16 @@ def searches_of(connection: Connection, report_ids: Iterable[int]) -> list[Searc
         .distinct()
         .order_by(PictureHit.report_id)
     ):
-        found.setdefault((platform, on), []).append(report_id)
+        met_reports.setdefault((platform, on), []).append(report_id)
     rows = [
-        SearchRow(platform, last_at, first_at, count, tuple(found[platform, on]))
+        SearchRow(platform, last_at, first_at, count, tuple(met_reports[platform, on]))
         for platform, on, count, first_at, last_at in times
     ]
     return sorted(rows, key=lambda row: (row.asked_at, row.platform), reverse=True)
 
 
 def erase(connection: Connection, report_ids: Sequence[int]) -> None:
-    """Delete the hashes of reports that are being erased, and the searches that met nobody else."""
+    """Delete the hashes of reports that are being erased, and the searches that met only these reports."""
     met = select(PictureHit.search_id).where(PictureHit.report_id.in_(report_ids))
     others = exists().where(PictureHit.search_id == PictureSearch.id, PictureHit.report_id.not_in(report_ids))
     connection.execute(delete(PictureSearch).where(PictureSearch.id.in_(met), ~others))
@@ -180,11 +180,11 @@ def erase(connection: Connection, report_ids: Sequence[int]) -> None:
 
 
 def forget_searches(connection: Connection, before: datetime, limit: int) -> int:
-    """Delete records of searches asked before `before`, at most `limit` of them; returns how many."""
+    """Delete records of searches from before `before`, at most `limit` of them; return their number."""
     old = list(connection.scalars(select(PictureSearch.id).where(PictureSearch.asked_at < before).limit(limit)))
-    for some in chunks(old):
-        connection.execute(delete(PictureHit).where(PictureHit.search_id.in_(some)))
-        connection.execute(delete(PictureSearch).where(PictureSearch.id.in_(some)))
+    for chunk in chunks(old):
+        connection.execute(delete(PictureHit).where(PictureHit.search_id.in_(chunk)))
+        connection.execute(delete(PictureSearch).where(PictureSearch.id.in_(chunk)))
     return len(old)
 
 
@@ -197,31 +197,31 @@ def forget_use(connection: Connection, before_day: int) -> None:
 
 
 def lock_benign(connection: Connection) -> None:
-    """Let no other transaction change the list until this one ends."""
+    """Lock the list of benign pictures, so that no other transaction changes it until this one ends."""
     lock_table(connection, PictureBenign.__tablename__)
 
 
 def benign_version(connection: Connection) -> tuple[int, int]:
-    """What changes whenever the list of benign pictures does."""
+    """Return a value that changes with every change of the list: the numbers of pictures ever added and removed."""
     counts = select(func.count(), func.count(PictureBenign.removed_at)).select_from(PictureBenign)
     added, removed = connection.execute(counts).one()
     return added, removed
 
 
 def benign_pictures(connection: Connection) -> list[BenignRow]:
-    """Those that are kept out of searches now, oldest first."""
+    """Return the pictures that are in the list now, oldest first."""
     columns = [getattr(PictureBenign, name) for name in BenignRow.__dataclass_fields__]
     rows = connection.execute(select(*columns).where(PictureBenign.removed_at.is_(None)).order_by(PictureBenign.id))
     return [BenignRow(row.id, bytes(row.pdq), row.reason, row.added_at) for row in rows]
 
 
 def add_benign(connection: Connection, pdq: bytes, reason: str, now: datetime) -> int:
-    """Keep a picture out; the id of its row. Raises IntegrityError when it is kept out already."""
+    """Add a picture to the list; return the id of its row. Raises SQLAlchemy's IntegrityError if it is in the list."""
     statement = insert(PictureBenign).values(pdq=pdq, reason=reason, added_at=now)
     return connection.execute(statement.returning(PictureBenign.id)).scalar_one()
 
 
 def remove_benign(connection: Connection, pdq: bytes, now: datetime) -> int | None:
-    """Let a picture be found again; the id of its row, None when it was not kept out."""
+    """Remove a picture from the list; return the id of its row, None if it was not in the list."""
     statement = update(PictureBenign).where(PictureBenign.pdq == pdq, PictureBenign.removed_at.is_(None))
     return connection.execute(statement.values(removed_at=now).returning(PictureBenign.id)).scalar_one_or_none()

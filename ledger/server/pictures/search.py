@@ -1,9 +1,9 @@
-"""Reused pictures: in how many confirmed reports of others a picture, or one that looks the same, was used.
+"""Search for reused pictures: the number of confirmed reports of others with a picture, or one that looks the same.
 
-Each process keeps the hashes in memory, indexed (`ledger.rules.hash_index`), and reads what is new at the start of
-every search; ids grow with the log, so nothing that was committed before is missed. The index only proposes. What a hit
-means is read from the database in the same search: a report that a lookup would not count does not count here, and a
-picture that the operator lists as benign, or that many unconnected reports have, is answered as `common`
+Each process keeps the hashes in memory, indexed (`ledger.rules.hash_index`), and reads new ones at the start of every
+search; ids grow with the log, so no hash that was committed before is missed. The index only proposes reports. Their
+present state is read from the database in the same search: a report that a lookup would not count does not count here,
+and a picture that the operator lists as benign, or that many unconnected reports have, is answered as `common`
 (docs/decisions/0011-reused-pictures.md).
 """
 
@@ -39,26 +39,25 @@ ANSWER_BYTES = 1024
 """Size of every answer, hit or miss."""
 
 MAX_MATCHES = 2_000
-"""Matching reports that are looked at, newest first; beyond it the answer says that there are more."""
+"""Number of matching reports that are read, newest first. If there are more, the answer says so."""
 
 MAX_FORGOTTEN = 1000
-"""Records of searches that one transaction deletes at most."""
+"""The most records of searches that one transaction deletes."""
 
 _READ_AT_ONCE = 50_000
 
 
 @dataclass(frozen=True, slots=True)
 class Near:
-    """What is like a picture: the ids of reports, newest first, at most one more than `MAX_MATCHES`; or the picture is
-    one that the operator knows to be benign, and nothing is looked for."""
+    """The reports with a picture like the given one: their ids, newest first, at most one more than `MAX_MATCHES`.
+    `benign`: the picture is in the operator's list of benign pictures, and `reports` is empty."""
 
     reports: list[int]
     benign: bool = False
 
 
 class PictureIndex:
-    """The hashes in this process's memory. Thread-safe; empty until the first search or round of maintenance reads
-    them."""
+    """The hashes in this process's memory. Thread-safe; empty until the first search or maintenance reads them."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -68,11 +67,11 @@ class PictureIndex:
         self._lock = threading.Lock()
 
     def near(self, connection: Connection, hashes: Sequence[bytes]) -> list[Near]:
-        """For each hash, the reports with a committed one within the distance. Raises DatabaseUnavailable."""
+        """Return for each hash the reports with a committed hash within the distance. Raises DatabaseUnavailable."""
         with self._lock:
             _fill(connection, self._index)
             version = store.benign_version(connection)
-            if version != self._benign_version:  # what is read now is as new as this version, or newer
+            if version != self._benign_version:  # the list that is read now has this version or a newer one
                 self._benign = b"".join([row.pdq for row in store.benign_pictures(connection)])
                 self._benign_version = version
             return [self._near(pdq) for pdq in hashes]
@@ -96,7 +95,8 @@ class PictureIndex:
         if np.any(benign <= MAX_DISTANCE):
             return Near([], True)
         ids: NDArray[np.int64] = self._index.near(pdq)
-        # Whatever is within the distance of both is between them: most benign pictures are too far away to matter.
+        # Two pictures with a common hash within MAX_DISTANCE are at most 2 * MAX_DISTANCE apart, so benign pictures that
+        # are farther away do not matter.
         for place in np.flatnonzero(benign <= 2 * MAX_DISTANCE).tolist():
             between = self._index.near(self._benign[place * HASH_BYTES : (place + 1) * HASH_BYTES])
             ids = np.setdiff1d(ids, between, assume_unique=True)
@@ -114,7 +114,7 @@ def _fill(connection: Connection, index: HashIndex) -> None:
 
 @dataclass(frozen=True, slots=True)
 class PictureSearch:
-    """What searches for pictures need beside the context: settings (the quota), the members' weights, and the index."""
+    """The context of searches for pictures, with the settings (the quota), the members' weights, and the index."""
 
     context: Context
     settings: Settings
@@ -125,8 +125,8 @@ class PictureSearch:
 def search(pictures: PictureSearch, member: Member, hashes: Sequence[bytes], order_ref: bytes) -> bytes:
     """Return the JSON answer for 1 to `MAX_SEARCHED` hashes, `ANSWER_BYTES` long: one result each, in order.
 
-    The quota is counted first, and a search that met a report of others is recorded before it is answered.
-    Raises PictureUnfit, QuotaExceeded, DatabaseUnavailable.
+    The quota is counted first, and a search that met a report of others is recorded before it is answered. Raises
+    InvalidRequest (the number of hashes), PictureUnfit, QuotaExceeded, DatabaseUnavailable.
     """
     if not 1 <= len(hashes) <= MAX_SEARCHED:
         raise InvalidRequest(f"A search carries 1 to {MAX_SEARCHED} hashes.")
@@ -136,9 +136,10 @@ def search(pictures: PictureSearch, member: Member, hashes: Sequence[bytes], ord
 
 
 def search_own(pictures: PictureSearch, member: Member, report_id: str) -> bytes:
-    """As `search`, for the pictures of a report of this platform; as many results as it has searchable ones. Its act is
-    left out, with the reports of others that joined it: the same refund is no reuse, and the answer does not disclose
-    that another member reported it. Raises NotFound."""
+    """Return the JSON answer for the pictures of a report of this platform: one result for each picture that can be
+    searched. The report's act is left out, with the reports of others that joined it: the same refund is no reuse, and
+    the answer does not disclose that another member reported it. Raises NotFound, QuotaExceeded,
+    DatabaseUnavailable."""
     number = own_number(pictures.context, report_id)
     with reading(pictures.context.engine) as connection:
         row = own_report(connection, member, number)
@@ -148,7 +149,8 @@ def search_own(pictures: PictureSearch, member: Member, report_id: str) -> bytes
 
 def reuse(pictures: PictureSearch, report_id: int) -> dict[bytes, dict[str, Any]]:
     """Return for a reviewer, by hash, the result of a search for each picture of a report by a reader of no control
-    group, the report's act left out. Neither counted nor logged here; reading a case is."""
+    group, with the report's act left out. The search is neither counted nor logged here, because the reading of the
+    case is logged. Raises DatabaseUnavailable."""
     with reading(pictures.context.engine) as connection:
         row = reports_by_id(connection, [report_id]).get(report_id)
         if row is None:
@@ -191,7 +193,8 @@ def _results(
     control_group: str | None,
     leave_out: int | None,
 ) -> tuple[list[dict[str, Any]], set[int]]:
-    """(one result for each hash, the reports of others that any of them counts); `leave_out` is an act."""
+    """Return one result for each hash, and the ids of the reports of others that are counted in any of them.
+    `leave_out` is the id of an act."""
     near = pictures.index.near(connection, hashes)
     rows = store.hits(connection, {report for picture in near for report in picture.reports[:MAX_MATCHES]})
     counting = _counting(pictures, rows.values())
@@ -220,7 +223,7 @@ def _results(
 
 
 def _counting(pictures: PictureSearch, rows: Iterable[HitRow]) -> set[int]:
-    """The reports among these that a lookup would count now."""
+    """Return the ids of those reports that a lookup would count now."""
     events = [
         Event(
             row.report_id,
@@ -258,7 +261,8 @@ def _padded(answer: dict[str, Any]) -> bytes:
 
 
 def forget_searches(engine: Engine, now: datetime) -> int:
-    """Delete records of who searched after `DISCLOSURE_DAYS`, and the counts of days past; returns how many records."""
+    """Delete records of searches after `DISCLOSURE_DAYS`, and the counts of past days; return the number of deleted
+    records. Raises DatabaseUnavailable."""
     with writing(engine) as connection:
         store.forget_use(connection, day_floor(now))
         return store.forget_searches(connection, now - timedelta(days=DISCLOSURE_DAYS), MAX_FORGOTTEN)

@@ -1,10 +1,10 @@
 """Weights of control groups as folds use them, in fortieths.
 
-Under a policy whose weights are taken once a UTC day (`Weights.daily`, policy version 2), the weight at a moment
-follows from what was decided, and which platforms were suspended, before the UTC midnight of that moment's day. So
-every process and every snapshot of a day has the same weights, and no weight moves at the moment of a decision: weights
-that moved at once would show which entries, under different tags, are of one group. Under policy version 1 a weight
-follows each decision and each suspension at once.
+Under a policy whose weights are computed once a UTC day (`Weights.daily`, policy version 2), the weight at a moment
+follows from the decisions and suspensions before the UTC midnight of that moment's day. So every process and every
+snapshot of a day has the same weights, and no weight changes at the moment of a decision: weights that changed at once
+would show which entries, under different tags, are of one group. Under policy version 1 a weight follows each decision
+and each suspension at once.
 """
 
 from __future__ import annotations
@@ -27,26 +27,29 @@ from ledger.server.platforms.queries import PlatformRow
 from ledger.tlog.entries import PlatformState
 
 STORED_UNIT = FULL_WEIGHT // TWENTIETHS
-"""Fortieths in one of the twentieths that the database holds for policy version 1."""
+"""The number of fortieths in one of the twentieths that the database holds for policy version 1."""
 
 COUNTED_FOR = timedelta(seconds=30)
-"""How long a process goes on with the decisions that it has counted."""
+"""How long a process uses the decisions that it has counted."""
 
 Counts = Mapping[str, Mapping[str, int]]
-"""Decisions by control group and by how they count: upheld, amended, overturned or nothing."""
+"""Numbers of decisions by control group and by how they count: upheld, amended, overturned or nothing."""
 
 
 def weights_at(
     connection: Connection, policy: Policy, now: datetime, platforms: Iterable[PlatformRow] | None = None
 ) -> dict[str, int]:
-    """Weight of every control group at `now` under `policy`, 0 while its reports carry none; exact for any `now` of
-    this UTC day or later. `platforms` are all platforms, read if they are not given."""
+    """Return the weight of every control group at `now` under `policy`, 0 while its reports carry none.
+
+    It is exact for any `now` of this UTC day or later. `platforms` are all platforms; None: they are read from the
+    database.
+    """
     rows = store.read_platforms(connection) if platforms is None else platforms
     return silenced(rows, without_suspensions(connection, policy, now), policy, now)
 
 
 def without_suspensions(connection: Connection, policy: Policy, now: datetime) -> dict[str, int]:
-    """`weights_at`, as if no platform were suspended."""
+    """Return `weights_at`, as if no platform were suspended."""
     stored = store.read_weights(connection)
     if policy.weights.daily:
         return following(stored, decided(connection, policy, now), policy)
@@ -54,7 +57,7 @@ def without_suspensions(connection: Connection, policy: Policy, now: datetime) -
 
 
 def decided(connection: Connection, policy: Policy, now: datetime) -> dict[str, dict[str, int]]:
-    """The decisions that weights at `now` rest on, by control group."""
+    """Return the numbers of decisions on which weights at `now` are based, by control group."""
     if not policy.weights.daily:
         return store.outcome_counts(connection, window_start(now, policy.weights.window_months))
     midnight = from_day(day_floor(now))
@@ -62,12 +65,12 @@ def decided(connection: Connection, policy: Policy, now: datetime) -> dict[str, 
 
 
 def following(groups: Iterable[str], counts: Counts, policy: Policy) -> dict[str, int]:
-    """The weight of each of `groups` that follows from these decisions, whoever is suspended."""
+    """Return the weight of each of `groups` that follows from these decisions, whichever platforms are suspended."""
     return {name: weight_of(counts.get(name, {}), policy) for name in groups}
 
 
 def weight_of(counts: Mapping[str, int], policy: Policy) -> int:
-    """Weight that follows from {upheld, amended, overturned: how many}; other outcomes do not count."""
+    """Return the weight that follows from {upheld, amended, overturned: number}; other outcomes do not count."""
     overturned = counts.get("overturned", 0)
     return group_weight(counts.get("upheld", 0) + counts.get("amended", 0) + overturned, overturned, policy)
 
@@ -75,14 +78,14 @@ def weight_of(counts: Mapping[str, int], policy: Policy) -> int:
 def silenced(
     platforms: Iterable[PlatformRow], weights: Mapping[str, int], policy: Policy, now: datetime
 ) -> dict[str, int]:
-    """`weights`, but 0 for a control group none of whose platforms carries weight at `now`."""
-    heard = {row.control_group for row in platforms if carries_weight(row, policy, now)}
-    return {name: weight if name in heard else 0 for name, weight in weights.items()}
+    """Return `weights`, but 0 for a control group none of whose platforms carries weight at `now`."""
+    weighing = {row.control_group for row in platforms if carries_weight(row, policy, now)}
+    return {name: weight if name in weighing else 0 for name, weight in weights.items()}
 
 
 def carries_weight(row: PlatformRow, policy: Policy, now: datetime) -> bool:
-    """Whether reports of a platform carry weight at `now`: whether it was active at the UTC midnight before, or under
-    policy version 1 is active now. An urgent suspension takes the weight away at once (see `weighed_before`)."""
+    """True if reports of a platform carry weight at `now`: it was active at the UTC midnight before, or under policy
+    version 1 is active now. An urgent suspension removes the weight at once (see `weighed_before`)."""
     changed_at = row.status_changed_at
     if policy.weights.daily and changed_at is not None and day_floor(changed_at) >= day_floor(now):
         return bool(row.weighed_before)
@@ -91,9 +94,12 @@ def carries_weight(row: PlatformRow, policy: Policy, now: datetime) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class WeightTable:
-    """The weights of a UTC day and of the next one, as far as is known: a process that read them before midnight
-    answers with those of the new day from the first moment on. `counts` are the decisions behind weights that are taken
-    once a day, by day and version of the policy, read at `counted_at`."""
+    """The weights of a UTC day and of the next one, as far as they are known.
+
+    With it a process that read them before midnight answers with those of the new day from its first moment on.
+    `counts` are the decisions behind weights that are computed once a day, by day and version of the policy, read at
+    `counted_at`.
+    """
 
     day: int
     of_day: Mapping[str, int]
@@ -102,7 +108,7 @@ class WeightTable:
     counted_at: datetime
 
     def at(self, now: datetime) -> Mapping[str, int]:
-        """The weights at `now`."""
+        """Return the weights at `now`."""
         return self.of_day if day_floor(now) <= self.day else self.of_next_day
 
 
@@ -113,10 +119,11 @@ def read_weight_table(
     platforms: Iterable[PlatformRow],
     before: WeightTable | None = None,
 ) -> WeightTable:
-    """The weights of the UTC day of `now` and of the next one.
+    """Return the weights of the UTC day of `now` and of the next one. Raises PolicyUnreadable if the policy of `now`
+    cannot be read.
 
     The decisions behind weights of a day hardly change, and counting them is most of the work: those of `before`, the
-    table as it was last read, are taken over for COUNTED_FOR, but not near a midnight.
+    last table, are reused for COUNTED_FOR, but not near a midnight.
     """
     rows, stored = list(platforms), store.read_weights(connection)
     known: Mapping[tuple[int, int], Counts] = {}
@@ -127,7 +134,7 @@ def read_weight_table(
     tables = []
     policy = policy_at(now)
     for moment in (now, from_day(day_floor(now) + 1)):
-        with suppress(PolicyUnreadable):  # of the next day: this one's lookups go on
+        with suppress(PolicyUnreadable):  # of the next day: lookups of this day continue
             policy = policy_at(moment)
         weights = {name: STORED_UNIT * weight for name, weight in stored.items()}
         if policy.weights.daily:

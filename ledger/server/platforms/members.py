@@ -1,11 +1,12 @@
-"""Member platforms and their keys: a snapshot every request reads, and the operator's commands that change them.
+"""Member platforms and their keys: a snapshot that every request reads, and the operator's commands that change them.
 
-Every change to what a signature or a weight rests on (a platform, its keys, its status) is a public
-`platform_status` entry, appended in the same transaction as the change. Quotas are not: they move nobody's standing.
+Each change of a platform, its keys or its status, on which signatures and weights depend, is a public `platform_status`
+entry, appended in the same transaction as the change. A change of a quota is not logged: it does not affect the
+standing of any tag.
 
-Suspension is a platform's: its tokens are refused at once. A control group weighs 0 from the next UTC midnight on (at
-once if the suspension is urgent, or under policy version 1) when all its platforms are suspended; while one of them is
-active, what the group asserted keeps its weight, because that one still answers for it.
+A suspension applies to a platform: its tokens are refused at once. When all platforms of a control group are suspended,
+its weight is 0 from the next UTC midnight on (at once if the suspension is urgent, or under policy version 1). While
+one of them is active, the reports of the group keep their weight, because that platform still answers for them.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from ledger.tlog.entries import GovernanceType, PlatformState, platform_status_b
 SCOPES = frozenset({"lookup", "report", "appeal", "log"})
 PROFILES = frozenset(map(str, Profile))
 MAX_AGE_SECONDS = 5.0
-"""A revocation is effective within this time everywhere: nobody is let in on an older snapshot."""
+"""A revocation is effective within this time in every process: no request is accepted on an older snapshot."""
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ _KID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A platform as a request sees it."""
+    """A platform as a request uses it."""
 
     platform: str
     control_group: str
@@ -62,7 +63,7 @@ class Member:
 
     @property
     def suspended(self) -> bool:
-        """Whether its tokens are refused."""
+        """True if its tokens are refused."""
         return self.status == PlatformState.SUSPENDED
 
 
@@ -70,8 +71,8 @@ class Member:
 class MemberKey:
     """A platform's Ed25519 public key (32 bytes).
 
-    Nothing under a `revoked` key is accepted; one that is not `sound` counts as revoked, because others can sign in its
-    name. Earlier versions enrolled such keys.
+    No signature of a `revoked` key is accepted. A key that is not `sound` counts as revoked, because others can sign in
+    its name; earlier versions enrolled such keys.
     """
 
     kid: str
@@ -83,7 +84,7 @@ class MemberKey:
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
-    """Everything as one transaction saw it; `started` is the monotonic time when its reading began."""
+    """All rows as one transaction read them; `started` is the monotonic time when the read began."""
 
     members: Mapping[str, Member]
     keys: Mapping[str, MemberKey]
@@ -93,11 +94,11 @@ class _Snapshot:
 
 
 class Members:
-    """All platforms, their keys and the key epochs (these go to `on_epochs`), re-read every `refresh_seconds` by a
-    background thread.
+    """All platforms, their keys and the key epochs (these are passed to `on_epochs`), re-read every `refresh_seconds`
+    by a background thread.
 
-    Reading takes no lock: a refresh replaces one reference. When the newest snapshot is older than 5 s (the database
-    is away) every read raises DatabaseUnavailable, so that a revoked key is never let in for longer.
+    Reading takes no lock: a refresh replaces one reference. When the newest snapshot is older than 5 s (the database is
+    not available) every read raises DatabaseUnavailable, so that a revoked key is not accepted for longer.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class Members:
                 log.warning("platform_key_unsound", extra={"platform": key.platform, "kid": key.kid})
         self.worker = Worker(
             "members",
-            lambda: self.refresh(count_again=False),  # looked up at each run, as tests replace it
+            lambda: self.refresh(count_again=False),  # resolved at each run, because tests replace the method
             seconds=refresh_seconds,
             delay_seconds=refresh_seconds,
             patience_seconds=MAX_AGE_SECONDS,
@@ -133,35 +134,40 @@ class Members:
         self.worker.close(timeout_seconds)
 
     def refresh(self, *, count_again: bool = True) -> None:
-        """Read everything now; the decisions behind weights only if they are to be counted again, or it is time.
-        Raises DatabaseUnavailable; the last snapshot then stays until it is too old."""
+        """Read all rows now; count the decisions behind weights again only with `count_again`, or when that is due.
+
+        Raises DatabaseUnavailable; the last snapshot then stays until it is too old.
+        """
         snapshot = self._read(None if count_again else self._snapshot)
         with self._refreshing:
-            # Of two readings at once, the one that began first must not replace what the other one saw.
+            # Of two concurrent reads, the one that began first must not replace the result of the other.
             if snapshot.started >= self._snapshot.started:
                 self._on_epochs(snapshot.epochs)
                 self._snapshot = snapshot
 
     def fresh(self) -> bool:
-        """Whether the snapshot is young enough to let anybody in."""
+        """True if the snapshot is recent enough to accept requests."""
         return self._monotonic() - self._snapshot.started <= MAX_AGE_SECONDS
 
     def member(self, platform: str) -> Member | None:
-        """The platform of this name."""
+        """Return the platform of this name, None if there is none. Raises DatabaseUnavailable."""
         return self._current().members.get(platform)
 
     def key(self, kid: str) -> MemberKey | None:
-        """The key of this id, revoked or not."""
+        """Return the key of this id, revoked or not, None if there is none. Raises DatabaseUnavailable."""
         return self._current().keys.get(kid)
 
     def holder(self, kid: str, platform: str) -> tuple[MemberKey | None, Member | None]:
-        """`key` and `member` at once."""
+        """Return `key` and `member` of one snapshot. Raises DatabaseUnavailable."""
         snapshot = self._current()
         return snapshot.keys.get(kid), snapshot.members.get(platform)
 
     def weights(self, now: datetime | None = None) -> Mapping[str, int]:
-        """Weight in fortieths by control group at `now` (this moment, if it is not given); 0 for a group whose reports
-        carry none, because all its platforms are suspended."""
+        """Return the weight in fortieths by control group at `now` (default: this moment).
+
+        It is 0 for a group whose reports carry none, because all its platforms are suspended. Raises
+        DatabaseUnavailable.
+        """
         return self._current().weights.at(self._now() if now is None else now)
 
     def _current(self) -> _Snapshot:
@@ -204,7 +210,7 @@ def _key(row: KeyRow) -> MemberKey:
 
 
 _is_sound = lru_cache(maxsize=10_000)(is_sound)
-"""Remembered, because the list of members is read every second."""
+"""Cached, because the list of members is read every second."""
 
 
 # --- the operator's commands ------------------------------------------------------------------------------------
@@ -273,7 +279,7 @@ def add_key(engine: Engine, *, platform: str, kid: str, public_key: bytes, now: 
 
 
 def revoke_key(engine: Engine, kid: str, now: datetime) -> None:
-    """Revoke a key for good, and log it; within 5 s no process accepts it. Revoking it again changes nothing.
+    """Revoke a key permanently, and log it; within 5 s no process accepts it. Revoking it again changes nothing.
 
     Raises NotFound, LogFrozen, DatabaseUnavailable.
     """
@@ -287,10 +293,10 @@ def revoke_key(engine: Engine, kid: str, now: datetime) -> None:
 
 
 def set_status(engine: Engine, *, platform: str, status: str, now: datetime, urgent: bool = False) -> None:
-    """Make a platform `active` or `suspended`, and log it. Setting what it is changes nothing.
+    """Make a platform `active` or `suspended`, and log it. Setting the present status changes nothing.
 
-    The weight of its control group follows from the next UTC midnight on. An `urgent` suspension takes the platform's
-    weight away at once, also where it is suspended already.
+    The weight of its control group follows from the next UTC midnight on. An `urgent` suspension removes the platform's
+    weight at once, also if the platform is suspended already.
 
     Raises InvalidRequest, NotFound, LogFrozen, DatabaseUnavailable.
     """
@@ -299,7 +305,8 @@ def set_status(engine: Engine, *, platform: str, status: str, now: datetime, urg
 
 
 def change_status(connection: Connection, platform: str, status: str, now: datetime, *, urgent: bool = False) -> bool:
-    """`set_status` in the caller's transaction; whether anything changed."""
+    """Set the status as `set_status` does, in the caller's transaction. True if anything changed. Raises
+    InvalidRequest, NotFound, LogFrozen."""
     _require(status in set(PlatformState), "The status must be active or suspended.")
     _require(not urgent or status == PlatformState.SUSPENDED, "Only a suspension is urgent.")
     row = _locked(connection, platform)
@@ -325,7 +332,8 @@ def set_quota(engine: Engine, *, platform: str, quota: int | None) -> None:
 
 
 def change_quota(connection: Connection, platform: str, quota: int | None) -> int | None:
-    """`set_quota` in the caller's transaction; the quota before."""
+    """Set the quota as `set_quota` does, in the caller's transaction, and return the previous one. Raises
+    InvalidRequest, NotFound."""
     _check_quota(quota)
     before = _locked(connection, platform).oprf_daily_quota_elements
     store.set_platform_quota(connection, platform, quota)
@@ -333,7 +341,7 @@ def change_quota(connection: Connection, platform: str, quota: int | None) -> in
 
 
 def list_platforms(engine: Engine) -> list[tuple[Member, list[MemberKey]]]:
-    """Every platform with its keys, by name."""
+    """Return every platform with its keys, by name. Raises DatabaseUnavailable."""
     with reading(engine) as connection:
         platforms = store.read_platforms(connection)
         keys = [_key(row) for row in store.read_keys(connection)]

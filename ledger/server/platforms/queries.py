@@ -13,13 +13,13 @@ from ledger.server.db.tables.appeals import CaseOutcome
 from ledger.server.db.tables.platforms import ControlGroup, Platform, PlatformKey
 
 FULL_WEIGHT_TWENTIETHS = 20
-"""The weight a new control group starts with: 1.00."""
+"""The weight of a new control group: 1.00."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlatformRow:
     """A platform as stored. `scopes` are separated by single spaces. `weighed_before` is whether its reports carried
-    weight before `status_changed_at`, its last change of status."""
+    weight before `status_changed_at`, the time of its last change of status."""
 
     name: str
     control_group: str
@@ -34,7 +34,7 @@ class PlatformRow:
 
 @dataclass(frozen=True, slots=True)
 class KeyRow:
-    """A platform's public key as stored; `revoked_at` is None while it is good."""
+    """A platform's public key as stored; `revoked_at` is None while it is valid."""
 
     kid: str
     platform: str
@@ -59,47 +59,48 @@ _ALL_KEYS = _KEY.order_by(PlatformKey.kid)
 
 
 def read_platforms(connection: Connection) -> list[PlatformRow]:
-    """All platforms, by name."""
+    """Return all platforms, by name."""
     return [PlatformRow(*row) for row in connection.execute(_ALL_PLATFORMS)]
 
 
 def read_keys(connection: Connection) -> list[KeyRow]:
-    """All keys, revoked ones too, by kid."""
+    """Return all keys, including revoked ones, by kid."""
     return [KeyRow(*row) for row in connection.execute(_ALL_KEYS)]
 
 
 def read_weights(connection: Connection) -> dict[str, int]:
-    """Stored weight in twentieths by control group."""
+    """Return the stored weight in twentieths by control group."""
     rows = connection.execute(select(ControlGroup.name, ControlGroup.weight_twentieths))
     return {row.name: row.weight_twentieths for row in rows}
 
 
 def lock_platform(connection: Connection, name: str) -> PlatformRow | None:
-    """The platform, locked until the transaction ends: its logged state must follow the order of its changes."""
+    """Return the platform, locked until the transaction ends, so that its logged states have the order of its changes.
+    None if there is no such platform."""
     row = connection.execute(_PLATFORM.where(Platform.name == name).with_for_update()).one_or_none()
     return None if row is None else PlatformRow(*row)
 
 
 def read_platform_keys(connection: Connection, platform: str) -> list[KeyRow]:
-    """The keys of one platform, oldest first."""
+    """Return the keys of one platform, oldest first."""
     query = _KEY.where(PlatformKey.platform == platform).order_by(PlatformKey.created_at, PlatformKey.kid)
     return [KeyRow(*row) for row in connection.execute(query)]
 
 
 def read_key(connection: Connection, kid: str) -> KeyRow | None:
-    """One key by its kid, whosever it is."""
+    """Return one key of any platform by its kid, None if there is none."""
     row = connection.execute(_KEY.where(PlatformKey.kid == kid)).one_or_none()
     return None if row is None else KeyRow(*row)
 
 
 def public_key_known(connection: Connection, public_key: bytes) -> bool:
-    """Whether any platform has, or had, this 32-byte public key."""
+    """True if any platform has, or had, this 32-byte public key."""
     query = select(PlatformKey.kid).where(PlatformKey.public_key == public_key)
     return connection.execute(query).first() is not None
 
 
 def ensure_control_group(connection: Connection, name: str) -> None:
-    """Make the control group with full weight unless it exists."""
+    """Insert the control group with full weight unless it exists."""
     connection.execute(
         upsert(connection, ControlGroup)
         .values(name=name, weight_twentieths=FULL_WEIGHT_TWENTIETHS)
@@ -108,7 +109,7 @@ def ensure_control_group(connection: Connection, name: str) -> None:
 
 
 def insert_platform(connection: Connection, row: PlatformRow) -> None:
-    """One platform. The database refuses a second one of the same name (IntegrityError)."""
+    """Insert one platform. Raises IntegrityError for a second one of the same name."""
     connection.execute(
         insert(Platform).values(
             name=row.name,
@@ -123,7 +124,7 @@ def insert_platform(connection: Connection, row: PlatformRow) -> None:
 
 
 def insert_key(connection: Connection, *, kid: str, platform: str, public_key: bytes, created_at: datetime) -> None:
-    """One key. The database refuses a known kid or public key (IntegrityError)."""
+    """Insert one key. Raises IntegrityError for a known kid or public key."""
     connection.execute(
         insert(PlatformKey).values(
             kid=kid, platform=platform, public_key=public_key, created_at=created_at, revoked_at=None
@@ -132,7 +133,7 @@ def insert_key(connection: Connection, *, kid: str, platform: str, public_key: b
 
 
 def set_key_revoked(connection: Connection, kid: str, revoked_at: datetime) -> bool:
-    """Revoke a key for good; whether it was not revoked before."""
+    """Revoke a key permanently. True if it was not revoked before."""
     statement = (
         update(PlatformKey)
         .where(PlatformKey.kid == kid, PlatformKey.revoked_at.is_(None))
@@ -145,21 +146,21 @@ def set_key_revoked(connection: Connection, kid: str, revoked_at: datetime) -> b
 def set_platform_status(
     connection: Connection, name: str, status: str, *, changed_at: datetime, weighed_before: bool
 ) -> None:
-    """`active` or `suspended`, and whether its reports carry weight until the next UTC midnight."""
+    """Set the status, `active` or `suspended`, and whether its reports carry weight until the next UTC midnight."""
     values = {"status": status, "status_changed_at": changed_at, "weighed_before": weighed_before}
     connection.execute(update(Platform).where(Platform.name == name).values(**values))
 
 
 def set_platform_quota(connection: Connection, name: str, quota_elements: int | None) -> None:
-    """Blinded elements a UTC day; None means the service's default."""
+    """Set the number of blinded elements per UTC day; None means the service's default."""
     connection.execute(update(Platform).where(Platform.name == name).values(oprf_daily_quota_elements=quota_elements))
 
 
 def outcome_counts(connection: Connection, since: datetime, until: datetime | None = None) -> dict[str, dict[str, int]]:
-    """{control group: {upheld | amended | overturned | nothing: how many}} of decisions after `since`.
+    """Return {control group: {upheld | amended | overturned | nothing: number}} of decisions after `since`.
 
-    With `until`, a UTC midnight, of those before it, as they stood at that moment. That is exact for the midnight of
-    the day on which a report was last decided, and for later ones.
+    With `until`, a UTC midnight, it counts decisions before it, as they were at that moment. The result is exact for
+    the midnight of the day on which a report was last decided, and for later ones.
     """
     counts: dict[str, dict[str, int]] = {}
     decided, counts_as = CaseOutcome.decided_at, CaseOutcome.counts_as

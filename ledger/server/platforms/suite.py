@@ -1,4 +1,4 @@
-"""The suite: which service this is and the public keys platforms pin."""
+"""The suite: the identity of this service and the public keys that platforms pin."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from ledger.server.settings import Settings
 
 
 def suite(settings: Settings, keys: ServerKeys, timeline: PolicyTimeline, now: datetime) -> dict[str, Any]:
-    """Return the suite of a deployment at `now`: the answer of `GET /v1/suite`; `platform add` writes it to a file."""
+    """Return the suite of a deployment at `now`, which is the response of `GET /v1/suite`; `platform add` writes it to
+    a file. Raises PolicyUnreadable."""
     policy = timeline.entry_at(now)
     return {
         "service": settings.service,

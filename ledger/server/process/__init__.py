@@ -1,1 +1,1 @@
-"""What each process of the server needs: background threads, batching, log lines, signals."""
+"""Parts that each process of the server uses: background threads, batches, log lines, signals."""

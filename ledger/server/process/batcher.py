@@ -1,13 +1,14 @@
-"""One thread that does the waiting work in batches: what makes group commit a group.
+"""One thread that processes waiting items in batches, so that many items share one commit.
 
-A caller hands in an item and gets a Future. The thread takes everything that waits (up to a limit), hands it to
-`process` in one call, and settles the futures. `process` returns one outcome an item: a value, or an exception
-that belongs to that item alone. If `process` itself raises, nothing of the batch was done: an outage is the outcome of
-all items; after any other failure the items are run one by one, so that the others still succeed.
+A caller submits an item and gets a Future. The thread takes all waiting items (up to a limit), passes them to `process`
+in one call, and settles the futures. `process` returns one outcome per item: a value, or an exception that belongs to
+that item alone. If `process` itself raises, no item of the batch was processed. An outage is the outcome of
+all items;
+after any other failure the items are run one by one, so that the others still succeed.
 
-No item waits for ever. A second thread looks at what waits: an item that is older than `answer_seconds` gets
-Unavailable, whether it is still in the queue or in a call of `process` that hangs. While such a call hangs, new items
-are refused at once. Whether an item that was given up in `process` was
+No item waits without a limit. A second thread checks the waiting items: an item that is older than `answer_seconds`
+gets Unavailable, whether it is still in the queue or in a call of `process` that hangs. During such a call new items
+are refused at once. Whether an item was abandoned during a call of `process`, was
 carried out is known by the caller's idempotency key only.
 """
 
@@ -26,10 +27,10 @@ from ledger.server.process.supervision import Progress, State
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
-Told = TypeVar("Told", contravariant=True)
+Received = TypeVar("Received", contravariant=True)
 
 ANSWER_SECONDS = 30.0
-"""How long an item waits for its outcome before it gets Unavailable."""
+"""The maximum time that an item waits for its outcome; after it, gets Unavailable."""
 
 STUCK_SECONDS = 5.0
 """A call of `process` that takes longer than this is shown as stuck."""
@@ -39,22 +40,25 @@ _LOOK_SECONDS = 0.5
 log = logging.getLogger(__name__)
 
 
-class Waiter(Protocol[Told]):
-    """What waits for an outcome: a `concurrent.futures.Future`, or anything with these methods of one."""
+class Waiter(Protocol[Received]):
+    """The recipient of an outcome: a `concurrent.futures.Future`, or an object with these methods of it."""
 
     def set_running_or_notify_cancel(self) -> bool:
-        """Whether the item is still wanted."""
+        """Return True if the outcome of if the caller still needed."""
 
-    def set_result(self, result: Told, /) -> None:
-        """Take the outcome. May raise InvalidStateError when there is one already."""
+    def set_result(self, result: Received, /) -> None:
+        """Store the outcome. May raise InvalidStateError when there is one already."""
 
     def set_exception(self, exception: BaseException | None, /) -> None:
-        """Take the error. May raise InvalidStateError when there is an outcome already."""
+        """Store the error. May raise InvalidStateError when there is an outcome already."""
 
 
 class Batcher(Generic[Item, Outcome]):
-    """Runs `process` on waiting items (see the module docstring). `max_batch` items a call, `linger_ms` of waiting for
-    company, `queue_limit` items waiting."""
+    """Runs `process` on waiting items (see the module docstring).
+
+    Each call of `process` gets at most `max_batch` items. Wait up to `linger_ms` for more items before a batch is
+    processed. At most `queue_limit` items wait.
+    """
 
     def __init__(
         self,
@@ -75,7 +79,8 @@ class Batcher(Generic[Item, Outcome]):
         self._answer_seconds, self._stuck_seconds = answer_seconds, stuck_seconds
         self._waiting: deque[tuple[Item, Waiter[Outcome]]] = deque()
         self._arrivals: deque[tuple[float, int]] = deque()
-        """When groups of items came, and how many of each still wait; together as many as `_waiting` has."""
+        """When groups of items arrived, and how many of each still wait. The numbers add up to the length of
+        `_waiting`."""
         self._changed = threading.Condition()
         self._closing = False
         self._ended = threading.Event()
@@ -89,19 +94,22 @@ class Batcher(Generic[Item, Outcome]):
         self._looker.start()
 
     def submit(self, item: Item) -> Future[Outcome]:
-        """Queue `item`. Raises Overloaded when too many wait, Unavailable while closing or when the work hangs."""
+        """Queue `item` and return its Future. Raises Overloaded when too many wait, Unavailable while closing or when
+        `process` hangs."""
         future: Future[Outcome] = Future()
         self.put([(item, future)])
         return future
 
     def submit_many(self, items: Sequence[Item]) -> list[Future[Outcome]]:
-        """Queue `items` together, all or none, in order. Raises as `submit` does."""
+        """Queue `items` together, all or none, in order, and return their Futures. Raises Overloaded, Unavailable as
+        `submit` does."""
         futures: list[Future[Outcome]] = [Future() for _ in items]
         self.put(list(zip(items, futures, strict=True)))
         return futures
 
     def put(self, pairs: Sequence[tuple[Item, Waiter[Outcome]]]) -> None:
-        """As `submit_many`, with what waits for each item."""
+        """Queue items together, all or none, each with the waiter that gets its outcome. Raises Overloaded when too
+        many items wait, Unavailable while closing or when the work hangs."""
         now = time.monotonic()
         with self._changed:
             if self._closing:
@@ -116,16 +124,19 @@ class Batcher(Generic[Item, Outcome]):
             self._changed.notify()
 
     def alive(self) -> bool:
-        """Whether the thread runs and takes work."""
+        """True if the thread runs and accepts items."""
         return self._thread.is_alive() and not self._closing
 
     def waiting(self) -> int:
-        """How many items are in the queue."""
+        """Return the number of items in the queue."""
         return len(self._waiting)
 
     def progress(self) -> Progress:
-        """How it fares: `stuck` when one call takes longer than `stuck_seconds`. The age is 0 while nothing is to be
-        done. Failures in a row are counted only: without new items nothing could show that they are over."""
+        """Return the state of the thread: `stuck` when one call takes longer than `stuck_seconds`.
+
+        The age is 0 while there is no work. Consecutive failures do not but do not change the state: without new items nothing could
+        show that they are over.
+        """
         since = self._batch_since
         now = time.monotonic()
         state: State = "ok"
@@ -137,25 +148,25 @@ class Batcher(Generic[Item, Outcome]):
         return Progress(state, max(0.0, age), self._failures, self._restarts)
 
     def close(self, timeout_seconds: float | None = None) -> bool:
-        """Finish what waits, then stop; whether that was done within the time (None: however long it takes). What is
-        not done by then gets Unavailable."""
+        """Process the queued work, then stop. Return True if if that ended within the time (None: without a limit). The
+        items that are not done by then get Unavailable."""
         with self._changed:
             self._closing = True
             self._changed.notify()
         self._thread.join(timeout_seconds)
-        done = not self._thread.is_alive()
+        ended = not self._thread.is_alive()
         self._ended.set()
-        if not done:
+        if not ended:
             self._give_up("The server is shutting down. Try again.", everything=True)
         self._looker.join(timeout_seconds)
-        return done
+        return ended
 
     def _run(self) -> None:
         while True:
             try:
                 if not self._turn():
                     return
-            except BaseException as error:  # nothing may end this thread: what comes after would wait for ever
+            except BaseException as error:  # no error may end this thread: later items would wait without end
                 self._restarts += 1
                 log.exception("batcher_failed %s", self.name, extra={"worker": self.name})
                 for _, waiter in self._batch:
@@ -166,7 +177,7 @@ class Batcher(Generic[Item, Outcome]):
                 self._batch, self._batch_since = [], None
 
     def _turn(self) -> bool:
-        """Wait for items and work off one batch; False when closing and nothing waits."""
+        """Wait for items and process one batch. False when closing and no item waits."""
         with self._changed:
             while not self._waiting and not self._closing:
                 self._changed.wait()
@@ -177,7 +188,7 @@ class Batcher(Generic[Item, Outcome]):
             time.sleep(self._linger_seconds)
         with self._changed:
             batch = self._pop(min(self._max_batch, len(self._waiting)))
-            # A request that was given up before its turn is not begun; one that was begun is finished.
+            # A request that was abandoned before its turn is not begun; one that was begun is finished.
             batch = [pair for pair in batch if pair[1].set_running_or_notify_cancel()]
             if not self._failures:
                 self._succeeded_at = time.monotonic()  # it was idle until now
@@ -228,10 +239,10 @@ class Batcher(Generic[Item, Outcome]):
             else:
                 waiter.set_exception(error)
         except InvalidStateError:
-            pass  # it was given up meanwhile
+            pass  # it was abandoned in the meantime
 
     def _look(self) -> None:
-        """Answer what waits too long, until the end."""
+        """Answer the items that wait too long, until the batcher ends."""
         while not self._ended.wait(min(_LOOK_SECONDS, self._answer_seconds / 4)):
             try:
                 self._give_up("The server's work does not go on. Try again.", everything=False)
@@ -247,12 +258,12 @@ class Batcher(Generic[Item, Outcome]):
                     if now - came_at <= self._answer_seconds:
                         break
                     late += number
-            given_up = [pair for pair in self._pop(late) if pair[1].set_running_or_notify_cancel()]
+            abandoned = [pair for pair in self._pop(late) if pair[1].set_running_or_notify_cancel()]
             since = self._batch_since
             if since is not None and (everything or now - since > self._answer_seconds):
-                given_up += self._batch
+                abandoned += self._batch
                 self._batch = []
-        if given_up:
-            log.error("batcher_gave_up %s", self.name, extra={"worker": self.name, "items": len(given_up)})
-        for _, waiter in given_up:
+        if abandoned:
+            log.error("batcher_gave_up %s", self.name, extra={"worker": self.name, "items": len(abandoned)})
+        for _, waiter in abandoned:
             self._tell(waiter, None, Unavailable(why, retry_after_seconds=1))

@@ -1,7 +1,9 @@
-"""What the processes beside the API have in common: signals, the parent they end with, how they say they cannot run.
+"""Shared parts of the processes that run beside the API: signals, ending with the parent process, reporting why they
+cannot run.
 
-`refund-ledger serve` starts them with `--with-parent <its process id>`. The id is passed because a process that asks
-the system for its parent may be too late: the parent may have exited, and the system names another process instead.
+`refund-ledger serve` starts them with `--with-parent <its process id>`. The id is passed an a process that asks
+the system query
+for the parent may come too late: the parent may have exited, and the system names another process instead.
 """
 
 from __future__ import annotations
@@ -27,10 +29,7 @@ def orphaned(parent: int | None) -> bool:
 
 
 def main(name: str, run: Callable[[Settings, threading.Event, int | None], int]) -> int:
-    """Entry point of a process: `run` until SIGTERM or SIGINT sets the event it is given; the exit status.
-
-    A LedgerError becomes one JSON line on standard output, for the supervisor to read.
-    """
+    """Run a process: call `run` with an event that SIGTERM and SIGINT set, and return the exit status. A LedgerError is printed as one JSON line on standard output, for the supervisor."""
     log_as_json(name)
     stop = threading.Event()
 
@@ -49,6 +48,6 @@ def main(name: str, run: Callable[[Settings, threading.Event, int | None], int])
 
 
 def tell(value: dict[str, object]) -> None:
-    """One JSON line for the supervisor."""
+    """Write one JSON line to standard output, for the supervisor."""
     sys.stdout.write(json.dumps(value) + "\n")
     sys.stdout.flush()

@@ -1,8 +1,8 @@
-"""Waiting in an event loop for what another thread does in batches.
+"""Waiting in an event loop for work that another thread does in batches.
 
 `asyncio.wrap_future` costs each waiter two futures and the loop one wake-up each. Here a waiter is one future of the
-loop, and all outcomes that are there when the loop gets to them are taken with one wake-up. Where waiting has a limit,
-one timer of the loop serves all waiters: `asyncio.timeout` would cost each of them a timer of its own.
+loop, and one wake-up takes all outcomes that are ready when the loop runs it. Where waiting has a limit, one timer of
+the loop serves all waiters: `asyncio.timeout` would cost each of them its own timer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ Outcome = TypeVar("Outcome")
 
 
 class LoopWaiters(Generic[Outcome]):
-    """The waiters of one event loop. One that has waited for `limit_seconds` gets the error that `late` makes."""
+    """The waiters of one event loop. A waiter that has waited for `limit_seconds` gets the error that `late`
+    creates."""
 
     def __init__(
         self,
@@ -28,13 +29,13 @@ class LoopWaiters(Generic[Outcome]):
         self._limit_seconds = limit_seconds
         self._late = late
         self._waiting: deque[tuple[float, asyncio.Future[Outcome]]] = deque()
-        """By the time when they are late; those that are done leave when the timer gets to them."""
+        """Ordered by the time when they are late; those that are done are removed when the timer reaches them."""
         self._timed = False
         self._told: deque[tuple[asyncio.Future[Outcome], Outcome | None, BaseException | None]] = deque()
         self._awake = False
 
     def new(self) -> LoopWaiter[Outcome]:
-        """A waiter. Call it in the loop."""
+        """Return a new waiter. Must be called in the loop."""
         future: asyncio.Future[Outcome] = self.loop.create_future()
         if self._limit_seconds is not None:
             due = self.loop.time() + self._limit_seconds
@@ -55,7 +56,7 @@ class LoopWaiters(Generic[Outcome]):
             self.loop.call_at(self._waiting[0][0], self._expire)
 
     def tell(self, future: asyncio.Future[Outcome], result: Outcome | None, error: BaseException | None) -> None:
-        """Settle `future` in the loop. Call it in any thread."""
+        """Settle `future` in the loop. May be called in any thread."""
         self._told.append((future, result, error))
         if not self._awake:
             self._awake = True
@@ -68,7 +69,7 @@ class LoopWaiters(Generic[Outcome]):
         self._awake = False  # first: what is appended from now on wakes the loop again
         while self._told:
             future, result, error = self._told.popleft()
-            if future.done():  # given up
+            if future.done():  # abandoned
                 continue
             if error is None:
                 future.set_result(result)  # type: ignore[arg-type]
@@ -77,7 +78,7 @@ class LoopWaiters(Generic[Outcome]):
 
 
 class LoopWaiter(Generic[Outcome]):
-    """A `ledger.server.process.batcher.Waiter`; await `future` in the loop."""
+    """A `ledger.server.process.batcher.Waiter`; await its `future` in the loop."""
 
     __slots__ = ("_waiters", "future")
 
@@ -86,13 +87,13 @@ class LoopWaiter(Generic[Outcome]):
         self.future = future
 
     def set_running_or_notify_cancel(self) -> bool:
-        """Whether it is still waited for."""
+        """Return True if the outcome the caller awaited."""
         return not self.future.done()
 
     def set_result(self, result: Outcome, /) -> None:
-        """Take the outcome."""
+        """Send the outcome to the loop."""
         self._waiters.tell(self.future, result, None)
 
     def set_exception(self, exception: BaseException | None, /) -> None:
-        """Take the error."""
+        """Send the error to the loop."""
         self._waiters.tell(self.future, None, exception)

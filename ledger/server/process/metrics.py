@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 PREFIX = "refund_ledger_"
-"""What the name of every metric begins with."""
+"""The prefix of every metric's name."""
 
 _HELP = {
     "lookups": "Direct lookups answered, by answer (clean, disclosed) and by where it came from (memory, database).",
@@ -38,7 +38,7 @@ class Metrics(Collector):
         self._registry = CollectorRegistry()
         self._registry.register(self)
         self.gauges: Callable[[], Iterator[Metric]] = lambda: iter(())
-        """Further families of metrics: `ledger.server.jobs.gauges` makes those of a running process."""
+        """Further families of metrics: `ledger.server.jobs.gauges` returns those of a running process."""
 
     def count_lookups(self, clean: int, disclosed: int, source: str) -> None:
         """Count lookups answered; `source` is memory or database."""

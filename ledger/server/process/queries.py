@@ -13,12 +13,12 @@ from ledger.server.db.tables.log import CheckpointRow
 from ledger.server.db.tables.processes import ProcessHeartbeat, PublisherLease
 
 FORGET_SECONDS = 60.0
-"""A process that has not been heard of for this long is forgotten."""
+"""The row of a process whose last heartbeat is older than this is deleted."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseRow:
-    """The lease as stored; see `PublisherLease`."""
+    """The lease as stored; the columns of `PublisherLease`."""
 
     fence: int
     holder: str | None
@@ -29,7 +29,7 @@ class LeaseRow:
 
 @dataclass(frozen=True, slots=True)
 class ProcessRow:
-    """A process that was heard of lately."""
+    """A process with a recent heartbeat."""
 
     process: str
     role: str
@@ -39,7 +39,7 @@ class ProcessRow:
 
 
 def database_now(connection: Connection) -> datetime:
-    """The database's clock, to the millisecond at least; it goes on within a transaction."""
+    """Return the database's clock, to the millisecond at least. advances within a transaction."""
     if connection.dialect.name == "postgresql":
         moment: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
         return moment.astimezone(UTC)
@@ -51,7 +51,8 @@ def database_now(connection: Connection) -> datetime:
 
 
 def beat(connection: Connection, process: str, role: str, host: str, state: str = "") -> datetime:
-    """Write that the process runs, and forget those that are not heard of any more; the database's time."""
+    """Record that the process runs, delete rows of processes without recent heartbeats, and return the
+    database's time."""
     now = database_now(connection)
     values = {"process": process, "role": role, "host": host[:255], "state": state[:200]}
     statement = upsert(connection, ProcessHeartbeat).values(**values, started_at=now, beat_at=now)
@@ -82,7 +83,7 @@ _PROCESSES = select(
 
 
 def read_processes(connection: Connection, since: datetime) -> Sequence[ProcessRow]:
-    """The processes that were heard of at `since` (the database's time) or later."""
+    """Return the processes whose reported at `since` (the database's time) or later."""
     rows = connection.execute(_PROCESSES.where(ProcessHeartbeat.beat_at >= since))
     return [ProcessRow(*row) for row in rows]
 
@@ -101,19 +102,19 @@ _LOCK_LEASE = _READ_LEASE.with_for_update()
 
 
 def read_lease(connection: Connection) -> LeaseRow | None:
-    """The lease as committed; None when no publisher ever had it."""
+    """Return the lease as committed; None if no publisher ever held it."""
     row = connection.execute(_READ_LEASE).one_or_none()
     return None if row is None else LeaseRow(*row)
 
 
 def lock_lease(connection: Connection) -> LeaseRow | None:
-    """The lease, locked until this transaction ends. (On SQLite a transaction of `writing` locks the file.)"""
+    """Return the lease, locked until this transaction ends. (On SQLite a transaction of `writing` locks the file.)"""
     row = connection.execute(_LOCK_LEASE).one_or_none()
     return None if row is None else LeaseRow(*row)
 
 
 def create_lease(connection: Connection, now: datetime) -> None:
-    """An unheld lease with fence 0, unless there is a row."""
+    """Insert an a lease without a holder and with fence 0, unless there is a row."""
     connection.execute(
         upsert(connection, PublisherLease)
         .values(id=1, fence=0, holder=None, place="", guard_lock="", renewed_at=now)
@@ -137,7 +138,7 @@ def set_lease(connection: Connection, lease: LeaseRow) -> None:
 
 
 def checkpoint_state(connection: Connection) -> tuple[int, datetime] | None:
-    """Size of the newest published checkpoint, and when it was published; None before the first."""
+    """Return the size of the newest published checkpoint and its time of publication; None before the first."""
     row = connection.execute(
         select(CheckpointRow.size, CheckpointRow.published_at).order_by(CheckpointRow.size.desc()).limit(1)
     ).one_or_none()

@@ -1,11 +1,11 @@
-"""Background threads that survive every error, and say when they last got their work done.
+"""Background threads that survive every error, and report when they last finished their work.
 
-A `Worker` runs one function again and again. Whatever the function raises is logged under a stable event name, and the
-function is run again after a pause that grows with each failure up to MAX_BACKOFF_SECONDS. A thread cannot be taken
-away from a call that hangs; such a worker is `stuck` (see `state`), which `/readyz` and `/metrics` tell.
+A `Worker` runs one function again and again. Any error of the function is logged under a stable event name, and the
+function is run again after a pause that grows with each failure up to MAX_BACKOFF_SECONDS. A thread cannot be
+interrupted in a call that hangs; such a worker is `stuck` (see `state`), which `/readyz` and `/metrics` show.
 
-Log events, each with the thread's name: `thread_failed` (an unexpected error, with its places in the code; at most once
-in LOG_AGAIN_SECONDS while it lasts), `thread_postponed` (an outage that the function reports itself, once),
+Log events, each with the thread's name: `thread_failed` (an unexpected error, with its locations in the code; at most
+once in LOG_AGAIN_SECONDS while it lasts), `thread_postponed` (an outage that the function reports itself, once),
 `thread_recovered`.
 """
 
@@ -24,18 +24,18 @@ State = Literal["ok", "failing", "stuck", "stopped"]
 
 MIN_BACKOFF_SECONDS = 0.05
 MAX_BACKOFF_SECONDS = 1.0
-"""How long a worker pauses at most after a failure: what was away is met again within this time."""
+"""The maximum pause of a worker after a failure: it notices the end of an outage within this time."""
 
 LOG_AGAIN_SECONDS = 60.0
-"""How often an error that repeats itself is logged."""
+"""How often a repeated error is logged."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How a worker fares. `age_seconds` is the time since its last success (since its start before the first one), 0
-    while it has nothing to do; `failures` counts those since then, `restarts` all of them."""
+    """The state of a worker. `age_seconds` is the time since its last success (since its start before the first one), 0
+    while it has no work. `failures` counts the failures since then, `restarts` all of them."""
 
     state: State
     age_seconds: float
@@ -46,9 +46,9 @@ class Progress:
 class Worker:
     """A thread that runs `step` until `close`.
 
-    `step` returns the seconds until the next run, or None for `seconds`. With `seconds` None too it runs only when the
-    event `wake` is set; it is cleared before each run. With `seconds`, `wake` ends a pause early. `patience_seconds` is
-    how long it may go without a success, or be in one run, before it counts as failing or stuck.
+    `step` returns the seconds until the next run, or None for `seconds`. If `seconds` is None too, it runs only when
+    the event `wake` is set, which is cleared before each run. With `seconds`, `wake` ends a pause early. After
+    `patience_seconds` without a success it counts as failing; after that time in one run it counts as stuck.
     """
 
     def __init__(
@@ -76,31 +76,31 @@ class Worker:
         self._logged_at = -LOG_AGAIN_SECONDS
 
     def start(self) -> Worker:
-        """Begin. Returns at once."""
+        """Start the thread, and return the worker at once."""
         self._succeeded_at = self._monotonic()
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
         self._thread.start()
         return self
 
     def wake(self) -> None:
-        """Run soon, whatever the pause."""
+        """End the present pause, so that the next run begins soon."""
         self._wake.set()
 
     def stop(self) -> None:
-        """Ask it to end after the run that it is in; returns at once."""
+        """Ask the thread the end after the present run. Returns at once."""
         self._stop.set()
         self._wake.set()
 
     def stopping(self) -> bool:
-        """Whether `stop` was called: long steps look at this often."""
+        """Return True if `stop` was called. Long steps call this often."""
         return self._stop.is_set()
 
     def pause(self, seconds: float) -> bool:
-        """Sleep inside a step, but no longer than until `stop`; whether that was called."""
+        """Sleep inside a step, at most until `stop`. True return True if that was called."""
         return self._stop.wait(seconds)
 
     def close(self, timeout_seconds: float | None = None) -> bool:
-        """`stop`, and wait for the end; whether it came within the time (None: however long it takes)."""
+        """Call `stop` and wait for the end. return True if the thread ended within the time (None: without a limit)."""
         self.stop()
         if self._thread is None:
             return True
@@ -108,7 +108,7 @@ class Worker:
         return not self._thread.is_alive()
 
     def progress(self) -> Progress:
-        """How it fares now."""
+        """Return the present state of the worker."""
         now, since = self._monotonic(), self._running_since
         if since is None and self._seconds is None and not self._failures:
             age = 0.0
@@ -128,7 +128,7 @@ class Worker:
         while not self._stop.is_set():
             try:
                 pause = self._next(pause)
-            except BaseException:  # not even what ends an interpreter ends this thread
+            except BaseException:  # even SystemExit and KeyboardInterrupt do not end this thread
                 self._failed("thread_failed", logging.ERROR, exception=True)
                 pause = self._backoff()
         if self._last is not None:
@@ -138,11 +138,11 @@ class Worker:
                 log.exception("thread_failed %s", self.name)
 
     def _next(self, pause: float | None) -> float | None:
-        """Wait `pause` and run once; the next pause."""
+        """Wait `pause` seconds, run once, and return the next pause."""
         if pause is None or pause > 0:
             self._wake.wait(pause)
         self._wake.clear()
-        if self._stop.is_set():  # looked at last, so that `stop` is never missed
+        if self._stop.is_set():  # checked last, so that `stop` is never missed
             return 0.0
         if self._seconds is None and not self._failures:
             self._succeeded_at = self._monotonic()  # it was idle until now

@@ -66,7 +66,7 @@ def amend(connection: Connection, report_id: int, conduct: str, expires_day: int
 
 
 def protect(connection: Connection, report_id: int, *, conduct: str, day: int, hour: int, expires_day: int) -> None:
-    """Turn the listings into a protective note; nothing of the old report is left in them."""
+    """Turn the listings into a protective note that keeps nothing of the old report."""
     connection.execute(
         update(Listing)
         .where(Listing.report_id == report_id)

@@ -58,7 +58,7 @@ class CaseRow(Case):
 
     @property
     def as_round(self) -> Round:
-        """The case as the rules about the rights of a report see it (`rules.rounds`)."""
+        """Return the case in the form that the rules about the rights of a report read (`rules.rounds`)."""
         return Round(
             case_id=self.id,
             group=self.filing_group,
@@ -88,7 +88,7 @@ class RoundRow:
 
 
 @dataclass(frozen=True, slots=True)
-class EventRow:
+class CaseEventRow:
     """An event of a case; see `CaseEvent`."""
 
     id: int
@@ -120,7 +120,7 @@ class StatementRow:
 
 CASES = RowMapping(CaseRow, AppealCase)
 _ROUNDS = RowMapping(RoundRow, CaseRound)
-_EVENTS = RowMapping(EventRow, CaseEvent)
+_EVENTS = RowMapping(CaseEventRow, CaseEvent)
 _STATEMENTS = RowMapping(StatementRow, Statement)
 _CASE = select(*CASES.columns)
 _OPEN = [state.value for state in OPEN_STATES]
@@ -298,11 +298,11 @@ def add_handlers(connection: Connection, case_id: int, added: Iterable[tuple[int
 
 
 def add_event(connection: Connection, **values: Any) -> None:
-    """Insert an event; `values` are those of `EventRow` without the id."""
+    """Insert an event; `values` are those of `CaseEventRow` without the id."""
     connection.execute(insert(CaseEvent).values(**values))
 
 
-def events(connection: Connection, case_id: int) -> list[EventRow]:
+def events(connection: Connection, case_id: int) -> list[CaseEventRow]:
     """Return the timeline, oldest first."""
     return [
         _EVENTS.load(row)

@@ -60,7 +60,7 @@ class SubmitReport:
 
 @dataclass(frozen=True, slots=True)
 class WithdrawReport:
-    """Take a report back."""
+    """Withdraw a report."""
 
     request: IdempotentRequest
     report_id: int
@@ -69,7 +69,7 @@ class WithdrawReport:
 
 @dataclass(frozen=True, slots=True)
 class RestituteReport:
-    """The buyer paid the full amount back."""
+    """Record that the buyer paid the full amount back."""
 
     request: IdempotentRequest
     report_id: int
@@ -82,8 +82,8 @@ Command = SubmitReport | WithdrawReport | RestituteReport
 
 
 class Sequencer(Batcher[Command, StoredResponse]):
-    """Carries out commands in batches and in the order of arrival (its thread, settings and checks are named
-    `appender`)."""
+    """Carries out commands in batches, in the order of arrival. Its thread, settings and checks are named
+    `appender`."""
 
     def __init__(
         self,
@@ -115,7 +115,8 @@ class Sequencer(Batcher[Command, StoredResponse]):
             raise _late() from error
 
     def response_in_thread(self, pending: Future[StoredResponse], waited_seconds: float) -> StoredResponse:
-        """As `response`, for a thread that has already waited `waited_seconds`."""
+        """Return the response as `response` does, for a thread that has already waited `waited_seconds`. Raises as
+        `response` does."""
         limit = self._deadline_seconds
         try:
             return pending.result(None if limit is None else max(0.0, limit - waited_seconds))

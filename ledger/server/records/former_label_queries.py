@@ -11,7 +11,7 @@ from ledger.server.db.tables.reports import FormerLabel, Report
 
 
 def among(connection: Connection, ids: Iterable[int]) -> set[int]:
-    """Those of these reports that have such a label."""
+    """Return the `ids` of the reports that have such a label."""
     labelled: set[int] = set()
     for some in chunks(ids):
         labelled.update(connection.scalars(select(FormerLabel.report_id).where(FormerLabel.report_id.in_(some))))
@@ -19,7 +19,7 @@ def among(connection: Connection, ids: Iterable[int]) -> set[int]:
 
 
 def page(connection: Connection, platform: str, *, limit: int, before_id: int | None = None) -> list[int]:
-    """Reports of a platform that stand and have such a label, newest first, older than `before_id`."""
+    """Return the live reports of a platform that have such a label, newest first, older than `before_id`."""
     statement = (
         select(FormerLabel.report_id)
         .join(Report, Report.id == FormerLabel.report_id)
@@ -31,7 +31,7 @@ def page(connection: Connection, platform: str, *, limit: int, before_id: int | 
 
 
 def counts(connection: Connection) -> dict[str, int]:
-    """How many such reports stand, by platform."""
+    """Return the number of live reports with such a label, by platform."""
     rows = connection.execute(
         select(FormerLabel.platform, func.count())
         .join(Report, Report.id == FormerLabel.report_id)

@@ -78,7 +78,7 @@ def idempotent_request(
 
 
 def identified(mac_key: bytes, member: Member, key: str, canonical: bytes, operation: str) -> IdempotentRequest:
-    """As `idempotent_request`, of content that is canonical JSON already.
+    """Identify a request as `idempotent_request` does, from content that is canonical JSON already.
 
     The MAC is keyed, so that the content cannot be guessed from a stolen database.
     """
@@ -147,8 +147,8 @@ class _Row:
 
 
 def _read(connection: Connection, ids: Iterable[Key]) -> dict[Key, _Row]:
-    """Stored responses by (platform, key). One statement for each platform: the index begins with it, and SQLite reads
-    a list of pairs by no index."""
+    """Return stored responses by (platform, key). One statement for each platform: the index begins with it, and SQLite
+    reads a list of pairs by no index."""
     columns = [getattr(Idempotency, name) for name in _Row.__dataclass_fields__]
     rows: dict[Key, _Row] = {}
     by_platform: dict[str, list[str]] = {}

@@ -1,5 +1,5 @@
 """Queries on lines of orders (`rules.order_lines`): their history, closures, held reports, contested reports that share
-a tag with a new one, and what reporters concede and ask for."""
+a tag with a new one, and the concessions and reopening requests of reporters."""
 
 from __future__ import annotations
 
@@ -61,14 +61,15 @@ class HeldRow:
 
     @property
     def waits(self) -> bool:
-        """Whether it was not released (so far)."""
+        """True while the report is not released."""
         return self.released_at is None
 
 
 @dataclass(frozen=True, slots=True)
 class MetRow:
-    """A contested or held report that shares a tag with a new one. `case_id` is a case about `like_id`, the contested
-    report itself or the one that a held one is held for; `like_ref` is its order, None once it is erased."""
+    """A contested or held report that shares a tag with a new one. `case_id` is a case about `like_id`, which is the
+    contested report itself, or the one because of which a report is held; `like_ref` is its order, None once it is
+    erased."""
 
     tag: bytes
     report_id: int
@@ -96,9 +97,10 @@ def _by_group(orders: Iterable[Order]) -> Iterable[tuple[str, list[bytes]]]:
 
 
 def histories(connection: Connection, orders: Iterable[Order]) -> dict[Order, list[LineEvent]]:
-    """What happened to each of these lines, as far as it is not erased; a line without reports or closure is left out.
+    """Return the events of each of these lines that are not erased, by order; a line without reports or closure is left
+    out.
 
-    The order within a line is that of the log where it matters: reports by id, each with what happened to it.
+    The reports of a line are in the order of their ids, each followed by its events.
     """
     by_order: dict[Order, list[LineEvent]] = {}
     reports: dict[int, tuple[Order, datetime, int]] = {}
@@ -154,7 +156,7 @@ class _Case:
 
 
 def _cases(connection: Connection, report_ids: Iterable[int]) -> dict[int, list[_Case]]:
-    """Every case about each of these reports, oldest first."""
+    """Return every case about each of these reports, oldest first."""
     cases: dict[int, list[_Case]] = {}
     asked = exists().where(ReopeningRequest.case_id == AppealCase.id)
     columns = (
@@ -169,7 +171,7 @@ def _cases(connection: Connection, report_ids: Iterable[int]) -> dict[int, list[
 
 
 def _in_force(connection: Connection, report_ids: Iterable[int]) -> dict[int, Outcome]:
-    """The newest decision on the merits about each of these reports, in whichever of its cases."""
+    """Return the newest decision on the merits about each of these reports, in whichever of its cases."""
     outcomes: dict[int, Outcome] = {}
     for some in chunks(report_ids):
         rows = connection.execute(
@@ -182,7 +184,7 @@ def _in_force(connection: Connection, report_ids: Iterable[int]) -> dict[int, Ou
 
 
 def _case_history(case: _Case) -> Iterable[LineEvent]:
-    """A case as what happened in it: a decision that was reopened stays the one in force until there is another."""
+    """Yield the events of a case. A decision that was reopened stays in force until there is another."""
     yield Opened(case.report_id, case.id)
     is_open = case.state in _OPEN
     if case.previous is not None:
@@ -198,7 +200,7 @@ def _case_history(case: _Case) -> Iterable[LineEvent]:
 
 
 def open_cases(connection: Connection, report_ids: Iterable[int]) -> dict[int, list[int]]:
-    """Ids of the open cases about each of these reports, oldest first; reports without one are left out."""
+    """Return the ids of the open cases about each of these reports, oldest first; reports without one are left out."""
     cases: dict[int, list[int]] = {}
     for some in chunks(report_ids):
         rows = connection.execute(
@@ -212,13 +214,14 @@ def open_cases(connection: Connection, report_ids: Iterable[int]) -> dict[int, l
 
 
 def close(connection: Connection, order: Order, case_id: int) -> None:
-    """The line takes no further report, because of this case; an earlier reason stays."""
+    """Close the line because of this case, so that it takes no further report; an earlier reason stays."""
     values = {"control_group": order[0], "order_ref": order[1], "case_id": case_id}
     connection.execute(upsert(connection, OrderClosure).values(**values).on_conflict_do_nothing())
 
 
 def close_erased(connection: Connection, report_ids: Sequence[int]) -> None:
-    """Before these reports and their cases are erased: the lines of those that were ever contested stay closed."""
+    """Close the lines of those of these reports that were ever contested. Call it before the reports and their cases
+    are erased."""
     rows = connection.execute(
         select(Report.control_group, Report.order_ref, func.min(AppealCase.id))
         .join(AppealCase, AppealCase.report_id == Report.id)
@@ -233,10 +236,11 @@ def close_erased(connection: Connection, report_ids: Sequence[int]) -> None:
 
 
 def met(connection: Connection, tags: Iterable[bytes]) -> list[MetRow]:
-    """Reports with any of `tags` about which, or about a later one of their line, a case was ever opened, or which were
-    held and not released.
+    """Return the reports with any of `tags` that were held and not released, or about which, or about a later one of
+    their line, a case was ever opened.
 
-    One query for each table, by its keys: joined, a database may read a whole table for a `min` or an outer join.
+    There is one query for each table, by its keys: with a join, a database may read a whole table for a `min` or an
+    outer join.
     """
     tagged: list[tuple[bytes, int]] = []
     for some in chunks(tags):
@@ -283,7 +287,8 @@ def _reports(connection: Connection, ids: Iterable[int]) -> dict[int, Any]:
 
 
 def _first_cases(connection: Connection, reports: Sequence[Any]) -> dict[int, int]:
-    """The first case about each of these reports or about a later one of its line; reports without one are left out."""
+    """Return the first case about each of these reports or about a later one of its line; reports without one are left
+    out."""
     lines: dict[Order, list[int]] = {}
     for group, refs in _by_group((row.control_group, bytes(row.order_ref)) for row in reports):
         where = (Report.control_group == group, Report.order_ref.in_(refs))
@@ -304,7 +309,8 @@ def _first_cases(connection: Connection, reports: Sequence[Any]) -> dict[int, in
 
 
 def evidence_of(connection: Connection, report_ids: Iterable[int]) -> dict[int, frozenset[bytes]]:
-    """SHA-256 digests of the evidence that the bodies of these reports name; none where the body is erased."""
+    """Return the SHA-256 digests of the evidence that the bodies of these reports name; none where the body is
+    erased."""
     digests: dict[int, frozenset[bytes]] = {}
     for some in chunks(report_ids):
         rows = connection.execute(select(EntryBody.entry_index, EntryBody.body).where(EntryBody.entry_index.in_(some)))
@@ -352,7 +358,7 @@ _HELD = select(*[getattr(HeldReport, name) for name in HeldRow.__dataclass_field
 
 
 def held_reports(connection: Connection, report_ids: Iterable[int]) -> dict[int, HeldRow]:
-    """Those of these reports that are or were held, by id."""
+    """Return the reports of these that are or were held, by id."""
     held: dict[int, HeldRow] = {}
     for some in chunks(report_ids):
         for row in connection.execute(_HELD.where(HeldReport.report_id.in_(some))):
@@ -361,8 +367,8 @@ def held_reports(connection: Connection, report_ids: Iterable[int]) -> dict[int,
 
 
 def waiting(connection: Connection, limit: int, but_group: str | None = None) -> list[HeldRow]:
-    """Held reports that wait for a decision, at most `limit`, those of the control group `but_group` left out: the one
-    that is void first is first."""
+    """Return at most `limit` held reports that wait for a decision, without those of the control group `but_group`: the
+    report that becomes void first is first."""
     statement = (
         _HELD.join(Report, Report.id == HeldReport.report_id)
         .where(HeldReport.released_at.is_(None), Report.live)
@@ -377,8 +383,8 @@ def waiting(connection: Connection, limit: int, but_group: str | None = None) ->
 def due_held(
     connection: Connection, now: datetime, limit: int, after: tuple[datetime, int] | None = None
 ) -> list[tuple[datetime, int]]:
-    """(void_at, report) of held reports whose time is over and that still wait, in this order, at most `limit` beyond
-    `after`."""
+    """Return (void_at, report) of held reports whose time is over and that still wait, in this order, at most `limit`
+    beyond `after`."""
     statement = (
         select(HeldReport.void_at, HeldReport.report_id)
         .join(Report, Report.id == HeldReport.report_id)
@@ -393,12 +399,12 @@ def due_held(
 
 
 def insert_held(connection: Connection, row: HeldRow) -> None:
-    """One more held report."""
+    """Insert a held report."""
     insert_rows(connection, HeldReport, [{name: getattr(row, name) for name in row.__dataclass_fields__}])
 
 
 def save_held(connection: Connection, row: HeldRow) -> None:
-    """The held report as it is now."""
+    """Write the present values of a held report."""
     values = {name: getattr(row, name) for name in row.__dataclass_fields__ if name != "report_id"}
     connection.execute(update(HeldReport).where(HeldReport.report_id == row.report_id).values(**values))
 
@@ -426,7 +432,7 @@ def list_released(connection: Connection, report_id: int, values: Mapping[str, A
 
 
 def set_effective(connection: Connection, report_id: int, *, effective_hour: int, act_id: int) -> None:
-    """From when a released report counts, and which act it is about."""
+    """Set the hour from which a released report counts, and the act that it is about."""
     connection.execute(
         update(Report).where(Report.id == report_id).values(effective_hour=effective_hour, act_id=act_id)
     )
@@ -437,7 +443,7 @@ def set_effective(connection: Connection, report_id: int, *, effective_hour: int
 
 @dataclass(frozen=True, slots=True)
 class ConcessionRow:
-    """What a reporter conceded; see `Concession`."""
+    """The concession of a reporter; see `Concession`."""
 
     case_id: int
     round: int
@@ -467,7 +473,7 @@ _REQUEST = select(*[getattr(ReopeningRequest, name) for name in RequestRow.__dat
 
 
 def concession(connection: Connection, case_id: int, round_number: int) -> ConcessionRow | None:
-    """What was conceded in this round of the case."""
+    """Return the concession in this round of the case, None if there is none."""
     row = connection.execute(
         _CONCESSION.where(Concession.case_id == case_id, Concession.round == round_number)
     ).one_or_none()
@@ -475,36 +481,36 @@ def concession(connection: Connection, case_id: int, round_number: int) -> Conce
 
 
 def insert_concession(connection: Connection, row: ConcessionRow) -> None:
-    """One more concession."""
+    """Insert a concession."""
     connection.execute(insert(Concession).values(**{name: getattr(row, name) for name in row.__dataclass_fields__}))
 
 
 def agree(connection: Connection, case_id: int, round_number: int, now: datetime) -> None:
-    """The person agrees to what was conceded."""
+    """Record that the person agrees to the concession of this round."""
     where = (Concession.case_id == case_id, Concession.round == round_number)
     connection.execute(update(Concession).where(*where).values(agreed_at=now))
 
 
 def withdraw_agreement(connection: Connection, case_id: int, round_number: int) -> None:
-    """What was agreed to in this round of the case is open again."""
+    """Record that the person does not agree any longer to the concession of this round."""
     where = (Concession.case_id == case_id, Concession.round == round_number)
     connection.execute(update(Concession).where(*where).values(agreed_at=None))
 
 
 def request(connection: Connection, case_id: int) -> RequestRow | None:
-    """The reporter's request to open this case again."""
+    """Return the reporter's request to reopen this case, None if there is none."""
     row = connection.execute(_REQUEST.where(ReopeningRequest.case_id == case_id)).one_or_none()
     return None if row is None else RequestRow(*row)
 
 
 def insert_request(connection: Connection, row: RequestRow) -> None:
-    """One more request."""
+    """Insert a request."""
     values = {name: getattr(row, name) for name in row.__dataclass_fields__}
     connection.execute(insert(ReopeningRequest).values(**values))
 
 
 def save_request(connection: Connection, row: RequestRow) -> None:
-    """The request as it is now."""
+    """Write the present values of a request."""
     values = {name: getattr(row, name) for name in row.__dataclass_fields__ if name != "case_id"}
     connection.execute(update(ReopeningRequest).where(ReopeningRequest.case_id == row.case_id).values(**values))
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from ledger.protocol.encoding import day_floor
 from ledger.protocol.public_ids import encode_id
-from ledger.rules.order_lines import Claim, Contested, Line, LineEvent, Refused, replay
+from ledger.rules.order_lines import Contested, LineEvent, LineState, Refused, ReportMatter, replay
 from ledger.server.records import order_line_queries as store
 from ledger.server.records.commands import SubmitReport
 from ledger.server.records.order_line_queries import MetRow, Order
@@ -37,7 +37,7 @@ class Lines:
         theirs = [(row.control_group, row.like_ref) for row in met.values() if row.like_ref is not None]
         self._histories = store.histories(self._connection, [*orders, *theirs])
 
-    def line(self, order: Order) -> Line:
+    def line(self, order: Order) -> LineState:
         """Return the line as it is now."""
         return replay(self._histories.get(order, ()))
 
@@ -87,10 +87,10 @@ class Lines:
         return list(contested.values())
 
 
-def claim_of(command: SubmitReport) -> Claim:
-    """What a new report says of the matter it is about."""
+def matter_of(command: SubmitReport) -> ReportMatter:
+    """Return the facts by which a new report is compared with the matters of other reports."""
     body = command.body
-    return Claim(
+    return ReportMatter(
         order_ref=body.order_ref,
         act_day=command.intake.act_day,
         currency=body.currency,

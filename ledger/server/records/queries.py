@@ -69,7 +69,7 @@ def _columns(model: type[Base], row: type[Any]) -> list[Any]:
 
 
 def reports_by_id(connection: Connection, ids: Iterable[int]) -> dict[int, ReportRow]:
-    """Reports by id."""
+    """Return reports by id."""
     reports: dict[int, ReportRow] = {}
     for some in chunks(ids):
         for row in connection.execute(select(*_columns(Report, ReportRow)).where(Report.id.in_(some))):
@@ -94,7 +94,7 @@ def own_report(connection: Connection, member: Member, number: int) -> ReportRow
 
 
 def reversals(connection: Connection, ids: Iterable[int]) -> dict[int, ReversalRow]:
-    """Reversals by report id."""
+    """Return reversals by report id."""
     by_report: dict[int, ReversalRow] = {}
     for some in chunks(ids):
         for row in connection.execute(select(*_columns(Reversal, ReversalRow)).where(Reversal.report_id.in_(some))):
@@ -103,7 +103,7 @@ def reversals(connection: Connection, ids: Iterable[int]) -> dict[int, ReversalR
 
 
 def restitutions(connection: Connection, ids: Iterable[int]) -> dict[int, RestitutionRow]:
-    """Restitutions by report id."""
+    """Return restitutions by report id."""
     by_report: dict[int, RestitutionRow] = {}
     for some in chunks(ids):
         statement = select(*_columns(Restitution, RestitutionRow)).where(Restitution.report_id.in_(some))
@@ -113,7 +113,7 @@ def restitutions(connection: Connection, ids: Iterable[int]) -> dict[int, Restit
 
 
 def replacements(connection: Connection, ids: Iterable[int]) -> dict[int, int]:
-    """The report that replaced each of `ids`, where one did."""
+    """Return the report that replaced each of `ids`, where one did."""
     replaced_by: dict[int, int] = {}
     for some in chunks(ids):
         rows = connection.execute(select(Report.replaces, Report.id).where(Report.replaces.in_(some)))
@@ -122,7 +122,7 @@ def replacements(connection: Connection, ids: Iterable[int]) -> dict[int, int]:
 
 
 def listed_reports(connection: Connection, tags: Iterable[bytes]) -> list[ListedReport]:
-    """Live listings of any of `tags`."""
+    """Return the live listings of any of `tags`."""
     listings: list[ListedReport] = []
     for some in chunks(tags):
         rows = connection.execute(select(*_columns(Listing, ListedReport)).where(Listing.tag.in_(some)))
@@ -131,7 +131,7 @@ def listed_reports(connection: Connection, tags: Iterable[bytes]) -> list[Listed
 
 
 def tags_of(connection: Connection, ids: Iterable[int]) -> dict[int, set[bytes]]:
-    """Listed tags by report id."""
+    """Return listed tags by report id."""
     tags: dict[int, set[bytes]] = {}
     for some in chunks(ids):
         rows = connection.execute(select(Listing.report_id, Listing.tag).where(Listing.report_id.in_(some)))
@@ -141,7 +141,7 @@ def tags_of(connection: Connection, ids: Iterable[int]) -> dict[int, set[bytes]]
 
 
 def live_dependants(connection: Connection, ids: Iterable[int]) -> dict[int, list[ReportRow]]:
-    """Live `account_farm` reports that rest on each of `ids`."""
+    """Return the live `account_farm` reports that rest on each of `ids`."""
     dependants: dict[int, list[ReportRow]] = {}
     for some in chunks(ids):
         rows = connection.execute(
@@ -156,8 +156,8 @@ def live_dependants(connection: Connection, ids: Iterable[int]) -> dict[int, lis
 
 
 def unlist(connection: Connection, ids: Sequence[int], *, keep_listings: bool = False) -> None:
-    """Reports that no longer live: their order may be reported again, and no lookup shows them, unless their listings
-    are kept because they protect the person now."""
+    """Record that reports are not live any longer: their order may be reported again, and no lookup shows them, unless
+    their listings are kept because they protect the person now."""
     for some in chunks(ids):
         connection.execute(update(Report).where(Report.id.in_(some)).values(live=False))
         if not keep_listings:
@@ -173,7 +173,7 @@ def mark_restituted(connection: Connection, ids: Sequence[int]) -> None:
 def page(
     connection: Connection, platform: str, *, limit: int, before_id: int | None, order_ref: bytes | None
 ) -> list[ReportRow]:
-    """A platform's reports, newest first, older than `before_id`."""
+    """Return A platform's reports, newest first, older than `before_id`."""
     statement = select(*_columns(Report, ReportRow)).where(Report.platform == platform)
     if before_id is not None:
         statement = statement.where(Report.id < before_id)
@@ -184,7 +184,7 @@ def page(
 
 
 def listing_flags(connection: Connection, ids: Iterable[int]) -> dict[int, tuple[bool, bool]]:
-    """(disputed, unconfirmed) of live reports, by id."""
+    """Return (disputed, unconfirmed) of live reports, by id."""
     flags: dict[int, tuple[bool, bool]] = {}
     for some in chunks(ids):
         rows = connection.execute(

@@ -80,7 +80,7 @@ def convert_report(keys: ServerKeys, answering: Answering, command: SubmitReport
 def subject_rows(
     command: SubmitReport, report_id: int, converted: ConvertedSubjects, salts: Sequence[bytes]
 ) -> Iterator[Any]:
-    """Rows of `subject` under one epoch, with the 32-byte salts of their commitments."""
+    """Return rows of `subject` under one epoch, with the 32-byte salts of their commitments."""
     for slot, (subject, element, salt) in enumerate(zip(command.subjects, converted.elements, salts, strict=True)):
         yield {
             "report_id": report_id,
@@ -93,7 +93,7 @@ def subject_rows(
 
 
 def listing_rows(command: SubmitReport, row: ReportRow, converted: ConvertedSubjects) -> Iterator[dict[str, Any]]:
-    """Rows of `listing` under one epoch."""
+    """Return rows of `listing` under one epoch."""
     values = listing_values(row)
     for slot, (subject, listed_tag) in enumerate(zip(command.subjects, converted.tags, strict=True)):
         yield {
@@ -107,7 +107,7 @@ def listing_rows(command: SubmitReport, row: ReportRow, converted: ConvertedSubj
 
 
 def listing_values(row: ReportRow) -> dict[str, Any]:
-    """What every listing of a report says, whatever its identifier and key epoch, while nothing has happened to it."""
+    """Return the columns that every new listing of a report has in common, whatever its identifier and key epoch."""
     return {
         "act_id": row.act_id,
         "control_group": row.control_group,
@@ -125,7 +125,7 @@ def listing_values(row: ReportRow) -> dict[str, Any]:
 
 
 def held_rows(report_id: int, converted: ConvertedSubjects) -> Iterator[dict[str, Any]]:
-    """Rows of `case_tag` under one epoch: a held report is not listed, but the person finds it."""
+    """Return rows of `case_tag` under one epoch: a held report is not listed, but its person can find it."""
     for slot, case_tag in enumerate(converted.tags):
         yield {"tag": case_tag, "report_id": report_id, "slot": slot, "epoch": converted.epoch}
 
@@ -133,7 +133,7 @@ def held_rows(report_id: int, converted: ConvertedSubjects) -> Iterator[dict[str
 def report_row(
     command: SubmitReport, *, report_id: int, act_id: int, recorded_at: datetime, effective_hour: int
 ) -> ReportRow:
-    """The row of `report`; `effective_hour` counts from the Unix epoch."""
+    """Return the row of `report`; `effective_hour` counts from the Unix epoch."""
     request, body = command.request, command.body
     return ReportRow(
         id=report_id,

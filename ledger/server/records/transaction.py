@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from ledger.protocol.public_ids import encode_id
-from ledger.rules.webhooks import Recipient, Source, WebhookType, check_payload
+from ledger.rules.webhooks import MessageSource, Recipient, WebhookType, check_payload
 from ledger.server.context import Context
 from ledger.server.db.bulk import insert_rows
 from ledger.server.db.tables.appeals import CaseTag
@@ -66,7 +66,7 @@ class EntryBatch:
         self.now = now
         self.policy = context.policies.at(now)
         self.service = context.service
-        self.source = Source(context.service, context.environment)
+        self.source = MessageSource(context.service, context.environment)
         self.drafts: list[Draft] = []
         self.notices: list[Notice] = []
         self.reports: dict[int, ReportRow] = {}
@@ -212,8 +212,9 @@ class EntryBatch:
                 self.withdraw(dependant, WithdrawalReason.LINKED_REPORT_VOID)
 
     def charge(self, report_id: int) -> str | None:
-        """How this contested report counts that is taken back now: "overturned" or "nothing"; None where that was said
-        for another case about it. Of all reports that fall by one act of their reporter, one counts as overturned."""
+        """Return the effect on its reporter's weight of reversing this contested report now: "overturned" or "nothing";
+        None where another case about it decided that already. Of all reports that are reversed by one act of their
+        reporter, one counts as overturned."""
         if report_id in self._charged:
             return None
         self._charged.add(report_id)
@@ -223,14 +224,14 @@ class EntryBatch:
         return "overturned" if charged else "nothing"
 
     def _close_line(self, row: ReportRow, kind: str, reason: str) -> None:
-        """Close the order's line if the report is taken back while a case about it is open. A held report that was not
-        released closes nothing: that was no decision of its reporter."""
+        """Close the order's line if the report is withdrawn while a case about it is open. A held report that was not
+        released closes no line: its reporter did not withdraw it."""
         disputed = self.disputes.pop(row.id, [])
         if disputed and kind == "withdrawal" and reason != WithdrawalReason.NOT_RELEASED:
             line_store.close(self.connection, (row.control_group, row.order_ref), disputed[0])
 
     def _remember_tags(self, report_id: int) -> None:
-        """Keep the tags under which the person finds a report that was replaced."""
+        """Store the tags by which the person can find a report that was replaced."""
         appeal_store.copy_tags(self.connection, report_id)
         fresh = [row for row in self.rows.get(Listing, ()) if row["report_id"] == report_id]
         names = ("tag", "report_id", "slot", "epoch")
@@ -242,7 +243,8 @@ class EntryBatch:
     # --- writing ---------------------------------------------------------------------------------------------
 
     def finish(self) -> None:
-        """Append the entries and write the rows. Reports are unlisted first: a replacement takes over its order."""
+        """Append the entries and write the rows. Replaced reports are unlisted first, because a replacement has the
+        same order."""
         connection = self.connection
         append(connection, self._head, self.drafts, self.now)
         new_reports = self.rows.get(Report, [])
@@ -272,5 +274,5 @@ WRITE_ORDER: tuple[type[Any], ...] = (
 
 
 def fields_of(row: ReportRow | ReversalRow | RestitutionRow) -> dict[str, Any]:
-    """As `dataclasses.asdict`, which copies deeply and is many times slower."""
+    """Return the fields of a row as `dataclasses.asdict` does, without its deep copies, which are many times slower."""
     return {name: getattr(row, name) for name in row.__dataclass_fields__}

@@ -148,7 +148,7 @@ def hold_view(held: HeldRow, service: str) -> dict[str, Any]:
 
 
 def _expires_day(row: ReportRow, policy: Policy) -> int:
-    """The day of expiry: a later policy may have shortened the recorded one; none lengthens it."""
+    """Return the day of expiry: a later policy may have shortened the recorded one; no policy lengthens it."""
     return policy.expiry_day(Conduct(row.conduct), day_floor(row.act_ended_at), row.expires_day)
 
 

@@ -37,9 +37,9 @@ def due(
     after: tuple[int, int] | None = None,
     among: Sequence[int] | None = None,
 ) -> list[tuple[int, int]]:
-    """(expiry day, id) of reports that expired on or before `last_day` (days since the Unix epoch), in this order, but
-    not while a decision on their case is owed, unless the act ended by `longest`. At most `limit` beyond `after`, and
-    only those `among` these ids if they are given."""
+    """Return (expiry day, id) of reports that expired on or before `last_day` (days since the Unix epoch), in this
+    order, but not while a decision on their case is owed, unless the act ended by `longest`. At most `limit` beyond
+    `after`, and only those `among` these ids if they are given."""
     open_case = select(AppealCase.id).where(
         AppealCase.report_id == Report.id, AppealCase.state.in_([state.value for state in OPEN_STATES])
     )

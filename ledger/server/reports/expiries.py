@@ -53,8 +53,8 @@ def shorten_due(context: Context, stop: Callable[[], bool] = lambda: False) -> i
 
 
 def _shortened(policy: Policy, earlier: list[Policy | None]) -> dict[str, int]:
-    """Days of retention by conduct code, of the conducts that `policy` keeps for less time than one of the `earlier`
-    policies does; of all conducts if one of those is unknown."""
+    """Return days of retention by conduct code, of the conducts that `policy` keeps for less time than one of the
+    `earlier` policies does; of all conducts if one of those is unknown."""
     return {
         conduct: days
         for conduct, severity in policy.severity.items()
@@ -73,7 +73,7 @@ def _kept_days(policy: Policy | None, conduct: str, longest: int) -> int:
 def _shorten(
     context: Context, kept_days: Mapping[str, int], recorded_before: datetime | None, stop: Callable[[], bool]
 ) -> int:
-    """Shorten what was recorded for longer than `kept_days` (by conduct code) after its act."""
+    """Shorten the expiry of reports that were recorded with more than `kept_days` (by conduct code) after their act."""
     changed, after = 0, _START
     while kept_days and not stop():
         with reading(context.engine) as connection:

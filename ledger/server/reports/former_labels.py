@@ -1,6 +1,6 @@
-"""Reports that rest on a label which identified its file by the rules of their time, and would not today, for staff.
+"""Reports that depend on a label which identified its file by the rules of their time, and would not today, for staff.
 
-Nothing changes for such a report by itself. Its reporter reads it in the report's view, the person in their record.
+Such a report does not change. Its reporter sees the label in the report's view, the person in their record.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ MAX_LISTED = 200
 
 @dataclass(frozen=True, slots=True)
 class FormerLabels:
-    """How many reports of a platform stand with such a label; `reports` are the newest of them, at most `MAX_LISTED`,
-    None for staff who may not see reports there."""
+    """The number of live reports of a platform with such a label; `reports` are the newest of them, at most
+    `MAX_LISTED`, None for staff who may not see reports there."""
 
     number: int
     reports: tuple[str, ...] | None
 
 
 def former_labels(engine: Engine, service: str, platform: str, staff: StaffMember) -> FormerLabels:
-    """The reports of a platform that stand with such a label, as this member of staff may see them: supervisors and
-    auditors who belong to no control group see which they are. Raises DatabaseUnavailable."""
+    """Return the live reports of a platform with such a label, as far as this member of staff may see them: only
+    supervisors and auditors who belong to no control group see the reports' ids. Raises DatabaseUnavailable."""
     with reading(engine) as connection:
         number = store.counts(connection).get(platform, 0)
         if staff.role not in READER_ROLES or staff.control_group is not None:
@@ -39,7 +39,8 @@ def former_labels(engine: Engine, service: str, platform: str, staff: StaffMembe
 
 
 def all_former_labels(engine: Engine, service: str) -> dict[str, list[str]]:
-    """The same of every platform that has some, by its name, for the operator. Raises DatabaseUnavailable."""
+    """Return the ids of all live reports with such a label, by platform, for the operator. Raises
+    DatabaseUnavailable."""
     with reading(engine) as connection:
         return {
             platform: [encode_id("rp", number, service) for number in store.page(connection, platform, limit=count)]

@@ -40,7 +40,7 @@ from ledger.server.records.transaction import EntryBatch
 from ledger.server.records.views import report_view
 from ledger.server.reports.reports import ReportService
 from ledger.server.staff import audit
-from ledger.server.staff.enrolment import check_hands
+from ledger.server.staff.enrolment import check_independent_signers
 from ledger.tlog.entries import EventType, WithdrawalReason, release_entry
 
 MAX_EXPLANATIONS = 5
@@ -160,7 +160,7 @@ def release(context: Context, report: str, staff: Staff, reasons: str, *, seen: 
         row, held = _releasable(batch, context, report, staff, seen)
         grave = batch.policy.severity[row.conduct] >= SIGNED_SEVERITY
         if grave and held.proposer_id is not None:
-            raise ActionRefused("A release is proposed already: somebody else signs it, or it is refused.")
+            raise ActionRefused("A release is proposed already: another member of staff signs it, or refuses it.")
         held = replace(held, proposer_id=staff.id, reasons=text)
         action = "held_proposed" if grave else "held_released"
         held = _propose(batch, held) if grave else _release(batch, row, held, [staff.id])
@@ -169,8 +169,9 @@ def release(context: Context, report: str, staff: Staff, reasons: str, *, seen: 
 
 
 def sign_release(context: Context, report: str, staff: Staff, *, seen: int) -> HeldRow:
-    """Give the second signature to a proposed release. Raises as `release` does, and ConflictOfInterest for the person
-    who proposed it, or where both accounts rest on the word of the same admin alone."""
+    """Give the second signature to a proposed release. Raises NotFound, RoleMissing, ActionRefused as `release`
+    does or if no release is proposed, and ConflictOfInterest for the member of staff who proposed it or where the same
+    admin alone vouches for both accounts."""
     if staff.role not in DECIDING_ROLES:
         raise RoleMissing("A reviewer or supervisor gives the second signature.")
     with changing(context) as batch:
@@ -178,8 +179,8 @@ def sign_release(context: Context, report: str, staff: Staff, *, seen: int) -> H
         if held.proposer_id is None:
             raise ActionRefused("No release is proposed.")
         if held.proposer_id == staff.id:
-            raise ConflictOfInterest("The second signature is for somebody who did not propose the release.")
-        check_hands(batch.connection, held.proposer_id, staff.id)
+            raise ConflictOfInterest("A member of staff who did not propose the release gives the second signature.")
+        check_independent_signers(batch.connection, held.proposer_id, staff.id)
         held = _release(batch, row, replace(held, signer_id=staff.id), [held.proposer_id, staff.id])
         _audit(batch, staff, "held_signed", report, held)
         return held

@@ -60,7 +60,7 @@ from ledger.server.records.case_queries import StatementRow
 from ledger.server.records.commands import Command, RestituteReport, SubmitReport, WithdrawReport
 from ledger.server.records.idempotency import ResponseStore, StoredResponse
 from ledger.server.records.order_line_queries import HeldRow
-from ledger.server.records.order_lines import Lines, claim_of, refuse
+from ledger.server.records.order_lines import Lines, matter_of, refuse
 from ledger.server.records.queries import ReportRow, RestitutionRow
 from ledger.server.records.rows import (
     Answering,
@@ -158,7 +158,7 @@ class _Batch(EntryBatch):
             Act.REPORT if replaced is None else Act.REPLACE,
             self.now,
             report_id=command.replaces,
-            claim=claim_of(command),
+            matter=matter_of(command),
             contested=self._lines.contested(
                 request.control_group, [subject.tag for subject in command.subjects], day_floor(self.now)
             ),
@@ -214,8 +214,8 @@ class _Batch(EntryBatch):
         return report_id, accepted
 
     def _keep(self, row: ReportRow, bound: Bound, under_epochs: Sequence[ConvertedSubjects]) -> None:
-        """What an earlier report of the order leaves to this one: that the money came back, and what the person says of
-        it, if this one is about the same person."""
+        """Copy from an earlier report of the order that the money was paid back, and the person's statement, if the new
+        report is about the same person."""
         if bound.repaid_at is not None:
             self._repay(row, bound.repaid_at)
         if not bound.earlier:
@@ -243,7 +243,8 @@ class _Batch(EntryBatch):
     def _list(
         self, command: SubmitReport, row: ReportRow, under_epochs: Sequence[ConvertedSubjects], held: Held | None
     ) -> None:
-        """Subjects, and listings under every epoch that answers. The person finds a held report; it is not listed."""
+        """Write the subjects, and the listings under every epoch in use. A held report is not listed, but its person
+        can find it."""
         own = command.body.epoch
         if held is not None:
             self._hold(command, row, under_epochs, held)
@@ -287,7 +288,7 @@ class _Batch(EntryBatch):
         self.add(HeldReport, **{name: getattr(kept, name) for name in kept.__dataclass_fields__})
         self._held[row.id] = kept
         tags = [tag for converted in under_epochs for tag in converted.tags]
-        self._lines.held(row, held.like, tags, claim_of(command).evidence)
+        self._lines.held(row, held.like, tags, matter_of(command).evidence)
 
     def _replaced(self, command: SubmitReport) -> ReportRow | None:
         if command.replaces is None:
@@ -300,7 +301,8 @@ class _Batch(EntryBatch):
         return row
 
     def _check_links(self, command: SubmitReport) -> None:
-        """An `account_farm` report rests on counting reports of the same platform about different accounts."""
+        """Check that an `account_farm` report depends on counting reports of the same platform about different
+        accounts."""
         seen: set[bytes] = set()
         hour = hour_floor(self.now)
         for link in command.links:
@@ -339,7 +341,7 @@ class _Batch(EntryBatch):
         return row.id, self._view(row.id)
 
     def _is_duplicate(self, row: ReportRow) -> bool:
-        """Whether an older report of the group is live that says the same of the same person."""
+        """True if an older live report of the group states the same about the same person."""
         mine = store.tags_of(self.connection, [row.id]).get(row.id, set())
         return is_duplicate(store.listed_reports(self.connection, mine), row.id)
 

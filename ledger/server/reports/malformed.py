@@ -38,7 +38,7 @@ from ledger.server.log.policies import read_timeline
 from ledger.server.records import appeal_effects as effects
 from ledger.server.records.transaction import EntryBatch
 from ledger.server.reports import malformed_queries as store
-from ledger.server.reports.malformed_queries import ReportName, SubjectRow
+from ledger.server.reports.malformed_queries import ReportName, ReportSubjectRow
 from ledger.server.settings import Settings
 from ledger.tlog.entries import SALT_BYTES, WithdrawalReason
 
@@ -133,7 +133,8 @@ def malformed_reports(engine: Engine) -> list[MalformedReport]:
 
 
 def _windows(engine: Engine, after: int) -> Iterator[tuple[int, list[int]]]:
-    """(last report of a window, malformed reports in it), window by window, each read in a transaction of its own."""
+    """Yield (last report of a window, malformed reports in it), window by window, each read in a transaction of its
+    own."""
     while True:
         with reading(engine) as connection:
             last = store.window(connection, after, WINDOW)
@@ -161,7 +162,7 @@ Spelled = dict[tuple[int, int, int], bytes | None]
 """The canonical encoding of each (report, slot, epoch); None for the identity."""
 
 
-def _remember(connection: Connection, rows: Sequence[SubjectRow], spelled: Spelled) -> None:
+def _remember(connection: Connection, rows: Sequence[ReportSubjectRow], spelled: Spelled) -> None:
     """Keep the tags under which the persons find the reports in their records."""
     tags = []
     for row in rows:
@@ -172,7 +173,7 @@ def _remember(connection: Connection, rows: Sequence[SubjectRow], spelled: Spell
     store.add_tags(connection, tags)
 
 
-def _respell(connection: Connection, rows: Sequence[SubjectRow], spelled: Spelled) -> None:
+def _respell(connection: Connection, rows: Sequence[ReportSubjectRow], spelled: Spelled) -> None:
     for row in rows:
         element = spelled[row.report_id, row.slot, row.epoch]
         if element is None:

@@ -18,7 +18,7 @@ from ledger.server.db.tables.appeals import CaseTag
 from ledger.server.db.tables.reports import Listing, Report, Reversal, Subject
 
 
-class SubjectRow(NamedTuple):
+class ReportSubjectRow(NamedTuple):
     """A subject of a report under one epoch. (Rows of the driver with these members.)"""
 
     report_id: int
@@ -37,19 +37,19 @@ class ReportName(NamedTuple):
 
 
 def window(connection: Connection, after: int, rows: int) -> int | None:
-    """The last report id of the next `rows` subjects beyond report `after`; None at the end."""
+    """Return the last report id of the next `rows` subjects beyond report `after`; None at the end."""
     return last_report(connection, Subject.report_id, after, rows)
 
 
 def malformed_reports(connection: Connection, after: int, last: int) -> list[int]:
-    """Reports `after` < id <= `last` with a subject whose element has bit 255 set, under any epoch, by id. Reads all
-    subjects of these reports."""
+    """Return the reports `after` < id <= `last` that have a subject whose element has bit 255 set, under any epoch, by
+    id. Reads all subjects of these reports."""
     query = select(Subject.report_id).where(Subject.report_id > after, Subject.report_id <= last, _bit_255())
     return sorted(set(connection.scalars(query)))
 
 
 def names(connection: Connection, ids: Iterable[int]) -> list[ReportName]:
-    """The reports `ids` with their platforms, by id."""
+    """Return the reports `ids` with their platforms, by id."""
     reports: list[ReportName] = []
     for some in chunks(ids):
         rows = connection.execute(select(Report.id, Report.platform, Report.recorded_at).where(Report.id.in_(some)))
@@ -58,7 +58,8 @@ def names(connection: Connection, ids: Iterable[int]) -> list[ReportName]:
 
 
 def taken_back(connection: Connection, reason: str) -> list[ReportName]:
-    """Reports that were taken back for `reason` and are not erased yet, by id. Reads the table of reversals."""
+    """Return the reports that were withdrawn for `reason` and are not erased yet, by id. Reads the table of
+    reversals."""
     rows = connection.execute(
         select(Report.id, Report.platform, Report.recorded_at)
         .join(Reversal, Reversal.report_id == Report.id)
@@ -68,13 +69,16 @@ def taken_back(connection: Connection, reason: str) -> list[ReportName]:
     return [ReportName(*row) for row in rows]
 
 
-def subjects_of(connection: Connection, ids: Iterable[int]) -> list[SubjectRow]:
-    """All subjects of the reports `ids`, under all epochs, in order."""
-    subjects: list[SubjectRow] = []
+def subjects_of(connection: Connection, ids: Iterable[int]) -> list[ReportSubjectRow]:
+    """Return all subjects of the reports `ids`, under all epochs, in order."""
+    subjects: list[ReportSubjectRow] = []
     columns = (Subject.report_id, Subject.slot, Subject.epoch, Subject.kind, Subject.element)
     for some in chunks(ids):
         subjects.extend(
-            cast("Sequence[SubjectRow]", connection.execute(select(*columns).where(Subject.report_id.in_(some))).all())
+            cast(
+                "Sequence[ReportSubjectRow]",
+                connection.execute(select(*columns).where(Subject.report_id.in_(some))).all(),
+            )
         )
     return sorted(subjects)
 
@@ -86,7 +90,7 @@ def add_tags(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         connection.execute(upsert(connection, CaseTag).on_conflict_do_nothing(), list(rows))
 
 
-def respell(connection: Connection, row: SubjectRow, element: bytes, tag: bytes) -> None:
+def respell(connection: Connection, row: ReportSubjectRow, element: bytes, tag: bytes) -> None:
     """Give a subject its element's canonical encoding, and its listing, where there still is one, the `tag` of that.
 
     A report that is listed under `tag` by another subject loses the second listing. The caller holds the log's head.

@@ -87,7 +87,8 @@ def check_report(
     service: ReportService, member: Member, payload: Mapping[str, Any], idempotency_key: str
 ) -> SubmitReport:
     """Make every check of docs/reports.md that needs no other report, and return the command. `idempotency_key` has
-    passed `check_key`. Raises a LedgerError that says what is wrong."""
+    passed `check_key`. Raises InvalidRequest for the form and the addressee, InvalidSignature for the key or the
+    signature, and the LedgerError of the check that failed."""
     signed, signature_text, given = payload.get("body"), payload.get("signature"), payload.get("subjects")
     if not isinstance(signed, dict) or not isinstance(given, list):
         raise InvalidRequest("A report is {body, signature, subjects}.")

@@ -1,4 +1,5 @@
-"""The first stage: the next epoch's key, announced in the log, so that platforms can tag their users anew before."""
+"""The first stage: announces the next epoch's key in the log, so that platforms can tag their users under it before the
+switch."""
 
 from __future__ import annotations
 
@@ -17,41 +18,49 @@ from ledger.server.log.writer import GovernanceDraft, append, open_head
 from ledger.server.oprf import budgets
 from ledger.server.platforms import queries as members
 from ledger.server.rotation import queries as store
-from ledger.server.rotation.convert import Progress, Stage, Turn, in_force, load_turn, tell
+from ledger.server.rotation.convert import (
+    Conversion,
+    Progress,
+    RotationStage,
+    emit_key_rotated,
+    in_force,
+    load_conversion,
+)
 from ledger.server.settings import Settings
 from ledger.tlog.entries import GovernanceType, PlatformState, key_rotation_body
 
 GRANT_DAYS = 90
-"""How long the elements granted for tagging anew may be used."""
+"""Days for which the elements granted for new tags can be used."""
 
 log = logging.getLogger(__name__)
 
 
-def ensure_announced(settings: Settings, engine: Engine, now: datetime, progress: Progress) -> Turn:
-    """Announce the next epoch unless one is announced already. The caller is alone.
+def ensure_announced(settings: Settings, engine: Engine, now: datetime, progress: Progress) -> Conversion:
+    """Announce the next epoch unless one is announced already; return the conversion to it. The caller holds
+    `exclusive_run`.
 
-    A key file that a killed run left behind is used: nothing but this run can have seen it.
-    Raises RotationRefused while a grace runs, ConfigurationError, LogFrozen, DatabaseUnavailable.
+    A key file that a killed run left behind is used, because no other run has used it.
+    Raises RotationRefused during a grace period, ConfigurationError, LogFrozen, DatabaseUnavailable.
     """
-    progress(Stage.ANNOUNCE, 0, 2)
+    progress(RotationStage.ANNOUNCE, 0, 2)
     with reading(engine) as connection:
         rows = read_epochs(connection)
     old, new = startable(rows), only(rows, "next")
     if new is None:
         number = max(row.epoch for row in rows) + 1
-        load_oprf(settings, old.epoch)  # before anything is made
+        load_oprf(settings, old.epoch)  # raises before anything is written
         if not oprf_path(settings, number).exists():
             create_oprf_file(settings, number)
-        progress(Stage.ANNOUNCE, 1, 2)
+        progress(RotationStage.ANNOUNCE, 1, 2)
         with writing(engine) as connection:
             new = _announce(connection, settings, number, now)
-    turn = load_turn(settings, old, new)
-    progress(Stage.ANNOUNCE, 2, 2)
-    return turn
+    conversion = load_conversion(settings, old, new)
+    progress(RotationStage.ANNOUNCE, 2, 2)
+    return conversion
 
 
 def startable(rows: Sequence[EpochRow]) -> EpochRow:
-    """The current epoch. Raises RotationRefused while an older one still has its grace, ConfigurationError."""
+    """Return the current epoch. Raises RotationRefused in the grace period of an older epoch, ConfigurationError."""
     previous = only(rows, "previous")
     if previous is not None:
         raise RotationRefused(
@@ -73,14 +82,15 @@ def _announce(connection: Connection, settings: Settings, number: int, now: date
     body = key_rotation_body(**in_force(connection, rows, old), next_epoch=(number, [(holder, new.public_key)]))
     append(connection, head, [GovernanceDraft(GovernanceType.KEY_ROTATION, body)], recorded_at)
     insert_epoch(connection, new)
-    tell(settings, connection, recorded_at, "announced", number, head.size)
+    emit_key_rotated(settings, connection, recorded_at, "announced", number, head.size)
     _grant(connection, settings, number, recorded_at)
     log.info("rotation_announced", extra={"epoch": number, "entry_index": head.size})
     return new
 
 
 def _grant(connection: Connection, settings: Settings, number: int, now: datetime) -> None:
-    """To every active platform as many elements as it has had evaluated so far: its users are to be tagged anew."""
+    """Grant every active platform as many elements as it has had evaluated so far, so that it can tag its users under
+    the next epoch."""
     used = store.oprf_uses(connection)
     for platform in members.read_platforms(connection):
         if platform.status == PlatformState.ACTIVE:

@@ -1,8 +1,10 @@
-"""What an auditor of a rotation gets: batch files with one proof each, and where in the log their root stands.
+"""The files for an auditor of a rotation: batch files with one proof each, and a file that names the log entry with
+their root.
 
-The files hold old and new elements with their salts. They are as confidential as the database: whoever has them can
-link old pseudonyms to new ones and open commitments, though not name anybody without a key. Erasure does not reach a
-copy that was handed out. The folder has mode 0700 and lies beside the keys unless the operator says otherwise.
+The batch files contain old and new elements with their salts. They are as confidential as the database: with them one
+can link old pseudonyms to new ones and open commitments, but not identify a person without a key. Erasure cannot delete
+a copy that the operator gave to an auditor. The folder has mode 0700 and is beside the keys unless the operator chooses
+another one.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ _OURS = re.compile(r"(?:batch-[0-9]{6}\.rot|rotation\.json)(?:\.tmp)?\Z")
 
 
 def audit_dir(settings: Settings, old: int, new: int) -> Path:
-    """The audit folder of a rotation: beside the keys, or where `rotation-1-2.path` beside the keys points to."""
+    """Return the audit folder of a rotation: beside the keys, or the folder that the file `rotation-1-2.path` beside
+    the keys names. Raises ConfigurationError if that file cannot be read."""
     pointer = _pointer(settings, old, new)
     try:
         return Path(pointer.read_text(encoding="utf-8").rstrip("\n"))
@@ -48,20 +51,22 @@ def audit_dir(settings: Settings, old: int, new: int) -> Path:
 
 
 def late_dir(settings: Settings, old: int, new: int) -> Path:
-    """The folder of the reports that still came in under the old epoch after the switch."""
+    """Return the folder for the reports that were recorded under the old epoch after the switch. Raises
+    ConfigurationError as `audit_dir`."""
     folder = audit_dir(settings, old, new)
     return folder.with_name(folder.name + "-late")
 
 
 def choose_audit_dir(settings: Settings, old: int, new: int, folder: Path | None) -> Path:
-    """As `audit_dir`, after remembering the operator's choice, so that retirement finds what it has to delete."""
+    """Store the operator's choice of a folder, if there is one, so that retirement finds the files that it has to
+    delete; then return `audit_dir`. Raises ConfigurationError."""
     if folder is not None and folder.absolute() != audit_dir(settings, old, new):
         _write(_pointer(settings, old, new), f"{folder.absolute()}\n".encode())
     return audit_dir(settings, old, new)
 
 
 def forget_audit_dir(settings: Settings, old: int, new: int) -> None:
-    """Delete the pointer to a folder that is gone."""
+    """Delete the file that names an audit folder which does not exist any longer."""
     _pointer(settings, old, new).unlink(missing_ok=True)
 
 
@@ -70,13 +75,13 @@ def _pointer(settings: Settings, old: int, new: int) -> Path:
 
 
 class AuditFolder:
-    """A folder of batch files. Each is written under another name, made durable, and renamed."""
+    """A folder of batch files. Each file is written under a temporary name, synced to disk, and renamed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def start(self) -> None:
-        """Make the folder, or empty it of what an earlier run left. Raises ConfigurationError."""
+        """Create the folder, or delete the files of an earlier run from it. Raises ConfigurationError."""
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._empty()
@@ -84,17 +89,18 @@ class AuditFolder:
             raise ConfigurationError(f"The audit folder {self.path.name} cannot be written.") from error
 
     def write_batch(self, number: int, data: bytes) -> None:
-        """Batch `number`, on disk when this returns. Raises ConfigurationError."""
+        """Write batch `number`; it is synced to disk when this returns. Raises ConfigurationError."""
         _write(self.path / f"batch-{number:06d}.rot", data)
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
-        """Where to look in the log. Only a hint: the auditor's tool verifies what it finds there."""
+        """Write the file that names the log entries of the rotation. It is only a hint, because the auditor's tool
+        verifies the entries. Raises ConfigurationError."""
         _write(self.path / FACTS_FILE, (json.dumps(facts, indent=1) + "\n").encode())
 
     def destroy(self) -> bool:
-        """Delete our files, and the folder if nothing else is in it; whether it was there.
+        """Delete the files of this module, and the folder if it is empty then; return True if the folder existed.
 
-        On a disk that remaps its blocks, deleting is not overwriting: that takes an encrypted disk.
+        Deleting does not overwrite the data on a disk that remaps its blocks. Only an encrypted disk protects there.
         """
         if not self.path.is_dir():
             return False
@@ -127,7 +133,7 @@ def _write(path: Path, data: bytes) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A batch whose proof is being made."""
+    """A batch whose proof is being computed."""
 
     items: list[Rotated]
     number: int
@@ -137,34 +143,36 @@ class Begun:
 class Prover:
     """Proves pairs of elements batch by batch, in order, and keeps the root over all of them.
 
-    One that failed on the way is of no more use: files and root may differ. A new run starts from the data.
+    Do not use a prover any longer after an error, because its files and its root may differ. A new run starts from the
+    data.
     """
 
     def __init__(
-        self, folder: AuditFolder, keys: RotationKeys, factor: bytes, after: Place, beside: Executor, workers: int
+        self, folder: AuditFolder, keys: RotationKeys, factor: bytes, after: Place, executor: Executor, workers: int
     ) -> None:
         self.last = after
         self._folder = folder
         self._keys = keys
         self._factor = factor
-        self._beside = beside
+        self._executor = executor
         self._workers = workers
         self._tree = RotationTree()
         self._batches = 0
 
     @property
     def elements(self) -> int:
-        """Elements proved so far."""
+        """Number of elements proved so far."""
         return self._tree.size
 
     @property
     def root(self) -> bytes:
-        """The Merkle root over them."""
+        """Return the Merkle root over the elements proved so far, 32 bytes."""
         return self._tree.root()
 
     def write_facts(self, *, switch_entry: int, root_entry: int) -> None:
-        """Beside the batches: which log entries name the keys and the root. Written before these are committed, so that
-        no crash leaves batches without it; a run that fails then starts with an empty folder."""
+        """Write the file that names the log entries with the keys and the root. Call it before these entries are
+        committed, so that no crash leaves batches without the file. After an error, the next run starts with an empty
+        folder. Raises ConfigurationError."""
         self._folder.write_facts(
             {
                 "from": self._keys.old_epoch,
@@ -177,14 +185,14 @@ class Prover:
         )
 
     def begin(self, rows: Sequence[PairRow]) -> Begun:
-        """Begin to prove `rows`, at least one, which come after all earlier ones. Raises ConfigurationError when the
-        folder cannot be written."""
+        """Start the proof of `rows` (at least one), which follow all earlier rows in order. Raises ConfigurationError
+        if the folder cannot be written."""
         if not self._batches:
             self._folder.start()
         items = [Rotated(*row) for row in rows]
         old, new = [item.old_element for item in items], [item.new_element for item in items]
         nonce = secrets.token_bytes(NONCE_BYTES)
-        proof = self._beside.submit(prove, self._factor, self._keys, old, new, nonce, workers=self._workers)
+        proof = self._executor.submit(prove, self._factor, self._keys, old, new, nonce, workers=self._workers)
         for item in items:
             self._tree.add(*item.place, *commitments(item, self._keys))
         self._batches += 1
@@ -192,6 +200,6 @@ class Prover:
         return Begun(items, self._batches - 1, proof)
 
     def finish(self, begun: Begun) -> None:
-        """Wait for the proof and write the batch file. Raises ConfigurationError when it cannot be written."""
+        """Wait for the proof and write the batch file. Raises ConfigurationError if it cannot be written."""
         data = format_batch(begun.items, begun.proof.result(), self._keys, begun.number)
         self._folder.write_batch(begun.number, data)

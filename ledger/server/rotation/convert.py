@@ -1,4 +1,5 @@
-"""What the stages of a rotation share: the two epochs with their keys, one run at a time, progress."""
+"""Shared parts of the stages of a rotation: the two epochs with their keys, the lock for one run at a time, progress,
+and the webhook."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from sqlalchemy import Connection
 
 from ledger.errors import ConfigurationError, RotationRefused
 from ledger.protocol.voprf import public_key
-from ledger.rules.webhooks import Source, WebhookType
+from ledger.rules.webhooks import MessageSource, WebhookType
 from ledger.server.keys.epochs import EpochRow
 from ledger.server.keys.files import load_oprf, oprf_path
 from ledger.server.log.logged_keys import logged_keys
@@ -26,8 +27,8 @@ from ledger.tlog.key_rotation import RotationKeys, rotation_factor
 LOCK_FILE = "rotation.lock"
 
 
-class Stage(StrEnum):
-    """What a rotation does, in this order; the last two come when its grace is over."""
+class RotationStage(StrEnum):
+    """The stages of a rotation, in this order; the last two run after its grace period."""
 
     ANNOUNCE = "announce"
     FILL = "fill"
@@ -37,17 +38,18 @@ class Stage(StrEnum):
     DESTROY = "destroy"
 
 
-Progress = Callable[[Stage, int, int], None]
-"""Called with a stage, how much of it is done and how much there is. What it raises ends the run."""
+Progress = Callable[[RotationStage, int, int], None]
+"""Called with a stage, the amount of work done in it and the total amount. An exception that it raises ends the run."""
 
 
-def silent(_stage: Stage, _done: int, _total: int) -> None:
-    """No progress is shown."""
+def silent(_stage: RotationStage, _done: int, _total: int) -> None:
+    """Show no progress."""
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """From one epoch to the next. `factor` is the quotient of their keys, as secret as the keys themselves."""
+class Conversion:
+    """The conversion from one epoch to the next. `factor` is the quotient of their keys, as secret as the keys
+    themselves."""
 
     old: EpochRow
     new: EpochRow
@@ -55,13 +57,14 @@ class Turn:
 
     @property
     def keys(self) -> RotationKeys:
-        """What an auditor checks proofs against."""
+        """Return the public keys with which an auditor checks the proofs."""
         return RotationKeys(self.old.epoch, self.new.epoch, self.old.public_key, self.new.public_key)
 
 
-def load_turn(settings: Settings, old: EpochRow, new: EpochRow) -> Turn:
-    """Both keys from their files. Raises ConfigurationError when one is missing or not the logged one."""
-    found = []
+def load_conversion(settings: Settings, old: EpochRow, new: EpochRow) -> Conversion:
+    """Return the conversion with both keys read from their files. Raises ConfigurationError if a key is missing or is
+    not the key in the log."""
+    secrets = []
     for row in (old, new):
         _, holder, secret = load_oprf(settings, row.epoch)
         if (holder, public_key(secret)) != (row.holder, row.public_key):
@@ -69,12 +72,13 @@ def load_turn(settings: Settings, old: EpochRow, new: EpochRow) -> Turn:
                 f"{oprf_path(settings, row.epoch).name} is not the key that the log names for epoch {row.epoch}. "
                 "Rotate on the machine that announced it, or copy its key file here."
             )
-        found.append(secret)
-    return Turn(old, new, rotation_factor(*found))
+        secrets.append(secret)
+    return Conversion(old, new, rotation_factor(*secrets))
 
 
 def in_force(connection: Connection, rows: Sequence[EpochRow], current: EpochRow) -> dict[str, Any]:
-    """The members that every `key_rotation` body has, as arguments of `key_rotation_body`."""
+    """Return the members that every `key_rotation` body has, as arguments of `key_rotation_body`. Raises
+    ConfigurationError if the log names no key."""
     logged = logged_keys(connection)["log"]
     return {
         "epoch": current.epoch,
@@ -85,18 +89,21 @@ def in_force(connection: Connection, rows: Sequence[EpochRow], current: EpochRow
     }
 
 
-def tell(settings: Settings, connection: Connection, now: datetime, stage: str, epoch: int, entry_index: int) -> None:
-    """Platforms that subscribe to it hear, with this transaction, what became of `epoch`: announced, switched to or
-    retired."""
+def emit_key_rotated(
+    settings: Settings, connection: Connection, now: datetime, stage: str, epoch: int, entry_index: int
+) -> None:
+    """Emit the webhook about `epoch` to the platforms that subscribe to it, in this transaction. `stage` is announced,
+    switched or retired."""
     data: dict[str, str | int] = {"epoch": epoch, "state": stage, "entry_index": entry_index}
-    source = Source(settings.service, settings.environment)
+    source = MessageSource(settings.service, settings.environment)
     emit_all(connection, now, source, WebhookType.KEY_ROTATED, data)
 
 
 @contextmanager
-def alone(settings: Settings) -> Iterator[None]:
-    """One run at a time on a machine (machines are kept apart by the epochs' states, which every transaction reads
-    under the head). Raises RotationRefused, and ConfigurationError without a key folder."""
+def exclusive_run(settings: Settings) -> Iterator[None]:
+    """Hold the lock for one run at a time on this machine. (Runs on several machines exclude each other by the states
+    of the epochs, which every transaction reads under the head.) Raises RotationRefused if another run holds the lock,
+    ConfigurationError if the key folder cannot be written."""
     try:
         descriptor = os.open(settings.keys_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:

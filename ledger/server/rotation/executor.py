@@ -1,7 +1,7 @@
-"""Where a rotation's multiplications run: for many elements in a process of its own, else in a thread.
+"""The executor for a rotation's multiplications: a separate process for many elements, else a thread.
 
-libsodium works without the interpreter's lock, but has to take it back after every 50 microseconds. A thread that does
-nothing but multiply would stand still whenever this one runs Python, which a rotation does for a third of its time.
+libsodium releases the interpreter's lock, but has to acquire it again after every 50 microseconds. So a thread that
+only multiplies would wait whenever the main thread runs Python, which is a third of a rotation's time.
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ from multiprocessing import get_context
 from ledger.errors import Unavailable
 
 PROCESS_FROM = 20_000
-"""Elements from which starting a process (a third of a second) pays."""
+"""Number of elements from which on a process saves more time than its start takes (a third of a second)."""
 
 _LOOK_SECONDS = 1.0
 
 
 @contextmanager
-def beside(elements: int) -> Iterator[Executor]:
-    """An executor for work beside the caller's, ended with the block. What it is given must be functions of modules.
+def multiplication_executor(elements: int) -> Iterator[Executor]:
+    """Provide an executor that runs while the caller works, until the block ends. Submit only functions of modules,
+    because they are pickled.
 
-    Raises Unavailable when its process was killed.
+    Raises Unavailable if its process was killed.
     """
     if elements < PROCESS_FROM:
         with ThreadPoolExecutor(1, thread_name_prefix="rotation") as threads:
             yield threads
         return
-    # Not forked: this process may have threads, and connections that are its own.
+    # Spawned, not forked: this process may have threads, and connections that a child must not use.
     with ProcessPoolExecutor(1, get_context("spawn"), initializer=_end_with, initargs=(os.getpid(),)) as process:
         try:
             yield process
@@ -41,7 +42,8 @@ def beside(elements: int) -> Iterator[Executor]:
 
 
 def _end_with(parent: int) -> None:
-    """End this process when the one that started it is gone, however it ended: it holds the quotient of the keys."""
+    """End this process when the process that started it has ended in any way, because this one holds the quotient of
+    the keys."""
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -1,4 +1,4 @@
-"""Turning what is recorded under one epoch into rows under the next, and proving the pairs."""
+"""Converts the rows of one epoch to rows of the next, and proves the pairs."""
 
 from __future__ import annotations
 
@@ -15,34 +15,39 @@ from ledger.server.db.tables.reports import Subject
 from ledger.server.log.writer import open_head
 from ledger.server.rotation import queries as store
 from ledger.server.rotation.audit import Prover
-from ledger.server.rotation.convert import Progress, Stage, Turn
-from ledger.server.rotation.queries import START, FilledRow, PairRow, Place, SubjectRow
+from ledger.server.rotation.convert import Conversion, Progress, RotationStage
+from ledger.server.rotation.queries import START, EpochSubjectRow, FilledRow, PairRow, Place
 from ledger.tlog.key_rotation import rotate_elements
 
 FILL_CHUNK = 1_000
-"""Subjects that one transaction of the fill writes: it holds the log's head for some 20 milliseconds."""
+"""Subjects that one transaction of the fill writes. It holds the log's head for some 20 milliseconds."""
 PROOF_BATCH = 16_384
-"""Subjects under one proof. More would be allowed; so many fit well into memory, and progress shows."""
+"""Subjects in one proof. The format allows more; this number needs little memory and updates the progress often."""
 
 
 def fill(
-    engine: Engine, turn: Turn, clock: Callable[[], datetime], beside: Executor, workers: int, progress: Progress
+    engine: Engine,
+    conversion: Conversion,
+    clock: Callable[[], datetime],
+    executor: Executor,
+    workers: int,
+    progress: Progress,
 ) -> None:
-    """Write the missing rows under the new epoch until none is missing (or what is has come in since).
+    """Write rows under the new epoch until none is missing, except of reports that were recorded since.
 
-    Multiplications need no transaction; the next piece's go on `beside` while the last one is written.
-    Raises LogFrozen, DatabaseUnavailable; what was written stays.
+    Multiplications need no transaction: those of the next chunk run on `executor` while the last chunk is written.
+    Raises LogFrozen, DatabaseUnavailable; rows that were written stay.
     """
-    old, new = turn.old.epoch, turn.new.epoch
+    old, new = conversion.old.epoch, conversion.new.epoch
     with reading(engine) as connection:
         total, done = (store.count_rows(connection, Subject, epoch) for epoch in (old, new))
-    progress(Stage.FILL, done, max(done, total))
+    progress(RotationStage.FILL, done, max(done, total))
 
-    def following(after: Place) -> tuple[list[SubjectRow], Future[list[bytes]] | None]:
+    def following(after: Place) -> tuple[list[EpochSubjectRow], Future[list[bytes]] | None]:
         with reading(engine) as connection:
             rows = store.unfilled(connection, old, new, after, FILL_CHUNK)
         elements = [row.element for row in rows]
-        return rows, beside.submit(rotate_elements, turn.factor, elements, workers=workers) if rows else None
+        return rows, executor.submit(rotate_elements, conversion.factor, elements, workers=workers) if rows else None
 
     rows, multiplying = following(START)
     while multiplying is not None:
@@ -52,17 +57,20 @@ def fill(
             open_head(connection, clock())
             store.fill(connection, old, new, filled)
         done += len(rows)
-        progress(Stage.FILL, done, max(done, total))
+        progress(RotationStage.FILL, done, max(done, total))
         rows, multiplying = ahead
 
 
-def prove_pairs(engine: Engine, turn: Turn, prover: Prover, stage: Stage, total: int, progress: Progress) -> None:
-    """Prove every pair beyond the prover's last one. The next batch is read while one is proved."""
+def prove_pairs(
+    engine: Engine, conversion: Conversion, prover: Prover, stage: RotationStage, total: int, progress: Progress
+) -> None:
+    """Prove every pair after the prover's last one. The next batch is read while one is proved. Raises
+    ConfigurationError (the audit folder cannot be written), DatabaseUnavailable."""
     progress(stage, prover.elements, max(prover.elements, total))
 
     def following(after: Place) -> list[PairRow]:
         with reading(engine) as connection:
-            return store.pairs(connection, turn.old.epoch, turn.new.epoch, after, PROOF_BATCH)
+            return store.pairs(connection, conversion.old.epoch, conversion.new.epoch, after, PROOF_BATCH)
 
     rows = following(prover.last)
     while rows:
@@ -72,17 +80,18 @@ def prove_pairs(engine: Engine, turn: Turn, prover: Prover, stage: Stage, total:
         progress(stage, prover.elements, max(prover.elements, total))
 
 
-def turn_tail(connection: Connection, turn: Turn, prover: Prover, limit: int, workers: int) -> None:
-    """Fill and prove the at most `limit` subjects beyond the prover's last one. The caller holds the head."""
-    rows = store.unfilled(connection, turn.old.epoch, turn.new.epoch, prover.last, limit)
-    elements = rotate_elements(turn.factor, [row.element for row in rows], workers=workers) if rows else []
-    store.fill(connection, turn.old.epoch, turn.new.epoch, _filled(rows, elements))
-    pairs = store.pairs(connection, turn.old.epoch, turn.new.epoch, prover.last, limit)
+def convert_tail(connection: Connection, conversion: Conversion, prover: Prover, limit: int, workers: int) -> None:
+    """Fill and prove the subjects after the prover's last one, at most `limit`. The caller holds the head. Raises
+    ConfigurationError if the audit folder cannot be written."""
+    rows = store.unfilled(connection, conversion.old.epoch, conversion.new.epoch, prover.last, limit)
+    elements = rotate_elements(conversion.factor, [row.element for row in rows], workers=workers) if rows else []
+    store.fill(connection, conversion.old.epoch, conversion.new.epoch, _filled(rows, elements))
+    pairs = store.pairs(connection, conversion.old.epoch, conversion.new.epoch, prover.last, limit)
     if pairs:
         prover.finish(prover.begin(pairs))
 
 
-def _filled(rows: Sequence[SubjectRow], elements: Sequence[bytes]) -> list[FilledRow]:
+def _filled(rows: Sequence[EpochSubjectRow], elements: Sequence[bytes]) -> list[FilledRow]:
     fresh = os.urandom(SALT_BYTES * len(rows))
     salts = [fresh[at : at + SALT_BYTES] for at in range(0, len(fresh), SALT_BYTES)]
     return [

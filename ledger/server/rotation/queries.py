@@ -1,7 +1,7 @@
 """Queries of a key rotation: rows of one epoch that another lacks, pairs of rows, filling, and deleting at the end.
 
-A subject is named by its *place*, (report_id, slot). Everything walks the primary key in that order, in pieces, so that
-no transaction is long and a run that was killed goes on from the data alone.
+The *place* of a subject is (report_id, slot). Every query follows the primary key in that order, in chunks, so that no
+transaction is long and a new run can continue a killed one from the data alone.
 """
 
 from __future__ import annotations
@@ -9,17 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    delete,
-    exists,
-    func,
-    literal,
-    select,
-    text,
-    tuple_,
-)
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, literal, select, text, tuple_
 from sqlalchemy.orm import aliased
 
 from ledger.server.db.bulk import chunks, table_of, upsert
@@ -33,14 +23,14 @@ from ledger.server.lookups.disclosure_queries import move_counts
 
 Place = tuple[int, int]
 START: Place = (-1, -1)
-"""Before every place."""
+"""A value before every place."""
 
 Model = type[Subject] | type[Listing] | type[CaseTag]
 
 
-class SubjectRow(NamedTuple):
-    """A subject under one epoch. (What is read are rows of the driver with these members: copying them costs as much as
-    reading them.)"""
+class EpochSubjectRow(NamedTuple):
+    """A subject under one epoch. (Queries return rows of the database driver with these members, because copying them
+    would take as long as reading them.)"""
 
     report_id: int
     slot: int
@@ -49,7 +39,8 @@ class SubjectRow(NamedTuple):
 
 
 class PairRow(NamedTuple):
-    """A subject under two epochs; elements and salts have 32 bytes. (As for `SubjectRow`.)"""
+    """A subject under two epochs; elements and salts have 32 bytes. (These are rows of the driver, as for
+    `EpochSubjectRow`.)"""
 
     report_id: int
     slot: int
@@ -61,7 +52,7 @@ class PairRow(NamedTuple):
 
 
 class FilledRow(NamedTuple):
-    """What a subject gets under the new epoch: element, fresh salt, and the tag of its listing."""
+    """The values of a subject under the new epoch: element, new random salt, and the tag of its listing."""
 
     report_id: int
     slot: int
@@ -71,14 +62,14 @@ class FilledRow(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """Rows of the old epoch without one under the new."""
+    """Numbers of rows under the old epoch that have no row under the new one."""
 
     subjects: int
     listings: int
 
 
 def count_rows(connection: Connection, model: Model, epoch: int, after: Place = START) -> int:
-    """Rows of `model` under `epoch` beyond `after`."""
+    """Return the number of rows of `model` under `epoch` after the place `after`."""
     query = select(func.count()).select_from(model).where(model.epoch == epoch)
     if after != START:
         by_index(connection)
@@ -86,27 +77,28 @@ def count_rows(connection: Connection, model: Model, epoch: int, after: Place = 
     return connection.execute(query).scalar_one()
 
 
-def unfilled(connection: Connection, old: int, new: int, after: Place, limit: int) -> list[SubjectRow]:
-    """Subjects under epoch `old` without a row under `new`, beyond `after`, in order, at most `limit`."""
+def unfilled(connection: Connection, old: int, new: int, after: Place, limit: int) -> list[EpochSubjectRow]:
+    """Return the subjects under epoch `old` without a row under `new`, after the place `after`, in order, at most
+    `limit`."""
     by_index(connection)
     columns = (Subject.report_id, Subject.slot, Subject.kind, Subject.element)
     query = select(*columns).where(Subject.epoch == old, _beyond(Subject, after), _lacks(Subject, new))
     rows = connection.execute(query.order_by(Subject.report_id, Subject.slot).limit(limit))
-    return cast("list[SubjectRow]", rows.all())
+    return cast("list[EpochSubjectRow]", rows.all())
 
 
 def pairs(connection: Connection, old: int, new: int, after: Place, limit: int) -> list[PairRow]:
-    """Subjects that have rows under both epochs, beyond `after`, in order, at most `limit`."""
+    """Return the subjects that have rows under both epochs, after the place `after`, in order, at most `limit`."""
     by_index(connection)
     query, other = _pairs(old, new)
-    # Said of both sides, so that whichever is read first starts at the right place.
+    # The condition is on both sides, so that the one which the database reads first starts at the right place.
     query = query.where(_beyond(Subject, after), _beyond(other, after))
     rows = connection.execute(query.order_by(Subject.report_id, Subject.slot).limit(limit))
     return cast("list[PairRow]", rows.all())
 
 
 def pairs_between(connection: Connection, old: int, new: int, after: int, last: int) -> list[PairRow]:
-    """The same of reports `after` < id <= `last`, in no order."""
+    """Return the same pairs for the reports `after` < id <= `last`, in no order."""
     query, other = _pairs(old, new)
     for model in (Subject, other):
         query = query.where(model.report_id > after, model.report_id <= last)
@@ -132,7 +124,7 @@ def _pairs(old: int, new: int) -> tuple[Any, Any]:
 
 
 def missing(connection: Connection, old: int, new: int) -> Missing:
-    """How many subjects and listings under epoch `old` have no row under `new`. Reads both tables once."""
+    """Return how many subjects and listings under epoch `old` have no row under `new`. Reads both tables once."""
     by_table(connection)
     models: tuple[Model, ...] = (Subject, Listing)
     counts = []
@@ -145,16 +137,17 @@ def missing(connection: Connection, old: int, new: int) -> Missing:
 
 
 def _lacks(model: Model, new: int) -> ColumnElement[bool]:
-    """That a row of `model` has none under `new`. A subquery for each row, which no planner turns into a join."""
+    """Return the condition that a row of `model` has no row under `new`: a subquery for each row, which no planner
+    changes into a join."""
     other = aliased(model)
-    found = (
+    same_place = (
         select(other.slot)
         .where(other.report_id == model.report_id, other.slot == model.slot, other.epoch == literal(new))
         .correlate(model)
         .limit(1)
         .scalar_subquery()
     )
-    return found.is_(None)
+    return same_place.is_(None)
 
 
 def _beyond(model: Any, after: Place) -> ColumnElement[bool]:
@@ -166,8 +159,8 @@ def _beyond(model: Any, after: Place) -> ColumnElement[bool]:
 _NAMED = ("tag", "report_id", "slot", "epoch")
 _COPIED = ", ".join([f"l.{column.name}" for column in table_of(Listing).columns if column.name not in _NAMED])
 _LISTING_COLUMNS = f"tag, report_id, slot, epoch, {_COPIED.replace('l.', '')}"
-# What was erased meanwhile is not there to copy from, and what is there already stays. LATERAL with LIMIT is a lookup
-# for each value, whatever the planner thinks of the tables.
+# A row that was erased meanwhile is not copied, and a row that exists already stays. LATERAL with LIMIT makes a lookup
+# for each value, whatever statistics the planner has of the tables.
 _FILL_POSTGRESQL = text(
     "WITH v AS MATERIALIZED (SELECT * FROM unnest(CAST(:report_id AS bigint[]), CAST(:slot AS smallint[]), "
     "CAST(:element AS bytea[]), CAST(:salt AS bytea[]), CAST(:tag AS bytea[])) "
@@ -195,9 +188,9 @@ _FILL_SQLITE = (
 
 
 def fill(connection: Connection, old: int, new: int, rows: Sequence[FilledRow]) -> None:
-    """Give the subjects and listings named by `rows` rows under `new`, where they still have one under `old`.
+    """Insert rows under `new` for the subjects and listings of `rows` that still have a row under `old`.
 
-    The caller holds the log's head, so nobody changes a listing meanwhile.
+    The caller holds the log's head, so no other transaction changes a listing meanwhile.
     """
     if not rows:
         return
@@ -213,16 +206,16 @@ def fill(connection: Connection, old: int, new: int, rows: Sequence[FilledRow]) 
 
 
 def _fill_case_tags(connection: Connection, old: int, new: int, rows: Sequence[FilledRow]) -> None:
-    """Whoever appealed finds their case under the new tags too, also when its report is listed no more."""
+    """Insert tags of cases under `new`, so that people find their case also if its report is not listed any longer."""
     tags = {(row.report_id, row.slot): row.tag for row in rows}
     fresh = upsert(connection, CaseTag).on_conflict_do_nothing()
-    for some in chunks({row.report_id for row in rows}):
-        found = connection.execute(
-            select(CaseTag.report_id, CaseTag.slot).where(CaseTag.report_id.in_(some), CaseTag.epoch == old)
+    for chunk in chunks({row.report_id for row in rows}):
+        places = connection.execute(
+            select(CaseTag.report_id, CaseTag.slot).where(CaseTag.report_id.in_(chunk), CaseTag.epoch == old)
         )
         values = [
             {"tag": tags[place[0], place[1]], "report_id": place[0], "slot": place[1], "epoch": new}
-            for place in found
+            for place in places
             if (place[0], place[1]) in tags
         ]
         if values:
@@ -230,8 +223,9 @@ def _fill_case_tags(connection: Connection, old: int, new: int, rows: Sequence[F
 
 
 def _array(values: Sequence[int | bytes]) -> str:
-    """A PostgreSQL array literal; the driver's own, value by value, takes as long as the multiplications."""
-    texts = [f'"\\\\x{one.hex()}"' if isinstance(one, bytes) else str(one) for one in values]
+    """Return a PostgreSQL array literal. The conversion of the driver, value by value, takes as long as the
+    multiplications."""
+    texts = [f'"\\\\x{value.hex()}"' if isinstance(value, bytes) else str(value) for value in values]
     return "{" + ",".join(texts) + "}"
 
 
@@ -239,7 +233,7 @@ def _array(values: Sequence[int | bytes]) -> str:
 
 
 def tag_pairs(connection: Connection, old: int, new: int, after: int, last: int) -> list[tuple[bytes, bytes]]:
-    """(old tag, new tag) of the listings of reports `after` < id <= `last`."""
+    """Return (old tag, new tag) of the listings of the reports `after` < id <= `last`."""
     other = aliased(Listing)
     rows = connection.execute(
         select(Listing.tag, other.tag)
@@ -247,38 +241,39 @@ def tag_pairs(connection: Connection, old: int, new: int, after: int, last: int)
         .where(Listing.report_id > after, Listing.report_id <= last, Listing.epoch == old)
         .where(other.report_id > after, other.report_id <= last, other.epoch == new)
     )
-    return [(bytes(mine), bytes(theirs)) for mine, theirs in rows]
+    return [(bytes(old_tag), bytes(new_tag)) for old_tag, new_tag in rows]
 
 
 def move_lookups(connection: Connection, tags: Mapping[bytes, bytes]) -> None:
-    """Records of lookups (old tag -> new tag) go on under the new tag, so that people can still see who asked."""
-    for some in chunks(tags):
-        found = connection.execute(select(LookupTag.tag, LookupTag.lookup_id).where(LookupTag.tag.in_(some))).all()
-        if found:
-            rows = [{"tag": tags[bytes(tag)], "lookup_id": lookup_id} for tag, lookup_id in found]
+    """Move records of lookups from old tags to new ones (`tags` maps old to new), so that people can still see which
+    platforms looked them up."""
+    for chunk in chunks(tags):
+        lookups = connection.execute(select(LookupTag.tag, LookupTag.lookup_id).where(LookupTag.tag.in_(chunk))).all()
+        if lookups:
+            rows = [{"tag": tags[bytes(tag)], "lookup_id": lookup_id} for tag, lookup_id in lookups]
             connection.execute(upsert(connection, LookupTag).on_conflict_do_nothing(), rows)
-            connection.execute(delete(LookupTag).where(LookupTag.tag.in_(some)))
+            connection.execute(delete(LookupTag).where(LookupTag.tag.in_(chunk)))
     move_counts(connection, tags)
 
 
 def any_in(connection: Connection, model: Model, epoch: int, after: int, last: int) -> bool:
-    """Whether a report `after` < id <= `last` has rows of `model` under `epoch`."""
+    """True if a report `after` < id <= `last` has rows of `model` under `epoch`."""
     where = (model.report_id > after, model.report_id <= last, model.epoch == epoch)
     return connection.execute(select(model.report_id).where(*where).limit(1)).first() is not None
 
 
 def delete_epoch(connection: Connection, model: Model, epoch: int, after: int, last: int) -> int:
-    """Delete the rows of `epoch` of reports `after` < id <= `last`; how many there were."""
+    """Delete the rows of `epoch` of the reports `after` < id <= `last`; return their number."""
     where = (model.report_id > after, model.report_id <= last, model.epoch == epoch)
     return int(connection.execute(delete(model).where(*where)).rowcount)
 
 
 def snapshots_of(connection: Connection, epoch: int) -> list[bytes]:
-    """Versions of the snapshots made under `epoch`."""
+    """Return the versions of the snapshots that were built under `epoch`."""
     return [bytes(version) for version in connection.scalars(select(Snapshot.version).where(Snapshot.epoch == epoch))]
 
 
 def oprf_uses(connection: Connection) -> dict[str, int]:
-    """Elements evaluated so far, by platform."""
+    """Return the number of elements evaluated so far, by platform."""
     rows = connection.execute(select(OprfUse.platform, func.sum(OprfUse.elements)).group_by(OprfUse.platform))
     return {platform: int(elements) for platform, elements in rows}

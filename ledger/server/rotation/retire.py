@@ -1,8 +1,8 @@
-"""The end of an epoch: retired in the log first, destroyed when every process must have noticed.
+"""The end of an epoch: it is retired in the log first, and destroyed when every process has read that.
 
-Retiring proves the reports that still came in under the old epoch after the switch, and logs their root. Destroying
-deletes, in this order and each step repeatable: listings and subjects of the epoch, its snapshots, the auditor's files,
-the key file. So a key file of a retired epoch says that something may be left to do on this machine.
+Retiring proves the reports that were recorded under the old epoch after the switch, and logs their root. Destroying
+deletes, in this order: listings and subjects of the epoch, its snapshots, the auditor's files, the key file. Each step
+can be repeated. So the key file of a retired epoch shows that work may be left to do on this machine.
 """
 
 from __future__ import annotations
@@ -27,9 +27,18 @@ from ledger.server.log.writer import GovernanceDraft, append, open_head
 from ledger.server.reports.malformed import context_of, take_back_malformed
 from ledger.server.rotation import queries as store
 from ledger.server.rotation.audit import AuditFolder, Prover, audit_dir, forget_audit_dir, late_dir
-from ledger.server.rotation.convert import Progress, Stage, Turn, alone, in_force, load_turn, silent, tell
-from ledger.server.rotation.executor import beside
-from ledger.server.rotation.fill import prove_pairs, turn_tail
+from ledger.server.rotation.convert import (
+    Conversion,
+    Progress,
+    RotationStage,
+    emit_key_rotated,
+    exclusive_run,
+    in_force,
+    load_conversion,
+    silent,
+)
+from ledger.server.rotation.executor import multiplication_executor
+from ledger.server.rotation.fill import convert_tail, prove_pairs
 from ledger.server.rotation.run import TAIL_LIMIT, Clock
 from ledger.server.settings import Settings
 from ledger.server.snapshots import queries as snapshot_store
@@ -37,17 +46,18 @@ from ledger.server.snapshots.files import folder_of
 from ledger.tlog.entries import GovernanceType, RotationRecord, key_rotation_body
 
 SETTLE = timedelta(minutes=1)
-"""After a retirement, until nothing rests on the epoch any more. Processes let nobody in on epochs that they read more
-than MAX_AGE_SECONDS (5) ago; the rest is for machines whose clocks differ."""
+"""Time after a retirement until no process uses the epoch any longer. Processes accept no request on epochs that they
+read more than MAX_AGE_SECONDS (5) ago; the rest of the time is for machines whose clocks differ."""
 
 LATE_DAYS = 7
-"""How long an auditor can fetch the batches of late reports: they are made at retirement and cannot go with it."""
+"""Days for which an auditor can fetch the batches of late reports. They are written at retirement, so retirement cannot
+delete them."""
 
 WINDOW = 1_000
-"""Rows that one transaction of the destruction looks at."""
+"""Number of rows of a table that one transaction of the destruction reads at most."""
 
 _MODELS: tuple[store.Model, ...] = (Listing, Subject, CaseTag)
-"""Tables with rows of an epoch that has to be destroyed."""
+"""Tables with rows of an epoch, which destruction deletes."""
 
 log = logging.getLogger(__name__)
 
@@ -58,12 +68,13 @@ log = logging.getLogger(__name__)
 def retire(
     settings: Settings, engine: Engine, clock: Clock, *, early: bool = False, progress: Progress = silent
 ) -> EpochRow:
-    """Make the previous epoch a retired one: it answers no lookup from now on. Returns its row as it is then.
+    """Retire the previous epoch, so that it answers no lookup from now on; return its new row.
 
-    `early`: although its grace is not over. Raises RotationRefused when there is none, while its grace runs, or while
-    another run is at work; ConfigurationError, LogFrozen, DatabaseUnavailable.
+    `early`: retire it before the end of its grace period. Raises RotationRefused if there is no previous epoch, during
+    its grace period, or during another run; ConfigurationError, LogFrozen, Unavailable (the process that multiplies was
+    killed), DatabaseUnavailable.
     """
-    with alone(settings):
+    with exclusive_run(settings):
         with reading(engine) as connection:
             rows = read_epochs(connection)
         old, new = only(rows, "previous"), current_of(rows)
@@ -75,64 +86,69 @@ def retire(
             raise RotationRefused(
                 f"Epoch {old.epoch} answers lookups until its grace is over.", grace_until=old.grace_until
             )
-        turn = load_turn(settings, old, new)
+        conversion = load_conversion(settings, old, new)
         audit = AuditFolder(late_dir(settings, old.epoch, new.epoch))
         audit.destroy()
         take_back_malformed(context_of(settings, engine, clock))
-        # A report since the switch has a subject under the old epoch only if it was made under it.
+        # A report since the switch has a subject under the old epoch only if it was sent under that epoch.
         switched = (new.switch_index, -1)
         with reading(engine) as connection:
             total = store.count_rows(connection, Subject, old.epoch, switched)
-        with beside(total) as executor:
-            prover = Prover(audit, turn.keys, turn.factor, switched, executor, settings.oprf_threads)
+        with multiplication_executor(total) as executor:
+            prover = Prover(audit, conversion.keys, conversion.factor, switched, executor, settings.oprf_threads)
             retired: EpochRow | None = None
             limit = TAIL_LIMIT
             while retired is None:
-                prove_pairs(engine, turn, prover, Stage.RETIRE, total, progress)
+                prove_pairs(engine, conversion, prover, RotationStage.RETIRE, total, progress)
                 with writing(engine) as connection:
-                    retired = _retire(connection, settings, turn, prover, clock(), limit)
-                    progress(Stage.RETIRE, prover.elements, prover.elements + 1)
+                    retired = _retire(connection, settings, conversion, prover, clock(), limit)
+                    progress(RotationStage.RETIRE, prover.elements, prover.elements + 1)
                 limit *= 2
         log.info("epoch_retired", extra={"epoch": old.epoch})
-        progress(Stage.RETIRE, prover.elements + 1, prover.elements + 1)
+        progress(RotationStage.RETIRE, prover.elements + 1, prover.elements + 1)
     return retired
 
 
 def _retire(
-    connection: Connection, settings: Settings, turn: Turn, prover: Prover, now: datetime, limit: int
+    connection: Connection, settings: Settings, conversion: Conversion, prover: Prover, now: datetime, limit: int
 ) -> EpochRow | None:
-    """As `_switch`: None when more than `limit` late subjects are still to be proved."""
+    """Retire the epoch in this transaction; return None instead if more than `limit` late subjects are not proved
+    yet."""
     head, recorded_at = open_head(connection, now)
     rows = read_epochs(connection)
-    if current_of(rows) != turn.new or only(rows, "previous") != turn.old:
+    if current_of(rows) != conversion.new or only(rows, "previous") != conversion.old:
         raise RotationRefused("Another machine has retired this epoch.")
-    if store.count_rows(connection, Subject, turn.old.epoch, prover.last) > limit:
+    if store.count_rows(connection, Subject, conversion.old.epoch, prover.last) > limit:
         return None
-    turn_tail(connection, turn, prover, limit, settings.oprf_threads)
-    record = RotationRecord(turn.old.epoch, turn.new.epoch, prover.elements, prover.root) if prover.elements else None
-    members = in_force(connection, rows, turn.new)
-    members["retired_epochs"] = sorted([*members["retired_epochs"], turn.old.epoch])
+    convert_tail(connection, conversion, prover, limit, settings.oprf_threads)
+    record = (
+        RotationRecord(conversion.old.epoch, conversion.new.epoch, prover.elements, prover.root)
+        if prover.elements
+        else None
+    )
+    members = in_force(connection, rows, conversion.new)
+    members["retired_epochs"] = sorted([*members["retired_epochs"], conversion.old.epoch])
     append(
         connection,
         head,
         [GovernanceDraft(GovernanceType.KEY_ROTATION, key_rotation_body(**members, rotation=record))],
         recorded_at,
     )
-    change_epoch(connection, turn.old.epoch, state="retired", retired_at=recorded_at)
-    tell(settings, connection, recorded_at, "retired", turn.old.epoch, head.size)
-    if record is not None and turn.new.switch_index is not None:
-        prover.write_facts(switch_entry=turn.new.switch_index, root_entry=head.size)
-    return next(row for row in read_epochs(connection) if row.epoch == turn.old.epoch)
+    change_epoch(connection, conversion.old.epoch, state="retired", retired_at=recorded_at)
+    emit_key_rotated(settings, connection, recorded_at, "retired", conversion.old.epoch, head.size)
+    if record is not None and conversion.new.switch_index is not None:
+        prover.write_facts(switch_entry=conversion.new.switch_index, root_entry=head.size)
+    return next(row for row in read_epochs(connection) if row.epoch == conversion.old.epoch)
 
 
 # --- destroying ---------------------------------------------------------------------------------------------
 
 
 def finish_due(settings: Settings, engine: Engine, clock: Clock) -> None:
-    """What happens by itself: retire an epoch whose grace is over, and destroy what has settled.
+    """Retire an epoch after its grace period, and destroy epochs retired at least `SETTLE` ago. Called regularly.
 
-    Raises ConfigurationError when a key to prove with is not on this machine, LogFrozen, DatabaseUnavailable,
-    RotationRefused when another run is at work: the next round finds what is left.
+    Raises ConfigurationError if a key for the proofs is not on this machine, LogFrozen, Unavailable,
+    DatabaseUnavailable, RotationRefused during another run. The next call does the work that is left.
     """
     with reading(engine) as connection:
         previous = only(read_epochs(connection), "previous")
@@ -142,7 +158,8 @@ def finish_due(settings: Settings, engine: Engine, clock: Clock) -> None:
 
 
 def unsettled(rows: Sequence[EpochRow], settings: Settings, now: datetime) -> datetime | None:
-    """When the retired epoch whose key file is still here can be destroyed; None if there is none that has to wait."""
+    """Return the time at which the retired epochs whose key files are on this machine can be destroyed; None if none
+    has to wait."""
     waiting = [
         row.retired_at + SETTLE
         for row in rows
@@ -152,26 +169,27 @@ def unsettled(rows: Sequence[EpochRow], settings: Settings, now: datetime) -> da
 
 
 def destroy_settled(settings: Settings, engine: Engine, clock: Clock, progress: Progress = silent) -> list[int]:
-    """Destroy what is left of epochs retired at least `SETTLE` ago; returns them. Raises as `finish_due`."""
+    """Destroy the data of epochs retired at least `SETTLE` ago; return their numbers. Raises ConfigurationError,
+    LogFrozen, DatabaseUnavailable, RotationRefused during another run."""
     now = clock()
     with reading(engine) as connection:
         rows = read_epochs(connection)
-    done = []
+    destroyed = []
     for old, new in _retired_pairs(rows):
         assert old.retired_at is not None
         if old.retired_at + SETTLE <= now and oprf_path(settings, old.epoch).exists():
-            with alone(settings):
+            with exclusive_run(settings):
                 _destroy(settings, engine, old, new, now, progress)
-            done.append(old.epoch)
+            destroyed.append(old.epoch)
             log.info("epoch_destroyed", extra={"epoch": old.epoch})
         if old.retired_at + timedelta(days=LATE_DAYS) <= now:
             AuditFolder(late_dir(settings, old.epoch, new.epoch)).destroy()
             forget_audit_dir(settings, old.epoch, new.epoch)
-    return done
+    return destroyed
 
 
 def _retired_pairs(rows: Sequence[EpochRow]) -> list[tuple[EpochRow, EpochRow]]:
-    """Each retired epoch with the one that took its place."""
+    """Return each retired epoch with the epoch that replaced it."""
     switched = [row for row in rows if row.switch_index is not None]
     return [(old, new) for old, new in pairwise(switched) if old.state == "retired"]
 
@@ -185,22 +203,22 @@ def _destroy(
     for model in _MODELS:
         after = -1
         while True:
-            progress(Stage.DESTROY, done, max(done, total) + 3)
+            progress(RotationStage.DESTROY, done, max(done, total) + 3)
             with reading(engine) as connection:
                 last = last_report(connection, model.report_id, after, WINDOW)
-                found = last is not None and store.any_in(connection, model, old.epoch, after, last)
+                has_rows = last is not None and store.any_in(connection, model, old.epoch, after, last)
             if last is None:
                 break
-            if found:
+            if has_rows:
                 done += _destroy_window(engine, model, old, new, after, last, now)
             after = last
     _destroy_snapshots(settings, engine, old.epoch)
-    progress(Stage.DESTROY, done + 1, done + 3)
+    progress(RotationStage.DESTROY, done + 1, done + 3)
     AuditFolder(audit_dir(settings, old.epoch, new.epoch)).destroy()
-    progress(Stage.DESTROY, done + 2, done + 3)
+    progress(RotationStage.DESTROY, done + 2, done + 3)
     oprf_path(settings, old.epoch).unlink()
     fsync_folder(settings.keys_dir)
-    progress(Stage.DESTROY, done + 3, done + 3)
+    progress(RotationStage.DESTROY, done + 3, done + 3)
 
 
 def _destroy_window(
@@ -212,9 +230,10 @@ def _destroy_window(
     last: int,
     now: datetime,
 ) -> int:
-    """Delete the rows of reports `after` < id <= `last` under the head, so that no writer has others of them locked.
+    """Delete the rows of the reports `after` < id <= `last`; return their number. The transaction holds the head, so
+    that no other writer has locked rows of these reports.
 
-    Records of lookups move to the new tags first: people may still ask who looked them up.
+    Records of lookups move to the new tags first, because people may still want to see which platforms looked them up.
     """
     with writing(engine) as connection:
         open_head(connection, now)

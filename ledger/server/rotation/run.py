@@ -1,4 +1,4 @@
-"""A rotation from its announcement to its switch, and how far one is."""
+"""A rotation from its announcement to its switch, and the status of the epochs."""
 
 from __future__ import annotations
 
@@ -20,15 +20,23 @@ from ledger.server.reports.malformed import context_of, take_back_malformed
 from ledger.server.rotation import queries as store
 from ledger.server.rotation.announce import ensure_announced
 from ledger.server.rotation.audit import AuditFolder, Prover, audit_dir, choose_audit_dir
-from ledger.server.rotation.convert import Progress, Stage, Turn, alone, in_force, silent, tell
-from ledger.server.rotation.executor import beside
-from ledger.server.rotation.fill import fill, prove_pairs, turn_tail
+from ledger.server.rotation.convert import (
+    Conversion,
+    Progress,
+    RotationStage,
+    emit_key_rotated,
+    exclusive_run,
+    in_force,
+    silent,
+)
+from ledger.server.rotation.executor import multiplication_executor
+from ledger.server.rotation.fill import convert_tail, fill, prove_pairs
 from ledger.server.rotation.queries import START
 from ledger.server.settings import Settings
 from ledger.tlog.entries import GovernanceType, RotationRecord, key_rotation_body
 
 TAIL_LIMIT = 100
-"""Subjects that the switch turns and proves itself, while everybody who reports has to wait."""
+"""Subjects that the switch itself converts and proves, while all new reports have to wait."""
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +45,8 @@ Clock = Callable[[], datetime]
 
 @dataclass(frozen=True, slots=True)
 class Switched:
-    """A finished switch: its log entry, how many elements were turned, the Merkle root over them (32 bytes), until when
-    the old epoch answers, and where the auditor's files are."""
+    """A finished switch: its log entry, the number of converted elements, the Merkle root over them (32 bytes), the
+    time until which the old epoch answers, and the folder of the auditor's files."""
 
     old_epoch: int
     new_epoch: int
@@ -51,7 +59,7 @@ class Switched:
 
 @dataclass(frozen=True, slots=True)
 class EpochStatus:
-    """An epoch, its subjects, and whether its key file is on this machine."""
+    """An epoch, the number of its subjects, and whether its key file is on this machine."""
 
     row: EpochRow
     subjects: int
@@ -67,51 +75,54 @@ def rotate(
     folder: Path | None = None,
     progress: Progress = silent,
 ) -> Switched:
-    """All stages up to the switch, or what is left of them. `folder` is where the auditor's files go.
+    """Run all stages up to the switch, or those that are left; return the switch. `folder` is for the auditor's files.
 
-    Reports with a malformed subject are taken back first (`server.reports.malformed`): what they were recorded under
-    cannot be turned.
+    Reports with a malformed subject are withdrawn first (`server.reports.malformed`), because their elements cannot be
+    converted.
 
-    Raises RotationRefused while another run is at work, while a grace runs, or when rows are missing;
-    ConfigurationError when key files are missing or wrong; LogFrozen, DatabaseUnavailable. Run it again then.
+    Raises RotationRefused during another run, during a grace period, or if rows are missing; ConfigurationError if key
+    files are missing or wrong; LogFrozen; Unavailable if the process that multiplies was killed; DatabaseUnavailable.
+    After an error, run it again.
     """
-    with alone(settings):
-        turn = ensure_announced(settings, engine, clock(), progress)
-        audit = AuditFolder(choose_audit_dir(settings, turn.old.epoch, turn.new.epoch, folder))
+    with exclusive_run(settings):
+        conversion = ensure_announced(settings, engine, clock(), progress)
+        audit = AuditFolder(choose_audit_dir(settings, conversion.old.epoch, conversion.new.epoch, folder))
         audit.start()
         take_back_malformed(context_of(settings, engine, clock))
         with reading(engine) as connection:
-            total = store.count_rows(connection, Subject, turn.old.epoch)
-        with beside(total) as executor:
-            prover = Prover(audit, turn.keys, turn.factor, START, executor, settings.oprf_threads)
+            total = store.count_rows(connection, Subject, conversion.old.epoch)
+        with multiplication_executor(total) as executor:
+            prover = Prover(audit, conversion.keys, conversion.factor, START, executor, settings.oprf_threads)
             switched: Switched | None = None
             limit = TAIL_LIMIT
             while switched is None:
-                fill(engine, turn, clock, executor, settings.oprf_threads, progress)
-                prove_pairs(engine, turn, prover, Stage.PROVE, total, progress)
-                progress(Stage.SWITCH, 0, 2)
+                fill(engine, conversion, clock, executor, settings.oprf_threads, progress)
+                prove_pairs(engine, conversion, prover, RotationStage.PROVE, total, progress)
+                progress(RotationStage.SWITCH, 0, 2)
                 with writing(engine) as connection:
-                    switched = _switch(connection, settings, turn, prover, clock(), limit, timedelta(days=grace_days))
+                    switched = _switch(
+                        connection, settings, conversion, prover, clock(), limit, timedelta(days=grace_days)
+                    )
                     if switched is not None:
-                        progress(Stage.SWITCH, 1, 2)
-                # If too much came in meanwhile: again, holding nobody up, but not for ever.
+                        progress(RotationStage.SWITCH, 1, 2)
+                # Too many reports were recorded meanwhile: fill again without the head. The limit grows, so this ends.
                 limit *= 2
-        log.info("rotation_switched", extra={"epoch": turn.new.epoch, "entry_index": switched.entry_index})
-        progress(Stage.SWITCH, 2, 2)
+        log.info("rotation_switched", extra={"epoch": conversion.new.epoch, "entry_index": switched.entry_index})
+        progress(RotationStage.SWITCH, 2, 2)
     return switched
 
 
 def announce(settings: Settings, engine: Engine, now: datetime, progress: Progress = silent) -> EpochRow:
-    """The first stage alone: platforms can tag their users under the next epoch from now on. Raises as `rotate`.
+    """Run the first stage alone; platforms can tag their users under the next epoch from now on. Return the epoch.
 
-    Announcing again changes nothing.
+    A second announcement changes nothing. Raises RotationRefused, ConfigurationError, LogFrozen, DatabaseUnavailable.
     """
-    with alone(settings):
+    with exclusive_run(settings):
         return ensure_announced(settings, engine, now, progress).new
 
 
 def status(settings: Settings, engine: Engine) -> list[EpochStatus]:
-    """All epochs, oldest first. Counts every subject."""
+    """Return all epochs, oldest first. Counts every subject. Raises DatabaseUnavailable."""
     with reading(engine) as connection:
         return [
             EpochStatus(row, store.count_rows(connection, Subject, row.epoch), oprf_path(settings, row.epoch).exists())
@@ -122,24 +133,24 @@ def status(settings: Settings, engine: Engine) -> list[EpochStatus]:
 def _switch(
     connection: Connection,
     settings: Settings,
-    turn: Turn,
+    conversion: Conversion,
     prover: Prover,
     now: datetime,
     limit: int,
     grace: timedelta,
 ) -> Switched | None:
-    """Make the next epoch the current one; None when more than `limit` subjects are still to be turned.
+    """Make the next epoch the current one; return None instead if more than `limit` subjects are not converted yet.
 
-    Raises RotationRefused when the epochs are not what they were, or when a row is missing.
+    Raises RotationRefused if the states of the epochs have changed, or if a row is missing.
     """
     head, recorded_at = open_head(connection, now)
     rows = read_epochs(connection)
-    if current_of(rows) != turn.old or only(rows, "next") != turn.new:
+    if current_of(rows) != conversion.old or only(rows, "next") != conversion.new:
         raise RotationRefused("Another machine has gone on with this rotation.")
-    if store.count_rows(connection, Subject, turn.old.epoch, prover.last) > limit:
+    if store.count_rows(connection, Subject, conversion.old.epoch, prover.last) > limit:
         return None
-    turn_tail(connection, turn, prover, limit, settings.oprf_threads)
-    missing = store.missing(connection, turn.old.epoch, turn.new.epoch)
+    convert_tail(connection, conversion, prover, limit, settings.oprf_threads)
+    missing = store.missing(connection, conversion.old.epoch, conversion.new.epoch)
     if any(missing):
         raise RotationRefused(
             f"{missing.subjects} subjects and {missing.listings} listings have no row under the next epoch, though all "
@@ -149,21 +160,21 @@ def _switch(
         )
     grace_until = recorded_at.replace(microsecond=0) + grace
     body = key_rotation_body(
-        **in_force(connection, rows, turn.new),
-        previous_epoch=(turn.old.epoch, [(turn.old.holder, turn.old.public_key)], grace_until),
-        rotation=RotationRecord(turn.old.epoch, turn.new.epoch, prover.elements, prover.root),
+        **in_force(connection, rows, conversion.new),
+        previous_epoch=(conversion.old.epoch, [(conversion.old.holder, conversion.old.public_key)], grace_until),
+        rotation=RotationRecord(conversion.old.epoch, conversion.new.epoch, prover.elements, prover.root),
     )
     append(connection, head, [GovernanceDraft(GovernanceType.KEY_ROTATION, body)], recorded_at)
-    change_epoch(connection, turn.old.epoch, state="previous", grace_until=grace_until)
-    change_epoch(connection, turn.new.epoch, state="current", switch_index=head.size)
-    tell(settings, connection, recorded_at, "switched", turn.new.epoch, head.size)
+    change_epoch(connection, conversion.old.epoch, state="previous", grace_until=grace_until)
+    change_epoch(connection, conversion.new.epoch, state="current", switch_index=head.size)
+    emit_key_rotated(settings, connection, recorded_at, "switched", conversion.new.epoch, head.size)
     prover.write_facts(switch_entry=head.size, root_entry=head.size)
     return Switched(
-        turn.old.epoch,
-        turn.new.epoch,
+        conversion.old.epoch,
+        conversion.new.epoch,
         head.size,
         prover.elements,
         prover.root,
         grace_until,
-        audit_dir(settings, turn.old.epoch, turn.new.epoch),
+        audit_dir(settings, conversion.old.epoch, conversion.new.epoch),
     )

@@ -1,8 +1,9 @@
-"""Snapshots: built from one moment of the ledger, put in place, then published by one transaction.
+"""Builds snapshots: from the state of the ledger at one moment, then moved into place, then published by one
+transaction.
 
-The row (version, cut, weights, secret) is committed before anything is built, and one builder works at a time, under a
-lock in the snapshots' folder. The order of the steps makes every crash harmless: a version that the database does not
-call published is nobody's, and the next run removes its row and its files (docs/decisions, number 8).
+The row (version, cut, weights, secret) is committed before the build starts. A lock in the snapshots' folder allows one
+builder at a time. The order of the steps makes every crash harmless: no client uses a version whose row is not
+published, and the next run deletes its row and its files (docs/decisions, number 8).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from sqlalchemy import Connection, Engine
 from ledger.errors import ConfigurationError, InvalidEncoding, LedgerError, LogFrozen, StaleEpoch, Unavailable
 from ledger.protocol.encoding import b64url, day_floor, hour_floor, unb64url
 from ledger.rules.policy.timeline import PolicyTimeline
-from ledger.rules.webhooks import Source, WebhookType
+from ledger.rules.webhooks import MessageSource, WebhookType
 from ledger.server.appeals.weights import refresh_weights
 from ledger.server.db.engine import reading, snapshot_reading, writing
 from ledger.server.db.opening import open_database
@@ -36,7 +37,7 @@ from ledger.server.log.writer import append_governance
 from ledger.server.platforms.group_weights import weights_at
 from ledger.server.settings import Settings
 from ledger.server.snapshots import queries as store
-from ledger.server.snapshots.files import Progress, Rules, Stage, Written, folder_of, silent, write_files
+from ledger.server.snapshots.files import BuildStage, Progress, Rules, Written, folder_of, silent, write_files
 from ledger.server.snapshots.queries import SnapshotRow
 from ledger.server.webhooks.emit import emit_all
 from ledger.snapshots.manifest import Manifest, manifest_body, manifest_bytes
@@ -45,7 +46,7 @@ from ledger.tlog.entries import GovernanceType
 
 VERSION_BYTES, SECRET_BYTES = 16, 32
 BUILD_TIMEOUT_MS = 15 * 60 * 1000
-"""How long PostgreSQL gives a build for one statement and for reading between two."""
+"""PostgreSQL's time limit in a build for one statement, and for the pause between two statements."""
 
 LOCK_FILE, ALARM_FILE = ".lock", ".capacity-exceeded"
 _BUILDING = ".building-"
@@ -56,8 +57,9 @@ RandomBytes = Callable[[int], bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
-    """A published snapshot: its manifest, the index of its log entry, its sealed entries and the bytes of its files."""
+class PublishedSnapshot:
+    """A published snapshot: its manifest, the index of its log entry, the number of its sealed entries and the size of
+    its files."""
 
     manifest: Manifest
     entry_index: int
@@ -66,12 +68,12 @@ class Published:
 
     @property
     def version(self) -> bytes:
-        """The 16 bytes that name it."""
+        """Return the version of the snapshot, 16 bytes."""
         return self.manifest.version
 
 
 def builder_engine(settings: Settings) -> Engine:
-    """An engine whose statements may take as long as a build does. Raises as `open_database`."""
+    """Return an engine whose statements may take as long as a build does. Raises as `open_database`."""
     return open_database(settings, statement_timeout_ms=BUILD_TIMEOUT_MS, idle_timeout_ms=BUILD_TIMEOUT_MS, pool_size=2)
 
 
@@ -83,11 +85,11 @@ def build_and_publish(
     *,
     random_bytes: RandomBytes,
     progress: Progress = silent,
-) -> Published:
-    """Build a snapshot of the ledger as it is, publish it, and remove what it replaces.
+) -> PublishedSnapshot:
+    """Build a snapshot of the present ledger, publish it, and delete the snapshots that it replaces.
 
-    Raises Unavailable while another process builds, LogFrozen, StaleEpoch when the key epoch changed meanwhile,
-    ConfigurationError before genesis or when the folder cannot be written, DatabaseUnavailable. Nothing is published
+    Raises Unavailable while another process builds, LogFrozen, StaleEpoch if the key epoch changed meanwhile,
+    ConfigurationError before genesis or if the folder cannot be written, DatabaseUnavailable. Nothing is published
     then, except that DatabaseUnavailable may also mean that the answer to the last commit was lost.
     """
     with _building_alone(settings):
@@ -102,17 +104,17 @@ def publish_due(
     *,
     random_bytes: RandomBytes,
     progress: Progress = silent,
-) -> Published | None:
-    """`build_and_publish` if it is time for a snapshot, else None; in both cases nothing that is past its end stays.
+) -> PublishedSnapshot | None:
+    """Call `build_and_publish` if a snapshot is due, else return None. In both cases, delete snapshots past their end.
 
-    It is time when the newest snapshot is older than `snapshot_interval_seconds`, of an earlier UTC day (see
-    `ledger.snapshots.times`), of another key epoch than the current one or without its files. A frozen log takes
-    none.
+    A snapshot is due if the newest one is older than `snapshot_interval_seconds`, of an earlier UTC day (see
+    `ledger.snapshots.times`), of another key epoch than the current one, or without its files. None is due while the
+    log is frozen. Raises as `build_and_publish`.
     """
-    if not any(_asked_for(settings, engine, now)):
+    if not any(_work_to_do(settings, engine, now)):
         return None
     with _building_alone(settings):
-        due, _ = _asked_for(settings, engine, now)  # another process may have been at work until now
+        due, _ = _work_to_do(settings, engine, now)  # another process may have built one until now
         if due:
             return _build(settings, engine, log_key, now, random_bytes, progress)
         clean_up(settings, engine, now)
@@ -120,14 +122,15 @@ def publish_due(
 
 
 def clean_up(settings: Settings, engine: Engine, now: datetime) -> None:
-    """Remove what nobody may fetch any more: rows and files of abandoned builds and of snapshots past their end or
-    beyond `snapshots_kept`. The caller is the one builder. Raises DatabaseUnavailable.
+    """Delete what no client may fetch any longer: rows and files of abandoned builds, and of snapshots past their end
+    or beyond `snapshots_kept`. The caller holds the builder's lock. Raises DatabaseUnavailable.
 
-    Rows go first, so that no server offers what is half removed; a file that one has open stays readable to it.
+    Rows are deleted first, so that no server offers a snapshot without its files. A server that has a file open can
+    still read it.
     """
     with writing(engine) as connection:
-        kept, gone = _sorted_out(settings, connection, now)
-        store.delete_snapshots(connection, [row.version for row in (*gone, *store.read_building(connection))])
+        kept, ended = _kept_and_ended(settings, connection, now)
+        store.delete_snapshots(connection, [row.version for row in (*ended, *store.read_building(connection))])
     names = {b64url(row.version) for row in kept}
     for path in list(settings.snapshots_dir.iterdir()):
         if path.name not in names and _is_snapshot(path):
@@ -135,7 +138,7 @@ def clean_up(settings: Settings, engine: Engine, now: datetime) -> None:
 
 
 def capacity_alarms(settings: Settings) -> int:
-    """How many snapshots were published so far with a bucket that had to outgrow its formula."""
+    """Return how many snapshots were published so far whose fullest bucket exceeded the capacity of the formula."""
     try:
         return int((settings.snapshots_dir / ALARM_FILE).read_text())
     except (OSError, ValueError):
@@ -152,15 +155,15 @@ def _build(
     now: datetime,
     random_bytes: RandomBytes,
     progress: Progress,
-) -> Published:
+) -> PublishedSnapshot:
     clean_up(settings, engine, now)
     version = random_bytes(VERSION_BYTES)
     folder = settings.snapshots_dir / f"{_BUILDING}{b64url(version)}"
     try:
-        progress(Stage.COUNTING, 0, 0)
+        progress(BuildStage.COUNTING, 0, 0)
         with reading(engine) as connection:
             policy = read_timeline(connection).at(now)
-        refresh_weights(engine, policy, now)  # those stored may follow from an earlier policy
+        refresh_weights(engine, policy, now)  # the stored weights may follow from an earlier policy
         with snapshot_reading(engine) as connection:
             row, rules = _begin(settings, connection, version, random_bytes(SECRET_BYTES), now)
             with writing(engine) as second:
@@ -171,20 +174,20 @@ def _build(
             rows = store.stream_listed(connection, row.epoch, hour, day)
             written = write_files(folder, row, rows, tags_count, rules, log_key, progress)
         _put_in_place(settings, folder, version)
-        progress(Stage.PUBLISHING, 0, 0)
+        progress(BuildStage.PUBLISHING, 0, 0)
         with writing(engine) as connection:
             entry_index = _publish(settings, connection, row, written, now)
         _raise_alarm(settings, written)
-        progress(Stage.CLEANING, 0, 0)
+        progress(BuildStage.CLEANING, 0, 0)
     finally:
         _clean_up_quietly(settings, engine, now)
-    return Published(written.manifest, entry_index, written.entries, written.bytes_total)
+    return PublishedSnapshot(written.manifest, entry_index, written.entries, written.bytes_total)
 
 
 def _begin(
     settings: Settings, connection: Connection, version: bytes, secret: bytes, now: datetime
 ) -> tuple[SnapshotRow, Rules]:
-    """The row of a new snapshot, and the rules it is built with. Everything comes from one moment."""
+    """Return the row of a new snapshot, and the rules for its build, all read at one moment."""
     head = log_store.read_head(connection)
     if head is None:
         raise ConfigurationError("The ledger has no log yet. Run `refund-ledger keys init` first.")
@@ -209,8 +212,8 @@ def _begin(
 
 
 def _end(as_of: datetime, lifetime_hours: int, timeline: PolicyTimeline) -> datetime:
-    """The end of a snapshot cut at `as_of`. Everything in it follows from one policy, so it ends at the latest when
-    the next one comes into effect (docs/decisions/0019-policy-in-the-log.md)."""
+    """Return the end of a snapshot cut at `as_of`. Everything in it follows from one policy, so it ends at the latest
+    when the next policy comes into effect (docs/decisions/0019-policy-in-the-log.md)."""
     end, following = ends_at(as_of, timedelta(hours=lifetime_hours)), timeline.next_after(as_of)
     return end if following is None else min(end, following.in_effect_at)
 
@@ -223,10 +226,11 @@ def _put_in_place(settings: Settings, folder: Path, version: bytes) -> None:
 
 
 def _publish(settings: Settings, connection: Connection, row: SnapshotRow, written: Written, now: datetime) -> int:
-    """Append the log entry and let the row be served; the entry's index. Nothing of it stays if it raises."""
+    """Append the log entry and mark the row as published; return the entry's index. After an exception, neither is
+    stored."""
     manifest = written.manifest
     entry_index = append_governance(connection, GovernanceType.SNAPSHOT, manifest_body(manifest), now)
-    # The head is held from here on, so that no rotation can come between.
+    # The head is held from here on, so no rotation can happen in between.
     if current_of(read_epochs(connection)).epoch != row.epoch:
         raise StaleEpoch("The key epoch changed while the snapshot was built. Build another.", epoch=row.epoch)
     if not store.mark_published(
@@ -244,7 +248,7 @@ def _publish(settings: Settings, connection: Connection, row: SnapshotRow, writt
         "epoch": row.epoch,
         "entry_index": entry_index,
     }
-    source = Source(settings.service, settings.environment)
+    source = MessageSource(settings.service, settings.environment)
     emit_all(connection, now, source, WebhookType.SNAPSHOT_PUBLISHED, data)
     return entry_index
 
@@ -256,14 +260,14 @@ def _raise_alarm(settings: Settings, written: Written) -> None:
     (settings.snapshots_dir / ALARM_FILE).write_text(f"{capacity_alarms(settings) + 1}\n")
 
 
-# --- what is due and what is over ------------------------------------------------------------------------------
+# --- snapshots that are due and snapshots that have ended -------------------------------------------------------
 
 
-def _asked_for(settings: Settings, engine: Engine, now: datetime) -> tuple[bool, bool]:
-    """Whether a snapshot is due, and whether one is over."""
+def _work_to_do(settings: Settings, engine: Engine, now: datetime) -> tuple[bool, bool]:
+    """Return whether a snapshot is due, and whether a snapshot has ended."""
     with reading(engine) as connection:
         head = log_store.read_head(connection)
-        kept, gone = _sorted_out(settings, connection, now)
+        kept, ended = _kept_and_ended(settings, connection, now)
         epoch = current_of(read_epochs(connection)).epoch
     newest = kept[0] if kept else None
     due = (
@@ -272,23 +276,23 @@ def _asked_for(settings: Settings, engine: Engine, now: datetime) -> tuple[bool,
         or is_due(newest.as_of, now, timedelta(seconds=settings.snapshot_interval_seconds))
         or not folder_of(settings, newest.version).is_dir()
     )
-    return due and head is not None and head.frozen is None, bool(gone)
+    return due and head is not None and head.frozen is None, bool(ended)
 
 
-def _sorted_out(
+def _kept_and_ended(
     settings: Settings, connection: Connection, now: datetime
 ) -> tuple[list[SnapshotRow], list[SnapshotRow]]:
-    """Published snapshots, newest first: those that are served, and those that are over."""
+    """Return the published snapshots that are served, and those that have ended, both newest first."""
     kept: list[SnapshotRow] = []
-    gone: list[SnapshotRow] = []
+    ended: list[SnapshotRow] = []
     for row in store.published(connection):
         serve = row.not_after > now and len(kept) < settings.snapshots_kept
-        (kept if serve else gone).append(row)
-    return kept, gone
+        (kept if serve else ended).append(row)
+    return kept, ended
 
 
 def _clean_up_quietly(settings: Settings, engine: Engine, now: datetime) -> None:
-    """What was published stays published, and an error that is on its way is not hidden by a second one."""
+    """Clean up without raising: a published snapshot stays published, and no second error hides the first one."""
     try:
         clean_up(settings, engine, now)
     except LedgerError as error:
@@ -296,7 +300,7 @@ def _clean_up_quietly(settings: Settings, engine: Engine, now: datetime) -> None
 
 
 def _is_snapshot(path: Path) -> bool:
-    """Whether `path` is a folder that a build made. Nothing else in the folder is ever touched."""
+    """True if `path` is a folder that a build created. Nothing else in the snapshots' folder is ever deleted."""
     try:
         unb64url(path.name.removeprefix(_BUILDING), VERSION_BYTES)
     except InvalidEncoding:
@@ -306,7 +310,8 @@ def _is_snapshot(path: Path) -> bool:
 
 @contextmanager
 def _building_alone(settings: Settings) -> Iterator[None]:
-    """Be the one builder. Raises Unavailable when another one is at work, ConfigurationError for an unusable folder."""
+    """Hold the builder's lock. Raises Unavailable if another process holds it, ConfigurationError for a folder that
+    cannot be written."""
     folder = settings.snapshots_dir
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,15 +1,16 @@
-"""The files of a snapshot. Every byte follows from its row, the listings at its cut, the policy and the log key.
+"""Writes the files of a snapshot. Every byte follows from its row, the listings at its cut, the policy and the log key.
 
-A folder `snapshots_dir/<version as base64url>/` holds
+A folder `snapshots_dir/<version as base64url>/` contains
 
 - `filter.bin`     the local filter over all tags that have an entry,
 - `buckets.bin`    2^bits buckets of capacity x 128 bytes, in the order of their prefixes,
 - `tree.bin`       the Merkle tree over the buckets, leaves first,
-- `policy.toml`    what standings are folded with,
-- `manifest.json`  {"manifest", "signature"}, for whoever puts the folder behind a CDN.
+- `policy.toml`    the policy with which standings are computed,
+- `manifest.json`  {"manifest", "signature"}, for operators who serve the folder from a CDN.
 
-Listings come in the order of their tags, which is that of the buckets. How large a bucket must be is known when the
-fullest one is, so entries wait in a file of their own; in memory are one bucket, the tags and the filter's tables.
+Listings are read in the order of their tags, which is the order of the buckets. The size of buckets depends on the
+fullest one, so entries are stored in a temporary file first. Only one bucket, the tags and the filter's tables are in
+memory.
 """
 
 from __future__ import annotations
@@ -46,16 +47,16 @@ _SPOOL = "entries.tmp"
 
 _BUFFER_BYTES = 1 << 20
 _TICK = 512
-"""Tags or buckets between two calls of `progress`."""
+"""Number of tags or buckets between two calls of `progress`."""
 
 log = logging.getLogger(__name__)
 
 MAX_EVENTS = sealed.MAX_SLOTS * sealed.EVENTS_PER_ENTRY
-"""Events of one tag that a snapshot tells at most; of more, those of the latest acts."""
+"""The most events of one tag in a snapshot. If there are more, it contains those of the latest acts."""
 
 
-class Stage(StrEnum):
-    """What a build does, in this order."""
+class BuildStage(StrEnum):
+    """The stages of a build, in this order."""
 
     COUNTING = "counting"
     SEALING = "sealing"
@@ -66,18 +67,18 @@ class Stage(StrEnum):
     CLEANING = "cleaning"
 
 
-Progress = Callable[[Stage, int, int], None]
-"""Called with a stage, how much of it is done, and how much there is (0 where nobody knows). What it raises ends the
-build."""
+Progress = Callable[[BuildStage, int, int], None]
+"""Called with a stage, the amount of work done in it, and the total amount (0 if it is not known). An exception that it
+raises ends the build."""
 
 
-def silent(_stage: Stage, _done: int, _total: int) -> None:
-    """No progress is shown."""
+def silent(_stage: BuildStage, _done: int, _total: int) -> None:
+    """Show no progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a snapshot is folded with: the policy, its text as logged, and the service it is of."""
+    """The rules of a snapshot: the name of the service, the policy, and its text as logged."""
 
     service: str
     policy: Policy
@@ -86,8 +87,8 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A finished folder. `formula` is the capacity that the number of entries asks for, `observed` the fullest
-    bucket's; an observed count above the formula raises an alarm and the capacity."""
+    """A finished folder. `formula` is the capacity that follows from the number of entries, `observed` the number of
+    entries in the fullest bucket. If `observed` is greater, the capacity is raised and an alarm is written."""
 
     manifest: Manifest
     signature: bytes
@@ -98,7 +99,7 @@ class Written:
 
 
 def folder_of(settings: Settings, version: bytes) -> Path:
-    """Where the files of a snapshot (16 bytes of version) are."""
+    """Return the folder of the files of a snapshot. `version` has 16 bytes."""
     return settings.snapshots_dir / b64url(version)
 
 
@@ -111,16 +112,17 @@ def write_files(
     key: Ed25519PrivateKey,
     progress: Progress = silent,
 ) -> Written:
-    """Write the snapshot of `row` (one that is being built) into the empty `folder`, on disk when this returns.
+    """Write the snapshot of `row`, whose status is building, into the empty `folder`, and return what was written. The
+    files are synced to disk then.
 
-    `rows` come in the order of (tag, report) from `stream_listed`, `tags_count` is the number of their tags. Needs some
-    100 bytes of memory a tag.
+    `rows` are from `stream_listed`, in the order of (tag, report); `tags_count` is the number of their tags. Needs
+    about 100 bytes of memory for each tag. Raises ValueError if the snapshot is published already.
     """
     if row.secret is None:
         raise ValueError("the snapshot is published: its secret is gone")
     bits, keys = bits_for(tags_count), sealed.snapshot_keys(row.secret, row.version)
     tags, counts = _seal_all(folder / _SPOOL, row, rows, tags_count, bits, rules.policy, keys, progress)
-    progress(Stage.FILTER, 0, len(tags) // 32)
+    progress(BuildStage.FILTER, 0, len(tags) // 32)
     filter_file = fuse.build(tags, keys.filter_seed)
     _write(folder / FILTER, filter_file)
     entries, observed = sum(counts), max(counts)
@@ -162,20 +164,21 @@ def _seal_all(
     keys: sealed.SnapshotKeys,
     progress: Progress,
 ) -> tuple[bytearray, list[int]]:
-    """Seal everything into `spool`, bucket after bucket: (tags with an entry, packed; entries of each bucket)."""
+    """Seal all entries into the file `spool`, bucket after bucket. Return the tags with an entry, packed, and the
+    number of entries of each bucket."""
     weights: dict[str, int] = json.loads(row.weights)
     tags, counts = bytearray(), [0] * 2**bits
     with spool.open("wb", buffering=_BUFFER_BYTES) as file:
         for done, (tag, listed) in enumerate(groupby(rows, itemgetter(0))):
             if done % _TICK == 0:
-                progress(Stage.SEALING, done, tags_count)
+                progress(BuildStage.SEALING, done, tags_count)
             number = prefix(tag, bits)
             entries = _seal_tag(tag, list(listed), row, number, weights, policy, keys)
             if entries:
                 tags += tag
                 counts[number] += len(entries)
                 file.writelines(entries)
-    progress(Stage.SEALING, tags_count, tags_count)
+    progress(BuildStage.SEALING, tags_count, tags_count)
     return tags, counts
 
 
@@ -188,21 +191,21 @@ def _seal_tag(
     policy: Policy,
     keys: sealed.SnapshotKeys,
 ) -> list[bytes]:
-    """The entries of one tag, in bucket `number`; none when there is nothing to tell."""
-    told = listed_events(listed, weights, policy, row.as_of)
-    if len(told) > MAX_EVENTS:
-        log.warning("snapshot_events_left_out", extra={"events": len(told) - MAX_EVENTS})
-        told = sorted(told, key=attrgetter("act_day", "report_id"))[-MAX_EVENTS:]
-    if not told:
+    """Return the sealed entries of one tag, for bucket `number`; an empty list if no event of the tag is visible."""
+    events = listed_events(listed, weights, policy, row.as_of)
+    if len(events) > MAX_EVENTS:
+        log.warning("snapshot_events_left_out", extra={"events": len(events) - MAX_EVENTS})
+        events = sorted(events, key=attrgetter("act_day", "report_id"))[-MAX_EVENTS:]
+    if not events:
         return []
-    packed = to_packed(told, weights, policy, keys, tag, row.as_of)
-    return sealed.seal_packed(told[0].element, told[0].kind, row.version, number, packed, sealed_format(policy))
+    packed = to_packed(events, weights, policy, keys, tag, row.as_of)
+    return sealed.seal_packed(events[0].element, events[0].kind, row.version, number, packed, sealed_format(policy))
 
 
 def _write_buckets(
     folder: Path, version: bytes, counts: Sequence[int], capacity: int, keys: sealed.SnapshotKeys, progress: Progress
 ) -> bytes:
-    """Fill up the spooled buckets into `buckets.bin` and remove the spool; the tree over them."""
+    """Pad the spooled buckets into `buckets.bin` and delete the spool; return the Merkle tree over the buckets."""
     leaves = []
     with (
         (folder / _SPOOL).open("rb", buffering=_BUFFER_BYTES) as spool,
@@ -210,13 +213,13 @@ def _write_buckets(
     ):
         for number, count in enumerate(counts):
             if number % _TICK == 0:
-                progress(Stage.BUCKETS, number, len(counts))
+                progress(BuildStage.BUCKETS, number, len(counts))
             data = spool.read(count * ENTRY_BYTES)
             entries = [data[start : start + ENTRY_BYTES] for start in range(0, len(data), ENTRY_BYTES)]
             bucket = sealed.pad_bucket(entries, capacity, number, keys)
             file.write(bucket)
             leaves.append(bucket_leaf(version, number, bucket))
-        progress(Stage.STORING, 0, 0)
+        progress(BuildStage.STORING, 0, 0)
         _sync(file)
     (folder / _SPOOL).unlink()
     return build_tree(leaves)

@@ -1,4 +1,4 @@
-"""Queries on snapshots: their rows, and the listings that one is built from."""
+"""Queries on snapshots: their rows, and the listings from which a snapshot is built."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _WORK_MEM = "256MB"
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRow:
-    """A snapshot as stored. `status` is building or published; `weights` is JSON of fortieths by control group (of
-    twentieths in rows of a version before migration 0016: nothing reads those again).
+    """A snapshot as it is stored. `status` is building or published. `weights` is JSON of fortieths by control group
+    (of twentieths in rows from before migration 0016, which are not read again).
 
-    `secret` (32 bytes) is there only while building; manifest (canonical JSON), signature (64 bytes), entry_index and
-    published_at only once published.
+    `secret` (32 bytes) is present only while the snapshot is being built; `manifest` (canonical JSON), `signature`
+    (64 bytes), `entry_index` and `published_at` only after it is published.
     """
 
     version: bytes
@@ -41,7 +41,7 @@ class SnapshotRow:
 
 
 class ListedRow(NamedTuple):
-    """One listed report under one tag, with the element (32 bytes) that the tag was made from."""
+    """One listed report under one tag, with the element (32 bytes) from which the tag was computed."""
 
     tag: bytes
     report_id: int
@@ -64,12 +64,12 @@ _LISTED = [Subject.element if name == "element" else getattr(Listing, name) for 
 
 
 def insert_building(connection: Connection, row: SnapshotRow) -> None:
-    """One row of a snapshot that is going to be built. The database refuses a version twice (IntegrityError)."""
+    """Add the row of a snapshot that will be built. Raises SQLAlchemy's IntegrityError if the version exists."""
     connection.execute(insert(Snapshot).values(**{name: getattr(row, name) for name in row.__dataclass_fields__}))
 
 
 def published(connection: Connection, limit: int | None = None) -> list[SnapshotRow]:
-    """The newest published snapshots, at most `limit` (None: all), the newest (by log entry) first."""
+    """Return the newest published snapshots, at most `limit` (None: all), newest first by log entry."""
     rows = connection.execute(
         select(*_COLUMNS).where(Snapshot.status == "published").order_by(Snapshot.entry_index.desc()).limit(limit)
     )
@@ -77,15 +77,16 @@ def published(connection: Connection, limit: int | None = None) -> list[Snapshot
 
 
 def read_building(connection: Connection) -> list[SnapshotRow]:
-    """Snapshots whose building began and was not finished."""
+    """Return the snapshots whose build was started and not finished."""
     return [SnapshotRow(*row) for row in connection.execute(select(*_COLUMNS).where(Snapshot.status == "building"))]
 
 
 def mark_published(
     connection: Connection, version: bytes, *, manifest: str, signature: bytes, entry_index: int, published_at: datetime
 ) -> bool:
-    """Make a building snapshot a published one and drop its secret; False if there is no such row any more."""
-    done = connection.execute(
+    """Mark a snapshot as published and delete its secret; return False if it has no row with status building any
+    longer."""
+    result = connection.execute(
         update(Snapshot)
         .where(Snapshot.version == version, Snapshot.status == "building")
         .values(
@@ -97,7 +98,7 @@ def mark_published(
             secret=None,
         )
     )
-    return done.rowcount == 1
+    return result.rowcount == 1
 
 
 def delete_snapshots(connection: Connection, versions: Iterable[bytes]) -> None:
@@ -107,17 +108,19 @@ def delete_snapshots(connection: Connection, versions: Iterable[bytes]) -> None:
 
 
 def listed_tags_count(connection: Connection, epoch: int, hour: int, day: int) -> int:
-    """Different tags of `epoch` with a report that is in effect by `hour`, not expired on `day` and, unless disputed,
-    not unconfirmed. Hours and days count from the Unix epoch.
+    """Return the number of different tags of `epoch` with a report that is in effect by `hour`, not expired on `day`
+    and, unless disputed, not unconfirmed. Hours and days count from the Unix epoch.
 
-    (A few of these tags may have nothing to tell: a policy may end an event earlier, and a group may weigh nothing.)
+    (A few of these tags may have no visible event, because a policy may end an event earlier, and the weight of a group
+    may be 0.)
     """
     _prepare(connection)
     return connection.execute(select(func.count(Listing.tag.distinct())).where(_listed(epoch, hour, day))).scalar_one()
 
 
 def stream_listed(connection: Connection, epoch: int, hour: int, day: int) -> Iterator[ListedRow]:
-    """The rows that `listed_tags_count` looks at, ordered by (tag, report); few of them are in memory at a time."""
+    """Yield the rows that `listed_tags_count` counts, ordered by (tag, report), with few of them in memory at a
+    time."""
     _prepare(connection)
     statement = (
         select(*_LISTED)
@@ -134,7 +137,8 @@ def stream_listed(connection: Connection, epoch: int, hour: int, day: int) -> It
 
 
 def _prepare(connection: Connection) -> None:
-    """Let PostgreSQL plan for reading everything once: sorting in memory, and the cheapest whole, not the first row."""
+    """Make PostgreSQL plan for reading all rows: sort in memory, and minimise the total cost, not that of the first
+    row."""
     if connection.dialect.name == "postgresql":
         connection.execute(text(f"SET LOCAL work_mem = '{_WORK_MEM}'"))
         connection.execute(text("SET LOCAL cursor_tuple_fraction = 1.0"))

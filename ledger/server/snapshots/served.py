@@ -1,8 +1,9 @@
 """The snapshots that this process serves, mapped into memory and ready to be sent.
 
 A thread reads every second which snapshots are published, and keeps the newest `snapshots_kept` of them that a
-published checkpoint covers and whose files are here. What is prepared once never changes: the answer of `latest`
-names the first checkpoint that this process saw cover the entry, and everything else follows from the manifest.
+published checkpoint covers and whose files are on this machine. A prepared snapshot never changes: the answer of
+`latest` contains the first checkpoint covering the entry that this process read, and everything else follows from the
+manifest.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from ledger.errors import LedgerError, SnapshotUnknown
 from ledger.protocol.encoding import b64url
 from ledger.server.db.engine import reading
 from ledger.server.log import queries as log_store
-from ledger.server.log.queries import Published
+from ledger.server.log.queries import PublishedCheckpoint
 from ledger.server.log.writer import tile_reader
 from ledger.server.platforms.members import Member
 from ledger.server.process.supervision import Worker
@@ -41,10 +42,10 @@ from ledger.tlog.proof import TlogProof, format_proof
 REFRESH_SECONDS = 1.0
 
 PATIENCE_SECONDS = 30.0
-"""How long looking may fail or hang before the process says so. Mapping a large snapshot takes seconds."""
+"""Time for which the refresh may fail or hang before the process reports it. Mapping a large snapshot takes seconds."""
 
 PATHS_BITS = 14
-"""Merkle paths are computed beforehand for snapshots of at most this many prefix bits (7 MiB)."""
+"""Merkle paths are computed in advance for snapshots of at most this number of prefix bits (7 MiB)."""
 
 _PREFIX = re.compile(r"[0-9a-f]{8}\Z")
 
@@ -53,7 +54,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ServedSnapshot:
-    """A snapshot that is served. `name` is its version in addresses, `latest` the JSON that describes and proves it."""
+    """A snapshot that is served. `name` is its version in URLs, `latest` the JSON that describes and proves it."""
 
     name: str
     manifest: Manifest
@@ -62,25 +63,26 @@ class ServedSnapshot:
     buckets: memoryview
     tree: bytes
     paths: bytes
-    """The paths of all buckets, one after another, where there are at most 2^PATHS_BITS; else empty."""
+    """The Merkle paths of all buckets, one after another, if there are at most 2^PATHS_BITS buckets; else empty."""
 
     @property
     def latest_etag(self) -> str:
-        """Entity tag of `latest`, which names the checkpoint that this process saw first."""
+        """Return the entity tag of `latest`, which depends on the checkpoint that this process read first."""
         return f'"{hashlib.sha256(self.latest).hexdigest()[:32]}"'
 
     @property
     def filter_path(self) -> Path:
-        """Its filter file."""
+        """Return the path of the filter file."""
         return self.folder / FILTER
 
     @property
     def buckets_path(self) -> Path:
-        """All its buckets, one after another."""
+        """Return the path of the file with all buckets, one after another."""
         return self.folder / BUCKETS
 
     def bucket(self, prefix: int) -> bytes:
-        """Bucket `prefix` and its Merkle path, leaf's sibling first. Raises SnapshotUnknown when there is none."""
+        """Return bucket `prefix`, followed by its Merkle path from the leaf's sibling upwards. Raises SnapshotUnknown
+        if there is no such bucket."""
         manifest = self.manifest
         if not 0 <= prefix < 1 << manifest.bits:
             raise SnapshotUnknown("This snapshot has no such bucket.")
@@ -113,27 +115,27 @@ class SnapshotServer:
         )
 
     def start(self) -> SnapshotServer:
-        """Look for snapshots from now on, in the background. Returns at once."""
+        """Start the thread that looks for snapshots, and return this object at once."""
         self.worker.start()
         return self
 
     def close(self, timeout_seconds: float | None = None) -> None:
-        """Stop looking."""
+        """Stop the thread, and wait for it at most `timeout_seconds`."""
         self.worker.close(timeout_seconds)
 
     def alive(self) -> bool:
-        """Whether the thread looks for new snapshots, and does not hang."""
+        """True if the thread looks for new snapshots and does not hang."""
         return self.worker.progress().state not in ("stopped", "stuck")
 
     def latest(self) -> ServedSnapshot:
-        """The newest snapshot. Raises SnapshotUnknown while there is none that is not past its end."""
+        """Return the newest snapshot that has not ended. Raises SnapshotUnknown if there is none."""
         for served in self._served.values():
             if self._now() < served.manifest.not_after:
                 return served
         raise SnapshotUnknown("There is no snapshot yet.")
 
     def find(self, version: str) -> ServedSnapshot:
-        """The snapshot of this name. Raises SnapshotUnknown for one that is unknown, superseded or past its end."""
+        """Return the snapshot of this version. Raises SnapshotUnknown if it is unknown, superseded or past its end."""
         served = self._served.get(version)
         if served is None or self._now() >= served.manifest.not_after:
             raise SnapshotUnknown("This snapshot is not served any more. Fetch the latest.")
@@ -151,11 +153,11 @@ class SnapshotServer:
         return snapshot, body
 
     def seconds_left(self, snapshot: ServedSnapshot) -> int:
-        """Whole seconds until its end; 0 when that is past."""
+        """Return the whole seconds until the snapshot's end; 0 after the end."""
         return max(0, int((snapshot.manifest.not_after - self._now()).total_seconds()))
 
     def refresh(self) -> None:
-        """Take over what is published now. Raises DatabaseUnavailable; then everything stays as it is."""
+        """Serve the snapshots that are published now. Raises DatabaseUnavailable; nothing changes then."""
         snapshots: dict[str, ServedSnapshot] = {}
         with reading(self._engine) as connection:
             checkpoint = log_store.latest_checkpoint(connection)
@@ -167,8 +169,10 @@ class SnapshotServer:
                     snapshots[served.name] = served
         self._served = snapshots
 
-    def _open(self, connection: Connection, row: SnapshotRow, checkpoint: Published | None) -> ServedSnapshot | None:
-        """The snapshot of `row`, or None as long as no checkpoint covers it or its files are not here."""
+    def _open(
+        self, connection: Connection, row: SnapshotRow, checkpoint: PublishedCheckpoint | None
+    ) -> ServedSnapshot | None:
+        """Return the snapshot of `row`; None if no checkpoint covers it yet or its files are not on this machine."""
         index = row.entry_index
         if checkpoint is None or index is None or checkpoint.size <= index or row.manifest is None:
             return None
@@ -183,7 +187,7 @@ class SnapshotServer:
             buckets, tree = _map(folder / BUCKETS, manifest.buckets_bytes), (folder / TREE).read_bytes()
             _check_size(len(tree), (2 ** (manifest.bits + 1) - 1) * HASH_BYTES)
             paths = _all_paths(tree, manifest.bits) if manifest.bits <= PATHS_BITS else b""
-        except (OSError, ValueError, LedgerError) as error:  # one that cannot be served keeps no other from it
+        except (OSError, ValueError, LedgerError) as error:  # the other snapshots are still served
             if row.version not in self._missing:
                 self._missing.add(row.version)
                 missing = isinstance(error, OSError)
@@ -206,7 +210,7 @@ def _all_paths(tree: bytes, bits: int) -> bytes:
 
 
 def _map(path: Path, size: int) -> memoryview:
-    """The file, read-only. Raises OSError, also when it does not have `size` bytes."""
+    """Map the file into memory, read-only. Raises OSError, also if it does not have `size` bytes."""
     with path.open("rb") as file:
         _check_size(os.fstat(file.fileno()).st_size, size)
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

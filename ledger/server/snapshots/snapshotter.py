@@ -1,7 +1,7 @@
 """The snapshotter: builds and publishes a snapshot when one is due, by default every hour.
 
-It runs as its own process (`python -m ledger.server.snapshots.snapshotter`) beside the publisher. Like that one it
-holds the log key and never the OPRF key. Whatever fails is tried again at the next look; a build that is stopped is
+It runs as its own process (`python -m ledger.server.snapshots.snapshotter`) beside the publisher. Like the publisher it
+reads the log key and never the OPRF key. After an error it tries again at the next check; a build that is stopped is
 abandoned.
 """
 
@@ -24,23 +24,24 @@ from ledger.server.log.logged_keys import check_log_key
 from ledger.server.process.child import main, orphaned, tell
 from ledger.server.settings import Settings
 from ledger.server.snapshots.builder import builder_engine, publish_due
-from ledger.server.snapshots.files import Stage
+from ledger.server.snapshots.files import BuildStage
 
 LOOK_SECONDS = 2.0
-"""How often it looks whether a snapshot is due."""
+"""Time between two checks whether a snapshot is due."""
 
 log = logging.getLogger("ledger.server.snapshots.snapshotter")  # it runs as __main__
 
 
 class _StoppedError(Exception):
-    """The build is not wanted any more."""
+    """Raised to end a build because the process stops."""
 
 
 def run(settings: Settings, stop: threading.Event, parent: int | None = None) -> int:
-    """Publish what is due until `stop`. Prints one JSON line once it is ready.
+    """Publish snapshots that are due until `stop` is set; return the exit code 0. Prints one JSON line when it is
+    ready.
 
-    `parent`: stop as well when the process of this id, which started this one, is gone. Raises ConfigurationError when
-    key and log do not agree, DatabaseUnavailable only before it is ready.
+    `parent` is the id of the process that started this one; the loop ends also when that process has ended. Raises
+    ConfigurationError if the key is not the one in the log, DatabaseUnavailable only before it is ready.
     """
     key = load_log_key(settings)
     engine = builder_engine(settings)
@@ -61,22 +62,22 @@ def run(settings: Settings, stop: threading.Event, parent: int | None = None) ->
 
 
 def _look(settings: Settings, engine: Engine, key: Ed25519PrivateKey, stopped: Callable[[], bool]) -> None:
-    def progress(_stage: Stage, _done: int, _total: int) -> None:
+    def progress(_stage: BuildStage, _done: int, _total: int) -> None:
         if stopped():
             raise _StoppedError
 
     try:
-        done = publish_due(
+        snapshot = publish_due(
             settings, engine, key, datetime.now(UTC), random_bytes=secrets.token_bytes, progress=progress
         )
-        if done is not None:
-            log.info("snapshot_published %s cut %d", b64url(done.version), done.manifest.cut)
+        if snapshot is not None:
+            log.info("snapshot_published %s cut %d", b64url(snapshot.version), snapshot.manifest.cut)
     except _StoppedError:
         log.info("snapshot_abandoned")
     except Unavailable as error:  # the database is away, or another process builds
         log.warning("snapshot_postponed %s", error.code)
     except Exception:
-        # Dying would leave nobody to build once the cause is gone.
+        # The process goes on, so that it can build again when the cause of the error has ended.
         log.exception("snapshot_failed")
 
 

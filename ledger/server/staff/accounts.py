@@ -1,6 +1,6 @@
-"""Accounts of the people who work with the ledger. Every change is in the audit log, in the same transaction.
+"""Accounts of the people who work with the ledger. Every change writes the audit log in the same transaction.
 
-An account begins with a random password, to be changed at the first login, and a one-time-code seed; both are shown
+A new account has a random password, which must be changed at the first login, and a one-time-code seed; both are shown
 once. There is always one admin who can sign in: the last one can be neither disabled nor given another role.
 """
 
@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from ledger.errors import AlreadyExists, NotFound, StaffInvalid
 from ledger.i18n import DEFAULT_LOCALE, LOCALES
 from ledger.rules.case_machine import Staff
-from ledger.rules.staff_independence import Vouched, hand_of, may_confirm
+from ledger.rules.staff_independence import ResponsibleAdmins, controller_of, may_confirm
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.staff import ROLES
 from ledger.server.keys import sealing
@@ -33,7 +33,8 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,63}\Z")
 
 @dataclass(frozen=True, slots=True)
 class StaffMember:
-    """Somebody who is signed in, as pages and services see them; `control_group` is the members' group they are of."""
+    """A member of staff who is signed in. `control_group` is the members' control group that they belong to; None for
+    staff of the ledger itself."""
 
     id: int
     name: str
@@ -62,19 +63,20 @@ class Account:
     invited: bool
     """The person has not used the enrolment link yet."""
     enrolled_by: str | None
-    """The admin who enrolled the account or asked for its role; None for the command line."""
+    """The admin who enrolled the account or requested its role; None for the command line."""
     confirmed_by: str | None
     awaits_confirmation: bool
     pending_role: str | None
     alone: bool
-    """The account rests on the word of one admin alone."""
+    """One admin alone is responsible for the account."""
     confirmers: frozenset[int]
-    """Admins who may confirm what is not confirmed."""
+    """Ids of the admins who may confirm what is not confirmed yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """A new or reset account with its secrets, which are shown once and kept nowhere. `repr` leaves them out."""
+    """A new or reset account with its secrets, which are shown once and not stored in this form. `repr` leaves them
+    out."""
 
     staff: StaffMember
     password: str
@@ -96,10 +98,10 @@ def add_staff(
     now: datetime,
     random_bytes: RandomBytes,
 ) -> Enrolment:
-    """Make an account from the command line. `service` is the issuer that authenticator apps show.
+    """Create an account from the command line. `service` is the issuer that authenticator apps show.
 
-    Raises StaffInvalid (also for a control group that no platform has: a slip there would let people decide about their
-    own group's reports), AlreadyExists, TooManyAttempts, DatabaseUnavailable.
+    Raises StaffInvalid (also for a control group that no platform has: after a spelling mistake there, the person could
+    decide about reports of their own group), AlreadyExists, TooManyAttempts, DatabaseUnavailable.
     """
     password = passwords.initial_password(random_bytes)
     seed = random_bytes(passwords.SEED_BYTES)
@@ -137,8 +139,8 @@ def reset_staff(
     now: datetime,
     random_bytes: RandomBytes,
 ) -> Enrolment:
-    """Give an account, from the command line, a new password and a new seed, end its sessions and any lock. A disabled
-    one stays disabled; one that waits for a second admin waits no longer.
+    """Give an account a new password and a new seed from the command line, and end its sessions and any lock. A
+    disabled account stays disabled. An account that waits for a second admin does not wait any longer.
 
     Raises NotFound, TooManyAttempts, DatabaseUnavailable.
     """
@@ -169,7 +171,7 @@ def reset_staff(
 
 
 def disable_staff(engine: Engine, name: str, now: datetime, by: int | None = None) -> None:
-    """Shut an account and end its sessions. Raises NotFound, StaffInvalid (the last admin), DatabaseUnavailable."""
+    """Disable an account and end its sessions. Raises NotFound, StaffInvalid (the last admin), DatabaseUnavailable."""
     with writing(engine) as connection:
         admins = store.lock_active_admins(connection)
         row = locked(connection, name)
@@ -181,7 +183,7 @@ def disable_staff(engine: Engine, name: str, now: datetime, by: int | None = Non
 
 
 def enable_staff(engine: Engine, name: str, now: datetime, by: int | None = None) -> None:
-    """Open an account again, and lift a lock after wrong attempts. Raises NotFound, DatabaseUnavailable."""
+    """Enable an account again, and end a lock after wrong attempts. Raises NotFound, DatabaseUnavailable."""
     with writing(engine) as connection:
         row = locked(connection, name)
         if row.disabled_at is not None or row.locked_until is not None or row.failed_count:
@@ -190,7 +192,7 @@ def enable_staff(engine: Engine, name: str, now: datetime, by: int | None = None
 
 
 def set_role(engine: Engine, name: str, role: str, now: datetime) -> None:
-    """Give an account another role from the command line, and end its sessions: what they show is of the old one.
+    """Give an account another role from the command line, and end its sessions, which belong to the old role.
 
     Raises NotFound, StaffInvalid (no such role, the last admin), DatabaseUnavailable.
     """
@@ -207,21 +209,21 @@ def set_role(engine: Engine, name: str, role: str, now: datetime) -> None:
 
 
 def set_language(engine: Engine, staff_id: int, language: str) -> None:
-    """Set the language in which somebody reads pages. Raises StaffInvalid, DatabaseUnavailable."""
+    """Set the language in which a member of staff reads pages. Raises StaffInvalid, DatabaseUnavailable."""
     _require(language in LOCALES, f"The language must be {' or '.join(LOCALES)}.")
     with writing(engine) as connection:
         store.update_staff(connection, staff_id, language=language)
 
 
 def list_staff(engine: Engine, reader_group: str | None = None) -> list[Account]:
-    """All accounts, by name, for a reader of the control group `reader_group` (None: of no group): cases about reports
-    of that group are in no number."""
+    """Return all accounts, by name, for a reader of the control group `reader_group` (None: of no group). Numbers of
+    open cases leave out cases about reports of that group. Raises DatabaseUnavailable."""
     with reading(engine) as connection:
         rows = store.read_all(connection)
         admins = store.active_admins(connection)
         cases = store.open_cases_by_reviewer(connection, reader_group)
     names = {row.id: row.name for row in rows}
-    vouched = {row.id: Vouched(row.enrolled_by, row.confirmed_by) for row in rows}
+    responsible = {row.id: ResponsibleAdmins(row.enrolled_by, row.confirmed_by) for row in rows}
     return [
         Account(
             id=row.id,
@@ -237,46 +239,46 @@ def list_staff(engine: Engine, reader_group: str | None = None) -> list[Account]
             last_login_at=row.last_login_at,
             open_cases=cases.get(row.id, 0),
             invited=row.link_hash is not None,
-            enrolled_by=names.get(_asked_by(row) or 0),
+            enrolled_by=names.get(_requested_by(row) or 0),
             confirmed_by=names.get(row.confirmed_by or 0),
             awaits_confirmation=row.awaits_confirmation,
             pending_role=row.pending_role,
-            alone=hand_of(vouched, row.id) != row.id or row.enrolled_by == row.id,
-            confirmers=_confirmers(row, vouched, admins),
+            alone=controller_of(responsible, row.id) != row.id or row.enrolled_by == row.id,
+            confirmers=_confirmers(row, responsible, admins),
         )
         for row in rows
     ]
 
 
 def working_staff(engine: Engine, staff_id: int) -> StaffMember | None:
-    """The member of staff of this id, None where there is none or the account is disabled."""
+    """Return the member of staff with this id; None if there is none or the account is disabled. Raises
+    DatabaseUnavailable."""
     with reading(engine) as connection:
         row = store.read_by_id(connection, staff_id)
     return None if row is None or row.disabled_at is not None else member_of(row)
 
 
 def as_staff(member: StaffMember) -> Staff:
-    """As the rules about cases see them."""
+    """Return the member of staff in the form that the rules about cases use."""
     return Staff(member.id, member.role, member.control_group)
 
 
 def control_groups(engine: Engine) -> list[str]:
-    """The control groups that an account may belong to."""
+    """Return the names of the control groups that an account may belong to. Raises DatabaseUnavailable."""
     with reading(engine) as connection:
         return store.read_control_groups(connection)
 
 
 def needs_admin(engine: Engine) -> bool:
-    """Whether nobody can sign in as an admin yet."""
+    """True if there is no admin yet who can sign in. Raises DatabaseUnavailable."""
     with reading(engine) as connection:
         return not store.has_active_admin(connection)
 
 
 def check_new_account(connection: Connection, name: str, role: str, control_group: str | None, language: str) -> None:
-    """Whether an account of this name may be made.
+    """Check that an account with these values may be created.
 
-    Raises StaffInvalid (also for a control group that no platform has: a slip there would let people decide about
-    their own group's reports), AlreadyExists.
+    Raises StaffInvalid (also for a control group that no platform has, see `add_staff`), AlreadyExists.
     """
     _require(_NAME.match(name), "A login name is 2 to 64 of a-z, 0-9 and ._-, starting with a letter or digit.")
     check_role(role)
@@ -288,13 +290,13 @@ def check_new_account(connection: Connection, name: str, role: str, control_grou
 
 
 def member_of(row: StaffRow, must_change_password: bool | None = None) -> StaffMember:
-    """The member of staff whose account this is."""
+    """Return the member of staff of an account row. `must_change_password` replaces the stored value unless None."""
     must = row.must_change_password if must_change_password is None else must_change_password
     return StaffMember(row.id, row.name, row.role, row.control_group, row.language, must)
 
 
 def seed_of(sealing_key: bytes, row: StaffRow) -> bytes:
-    """The account's one-time-code seed. Raises ConfigurationError where the key is another one."""
+    """Return the account's one-time-code seed. Raises ConfigurationError if it was sealed with another key."""
     return sealing.unseal(sealing_key, _owner(row.id), row.totp_secret)
 
 
@@ -302,7 +304,7 @@ _UNLOCKED: dict[str, Any] = {"failed_count": 0, "locked_until": None}
 
 
 def seal_seed(sealing_key: bytes, staff_id: int, seed: bytes, random_bytes: RandomBytes) -> bytes:
-    """The seed of this account's one-time codes as it is stored."""
+    """Return the seed of this account's one-time codes, sealed as it is stored."""
     return sealing.seal(sealing_key, random_bytes(sealing.NONCE_BYTES), _owner(staff_id), seed)
 
 
@@ -311,7 +313,7 @@ def _owner(staff_id: int) -> str:
 
 
 def locked(connection: Connection, name: str) -> StaffRow:
-    """The account of this name, locked until the transaction ends. Raises NotFound."""
+    """Return the account of this name, locked until the transaction ends. Raises NotFound."""
     row = store.lock_by_name(connection, name)
     if row is None:
         raise NotFound("There is no account of this name.")
@@ -319,24 +321,26 @@ def locked(connection: Connection, name: str) -> StaffRow:
 
 
 def check_not_last(admins: list[int], row: StaffRow) -> None:
-    """Whether an admin is left without this account; `admins` can sign in. Raises StaffInvalid."""
+    """Check that an admin remains without this account; `admins` are the ids of those who can sign in. Raises
+    StaffInvalid."""
     _require(admins != [row.id], "This is the last admin who can sign in. Make another one first.")
 
 
 def check_role(role: str) -> None:
-    """Raises StaffInvalid where there is no such role."""
+    """Check that the role exists. Raises StaffInvalid."""
     _require(role in ROLES, "The role must be reviewer, supervisor, auditor or admin.")
 
 
-def _asked_by(row: StaffRow) -> int | None:
+def _requested_by(row: StaffRow) -> int | None:
+    """Return the id of the admin who requested what may have to be confirmed: the pending role, or the enrolment."""
     return row.role_asked_by if row.pending_role is not None else row.enrolled_by
 
 
-def _confirmers(row: StaffRow, vouched: Mapping[int, Vouched], admins: Collection[int]) -> frozenset[int]:
-    asked_by = _asked_by(row)
-    if asked_by is None or (row.pending_role is None and row.confirmed_by is not None):
+def _confirmers(row: StaffRow, responsible: Mapping[int, ResponsibleAdmins], admins: Collection[int]) -> frozenset[int]:
+    requested_by = _requested_by(row)
+    if requested_by is None or (row.pending_role is None and row.confirmed_by is not None):
         return frozenset()
-    return frozenset(one for one in admins if may_confirm(vouched, asked_by, row.id, one))
+    return frozenset(admin for admin in admins if may_confirm(responsible, requested_by, row.id, admin))
 
 
 def _require(condition: object, message: str) -> None:

@@ -1,7 +1,7 @@
-"""The audit log: who of the staff did or saw what, when. Rows are only ever added.
+"""The audit log: which member of staff did or read what, and when. Rows are only ever added.
 
-Whoever shows a subject's record to a member of staff calls `record` in the same transaction, so that a read that was
-not logged did not happen. Details name things, never people: no identifier, element, tag or statement goes in.
+Code that shows a subject's record to a member of staff calls `record` in the same transaction, so that no read happens
+that is not logged. Details name things, never people: they contain no identifier, element, tag or statement.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from sqlalchemy import Connection, Engine
 from ledger.protocol.encoding import format_time
 from ledger.server.db.engine import reading
 from ledger.server.staff import audit_queries as store
-from ledger.server.staff.audit_queries import EventFilter, EventRow
+from ledger.server.staff.audit_queries import AuditEventRow, EventFilter
 
-__all__ = ["EventFilter", "EventRow", "Page", "actions", "export_csv", "export_lines", "page", "record"]
+__all__ = ["AuditEventRow", "EventFilter", "Page", "actions", "export_csv", "export_lines", "page", "record"]
 
 PAGE_ROWS = 50
 EXPORT_ROWS = 1000
@@ -28,14 +28,14 @@ EXPORT_ROWS = 1000
 
 COLUMNS = ("id", "at", "staff", "action", "object_type", "object_id", "detail")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-"""What makes a spreadsheet take a cell for a formula, full-width forms included."""
+"""First characters of a cell that a spreadsheet would take for a formula, full-width forms included."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows, newest first; `older` is the `before` of the next page (see `page`), None on the last one."""
+    """Rows, newest first; `older` is the argument `before` of the next page (see `page`), None on the last page."""
 
-    events: list[EventRow]
+    events: list[AuditEventRow]
     older: int | None
 
 
@@ -52,9 +52,9 @@ def record(
 ) -> None:
     """Add a row in the caller's transaction.
 
-    `staff_id` None is the command line; `object_id` is a public id of at most 32 characters; a `detail` of more than
-    200 characters is cut. `about_group` is the control group whose report the row is about: staff of that group are not
-    shown the row. Raises ValueError where an object type of `store.CASE_OBJECTS` comes without it.
+    `staff_id` None is the command line. `object_id` is a public id of at most 32 characters. A `detail` of more than
+    200 characters is cut. `about_group` is the control group whose report the row is about; staff of that group do not
+    see the row. Raises ValueError for an object type of `store.CASE_OBJECTS` without `about_group`.
     """
     if object_type in store.CASE_OBJECTS and about_group is None:
         raise ValueError("A row about a case names the control group of the reporter.")
@@ -63,62 +63,69 @@ def record(
 
 
 def page(
-    engine: Engine, wanted: EventFilter, reader_group: str | None, before: int | None = None, limit: int = PAGE_ROWS
+    engine: Engine,
+    event_filter: EventFilter,
+    reader_group: str | None,
+    before: int | None = None,
+    limit: int = PAGE_ROWS,
 ) -> Page:
-    """The newest rows that fit `wanted`, for a reader of the control group `reader_group` (None: of no group).
+    """Return the newest rows that match the filter, for a reader of the control group `reader_group` (None: of no
+    group). Raises DatabaseUnavailable.
 
-    `before` is where the page before ended (`Page.older`): an id for a reader of no group, else a number of rows,
-    because gaps between ids would tell how much was done in cases that the reader is not shown.
+    `before` is the end of the page before (`Page.older`). It is an id for a reader of no group, else a number of rows,
+    because gaps between ids would disclose how much was done in cases that the reader must not see.
     """
     with reading(engine) as connection:
         if reader_group is None:
-            rows = store.read_events(connection, wanted, None, limit + 1, below=before)
+            rows = store.read_events(connection, event_filter, None, limit + 1, below=before)
         else:
-            rows = store.read_events(connection, wanted, reader_group, limit + 1, skip=before or 0)
+            rows = store.read_events(connection, event_filter, reader_group, limit + 1, skip=before or 0)
     if len(rows) <= limit:
         return Page(rows, None)
     return Page(rows[:limit], rows[limit - 1].id if reader_group is None else (before or 0) + limit)
 
 
 def actions(engine: Engine, reader_group: str | None) -> list[str]:
-    """Every action that occurs in the rows that a reader of this control group is shown."""
+    """Return every action that occurs in the rows that a reader of this control group may see, in order. Raises
+    DatabaseUnavailable."""
     with reading(engine) as connection:
         return store.read_actions(connection, reader_group)
 
 
-def export_csv(engine: Engine, wanted: EventFilter, reader_group: str | None) -> Iterator[bytes]:
-    """The rows that a reader of this control group is shown, as CSV (RFC 4180, UTF-8), in pieces, newest first.
+def export_csv(engine: Engine, event_filter: EventFilter, reader_group: str | None) -> Iterator[bytes]:
+    """Yield the rows that a reader of this control group may see as CSV (RFC 4180, UTF-8), in pieces, newest first.
 
-    A cell that a spreadsheet would run as a formula has an apostrophe in front. The column `id` is empty for a reader
-    of a control group (see `page`).
+    A cell that a spreadsheet would run as a formula begins with an apostrophe. The column `id` is empty for a reader
+    of a control group (see `page`). Raises DatabaseUnavailable.
     """
     yield (",".join(COLUMNS) + "\r\n").encode()
-    for rows in _chunks(engine, wanted, reader_group):
+    for rows in _chunks(engine, event_filter, reader_group):
         text = io.StringIO()
         writer = csv.writer(text)
         writer.writerows([[_cell(value) for value in _values(row, reader_group)] for row in rows])
         yield text.getvalue().encode()
 
 
-def export_lines(engine: Engine, wanted: EventFilter, reader_group: str | None) -> Iterator[bytes]:
-    """The same rows as JSON, one object a line, in pieces; `id` is null for a reader of a control group."""
-    for rows in _chunks(engine, wanted, reader_group):
+def export_lines(engine: Engine, event_filter: EventFilter, reader_group: str | None) -> Iterator[bytes]:
+    """Yield the rows of `export_csv` as JSON, one object on each line, in pieces; `id` is null for a reader of a
+    control group. Raises DatabaseUnavailable."""
+    for rows in _chunks(engine, event_filter, reader_group):
         objects = (dict(zip(COLUMNS, _values(row, reader_group), strict=True)) for row in rows)
-        yield "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in objects).encode()
+        yield "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in objects).encode()
 
 
-def _chunks(engine: Engine, wanted: EventFilter, reader_group: str | None) -> Iterator[list[EventRow]]:
+def _chunks(engine: Engine, event_filter: EventFilter, reader_group: str | None) -> Iterator[list[AuditEventRow]]:
     before: int | None = None
     while True:
-        found = page(engine, wanted, reader_group, before, EXPORT_ROWS)
-        if found.events:
-            yield found.events
-        if found.older is None:
+        chunk = page(engine, event_filter, reader_group, before, EXPORT_ROWS)
+        if chunk.events:
+            yield chunk.events
+        if chunk.older is None:
             return
-        before = found.older
+        before = chunk.older
 
 
-def _values(row: EventRow, reader_group: str | None) -> tuple[int | str | None, ...]:
+def _values(row: AuditEventRow, reader_group: str | None) -> tuple[int | str | None, ...]:
     return (
         row.id if reader_group is None else None,
         format_time(row.at),

@@ -1,4 +1,4 @@
-"""Queries on the audit log. There is none that changes or deletes a row."""
+"""Queries on the audit log. No query changes or deletes a row."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from sqlalchemy import ColumnElement, Connection, func, insert, or_, select
 from ledger.server.db.tables.staff import StaffAccount, StaffEvent
 
 DEVICE = "device"
-"""Object type of rows about a browser that somebody has signed in with before."""
+"""Object type of rows about a browser in which a member of staff has signed in before."""
 
 CASE_OBJECTS = frozenset({"appeal", "report"})
-"""Object types whose rows are about a report of some control group, and name that group in `about_group`."""
+"""Object types of rows about a report of a control group; these rows name the group in `about_group`."""
 
 
 @dataclass(frozen=True, slots=True)
-class EventRow:
-    """One thing that somebody did. `staff_name` is None for the command line."""
+class AuditEventRow:
+    """One action of a member of staff. `staff_name` is None for the command line."""
 
     id: int
     at: datetime
@@ -32,7 +32,7 @@ class EventRow:
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """Which rows are wanted; None is any. `since` is included, `until` is not."""
+    """Conditions on rows; None matches every row. `since` is included, `until` is not."""
 
     staff_name: str | None = None
     action: str | None = None
@@ -68,15 +68,15 @@ def insert_event(
 
 def read_events(
     connection: Connection,
-    wanted: EventFilter,
+    event_filter: EventFilter,
     reader_group: str | None,
     limit: int,
     *,
     below: int | None = None,
     skip: int = 0,
-) -> list[EventRow]:
-    """The newest `limit` rows that a reader of control group `reader_group` (None: of no group) is shown, newest first:
-    those with an id below `below`, without the first `skip` of them."""
+) -> list[AuditEventRow]:
+    """Return the newest `limit` rows that match the filter and that a reader of control group `reader_group` (None: of
+    no group) may see, newest first: those with an id below `below`, without the first `skip` of them."""
     query = (
         select(
             StaffEvent.id,
@@ -97,23 +97,23 @@ def read_events(
         query = query.offset(skip)
     if below is not None:
         query = query.where(StaffEvent.id < below)
-    if wanted.staff_name is not None:
-        query = query.where(StaffAccount.name == wanted.staff_name)
-    if wanted.action is not None:
-        query = query.where(StaffEvent.action == wanted.action)
-    if wanted.object_type is not None:
-        query = query.where(StaffEvent.object_type == wanted.object_type)
-    if wanted.object_id is not None:
-        query = query.where(StaffEvent.object_id == wanted.object_id)
-    if wanted.since is not None:
-        query = query.where(StaffEvent.at >= wanted.since)
-    if wanted.until is not None:
-        query = query.where(StaffEvent.at < wanted.until)
-    return [EventRow(*row) for row in connection.execute(query)]
+    if event_filter.staff_name is not None:
+        query = query.where(StaffAccount.name == event_filter.staff_name)
+    if event_filter.action is not None:
+        query = query.where(StaffEvent.action == event_filter.action)
+    if event_filter.object_type is not None:
+        query = query.where(StaffEvent.object_type == event_filter.object_type)
+    if event_filter.object_id is not None:
+        query = query.where(StaffEvent.object_id == event_filter.object_id)
+    if event_filter.since is not None:
+        query = query.where(StaffEvent.at >= event_filter.since)
+    if event_filter.until is not None:
+        query = query.where(StaffEvent.at < event_filter.until)
+    return [AuditEventRow(*row) for row in connection.execute(query)]
 
 
 def count_refusals(connection: Connection, device_id: str) -> int:
-    """How many attempts to sign in with this device cookie were refused."""
+    """Return how many attempts to sign in with this device cookie were refused."""
     query = select(func.count()).where(
         StaffEvent.object_id == device_id, StaffEvent.object_type == DEVICE, StaffEvent.action == "login_refused"
     )
@@ -121,14 +121,14 @@ def count_refusals(connection: Connection, device_id: str) -> int:
 
 
 def read_actions(connection: Connection, reader_group: str | None) -> list[str]:
-    """Every action that occurs in the rows that a reader of this control group is shown, in order."""
+    """Return every action that occurs in the rows that a reader of this control group may see, in order."""
     query = select(StaffEvent.action).where(*_shown_to(reader_group)).distinct().order_by(StaffEvent.action)
     return list(connection.execute(query).scalars())
 
 
 def _shown_to(reader_group: str | None) -> list[ColumnElement[bool]]:
-    """Rows about a report of the reader's own group are left out, and so are rows about cases whose group is not known,
-    which an earlier version wrote."""
+    """Return the condition that leaves out rows about reports of the reader's own group, and rows about cases whose
+    group is not known, which an earlier version wrote."""
     if reader_group is None:
         return []
     elsewhere = or_(StaffEvent.object_type.is_(None), StaffEvent.object_type.not_in(sorted(CASE_OBJECTS)))

@@ -1,11 +1,12 @@
-"""Browsers in which a member of staff has signed in before, and what an attempt to sign in is worth.
+"""Device cookies: browsers in which a member of staff has signed in before have their own count of failed attempts.
 
-A login in a browser leaves a device cookie there (OWASP, "Slow down online guessing attacks with device cookies"): a
-random nonce, the time, and a MAC over them, the login name and the account's one-time-code seed. An attempt with such a
-cookie is counted for that browser; all others are counted together for the account, and when these are locked, the
-browser with the cookie is not. So whoever knows a login name can slow down new browsers, and nobody's own.
+A login stores a device cookie in the browser (OWASP, "Slow down online guessing attacks with device cookies"): a random
+nonce, the time, and a MAC over them, the login name and the account's one-time-code seed. An attempt with such a cookie
+is counted for that browser. All other attempts are counted together for the account. When the account is locked, the
+browser with the cookie is not. So an attacker who knows a login name can lock out new browsers, but not the browsers
+that the person uses already.
 
-The cookie is no part of what proves who somebody is: name, password and code are needed with it and without it.
+The cookie does not authenticate the person: name, password and code are needed with it and without it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from ledger.server.staff.queries import StaffRow
 
 LIFETIME = timedelta(days=180)
 TRIES = 5
-"""Refused attempts with one device cookie, after which it is worth nothing. A login gives a new one."""
+"""Number of refused attempts with one device cookie after which it is not accepted any longer. A login gives a new
+cookie."""
 NONCE_BYTES = 16
 
 _COOKIE = re.compile(r"([0-9]{1,12})\.([A-Za-z0-9_-]{22})\.([A-Za-z0-9_-]{43})\Z")
@@ -36,18 +38,17 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,63}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A browser whose cookie is good for one account. `id` is what the audit log has of it: a digest."""
+    """A browser with a valid cookie for one account. `id` is the digest that the audit log holds of it."""
 
     id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An attempt to sign in before it is judged.
+    """An attempt to sign in, before its password and code are compared.
 
-    `device` is the browser if its cookie is good for the name. `may_succeed` is whether the account can be signed in to
-    now; where it cannot (there is none, it is disabled, or locked for browsers without a cookie) no password needs to
-    be compared.
+    `device` is the browser if its cookie is valid for the name. `may_succeed` is False if there is no such account, or
+    if it is disabled or locked for browsers without a cookie; no password needs to be compared then.
     """
 
     device: Device | None
@@ -55,12 +56,13 @@ class Attempt:
 
 
 def cookie_suffix(sealing_key: bytes, name: str) -> str:
-    """What the name of the cookie for this login name ends with: people who share a browser have one each."""
+    """Return the end of the cookie's name for this login name, so that people who share a browser have one cookie
+    each."""
     return hmac.digest(_key(sealing_key), b"suffix " + name.encode(), hashlib.sha256).hex()[:12]
 
 
 def attempt(engine: Engine, sealing_key: bytes, name: str, cookie: str | None, now: datetime) -> Attempt:
-    """What an attempt to sign in as `name` with this device cookie is worth. Raises DatabaseUnavailable."""
+    """Return the attempt to sign in as `name` with this device cookie. Raises DatabaseUnavailable."""
     if not _NAME.match(name):
         return Attempt(None, False)
     with reading(engine) as connection:
@@ -72,14 +74,15 @@ def attempt(engine: Engine, sealing_key: bytes, name: str, cookie: str | None, n
 
 
 def may_succeed(row: StaffRow, device: Device | None, now: datetime) -> bool:
-    """Whether the account can be signed in to from this browser at this time."""
+    """True if a person can sign in to the account from this browser at this time."""
     if row.disabled_at is not None or row.link_hash is not None or row.awaits_confirmation:
         return False
     return device is not None or row.locked_until is None or now >= row.locked_until
 
 
 def new_cookie(engine: Engine, sealing_key: bytes, name: str, now: datetime, random_bytes: RandomBytes) -> str | None:
-    """A device cookie for a browser in which `name` has just signed in. None where the account is gone."""
+    """Return a device cookie for a browser in which `name` has just signed in; None if there is no such account any
+    longer. Raises DatabaseUnavailable."""
     with reading(engine) as connection:
         row = store.read_by_name(connection, name)
     if row is None:
@@ -101,7 +104,7 @@ def _device(sealing_key: bytes, row: StaffRow, cookie: str | None, now: datetime
 
 
 def _mac(sealing_key: bytes, row: StaffRow, issued: str, nonce: str) -> str:
-    """A reset gives the account another seed, and so ends all its device cookies."""
+    """Return the MAC of a cookie. It depends on the seed, so a reset of the account ends all its device cookies."""
     seed = hashlib.sha256(row.totp_secret).digest()
     text = b"\n".join((row.name.encode(), issued.encode(), nonce.encode(), seed))
     return b64url(hmac.digest(_key(sealing_key), b"cookie " + text, hashlib.sha256))

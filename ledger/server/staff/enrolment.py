@@ -1,10 +1,10 @@
-"""Letting people in to the console: enrolment links, and the second admin who confirms them.
+"""Enrolment of staff: links with which people set up their accounts, and the second admin who confirms them.
 
-An admin who makes or resets an account, or gives one a role, sees no password and no seed of it. The account gets a
-link that works once. Who opens it chooses a password and gets a fresh seed for an authenticator app. An account with
-one of `GUARDED` roles is confirmed by a second admin before it can sign in; where there is no second admin who could,
-it rests on the first one's word alone, which every list of accounts shows, and `check_hands` keeps it from giving one
-of two signatures together with another hand of the same admin.
+An admin who creates or resets an account, or changes its role, sees neither its password nor its seed. The account gets
+a link that works once. The person who opens it chooses a password and gets a new seed for an authenticator app. A
+second admin confirms an account with one of the roles in `GUARDED` before it can sign in. If no second admin is able
+to, the first admin alone is responsible for the account: every list of accounts shows this, and
+`check_independent_signers` does not accept two signatures of accounts that the same admin controls.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 
 from ledger.errors import AlreadyExists, ConflictOfInterest, LinkInvalid, StaffChanged, StaffInvalid
 from ledger.protocol.encoding import b64url
-from ledger.rules.staff_independence import hand_of, may_confirm
+from ledger.rules.staff_independence import controller_of, may_confirm
 from ledger.server.db.engine import reading, writing
 from ledger.server.staff import passwords
 from ledger.server.staff import queries as store
@@ -38,20 +38,20 @@ from ledger.server.staff.queries import StaffRow
 from ledger.server.staff.sessions import token_hash
 
 GUARDED = frozenset({"reviewer", "supervisor", "admin"})
-"""Roles that decide about people, or about who does."""
+"""Roles that decide about consumers, or that give others such a role."""
 
 LINK_HOURS = 72
 FORM_MINUTES = 30
-"""How long the form that an opened link leads to may be filled in."""
+"""Minutes within which the form of an opened link must be sent."""
 
 NO_PASSWORD = "!"
-"""Stands for the hash of an account without a password; no password matches it."""
+"""Stored in place of a hash for an account without a password; no password matches it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """An account that waits for the person it belongs to. `code` is that of its link, which is shown once; `repr`
-    leaves it out. `confirmed_later` says that a second admin must confirm the account before it can sign in."""
+    """An account that waits for its owner. `code` is the code of its link, which is shown once; `repr` leaves it out.
+    `confirmed_later`: a second admin must confirm the account before it can sign in."""
 
     staff: StaffMember
     code: str
@@ -64,8 +64,8 @@ class Invitation:
 
 @dataclass(frozen=True, slots=True)
 class OpenedLink:
-    """What a person needs to finish: the code that the form sends back, and the seed of their one-time codes as an
-    address for authenticator apps. `repr` leaves both out."""
+    """The data of the form that finishes an enrolment: the code that the form sends back, and the seed of the one-time
+    codes as an otpauth address for authenticator apps. `repr` leaves both out."""
 
     staff: StaffMember
     code: str
@@ -87,7 +87,7 @@ def invite(
     random_bytes: RandomBytes,
     by: int,
 ) -> Invitation:
-    """Make an account with an enrolment link. `by` is the admin.
+    """Create an account with an enrolment link. `by` is the id of the admin.
 
     Raises StaffInvalid, AlreadyExists, DatabaseUnavailable.
     """
@@ -119,10 +119,10 @@ def invite(
 
 
 def reset(engine: Engine, name: str, *, revision: int, now: datetime, random_bytes: RandomBytes, by: int) -> Invitation:
-    """Take an account's password and seed away, end its sessions, and give it a new enrolment link.
+    """Delete an account's password, end its sessions, and give it a new enrolment link, which will replace its seed.
 
-    `revision` is the account's as the admin saw it: a form that is sent twice resets once. Raises NotFound,
-    StaffChanged (another revision), StaffInvalid (one's own account), DatabaseUnavailable.
+    `revision` is the revision of the account that the admin saw, so that a form that is sent twice resets once. Raises
+    NotFound, StaffChanged (another revision), StaffInvalid (the admin's own account), DatabaseUnavailable.
     """
     code = random_bytes(32)
     with writing(engine) as connection:
@@ -147,8 +147,8 @@ def reset(engine: Engine, name: str, *, revision: int, now: datetime, random_byt
 
 
 def change_role(engine: Engine, name: str, role: str, *, revision: int, now: datetime, by: int) -> bool:
-    """Give an account another role, and end its sessions; whether it has the role now. One of `GUARDED` waits for a
-    second admin where there is one.
+    """Give an account another role and end its sessions; return True if it has the role now. A role in `GUARDED` waits
+    for a second admin if there is one.
 
     Raises NotFound, StaffChanged, StaffInvalid (no such role, the last admin), DatabaseUnavailable.
     """
@@ -160,56 +160,56 @@ def change_role(engine: Engine, name: str, role: str, *, revision: int, now: dat
             return True
         if row.role != role:
             check_not_last(admins, row)
-        told = f"{name}: {row.role} -> {role}"
+        detail = f"{name}: {row.role} -> {role}"
         if role in GUARDED and row.role != role and _has_second_admin(connection, by, but=row.id):
-            # Until it is confirmed the account keeps its role.
-            asked = {"pending_role": role, "role_asked_by": by, "revision": row.revision + 1}
-            store.update_staff(connection, row.id, **asked)
-            record(connection, now, by, "role_asked", "staff", str(row.id), told)
+            # The account keeps its role until the new one is confirmed.
+            pending = {"pending_role": role, "role_asked_by": by, "revision": row.revision + 1}
+            store.update_staff(connection, row.id, **pending)
+            record(connection, now, by, "role_asked", "staff", str(row.id), detail)
             return False
         changed: dict[str, object] = {"role": role, "pending_role": None, "role_asked_by": None}
         if role in GUARDED and row.role != role:
             changed |= {"enrolled_by": by, "confirmed_by": None}
         store.update_staff(connection, row.id, revision=row.revision + 1, **changed)
         store.delete_sessions(connection, row.id)
-        record(connection, now, by, "role_changed", "staff", str(row.id), told + _alone(role, False))
+        record(connection, now, by, "role_changed", "staff", str(row.id), detail + _alone(role, False))
     return True
 
 
 def confirm(engine: Engine, name: str, *, revision: int, now: datetime, by: int) -> None:
-    """Confirm, as the second admin, an account that another admin enrolled, or the role that one asked for.
+    """Confirm, as the second admin, an account that another admin enrolled, or the role that another admin requested.
 
-    Raises NotFound, StaffChanged, StaffInvalid (there is nothing to confirm), ConflictOfInterest (the account itself,
-    the admin who enrolled it, or one who rests on that admin's word), DatabaseUnavailable.
+    Raises NotFound, StaffChanged, StaffInvalid (there is nothing to confirm), ConflictOfInterest (`by` is the account
+    itself, the admin who enrolled it, or an account that this admin controls), DatabaseUnavailable.
     """
     with writing(engine) as connection:
         store.lock_active_admins(connection)
         row = _locked_at(connection, name, revision)
-        asked_by = row.role_asked_by if row.pending_role is not None else row.enrolled_by
-        if asked_by is None or (row.pending_role is None and row.confirmed_by is not None):
+        requested_by = row.role_asked_by if row.pending_role is not None else row.enrolled_by
+        if requested_by is None or (row.pending_role is None and row.confirmed_by is not None):
             raise StaffInvalid("There is nothing to confirm about this account.")
-        if not may_confirm(store.vouchers(connection), asked_by, row.id, by):
+        if not may_confirm(store.responsible_admins(connection), requested_by, row.id, by):
             raise ConflictOfInterest("A second admin confirms, whose own account does not rest on the first one alone.")
         values: dict[str, object] = {
-            "enrolled_by": asked_by, "confirmed_by": by, "awaits_confirmation": False, "revision": row.revision + 1,
+            "enrolled_by": requested_by, "confirmed_by": by, "awaits_confirmation": False, "revision": row.revision + 1,
         }  # fmt: skip
-        told = name
+        detail = name
         if row.pending_role is not None:
             values |= {"role": row.pending_role, "pending_role": None, "role_asked_by": None}
-            told = f"{name}: {row.role} -> {row.pending_role}"
+            detail = f"{name}: {row.role} -> {row.pending_role}"
             store.delete_sessions(connection, row.id)
         store.update_staff(connection, row.id, **values)
-        record(connection, now, by, "staff_confirmed", "staff", str(row.id), told)
+        record(connection, now, by, "staff_confirmed", "staff", str(row.id), detail)
 
 
 def open_link(
     engine: Engine, sealing_key: bytes, code: str, *, service: str, now: datetime, random_bytes: RandomBytes
 ) -> OpenedLink:
-    """Open an enrolment link: it works once, and leads to a form that must be sent within `FORM_MINUTES`.
+    """Open an enrolment link, which works once, and return the data of a form that must be sent within `FORM_MINUTES`.
 
-    The seed is a new one, so that it is known to who opened the link only; an admin who opens it first is found out
-    when the person's own link no longer works. `service` is the issuer that authenticator apps show. Raises
-    LinkInvalid, DatabaseUnavailable.
+    The seed is a new one, so that only the person who opened the link has it. If an admin opens the link first, the
+    person notices it, because the link does not work any longer. `service` is the issuer that authenticator apps show.
+    Raises LinkInvalid, DatabaseUnavailable.
     """
     next_code, seed = random_bytes(32), random_bytes(passwords.SEED_BYTES)
     with writing(engine) as connection:
@@ -228,7 +228,8 @@ def open_link(
 
 
 def opened_link(engine: Engine, sealing_key: bytes, code: str, *, service: str, now: datetime) -> OpenedLink:
-    """The same form once more, after a mistake in it. Raises LinkInvalid, DatabaseUnavailable."""
+    """Return the data of the form of an opened link again, after a mistake in it. Raises LinkInvalid,
+    ConfigurationError (see `seed_of`), DatabaseUnavailable."""
     with writing(engine) as connection:
         row = _by_code(connection, code, now, opened=True)
     return OpenedLink(member_of(row), code, passwords.totp_uri(seed_of(sealing_key, row), row.name, service))
@@ -237,11 +238,11 @@ def opened_link(engine: Engine, sealing_key: bytes, code: str, *, service: str, 
 def finish(
     engine: Engine, sealing_key: bytes, code: str, *, password: str, one_time_code: str, now: datetime
 ) -> tuple[StaffMember, bool]:
-    """Set the password that the person chose, once a code of their app shows that it works; (who it is, whether they
-    can sign in now, or wait for a second admin).
+    """Set the password that the person chose, if a code shows that their app works. Return the member of staff, and
+    whether they can sign in now; if not, the account waits for a second admin.
 
     Raises LinkInvalid, StaffInvalid (the password is not good enough, or the code is wrong), TooManyAttempts,
-    DatabaseUnavailable.
+    ConfigurationError (see `seed_of`), DatabaseUnavailable.
     """
     with writing(engine) as connection:
         row = _by_code(connection, code, now, opened=True)
@@ -268,19 +269,19 @@ def finish(
 
 
 def has_second_admin(engine: Engine, by: int, but: int | None = None) -> bool:
-    """Whether an admin other than `but` who can sign in could confirm what admin `by` does. Raises
+    """True if an admin other than `but` can sign in and may confirm what admin `by` does. Raises
     DatabaseUnavailable."""
     with reading(engine) as connection:
         return _has_second_admin(connection, by, but)
 
 
-def check_hands(connection: Connection, first: int, second: int) -> None:
-    """Whether two members of staff may give the two signatures of one decision.
+def check_independent_signers(connection: Connection, first: int, second: int) -> None:
+    """Check that two members of staff may give the two signatures of one decision.
 
-    Raises ConflictOfInterest where both accounts rest on the word of the same admin alone.
+    Raises ConflictOfInterest if the same admin controls both accounts (`rules.staff_independence`).
     """
-    accounts = store.vouchers(connection)
-    if hand_of(accounts, first) == hand_of(accounts, second):
+    accounts = store.responsible_admins(connection)
+    if controller_of(accounts, first) == controller_of(accounts, second):
         raise ConflictOfInterest(
             "The same admin alone enrolled both of you, so a second admin must confirm one of the accounts first."
         )
@@ -298,14 +299,14 @@ def _linked(code: bytes, now: datetime, by: int, waits: bool) -> dict[str, objec
 
 
 def _has_second_admin(connection: Connection, by: int, but: int | None = None) -> bool:
-    """Whether an admin who can sign in could confirm what admin `by` does."""
-    accounts = store.vouchers(connection)
+    """True if an admin other than `but` can sign in and may confirm what admin `by` does."""
+    accounts = store.responsible_admins(connection)
     admins = [staff_id for staff_id in store.active_admins(connection) if staff_id != but]
     return any(may_confirm(accounts, by, -1, staff_id) for staff_id in admins)
 
 
 def _alone(role: str, waits: bool) -> str:
-    """What the audit log adds where no second admin was asked."""
+    """Return the addition to the detail in the audit log if no second admin has to confirm."""
     return " (by one admin alone)" if role in GUARDED and not waits else ""
 
 

@@ -1,7 +1,8 @@
-"""Passwords and one-time codes of staff: argon2id (RFC 9106), TOTP (RFC 6238), and what a good password is.
+"""Passwords and one-time codes of staff: argon2id (RFC 9106), TOTP (RFC 6238), and the rules for a new password.
 
-Every check costs the same whether there is an account or not. At most `SLOTS` run at a time in a process, because
-each takes 64 MiB for a tenth of a second: a flood of logins must not take the memory that lookups need.
+Every check costs the same whether there is an account or not. At most `SLOTS` hashes are computed at a time in a
+process, because each takes 64 MiB for a tenth of a second: a flood of logins must not use up the memory that lookups
+need.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ SLOTS = 3
 WAIT_SECONDS = 2.0
 STEP_SECONDS = 30
 SEED_BYTES = 20
-"""As long as SHA-1's output (RFC 4226 section 4)."""
+"""The length of SHA-1's output (RFC 4226 section 4)."""
 
 RandomBytes = Callable[[int], bytes]
 
@@ -36,7 +37,8 @@ slots = BoundedSemaphore(SLOTS)
 
 @contextmanager
 def working() -> Iterator[None]:
-    """One of the process's few places to compute a hash. Raises TooManyAttempts when none becomes free in time."""
+    """Hold one of the process's `SLOTS` for computing a hash until the block ends. Raises TooManyAttempts if none
+    becomes free within `WAIT_SECONDS`."""
     if not slots.acquire(timeout=WAIT_SECONDS):
         raise TooManyAttempts("Too many people are signing in. Try again.", retry_after_seconds=2)
     try:
@@ -46,33 +48,36 @@ def working() -> Iterator[None]:
 
 
 def normal(password: str) -> str:
-    """The password as it is hashed: the same characters typed on another keyboard or system are the same password
-    (NIST SP 800-63B section 5.1.1.2)."""
+    """Return the password in the form that is hashed (NFKC), so that the same characters typed on another keyboard or
+    system are the same password (NIST SP 800-63B section 5.1.1.2)."""
     return unicodedata.normalize("NFKC", password)
 
 
 def hash_password(password: str) -> str:
-    """The argon2id hash. Raises TooManyAttempts."""
+    """Return the argon2id hash of a password. Raises TooManyAttempts."""
     with working():
         return hasher.hash(normal(password))
 
 
 def matches(stored: str | None, password: str) -> bool:
-    """Whether `password` is the one behind `stored`; None takes as long and is never matched. Call it in `working`."""
+    """True if `stored` is the hash of `password`. None takes as long as a hash and never matches. Call it inside
+    `working`."""
     try:
-        hasher.verify(_nobodys_hash() if stored is None else stored, normal(password))
+        hasher.verify(_decoy_hash() if stored is None else stored, normal(password))
     except (VerificationError, InvalidHashError):
         return False
     return stored is not None
 
 
 @cache
-def _nobodys_hash() -> str:
+def _decoy_hash() -> str:
+    """Return the hash that is compared if there is no account."""
     return hasher.hash("the password of nobody")
 
 
 def check_new_password(password: str, name: str) -> None:
-    """Raises StaffInvalid when `password` is too short or long, or is the account's name."""
+    """Check a new password. Raises StaffInvalid if it is too short or too long, is the account's name, or has fewer
+    than four different characters."""
     text = normal(password)
     if not MIN_CHARS <= len(text) <= MAX_CHARS:
         raise StaffInvalid(f"A password has {MIN_CHARS} to {MAX_CHARS} characters.")
@@ -81,27 +86,28 @@ def check_new_password(password: str, name: str) -> None:
 
 
 def initial_password(random_bytes: RandomBytes) -> str:
-    """A password of 120 bits that can be read out: four groups of six."""
+    """Return a random password of 120 bits that can be read aloud: four groups of six characters."""
     text = base64.b32encode(random_bytes(15)).decode().lower()
     return "-".join(text[at : at + 6] for at in range(0, 24, 6))
 
 
 def totp_uri(seed: bytes, name: str, service: str) -> str:
-    """What an authenticator app scans (otpauth://). It holds the seed: show it once, log it never."""
+    """Return the otpauth:// address that an authenticator app scans. It contains the seed: show it once, never log
+    it."""
     return str(_totp(seed).provisioning_uri(name=name, issuer_name=service))
 
 
 def code_step(seed: bytes | None, code: str, now: datetime) -> int | None:
-    """The time step whose code this is, of the current one and its neighbours; None if it is of none. None for a seed
-    takes as long."""
-    given = code.strip().replace(" ", "").encode()
+    """Return the time step (RFC 6238) that this code belongs to: the current one or one of its neighbours; None if the
+    code belongs to none of them. The seed None takes as long and never matches."""
+    typed = code.strip().replace(" ", "").encode()
     totp = _totp(bytes(SEED_BYTES) if seed is None else seed)
     current = int(now.timestamp()) // STEP_SECONDS
-    found: int | None = None
+    matching: int | None = None
     for step in (current - 1, current, current + 1):
-        if hmac.compare_digest(totp.generate_otp(step).encode(), given):
-            found = step
-    return None if seed is None else found
+        if hmac.compare_digest(totp.generate_otp(step).encode(), typed):
+            matching = step
+    return None if seed is None else matching
 
 
 def _totp(seed: bytes) -> pyotp.TOTP:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, exists, func, insert, or_, select, update
 
 from ledger.rules.appeals import OPEN_STATES
-from ledger.rules.staff_independence import Vouched
+from ledger.rules.staff_independence import ResponsibleAdmins
 from ledger.server.db.tables.appeals import AppealCase
 from ledger.server.db.tables.platforms import ControlGroup
 from ledger.server.db.tables.staff import StaffAccount, StaffSession
@@ -18,7 +18,7 @@ from ledger.server.db.tables.staff import StaffAccount, StaffSession
 
 @dataclass(frozen=True, slots=True)
 class StaffRow:
-    """An account as stored."""
+    """An account as it is stored."""
 
     id: int
     name: str
@@ -49,8 +49,8 @@ class StaffRow:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionRow:
-    """A session as stored, but its token's hash."""
+class StaffSessionRow:
+    """A session as it is stored, without the hash of its token."""
 
     staff_id: int
     created_at: datetime
@@ -64,78 +64,79 @@ _ACTIVE_ADMIN = (
     StaffAccount.link_hash.is_(None),
     StaffAccount.awaits_confirmation.is_(False),
 )
-"""An admin who can sign in."""
+"""Conditions for an admin who can sign in."""
 
 _STAFF = select(*[getattr(StaffAccount, name) for name in StaffRow.__dataclass_fields__])
 
 
 def insert_staff(connection: Connection, **values: Any) -> int:
-    """Add an account; its id. A name that is taken raises SQLAlchemy's IntegrityError."""
-    done = connection.execute(insert(StaffAccount).values(**values).returning(StaffAccount.id))
-    return int(done.scalar_one())
+    """Add an account and return its id. Raises SQLAlchemy's IntegrityError if the name is taken."""
+    result = connection.execute(insert(StaffAccount).values(**values).returning(StaffAccount.id))
+    return int(result.scalar_one())
 
 
 def read_all(connection: Connection) -> list[StaffRow]:
-    """All accounts, by name."""
+    """Return all accounts, by name."""
     return [StaffRow(*row) for row in connection.execute(_STAFF.order_by(StaffAccount.name))]
 
 
 def read_by_id(connection: Connection, staff_id: int) -> StaffRow | None:
-    """The account of this id."""
+    """Return the account with this id, None if there is none."""
     row = connection.execute(_STAFF.where(StaffAccount.id == staff_id)).one_or_none()
     return None if row is None else StaffRow(*row)
 
 
 def read_by_name(connection: Connection, name: str) -> StaffRow | None:
-    """The account of this name."""
+    """Return the account of this name, None if there is none."""
     row = connection.execute(_STAFF.where(StaffAccount.name == name)).one_or_none()
     return None if row is None else StaffRow(*row)
 
 
 def lock_by_name(connection: Connection, name: str) -> StaffRow | None:
-    """The account of this name, locked until the transaction ends."""
+    """Return the account of this name, locked until the transaction ends; None if there is none."""
     row = connection.execute(_STAFF.where(StaffAccount.name == name).with_for_update()).one_or_none()
     return None if row is None else StaffRow(*row)
 
 
 def lock_by_id(connection: Connection, staff_id: int) -> StaffRow | None:
-    """The account of this id, locked until the transaction ends."""
+    """Return the account with this id, locked until the transaction ends; None if there is none."""
     row = connection.execute(_STAFF.where(StaffAccount.id == staff_id).with_for_update()).one_or_none()
     return None if row is None else StaffRow(*row)
 
 
 def lock_active_admins(connection: Connection) -> list[int]:
-    """Ids of all admins that can sign in, locked in one order: two who demote each other wait for each other."""
+    """Return the ids of all admins who can sign in. Their rows are locked in a fixed order, so that of two admins who
+    demote each other one waits for the other."""
     query = select(StaffAccount.id).where(*_ACTIVE_ADMIN)
     return list(connection.execute(query.order_by(StaffAccount.id).with_for_update()).scalars())
 
 
 def active_admins(connection: Connection) -> list[int]:
-    """Ids of all admins that can sign in."""
+    """Return the ids of all admins who can sign in."""
     return list(connection.execute(select(StaffAccount.id).where(*_ACTIVE_ADMIN)).scalars())
 
 
 def has_active_admin(connection: Connection) -> bool:
-    """Whether any admin can sign in."""
-    found = exists().where(*_ACTIVE_ADMIN)
-    return bool(connection.execute(select(found)).scalar_one())
+    """True if at least one admin can sign in."""
+    return bool(connection.execute(select(exists().where(*_ACTIVE_ADMIN))).scalar_one())
 
 
 def lock_by_link(connection: Connection, link_hash: bytes) -> StaffRow | None:
-    """The account whose enrolment link has this hash, locked until the transaction ends."""
+    """Return the account whose enrolment link has this hash, locked until the transaction ends; None if there is
+    none."""
     row = connection.execute(_STAFF.where(StaffAccount.link_hash == link_hash).with_for_update()).one_or_none()
     return None if row is None else StaffRow(*row)
 
 
-def vouchers(connection: Connection) -> dict[int, Vouched]:
-    """Who vouches for each account, by its id."""
+def responsible_admins(connection: Connection) -> dict[int, ResponsibleAdmins]:
+    """Return the admins who are responsible for each account, by the account's id."""
     rows = connection.execute(select(StaffAccount.id, StaffAccount.enrolled_by, StaffAccount.confirmed_by))
-    return {staff_id: Vouched(enrolled, confirmed) for staff_id, enrolled, confirmed in rows}
+    return {staff_id: ResponsibleAdmins(enrolled, confirmed) for staff_id, enrolled, confirmed in rows}
 
 
 def open_cases_by_reviewer(connection: Connection, but_of: str | None = None) -> dict[int, int]:
-    """How many open cases each member of staff has in hand, by id, without cases about reports of control group
-    `but_of`; those who have none are left out."""
+    """Return how many open cases are assigned to each member of staff, by id, without cases about reports of control
+    group `but_of`. Staff without an open case are left out."""
     query = (
         select(AppealCase.reviewer_id, func.count())
         .where(AppealCase.state.in_(sorted(state.value for state in OPEN_STATES)), AppealCase.reviewer_id.is_not(None))
@@ -148,12 +149,12 @@ def open_cases_by_reviewer(connection: Connection, but_of: str | None = None) ->
 
 
 def control_group_known(connection: Connection, name: str) -> bool:
-    """Whether members have a control group of this name."""
+    """True if there is a control group of this name."""
     return bool(connection.execute(select(exists().where(ControlGroup.name == name))).scalar_one())
 
 
 def read_control_groups(connection: Connection) -> list[str]:
-    """Names of the members' control groups, in order."""
+    """Return the names of the members' control groups, in order."""
     return list(connection.execute(select(ControlGroup.name).order_by(ControlGroup.name)).scalars())
 
 
@@ -163,7 +164,7 @@ def update_staff(connection: Connection, staff_id: int, **values: Any) -> None:
 
 
 def take_step(connection: Connection, staff_id: int, step: int) -> bool:
-    """Note that the code of a time step was used; False when it, or a later one, was used before."""
+    """Record that the code of a time step was used; return False if this step or a later one was used before."""
     fresh = or_(StaffAccount.totp_last_step.is_(None), StaffAccount.totp_last_step < step)
     changed = connection.execute(
         update(StaffAccount).where(StaffAccount.id == staff_id, fresh).values(totp_last_step=step)
@@ -179,17 +180,17 @@ def insert_session(
     connection.execute(insert(StaffSession).values(**values, expires_at=expires_at))
 
 
-def read_session(connection: Connection, token_hash: bytes) -> SessionRow | None:
-    """The session of this token, whatever its age."""
+def read_session(connection: Connection, token_hash: bytes) -> StaffSessionRow | None:
+    """Return the session with this token hash, whatever its age; None if there is none."""
     query = select(StaffSession.staff_id, StaffSession.created_at, StaffSession.seen_at, StaffSession.expires_at).where(
         StaffSession.token_hash == token_hash
     )
     row = connection.execute(query).one_or_none()
-    return None if row is None else SessionRow(*row)
+    return None if row is None else StaffSessionRow(*row)
 
 
 def touch_session(connection: Connection, token_hash: bytes, now: datetime) -> None:
-    """Note that a session was used, never earlier than it was."""
+    """Record that a session was used at `now`, unless a later use is recorded."""
     connection.execute(
         update(StaffSession)
         .where(StaffSession.token_hash == token_hash, StaffSession.seen_at < now)
@@ -198,26 +199,26 @@ def touch_session(connection: Connection, token_hash: bytes, now: datetime) -> N
 
 
 def delete_session(connection: Connection, token_hash: bytes) -> bool:
-    """End a session; whether there was one."""
+    """Delete a session; return True if there was one."""
     return connection.execute(delete(StaffSession).where(StaffSession.token_hash == token_hash)).rowcount == 1
 
 
 def delete_sessions(connection: Connection, staff_id: int, *, but: bytes | None = None) -> None:
-    """End all sessions of an account, except that with the token hash `but`."""
+    """Delete all sessions of an account, except the one with the token hash `but`."""
     query = delete(StaffSession).where(StaffSession.staff_id == staff_id)
     connection.execute(query if but is None else query.where(StaffSession.token_hash != but))
 
 
 def delete_old_sessions(connection: Connection, now: datetime, idle_since: datetime) -> None:
-    """Forget sessions that are over: past their end, or not seen since `idle_since`."""
+    """Delete sessions that have ended: past their end, or not used since `idle_since`."""
     over = or_(StaffSession.expires_at <= now, StaffSession.seen_at <= idle_since)
     connection.execute(delete(StaffSession).where(over))
 
 
 def names_of(connection: Connection, ids: Iterable[int]) -> dict[int, str]:
-    """Names by id."""
-    wanted = sorted(set(ids))
-    if not wanted:
+    """Return the login names of accounts, by id."""
+    unique = sorted(set(ids))
+    if not unique:
         return {}
-    rows = connection.execute(select(StaffAccount.id, StaffAccount.name).where(StaffAccount.id.in_(wanted)))
+    rows = connection.execute(select(StaffAccount.id, StaffAccount.name).where(StaffAccount.id.in_(unique)))
     return {staff_id: name for staff_id, name in rows}  # noqa: C416

@@ -1,10 +1,10 @@
-"""Signing in and out, sessions, and changing one's password.
+"""Login, logout, sessions, and change of password.
 
-A login names no reason when it fails: password and code are always both checked, an unknown name costs the same hash as
-a known one, and a locked account answers like a wrong password. Attempts are counted *before* they are judged, in a
-transaction of their own, so that guesses sent at the same time share one count. Those from a browser that the person
-has signed in with before are counted for that browser (`ledger.server.staff.devices`): a lock of the account does not
-hold for it, and its logins do not lift the lock.
+A failed login does not show the reason: password and code are always both checked, an unknown name costs the same hash
+as a known one, and a locked account answers like a wrong password. Attempts are counted *before* they are checked, in a
+transaction of their own, so that guesses sent at the same time share one count. Attempts from a browser in which the
+person has signed in before are counted for that browser (`ledger.server.staff.devices`): a lock of the account does not
+apply to it, and its logins do not end the lock.
 """
 
 from __future__ import annotations
@@ -33,46 +33,47 @@ from ledger.server.staff.passwords import RandomBytes
 from ledger.server.staff.queries import StaffRow
 
 TRIES = 5
-"""Failures in a row after which an account is locked."""
+"""Number of failures in a row after which an account is locked."""
 
 FIRST_LOCK = timedelta(minutes=15)
 LONGEST_LOCK = timedelta(hours=24)
 SEEN_EVERY = timedelta(minutes=1)
-"""How often a session's use is written down."""
+"""Least time between two updates of a session's last use."""
 
 _REFUSED = "Name, password or code is wrong, or the account is locked."
 
 
 @dataclass(frozen=True, slots=True)
 class SessionTimes:
-    """How long a session lasts unused, and at all."""
+    """The longest time that a session lasts without use (`idle`), and in total (`whole`)."""
 
     idle: timedelta
     whole: timedelta
 
 
 class _DeviceAttempts:
-    """Attempts of known browsers that are being judged in this process. Only a refusal is written down, so attempts
-    that are sent at the same time would all find the count of before the first of them."""
+    """Attempts of known browsers that this process is checking now. Only refusals are stored, so without this count,
+    attempts that are sent at the same time would all read the number from before the first of them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._open: Counter[str] = Counter()
 
     def enter(self, device: Device, refusals: Callable[[], int]) -> bool:
-        """Count one more attempt in, if with those that are open no more than TRIES can be refused; whether it was.
-        `refusals` reads how many have been. Then `leave` follows when the outcome is written down."""
+        """Add an attempt, unless the stored refusals and the open attempts together have reached TRIES already; return
+        True if it was added. `refusals` reads the number of stored refusals. After True, call `leave` when the outcome
+        is stored."""
         with self._lock:
             others = self._open[device.id]
             self._open[device.id] += 1
-        # Read after the open ones: an attempt that ends in between is counted twice, and none is missed.
+        # Refusals are read after the open attempts, so an attempt that ends in between is counted twice, never missed.
         if refusals() + others < DEVICE_TRIES:
             return True
         self.leave(device)
         return False
 
     def leave(self, device: Device) -> None:
-        """Count an attempt out."""
+        """Remove an attempt that `enter` added."""
         with self._lock:
             self._open[device.id] -= 1
             if not self._open[device.id]:
@@ -83,8 +84,8 @@ _attempts = _DeviceAttempts()
 
 
 def lock_time(failed_count: int) -> timedelta | None:
-    """For how long the failure that makes it `failed_count` locks the account: every fifth does, each time for twice as
-    long; None for the others."""
+    """Return for how long the account is locked after the failure number `failed_count`. Every fifth failure locks it,
+    each time for twice as long; None for the others."""
     if failed_count < TRIES or failed_count % TRIES:
         return None
     times: int = 2 ** min(failed_count // TRIES - 1, 10)
@@ -104,29 +105,29 @@ def login(
     replaces: str | None = None,
     device: Device | None = None,
 ) -> str:
-    """A new session's token, 32 random bytes as base64url. `replaces` is the token that the browser had before: its
-    session ends, and a token that somebody planted there gains nothing. `device` is the browser, if `devices.attempt`
-    found that its cookie is good for this name.
+    """Sign in and return the token of the new session, 32 random bytes as base64url. `replaces` is the token that the
+    browser had before; its session ends, so that a token which an attacker planted in the browser has no effect.
+    `device` is the browser, if `devices.attempt` accepted its cookie for this name.
 
-    Raises LoginRefused whatever is wrong, TooManyAttempts (the process computes enough hashes as it is; the attempt is
-    not counted), DatabaseUnavailable.
+    Raises LoginRefused whatever is wrong, TooManyAttempts (the process computes as many hashes as it may; the attempt
+    is not counted), ConfigurationError (see `accounts.seed_of`), DatabaseUnavailable.
     """
     with ExitStack() as stack:
         with passwords.working():
-            row, judged = _charge(engine, name, now, device)
-            if judged and device is not None:
+            row, checked = _charge(engine, name, now, device)
+            if checked and device is not None:
                 stack.callback(_attempts.leave, device)
             good_password = passwords.matches(row.password_hash if row else None, password)
             step = passwords.code_step(seed_of(sealing_key, row) if row else None, code, now)
             outdated = row is not None and good_password and passwords.hasher.check_needs_rehash(row.password_hash)
             rehashed = passwords.hasher.hash(passwords.normal(password)) if outdated else None
         token = random_bytes(32)
-        if row is None or not judged or not good_password or step is None:
-            _refused(engine, row if judged else None, now, device)
+        if row is None or not checked or not good_password or step is None:
+            _refused(engine, row if checked else None, now, device)
             raise LoginRefused(_REFUSED)
         with writing(engine) as connection:
             current = store.lock_by_id(connection, row.id)
-            # Between counting and here the account may have been disabled, reset, or the code used by another login.
+            # The account may have been disabled or reset since the attempt was counted, or another login used the code.
             good = (
                 current is not None
                 and current.disabled_at is None
@@ -152,22 +153,22 @@ def login(
 
 
 def session_staff(engine: Engine, token: str | None, times: SessionTimes, now: datetime) -> StaffMember:
-    """Who is signed in with `token`. Raises SessionExpired (unknown, idle too long, over, or the account is disabled)
-    and DatabaseUnavailable."""
+    """Return the member of staff who is signed in with `token`. Raises SessionExpired (the token is unknown, the
+    session was idle too long or has ended, or the account is disabled) and DatabaseUnavailable."""
     if token is None:
         raise SessionExpired("You are not signed in.")
     digest = token_hash(token)
     with reading(engine) as connection:
         session = store.read_session(connection, digest)
         row = None if session is None else store.read_by_id(connection, session.staff_id)
-    over = (
+    ended = (
         session is None
         or row is None
         or row.disabled_at is not None
         or now >= session.expires_at
         or now >= session.seen_at + times.idle
     )
-    if over or session is None or row is None:
+    if ended or session is None or row is None:
         raise SessionExpired("Your session has ended. Sign in again.")
     if now >= session.seen_at + SEEN_EVERY:
         with writing(engine) as connection:
@@ -187,24 +188,25 @@ def logout(engine: Engine, token: str | None, now: datetime) -> None:
 
 
 def change_password(engine: Engine, *, staff_id: int, token: str, old: str, new: str, now: datetime) -> None:
-    """Change one's own password; all sessions but that of `token` end.
+    """Change the password of a member of staff, at their own request; all their sessions but that of `token` end.
 
-    A wrong `old` counts as a failed login does. Raises StaffInvalid (the new one is not good enough, or is the old
-    one), LoginRefused (the old one is wrong, or the account is locked), TooManyAttempts, DatabaseUnavailable.
+    A wrong `old` is counted like a failed login. Raises StaffInvalid (the new password is not good enough, or is the
+    old one), LoginRefused (the old one is wrong, or the account is locked), SessionExpired (the account was disabled
+    or changed meanwhile), TooManyAttempts, DatabaseUnavailable.
     """
     with reading(engine) as connection:
-        found = store.read_by_id(connection, staff_id)
-    if found is None:
+        account = store.read_by_id(connection, staff_id)
+    if account is None:
         raise SessionExpired("Your session has ended. Sign in again.")
-    passwords.check_new_password(new, found.name)
+    passwords.check_new_password(new, account.name)
     if passwords.normal(old) == passwords.normal(new):
         raise StaffInvalid("The new password must not be the old one.")
     with passwords.working():
-        row, judged = _charge(engine, found.name, now)
+        row, checked = _charge(engine, account.name, now)
         good = passwords.matches(row.password_hash if row else None, old)
         hashed = passwords.hasher.hash(passwords.normal(new)) if good else None
-    if row is None or not judged or hashed is None:
-        _refused(engine, row if judged else None, now)
+    if row is None or not checked or hashed is None:
+        _refused(engine, row if checked else None, now)
         raise LoginRefused("The current password is wrong, or the account is locked.")
     with writing(engine) as connection:
         current = store.lock_by_id(connection, staff_id)
@@ -217,7 +219,7 @@ def change_password(engine: Engine, *, staff_id: int, token: str, old: str, new:
 
 
 def token_hash(token: str) -> bytes:
-    """What is stored of a token. Anything that is not a token has a hash that is stored nowhere."""
+    """Return the hash under which a token is stored. A text that is no token gets a hash that no session has."""
     try:
         return hashlib.sha256(unb64url(token, 32)).digest()
     except InvalidEncoding:
@@ -225,16 +227,18 @@ def token_hash(token: str) -> bytes:
 
 
 def _charge(engine: Engine, name: str, now: datetime, device: Device | None = None) -> tuple[StaffRow | None, bool]:
-    """The account as it was, and whether this attempt may succeed. An attempt that may is counted as failed until it
-    has succeeded, and the one that is one too many locks the account before anybody looks at its password. Attempts of
-    a known browser are counted when they are refused."""
+    """Count an attempt. Return the account as it was, and whether this attempt may succeed.
+
+    An attempt that may succeed is counted as failed until it has succeeded. The last attempt that is allowed locks the
+    account before its password is compared. Attempts of a known browser are counted when they are refused.
+    """
     with writing(engine) as connection:
         row = store.lock_by_name(connection, name)
         if row is None or not may_succeed(row, device, now):
             return row, False
         if device is not None:
-            # Counted again under the row's lock, with those that are not judged yet: many attempts may have been let in
-            # before the first was refused.
+            # Counted again under the lock of the row, with the attempts that are being checked: many attempts may have
+            # started before the first was refused.
             return row, _attempts.enter(device, lambda: count_refusals(connection, device.id))
         failed = row.failed_count + 1
         lock = lock_time(failed)
@@ -245,8 +249,8 @@ def _charge(engine: Engine, name: str, now: datetime, device: Device | None = No
 
 
 def _refused(engine: Engine, row: StaffRow | None, now: datetime, device: Device | None = None) -> None:
-    """Write a failure down. Attempts on unknown, disabled and locked accounts are in the access log only: written here
-    they would let anybody fill this log, and what was typed as a name may be a password."""
+    """Write a failure into the audit log. Attempts on unknown, disabled and locked accounts are only in the access log:
+    otherwise an attacker could fill the audit log, and a text typed as a name may be a password."""
     if row is None:
         return
     if device is not None:

@@ -1,6 +1,6 @@
 """The numbers of the dashboard: tiers over time, appeals by week, time to decision, open cases by age.
 
-Counts only, and of what is still there: cases go when their reports are erased. Days and weeks are UTC.
+There are only counts, of data that is not erased: cases are deleted with their reports. Days and weeks are UTC.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ RANGES_DAYS = (30, 90, 365)
 DEFAULT_RANGE_DAYS = 90
 WEEK_DAYS = 7
 STEP_DAYS, STEPS = 3, 16
-"""Ages and times to decision are counted in 16 steps of three days; the last one takes everything longer too."""
+"""Ages and times to decision are counted in 16 steps of three days; the last step includes all longer times."""
 
 
 @dataclass(frozen=True, slots=True)
 class TiersOfDay:
-    """Listed tags by tier when the day was counted; None where nobody counted."""
+    """Listed tags by tier on a day (days since the Unix epoch); None if the day was not counted."""
 
     day: int
     tags: Mapping[Tier, int] | None
@@ -35,7 +35,7 @@ class TiersOfDay:
 
 @dataclass(frozen=True, slots=True)
 class AppealsOfWeek:
-    """What happened in the 7 days from `first_day` on."""
+    """Numbers of events in the 7 days from `first_day` on."""
 
     first_day: int
     opened: int
@@ -45,8 +45,9 @@ class AppealsOfWeek:
 
 @dataclass(frozen=True, slots=True)
 class TimeToDecision:
-    """Decided rounds of one profile by whole days taken, in steps. A limit is the end of a day, so counted
-    from the hour of opening it lies between two numbers of days; `extension_days` is what an extension adds to both."""
+    """Decided rounds of one profile by the whole days that they took, in steps. A time limit ends with a day, so the
+    time from opening to the limit is between the two numbers of days in `limit_days`; an extension adds
+    `extension_days` to both."""
 
     profile: Profile
     steps: Sequence[int]
@@ -56,7 +57,7 @@ class TimeToDecision:
 
     @property
     def decided(self) -> int:
-        """All of them."""
+        """Number of all decided rounds."""
         return sum(self.steps)
 
 
@@ -70,7 +71,7 @@ class OpenCases:
 
 @dataclass(frozen=True, slots=True)
 class Dashboard:
-    """Everything, as of `now`, over the last `days`."""
+    """All numbers of the page at the time `now`, for the last `days` days."""
 
     days: int
     now: datetime
@@ -83,15 +84,15 @@ class Dashboard:
 def dashboard(
     engine: Engine, policy: Policy, now: datetime, days: int = DEFAULT_RANGE_DAYS, reader_group: str | None = None
 ) -> Dashboard:
-    """The numbers of the last `days` days, today included, for a reader of the control group `reader_group` (None: of
-    no group): cases about reports of that group are in no number of cases. Raises DatabaseUnavailable."""
+    """Return the numbers of the last `days` days, today included, for a reader of the control group `reader_group`
+    (None: of no group). Numbers of cases leave out cases about reports of that group. Raises DatabaseUnavailable."""
     today = day_floor(now)
     weeks = -(-days // WEEK_DAYS)
     first_week = today - weeks * WEEK_DAYS + 1
     actions = (*store.OPENINGS, *store.DECISIONS, Action.OVERDUE.value)
     with reading(engine) as connection:
         counted = store.read_daily_tiers(connection, today - days + 1, today)
-        happenings = store.happenings(connection, actions, from_day(first_week), reader_group)
+        events = store.case_events(connection, actions, from_day(first_week), reader_group)
         decisions = store.decisions(connection, from_day(today - days + 1), reader_group)
         waiting = store.open_cases(connection, reader_group)
     in_time, overdue = [0] * STEPS, [0] * STEPS
@@ -101,29 +102,29 @@ def dashboard(
         days=days,
         now=now,
         tiers=_tiers(counted, today, days),
-        appeals=_weeks(happenings, first_week, weeks),
+        appeals=_weeks(events, first_week, weeks),
         times=[_times(profile, decisions, policy.appeals.clocks[profile]) for profile in Profile],
         open_cases=OpenCases(in_time, overdue),
     )
 
 
 def _tiers(counted: Mapping[int, Mapping[str, int]], today: int, days: int) -> list[TiersOfDay]:
-    """Every day, or every seventh of a long range, so that each has room in the plot."""
+    """Return every day, or every seventh day of a long range, so that each has enough width in the plot."""
     step = WEEK_DAYS if days > 120 else 1
-    found = []
+    newest_first = []
     for day in range(today, today - days, -step):
         tags = counted.get(day)
-        found.append(TiersOfDay(day, None if tags is None else {tier: tags.get(tier, 0) for tier in Tier}))
-    return found[::-1]
+        newest_first.append(TiersOfDay(day, None if tags is None else {tier: tags.get(tier, 0) for tier in Tier}))
+    return newest_first[::-1]
 
 
-def _weeks(happenings: Sequence[store.Happening], first_day: int, weeks: int) -> list[AppealsOfWeek]:
+def _weeks(events: Sequence[store.DatedAction], first_day: int, weeks: int) -> list[AppealsOfWeek]:
     opened, decided, overdue = [0] * weeks, [0] * weeks, [0] * weeks
-    for one in happenings:
-        week = (day_floor(one.at) - first_day) // WEEK_DAYS
+    for event in events:
+        week = (day_floor(event.at) - first_day) // WEEK_DAYS
         if not 0 <= week < weeks:
-            continue  # of a clock that is ahead of ours
-        kind = opened if one.action in store.OPENINGS else decided if one.action in store.DECISIONS else overdue
+            continue  # an event of a process whose clock is ahead
+        kind = opened if event.action in store.OPENINGS else decided if event.action in store.DECISIONS else overdue
         kind[week] += 1
     numbers = zip(range(weeks), opened, decided, overdue, strict=True)
     return [AppealsOfWeek(first_day + week * WEEK_DAYS, *counts) for week, *counts in numbers]
@@ -131,15 +132,16 @@ def _weeks(happenings: Sequence[store.Happening], first_day: int, weeks: int) ->
 
 def _times(profile: Profile, decisions: Sequence[store.Decision], clock: AppealClock) -> TimeToDecision:
     steps, late = [0] * STEPS, 0
-    for one in decisions:
-        if one.profile == profile:
-            steps[_step(one.opened_at, one.decided_at)] += 1
-            late += one.overdue
+    for decision in decisions:
+        if decision.profile == profile:
+            steps[_step(decision.opened_at, decision.decided_at)] += 1
+            late += decision.overdue
     return TimeToDecision(profile, steps, late, limit_days(profile, clock), clock.extension_days)
 
 
 def limit_days(profile: Profile, clock: AppealClock) -> tuple[int, int]:
-    """Between how many days after opening the clock ends (`rules.deadlines.due_at`)."""
+    """Return the least and the greatest number of days after opening at which the time limit ends
+    (`rules.deadlines.due_at`)."""
     return profile.spec.limit_days(clock)
 
 

@@ -1,8 +1,8 @@
-"""How member platforms do: what they report, how it fares when contested, how they answer, what they use.
+"""Health of member platforms: their reports, outcomes of contested reports, answers to questions, and use of quotas.
 
-Figures of what was contested are of the policy's window (24 months), because a weight follows from exactly those. What
-is erased is in no figure. Suspending, resuming and quotas are here too: each is one transaction with its line in the
-audit log.
+Figures of contested reports are for the policy's window (24 months), because weights follow from exactly these. No
+figure includes erased data. The actions suspend, resume and change of quota are here too: each is one transaction that
+also writes the audit log.
 """
 
 from __future__ import annotations
@@ -35,14 +35,15 @@ from ledger.tlog.entries import PlatformState
 
 ACTING_ROLES = ("supervisor", "admin")
 LOOKUP_DAYS = 30
-"""Days of lookups that a page shows."""
+"""Number of days of lookups that a page shows."""
 
 MIN_REASON_CHARS, MAX_REASON_CHARS = 3, 150
 
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """How contested reports fared in the window, the newest decision of each; `nothing` counts for no weight."""
+    """Numbers of contested reports in the window by the newest decision about each; a report under `nothing` does not
+    count in a weight."""
 
     upheld: int = 0
     amended: int = 0
@@ -51,23 +52,23 @@ class Outcomes:
 
     @property
     def resolved(self) -> int:
-        """Those that a weight is made of."""
+        """Number of reports that count in a weight."""
         return self.upheld + self.amended + self.overturned
 
     @property
     def overturned_share(self) -> float | None:
-        """Of the resolved ones; None where there is none."""
+        """Share of overturned reports in the resolved ones; None if none is resolved."""
         return self.overturned / self.resolved if self.resolved else None
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % bounds of that share (Wilson)."""
+        """95 % confidence interval of `overturned_share` (Wilson)."""
         return wilson_interval(self.overturned, self.resolved)
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """How questions of reviewers were answered in the window; times in hours, None where nothing was answered."""
+class QuestionStats:
+    """Numbers of questions of reviewers in the window; times to the answer are in hours, None without an answer."""
 
     asked: int = 0
     answered: int = 0
@@ -78,9 +79,10 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """A control group's weight in fortieths: in effect (0 while its reports carry none), what it is without a
-    suspension, and what follows from all decisions so far; and the numbers of the formula. `daily`: it is taken anew at
-    each UTC midnight, in eighths; else it follows at once, in twentieths."""
+    """A control group's weight in fortieths, and the numbers of its formula. `effective` is the weight in effect (0
+    while a suspension is), `stored` the weight without a suspension, `follows` the weight that follows from all
+    decisions so far. `daily`: the weight changes at UTC midnight, in eighths; else it changes at once, in
+    twentieths."""
 
     effective: int
     stored: int
@@ -93,20 +95,20 @@ class Weight:
 
     @property
     def rate(self) -> float:
-        """The formula itself, before anything is rounded and without the floor."""
+        """Return the value of the formula, not rounded and without the floor."""
         cases = self.resolved + self.prior
         return (cases - self.overturned) / cases
 
 
 @dataclass(frozen=True, slots=True)
 class PlatformHealth:
-    """One platform. `other_active` are members of its group, but for it, that are not suspended. `lookups` are (UTC
-    day, clean, disclosed) of the last 30 days, the newest first."""
+    """The figures of one platform. `other_active` are the other members of its group that are not suspended. `lookups`
+    are (UTC day, clean, disclosed) of the last 30 days, newest first."""
 
     row: PlatformRow
     reports: ReportFigures
     outcomes: Outcomes
-    answers: Answers
+    answers: QuestionStats
     weight: Weight
     group_members: tuple[str, ...]
     other_active: tuple[str, ...]
@@ -122,52 +124,54 @@ class PlatformHealth:
 
     @property
     def suspended(self) -> bool:
-        """Whether its tokens are refused."""
+        """True if its tokens are refused."""
         return self.row.status == PlatformState.SUSPENDED
 
     @property
     def lookups_clean(self) -> int:
-        """Of the last 30 days."""
+        """Number of lookups without a listing in the last 30 days."""
         return sum(clean for _, clean, _ in self.lookups)
 
     @property
     def lookups_disclosed(self) -> int:
-        """Of the last 30 days."""
+        """Number of lookups that disclosed a listing in the last 30 days."""
         return sum(disclosed for _, _, disclosed in self.lookups)
 
 
 def platforms(
     engine: Engine, policy: Policy, settings: Settings, now: datetime, reader_group: str | None = None
 ) -> list[PlatformHealth]:
-    """All platforms, by name, as of one moment, for a reader of the control group `reader_group` (None: of no group):
-    figures of cases about that group's reports are left out. Raises DatabaseUnavailable."""
+    """Return the figures of all platforms, by name, read at one moment, for a reader of the control group
+    `reader_group` (None: of no group). Figures of cases about that group's reports are left out. Raises
+    DatabaseUnavailable."""
     with snapshot_reading(engine) as connection:
-        found = _read(connection, policy, settings, now)
-    return [_without_cases(one) if one.row.control_group == reader_group else one for one in found]
+        rows = _read(connection, policy, settings, now)
+    return [_without_cases(health) if health.row.control_group == reader_group else health for health in rows]
 
 
 def platform(
     engine: Engine, policy: Policy, settings: Settings, now: datetime, name: str, reader_group: str | None = None
 ) -> PlatformHealth:
-    """One of them, as `platforms` gives it. Raises NotFound, DatabaseUnavailable."""
-    for one in platforms(engine, policy, settings, now, reader_group):
-        if one.row.name == name:
-            return one
+    """Return the figures of one platform, as `platforms` does. Raises NotFound, DatabaseUnavailable."""
+    for health in platforms(engine, policy, settings, now, reader_group):
+        if health.row.name == name:
+            return health
     raise NotFound("There is no platform of this name.")
 
 
-# --- what supervisors and admins do ----------------------------------------------------------------------------
+# --- actions of supervisors and admins --------------------------------------------------------------------------
 
 
 def may_act(staff: StaffMember) -> bool:
-    """Whether this member of staff may act on platforms. Somebody bound to a control group may on none: neither for
-    their own house nor against its rivals."""
+    """True if this member of staff may act on platforms. Staff who belong to a control group may not: neither in favour
+    of their own platforms nor against competitors."""
     return staff.role in ACTING_ROLES and staff.control_group is None
 
 
 def suspend(engine: Engine, staff: StaffMember, name: str, reason: str, now: datetime, *, urgent: bool = False) -> bool:
-    """Refuse the platform's tokens from now on; whether that is new. It is in the log, and with the reason in the
-    audit log. Its reports stop counting at the next UTC midnight, or at once if it is `urgent`.
+    """Suspend a platform: refuse its tokens from now on; return False if it was suspended already. The log contains
+    the suspension, the audit log also the reason. The platform's reports do not count from the next UTC midnight on,
+    or from now on if it is `urgent`.
 
     Raises RoleMissing, ConflictOfInterest, InvalidRequest (reason), NotFound, LogFrozen, DatabaseUnavailable.
     """
@@ -175,12 +179,12 @@ def suspend(engine: Engine, staff: StaffMember, name: str, reason: str, now: dat
 
 
 def resume(engine: Engine, staff: StaffMember, name: str, reason: str, now: datetime) -> bool:
-    """Let a suspended platform in again; see `suspend`."""
+    """Accept a suspended platform's tokens again; return False if it was not suspended. Raises as `suspend`."""
     return _set_status(engine, staff, name, PlatformState.ACTIVE, reason, now)
 
 
 def change_quota(engine: Engine, staff: StaffMember, name: str, quota: int | None, reason: str, now: datetime) -> None:
-    """Set the daily number of blinded elements (None: the service's default). Admins only.
+    """Set a platform's daily quota of blinded elements (None: the service's default). Only admins may do this.
 
     Raises RoleMissing, ConflictOfInterest, InvalidRequest (quota, reason), NotFound, DatabaseUnavailable.
     """
@@ -192,7 +196,8 @@ def change_quota(engine: Engine, staff: StaffMember, name: str, quota: int | Non
 
 
 def clean_reason(reason: str) -> str:
-    """A reason in one line, without what nobody sees. Raises InvalidRequest when it is too short or too long."""
+    """Return a reason on one line, without invisible characters. Raises InvalidRequest if it is too short or too
+    long."""
     text = " ".join(cleaned(reason).split())
     if not MIN_REASON_CHARS <= len(text) <= MAX_REASON_CHARS:
         raise InvalidRequest(
@@ -248,25 +253,25 @@ def _read(connection: Connection, policy: Policy, settings: Settings, now: datet
     lookups = store.lookups_by_day(connection, today - LOOKUP_DAYS + 1)
     elements = store.elements_of_day(connection, today)
     sessions = store.sessions_since(connection, from_day(today))
-    found = []
+    figures = []
     for row in rows:
         quota = row.oprf_daily_quota_elements
         days = lookups.get(row.name, {})
         group = _outcomes(groups.get(row.control_group, {}))
-        found.append(
+        figures.append(
             PlatformHealth(
                 row=row,
                 reports=reports.get(row.name, ReportFigures()),
                 outcomes=_outcomes(outcomes.get(row.name, {})),
-                answers=answers.get(row.name, Answers()),
+                answers=answers.get(row.name, QuestionStats()),
                 weight=_weight(effective[row.control_group], stored[row.control_group], group, policy),
-                group_members=tuple(one.name for one in rows if one.control_group == row.control_group),
+                group_members=tuple(member.name for member in rows if member.control_group == row.control_group),
                 other_active=tuple(
-                    one.name
-                    for one in rows
-                    if one.control_group == row.control_group
-                    and one.name != row.name
-                    and one.status != PlatformState.SUSPENDED
+                    member.name
+                    for member in rows
+                    if member.control_group == row.control_group
+                    and member.name != row.name
+                    and member.status != PlatformState.SUSPENDED
                 ),
                 lookups=tuple((day, *days.get(day, (0, 0))) for day in range(today, today - LOOKUP_DAYS, -1)),
                 elements_today=elements.get(row.name, 0),
@@ -277,16 +282,16 @@ def _read(connection: Connection, policy: Policy, settings: Settings, now: datet
                 keys=tuple(key for key in keys if key.platform == row.name),
             )
         )
-    return found
+    return figures
 
 
-def _without_cases(one: PlatformHealth) -> PlatformHealth:
-    weight = replace(one.weight, effective=0, stored=0, follows=0, resolved=0, overturned=0)
+def _without_cases(health: PlatformHealth) -> PlatformHealth:
+    weight = replace(health.weight, effective=0, stored=0, follows=0, resolved=0, overturned=0)
     return replace(
-        one,
-        reports=one.reports._replace(contested=0),
+        health,
+        reports=health.reports._replace(contested=0),
         outcomes=Outcomes(),
-        answers=Answers(),
+        answers=QuestionStats(),
         weight=weight,
         cases_hidden=True,
     )
@@ -310,34 +315,36 @@ def _weight(effective: int, stored: int, group: Outcomes, policy: Policy) -> Wei
     )
 
 
-def question_answers(events: Iterable[QuestionEvent]) -> dict[str, Answers]:
-    """How each platform answers, from `events` in order within each case. A question whose case ended otherwise is
-    asked and neither answered nor silent, like one that still waits."""
-    asked: dict[int, datetime] = {}
+def question_answers(events: Iterable[QuestionEvent]) -> dict[str, QuestionStats]:
+    """Return how each platform answered questions, by its name. `events` are in order within each case. A question
+    counts as asked, but neither as answered nor as silent, while it waits for an answer and if its case ended without
+    one."""
+    open_since: dict[int, datetime] = {}
     counts: dict[str, list[int]] = {}
     hours: dict[str, list[float]] = {}
     for event in events:
         numbers = counts.setdefault(event.platform, [0, 0, 0])
         if event.action == Action.ASK_REPORTER:
-            asked[event.case_id] = event.at
+            open_since[event.case_id] = event.at
             numbers[0] += 1
             continue
-        at = asked.pop(event.case_id, None)
-        if at is None:
-            continue  # asked before the window
+        asked_at = open_since.pop(event.case_id, None)
+        if asked_at is None:
+            continue  # the question is from before the window
         if event.action == Action.REPORTER_SILENT:
             numbers[2] += 1
         else:
             numbers[1] += 1
-            hours.setdefault(event.platform, []).append((event.at - at).total_seconds() / 3600)
+            hours.setdefault(event.platform, []).append((event.at - asked_at).total_seconds() / 3600)
     return {
-        name: Answers(asked_, answered, silent, rank(hours.get(name, ()), 0.5), rank(hours.get(name, ()), 0.9))
-        for name, (asked_, answered, silent) in counts.items()
+        name: QuestionStats(asked, answered, silent, rank(hours.get(name, ()), 0.5), rank(hours.get(name, ()), 0.9))
+        for name, (asked, answered, silent) in counts.items()
     }
 
 
 def rank(values: Sequence[float], share: float) -> float | None:
-    """The smallest of `values` that at least `share` of them do not exceed (nearest rank); None of none."""
+    """Return the smallest of `values` that at least `share` of them do not exceed (nearest-rank quantile); None without
+    values."""
     if not values:
         return None
     ordered = sorted(values)

@@ -1,4 +1,4 @@
-"""Queries behind the supervisors' page of platforms. Each gives figures of all platforms at once, by name."""
+"""Queries for the supervisors' page of platforms. Each returns figures of all platforms at once, by name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _QUESTIONS = (Action.ASK_REPORTER.value, Action.REPORTER_ANSWERED.value, Action.
 
 
 class ReportFigures(NamedTuple):
-    """Reports that are still on record: recorded in the last 30 and 90 days, live, all, with a case, and the newest."""
+    """Numbers of reports that are not erased: those recorded in the last 30 and 90 days, the live ones, all, and those
+    with a case; and the time of the newest."""
 
     last_30_days: int = 0
     last_90_days: int = 0
@@ -37,7 +38,7 @@ class QuestionEvent(NamedTuple):
 
 
 def report_figures(connection: Connection, since_30: datetime, since_90: datetime) -> dict[str, ReportFigures]:
-    """Reports by platform; a report with several cases is one contested report."""
+    """Return the figures of reports by platform. A report with several cases counts as one contested report."""
     contested = select(AppealCase.report_id).distinct().subquery()
     statement = (
         select(
@@ -56,20 +57,21 @@ def report_figures(connection: Connection, since_30: datetime, since_90: datetim
 
 
 def outcomes_by_platform(connection: Connection, since: datetime) -> dict[str, dict[str, int]]:
-    """{platform: {upheld | amended | overturned | nothing: how many}} of decisions after `since`."""
+    """Return {platform: {upheld | amended | overturned | nothing: number}} of the decisions after `since`."""
     statement = (
         select(CaseOutcome.platform, CaseOutcome.counts_as, func.count())
         .where(CaseOutcome.decided_at > since)
         .group_by(CaseOutcome.platform, CaseOutcome.counts_as)
     )
-    found: dict[str, dict[str, int]] = {}
+    counts: dict[str, dict[str, int]] = {}
     for platform, counts_as, number in connection.execute(statement):
-        found.setdefault(platform, {})[counts_as] = number
-    return found
+        counts.setdefault(platform, {})[counts_as] = number
+    return counts
 
 
 def question_events(connection: Connection, since: datetime) -> list[QuestionEvent]:
-    """Questions to reporters, and their answers and silences, from `since` on, in order within each case."""
+    """Return the questions to reporters, with their answers and missed answers, from `since` on, in order within each
+    case."""
     statement = (
         select(AppealCase.platform, CaseEvent.case_id, CaseEvent.at, CaseEvent.action)
         .join(AppealCase, AppealCase.id == CaseEvent.case_id)
@@ -80,25 +82,25 @@ def question_events(connection: Connection, since: datetime) -> list[QuestionEve
 
 
 def lookups_by_day(connection: Connection, first_day: int) -> dict[str, dict[int, tuple[int, int]]]:
-    """{platform: {UTC day: (clean, disclosed)}} from `first_day` on, as far as written."""
+    """Return {platform: {UTC day: (clean, disclosed)}} from `first_day` on, of the counts that are stored so far."""
     rows = connection.execute(
         select(LookupCount.platform, LookupCount.day, LookupCount.clean, LookupCount.disclosed).where(
             LookupCount.day >= first_day
         )
     )
-    found: dict[str, dict[int, tuple[int, int]]] = {}
+    counts: dict[str, dict[int, tuple[int, int]]] = {}
     for platform, day, clean, disclosed in rows:
-        found.setdefault(platform, {})[day] = (clean, disclosed)
-    return found
+        counts.setdefault(platform, {})[day] = (clean, disclosed)
+    return counts
 
 
 def elements_of_day(connection: Connection, day: int) -> dict[str, int]:
-    """Blinded elements that platforms took from their daily quota."""
+    """Return the number of blinded elements that each platform used of its daily quota on `day`."""
     return _numbers(connection, select(OprfUse.platform, OprfUse.elements).where(OprfUse.day == day))
 
 
 def sessions_since(connection: Connection, since: datetime) -> dict[str, int]:
-    """Consumers' sessions that platforms had made."""
+    """Return the number of consumers' sessions that each platform created since `since`."""
     statement = select(SubjectSession.platform, func.count()).where(SubjectSession.created_at >= since)
     return _numbers(connection, statement.group_by(SubjectSession.platform))
 

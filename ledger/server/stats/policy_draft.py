@@ -1,7 +1,7 @@
-"""A changed policy to try out: the text of the one in force with numbers of a form put in its place.
+"""Drafts of a policy for the simulator: the text of the policy in force, with numbers replaced by those of a form.
 
-Only what a form may change is here. The draft goes through `parse_policy` like any policy, so none that breaks a
-promise gets as far as a figure.
+A form may change only the fields of this module. `parse_policy` checks a draft like any policy, so the simulator never
+runs with a policy that breaks a promise.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ledger.rules.policy.values import EIGHTHS, MAX_RETENTION_DAYS, MAX_SEVERITY
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A number of the policy that a form may change: `table` and `key` in the file, and what is allowed."""
+    """A number of the policy that a form may change: `table` and `key` in the file, and the allowed range."""
 
     table: str
     key: str
@@ -26,13 +26,14 @@ class Field:
 
     @property
     def name(self) -> str:
-        """The name in a form."""
+        """Return the field's name in a form."""
         return f"{self.table}.{self.key}"
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A policy that could be: its text with the next version, and what differs from the one in force."""
+    """A draft of a policy: its text with the next version, and its differences from the policy in force, as (name of
+    the field, number before, number in the draft)."""
 
     text: str
     policy: Policy
@@ -40,8 +41,8 @@ class Draft:
 
 
 class DraftRefused(Exception):
-    """Why there is no draft: `problems` by name of the field, each (English text, its values); what concerns no single
-    field is under ""."""
+    """Raised for numbers that make no valid draft. `problems` are (English text, its values) by the name of the field;
+    the key "" holds a problem that concerns no single field."""
 
     def __init__(self, problems: Mapping[str, tuple[str, Mapping[str, int]]]) -> None:
         super().__init__("The draft was refused.")
@@ -49,7 +50,7 @@ class DraftRefused(Exception):
 
 
 def _(text: str) -> str:
-    """Marks a text for the catalogues."""
+    """Return `text`; the call marks it for the catalogues."""
     return text
 
 
@@ -70,8 +71,8 @@ _LINE = re.compile(r"(\w+)( = )(\d+)(.*)", re.S)
 
 
 def fields_of(policy: Policy) -> tuple[Field, ...]:
-    """Everything that a form may change. `impersonated` protects a person and stays at severity 0; the unit of weights
-    stays that of `policy`."""
+    """Return all fields that a form may change. The conduct `impersonated` protects a person and stays at severity 0;
+    the unit of weights stays that of `policy`."""
     steps = policy.weights.steps
     return (*_FIELDS, Field("weights", _floor_key(policy), 1, steps))
 
@@ -81,8 +82,8 @@ def _floor_key(policy: Policy) -> str:
 
 
 def values_of(policy: Policy) -> dict[str, int | None]:
-    """The numbers of `policy` by the fields' names; None for the retention of a severity that it does not use and for
-    a conduct that it does not name."""
+    """Return the numbers of `policy` by the fields' names; None for the retention of a severity that the policy does
+    not use, and for a conduct that it does not name."""
     tables: dict[str, Mapping[str, int]] = {
         "tiers": {key: getattr(policy.tiers, key) for key in _TIERS},
         "severity": {name: points for name, points in policy.severity.items() if name in policy.reportable},
@@ -96,56 +97,58 @@ def values_of(policy: Policy) -> dict[str, int | None]:
 
 
 def draft(text: str, policy: Policy, given: Mapping[str, str], version: int | None = None) -> Draft:
-    """What `given` (fields' names to what was typed; a missing one stays as it is) makes of the policy in force, as
-    `version` (by default the one after the policy's own).
+    """Return the draft that results from the policy in force (`text` and `policy`) and the form `given`, which maps
+    names of fields to typed texts; a missing field keeps its number. `version` is the draft's version, by default the
+    policy's own plus one.
 
     The retention of a severity that no conduct has is left out. Raises DraftRefused.
     """
     before, fields = values_of(policy), fields_of(policy)
-    wanted, problems = _typed(fields, given, before)
-    used = {0, *(wanted[field.name] for field in fields if field.table == "severity")}
+    after, problems = _typed(fields, given, before)
+    used = {0, *(after[field.name] for field in fields if field.table == "severity")}
     for field in fields:
         if field.table != "retention_days":
             continue
         if int(field.key) not in used:
-            wanted[field.name] = None
+            after[field.name] = None
             problems.pop(field.name, None)
-        elif wanted[field.name] is None and field.name not in problems:
+        elif after[field.name] is None and field.name not in problems:
             problems[field.name] = (_("Severity %(severity)s needs its retention."), {"severity": int(field.key)})
     if problems:
         raise DraftRefused(problems)
-    changed = _rewritten(text, policy.version + 1 if version is None else version, wanted)
+    changed = _rewritten(text, policy.version + 1 if version is None else version, after)
     try:
-        made = parse_policy(changed)
+        draft_policy = parse_policy(changed)
     except PolicyInvalid as error:
         raise DraftRefused({"": (str(error), {})}) from error
-    changes = tuple((name, before[name], wanted[name]) for name in before if before[name] != wanted[name])
-    return Draft(changed, made, changes)
+    changes = tuple((name, before[name], after[name]) for name in before if before[name] != after[name])
+    return Draft(changed, draft_policy, changes)
 
 
 def _typed(
     fields: Iterable[Field], given: Mapping[str, str], before: Mapping[str, int | None]
 ) -> tuple[dict[str, int | None], dict[str, tuple[str, Mapping[str, int]]]]:
-    wanted: dict[str, int | None] = {}
+    """Return the numbers by the fields' names, and the problems by the fields' names (see `DraftRefused`)."""
+    after: dict[str, int | None] = {}
     problems: dict[str, tuple[str, Mapping[str, int]]] = {}
     for field in fields:
         typed = given.get(field.name)
-        wanted[field.name] = before[field.name]
+        after[field.name] = before[field.name]
         if typed is None:
             continue
         typed = typed.strip()
         if not typed and (field.table == "retention_days" or before[field.name] is None):
-            wanted[field.name] = None
+            after[field.name] = None
         elif _NUMBER.match(typed) and field.least <= int(typed) <= field.most:
-            wanted[field.name] = int(typed)
+            after[field.name] = int(typed)
         else:
             limits = {"least": field.least, "most": field.most}
             problems[field.name] = (_("Give a whole number from %(least)s to %(most)s."), limits)
-    return wanted, problems
+    return after, problems
 
 
-def _rewritten(text: str, version: int, wanted: Mapping[str, int | None]) -> str:
-    """The file with other numbers, its comments kept. A conduct that the file does not name is added."""
+def _rewritten(text: str, version: int, numbers: Mapping[str, int | None]) -> str:
+    """Return the file with other numbers and its own comments. A conduct that the file does not name is added."""
     named = {match[1] for match in _NAMED.finditer(text)}
     table, lines = "", []
     for line in text.splitlines(keepends=True):
@@ -156,13 +159,13 @@ def _rewritten(text: str, version: int, wanted: Mapping[str, int | None]) -> str
                 lines += [
                     f"{conduct} = {points}\n"
                     for conduct in Conduct
-                    if conduct not in named and (points := wanted.get(f"severity.{conduct}")) is not None
+                    if conduct not in named and (points := numbers.get(f"severity.{conduct}")) is not None
                 ]
             if table == "retention_days":
                 lines += [
                     f"{severity} = {days}\n"
                     for severity in range(MAX_SEVERITY + 1)
-                    if (days := wanted[f"retention_days.{severity}"]) is not None
+                    if (days := numbers[f"retention_days.{severity}"]) is not None
                 ]
             continue
         parts = _LINE.fullmatch(line)
@@ -171,6 +174,6 @@ def _rewritten(text: str, version: int, wanted: Mapping[str, int | None]) -> str
         elif table == "" and parts[1] == "version":
             lines.append(f"version = {version}{parts[4]}")
         elif table != "retention_days":
-            number = wanted.get(f"{table}.{parts[1]}")
+            number = numbers.get(f"{table}.{parts[1]}")
             lines.append(line if number is None else f"{parts[1]}{parts[2]}{number}{parts[4]}")
     return "".join(lines)

@@ -1,4 +1,4 @@
-"""Queries behind the dashboard and the simulator: listings of many tags in order, daily counts, dates of cases."""
+"""Queries for the dashboard and the simulator: listings of many tags in order, daily counts, dates of cases."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ledger.server.db.tables.stats import DailyTiers
 from ledger.server.lookups.queries import ListingRow
 
 OPENINGS = (Action.OPEN.value, Action.REOPEN.value)
-"""What starts the clock of a round."""
+"""Actions that start the clock of a round."""
 
 DECISIONS = (Action.DECIDE.value, Action.SIGN.value, Action.REPORTER_SILENT.value)
-"""What ends a round with an outcome. (A withdrawn case, or one whose report went, was not decided.)"""
+"""Actions that end a round with an outcome. (A case that was withdrawn, or whose report was erased, has none.)"""
 
 _ROWS_AT_ONCE = 2000
 _LISTING = [getattr(Listing, name) for name in ListingRow._fields]
@@ -30,7 +30,7 @@ _OPEN = [state.value for state in OPEN_STATES]
 
 @dataclass(frozen=True, slots=True)
 class OpenCase:
-    """A case in which a decision is owed."""
+    """A case that waits for a decision."""
 
     opened_at: datetime
     due_at: datetime
@@ -38,15 +38,16 @@ class OpenCase:
     overdue: bool
 
 
-class Happening(NamedTuple):
-    """When something happened in a case."""
+class DatedAction(NamedTuple):
+    """An action in a case, and its time."""
 
     at: datetime
     action: str
 
 
 class Decision(NamedTuple):
-    """A decided round of a case: when its clock began, when it ended, and whether it had been marked overdue."""
+    """A decided round of a case: the start of its clock, the time of the decision, and whether it was marked
+    overdue."""
 
     profile: str
     opened_at: datetime
@@ -55,9 +56,10 @@ class Decision(NamedTuple):
 
 
 def stream_tags(connection: Connection, epoch: int) -> Iterator[ListingRow]:
-    """Every listing of `epoch`, ordered by (tag, report), a few rows in memory at a time.
+    """Yield every listing of `epoch`, ordered by (tag, report), with few rows in memory at a time.
 
-    It reads along the primary key and sorts nothing, so stopping early costs what was read.
+    It reads in the order of the primary key and sorts nothing, so a caller that stops early pays only for the rows that
+    it read.
     """
     statement = select(*_LISTING).where(Listing.epoch == epoch).order_by(Listing.tag, Listing.report_id)
     with connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(statement) as rows:
@@ -66,7 +68,7 @@ def stream_tags(connection: Connection, epoch: int) -> Iterator[ListingRow]:
 
 
 def count_tags(connection: Connection, epoch: int) -> int:
-    """Different tags listed under `epoch`."""
+    """Return the number of different tags listed under `epoch`."""
     return connection.execute(select(func.count(Listing.tag.distinct())).where(Listing.epoch == epoch)).scalar_one()
 
 
@@ -74,40 +76,42 @@ def count_tags(connection: Connection, epoch: int) -> int:
 
 
 def has_daily_tiers(connection: Connection, day: int) -> bool:
-    """Whether the day has been counted."""
+    """True if the day has been counted."""
     return connection.execute(select(DailyTiers.day).where(DailyTiers.day == day).limit(1)).first() is not None
 
 
 def insert_daily_tiers(connection: Connection, day: int, tags: Mapping[str, int]) -> bool:
-    """The counts of a day, unless another process was first; whether they were written. The first one's stay whole:
-    rows are written in one order, so whoever comes second waits for its commit at the first row."""
+    """Insert the counts of a day, unless another process was first; return True if they were inserted. The counts of
+    the first process stay complete: all processes insert the rows in the same order, so the second one waits for the
+    commit of the first at the first row."""
     statement = upsert(connection, DailyTiers).on_conflict_do_nothing()
-    done = [
+    inserted = [
         connection.execute(statement.values(day=day, tier=tier, tags=tags[tier]).returning(DailyTiers.day)).first()
         for tier in sorted(tags)
     ]
-    return None not in done
+    return None not in inserted
 
 
 def read_daily_tiers(connection: Connection, first_day: int, last_day: int) -> dict[int, dict[str, int]]:
-    """{day: {tier: tags}} of the days counted from `first_day` to `last_day`, both included."""
+    """Return {day: {tier: tags}} of the counted days from `first_day` to `last_day`, both included."""
     table = table_of(DailyTiers)
     rows = connection.execute(
         select(table.c.day, table.c.tier, table.c.tags).where(table.c.day.between(first_day, last_day))
     )
-    found: dict[int, dict[str, int]] = {}
+    counts: dict[int, dict[str, int]] = {}
     for day, tier, tags in rows:
-        found.setdefault(day, {})[tier] = tags
-    return found
+        counts.setdefault(day, {})[tier] = tags
+    return counts
 
 
 # --- cases ----------------------------------------------------------------------------------------------------
 
 
-def happenings(
+def case_events(
     connection: Connection, actions: Iterable[str], since: datetime, but_of: str | None = None
-) -> list[Happening]:
-    """Events of these actions from `since` on, in order of time, without cases about reports of group `but_of`."""
+) -> list[DatedAction]:
+    """Return the events with these actions from `since` on, in order of time, without cases about reports of control
+    group `but_of`."""
     statement = (
         select(CaseEvent.at, CaseEvent.action)
         .where(CaseEvent.action.in_(sorted(actions)), CaseEvent.at >= since)
@@ -115,16 +119,16 @@ def happenings(
     )
     if but_of is not None:
         statement = statement.join(AppealCase, AppealCase.id == CaseEvent.case_id).where(*_without(but_of))
-    return [Happening(*row) for row in connection.execute(statement)]
+    return [DatedAction(*row) for row in connection.execute(statement)]
 
 
 def decisions(connection: Connection, since: datetime, but_of: str | None = None) -> list[Decision]:
-    """Rounds that were decided from `since` on, by staff or by the reporter's silence, without cases about reports of
-    control group `but_of`."""
+    """Return the rounds that were decided from `since` on, by staff or because the reporter did not answer, without
+    cases about reports of control group `but_of`."""
     began, ended, late, opening = (aliased(CaseEvent) for _ in range(4))
     newest = select(func.max(opening.id)).where(
         opening.case_id == ended.case_id, opening.round == ended.round, opening.action.in_(OPENINGS)
-    )  # a round that was withdrawn begins again under its number
+    )  # a round that was withdrawn can begin again under the same number
     same = began.id == newest.correlate(ended).scalar_subquery()
     was_late = exists().where(
         late.case_id == ended.case_id, late.round == ended.round, late.action == Action.OVERDUE.value
@@ -141,7 +145,7 @@ def decisions(connection: Connection, since: datetime, but_of: str | None = None
 
 
 def open_cases(connection: Connection, but_of: str | None = None) -> list[OpenCase]:
-    """All cases in which a decision is owed, the oldest first, without those about reports of group `but_of`."""
+    """Return all cases that wait for a decision, oldest first, without those about reports of group `but_of`."""
     columns = [getattr(AppealCase, name) for name in OpenCase.__dataclass_fields__]
     rows = connection.execute(
         select(*columns).where(AppealCase.state.in_(_OPEN), *_without(but_of)).order_by(AppealCase.opened_at)

@@ -1,8 +1,8 @@
-"""What a changed policy would do to the standings there are, before anybody proposes it. It changes nothing.
+"""Simulates the effect of a changed policy on the present standings, before the policy is proposed. It changes nothing.
 
-Every listed tag of a sample is folded twice, under the policy in force and under the draft, each with the weights that
-follow from it. Only numbers come out: no tag, no report, no person. A tag is one identifier on its own (see
-`tag_standings`).
+The standing of every listed tag of a sample is computed twice, under the policy in force and under the draft, each with
+the weights that follow from it. The result contains only numbers: no tag, no report, no person. A tag belongs to one
+identifier (see `tag_standings`).
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from ledger.server.stats.policy_draft import Draft
 from ledger.server.stats.tag_standings import tag_events
 
 SAMPLE_TAGS = 50_000
-"""Tags that one run looks at. They are hashes, so the first ones in their order are a uniform sample."""
+"""Number of tags in one run. Tags are hashes, so the first ones in their order are a uniform sample."""
 
 PAUSE_TAGS = 250
 PAUSE_SECONDS = 0.005
-"""After so many tags a run sleeps so long: requests are served in the same process."""
+"""After every `PAUSE_TAGS` tags a run sleeps for `PAUSE_SECONDS`, because the same process serves requests."""
 
 MIN_GROUP_TAGS = 20
-"""A control group with fewer tags in the sample is not told apart from others like it."""
+"""Control groups with fewer tags in the sample are shown together, not each on its own."""
 
 RANKS = {tier: place for place, tier in enumerate(Tier)}
 
@@ -49,7 +49,8 @@ _running = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class GroupMoves:
-    """Tags of the sample with a report of one control group, which is not named, and how many of them would move."""
+    """Number of tags of the sample with a report of one control group, which is not named, and how many of them would
+    move to a higher (`up`) or lower (`down`) tier. `tags` are all of these tags."""
 
     tags: int
     up: int
@@ -58,10 +59,11 @@ class GroupMoves:
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """`moves` is {(tier now, tier then): tags}; `more` and `less` count tags whose shown points would rise or fall.
+    """The result of a run. `moves` is {(tier now, tier then): tags}; `more` and `less` count tags whose shown points
+    would rise or fall.
 
-    `groups` are the larger ones, the largest first; `other_groups` says what the small ones have together, and how many
-    they are. A tag that several groups reported is counted for each.
+    `groups` are the larger control groups, largest first; `other_groups` is the number of the small ones and their
+    total. A tag that several groups reported counts for each of them.
     """
 
     sampled: int
@@ -75,30 +77,30 @@ class Simulation:
     seconds: float
 
     def row(self, tier: Tier) -> int:
-        """Tags of the sample that are in `tier` now."""
+        """Return the number of tags of the sample that are in `tier` now."""
         return sum(number for (now, _), number in self.moves.items() if now is tier)
 
     def column(self, tier: Tier) -> int:
-        """Tags of the sample that would be in `tier`."""
+        """Return the number of tags of the sample that would be in `tier`."""
         return sum(number for (_, then), number in self.moves.items() if then is tier)
 
     @property
     def up(self) -> int:
-        """Tags of the sample that would move to a higher tier: against the person."""
+        """Number of tags of the sample that would move to a higher tier, which is to the person's disadvantage."""
         return sum(number for (now, then), number in self.moves.items() if RANKS[then] > RANKS[now])
 
     @property
     def down(self) -> int:
-        """Tags of the sample that would move to a lower tier."""
+        """Number of tags of the sample that would move to a lower tier."""
         return sum(number for (now, then), number in self.moves.items() if RANKS[then] < RANKS[now])
 
     @property
     def complete(self) -> bool:
-        """Whether every listed tag was looked at, so that nothing is estimated."""
+        """True if the sample contains every listed tag, so that nothing is estimated."""
         return self.sampled >= self.listed
 
     def estimate(self, number: int) -> tuple[int, int]:
-        """95 % bounds for how many of all listed tags `number` of the sample stand for."""
+        """Return the 95 % confidence interval of the number of all listed tags, from `number` tags of the sample."""
         if self.complete:
             return number, number
         low, high = wilson_interval(number, self.sampled)
@@ -106,26 +108,28 @@ class Simulation:
 
 
 def policy_in_force(engine: Engine, now: datetime) -> tuple[str, Policy]:
-    """Text and parsed form of the policy in effect at `now`. Raises PolicyUnreadable, DatabaseUnavailable."""
+    """Return the text and the parsed form of the policy in effect at `now`. Raises PolicyUnreadable,
+    DatabaseUnavailable."""
     with reading(engine) as connection:
         return logged_policy(connection, now)
 
 
 def simulate(
-    engine: Engine, policy: Policy, made: Draft, staff_id: int, now: datetime, sample: int = SAMPLE_TAGS
+    engine: Engine, policy: Policy, draft: Draft, staff_id: int, now: datetime, sample: int = SAMPLE_TAGS
 ) -> Simulation:
-    """Compare `policy` with the draft, and write into the audit log that somebody did.
+    """Compare `policy` with the draft, and record in the audit log that the member of staff did it.
 
-    One run at a time in a process. Raises Overloaded while there is one, DatabaseUnavailable.
+    There is one run at a time in a process. Raises Overloaded during another run, ConfigurationError if no key epoch is
+    current, DatabaseUnavailable.
     """
     if not _running.acquire(blocking=False):
         raise Overloaded("Somebody else is running a simulation. Try again in a few seconds.", retry_after_seconds=10)
     try:
-        changes = ", ".join(f"{name} {before} -> {after}" for name, before, after in made.changes)
+        changes = ", ".join(f"{name} {before} -> {after}" for name, before, after in draft.changes)
         with writing(engine) as connection:
             record(connection, now, staff_id, "policy_simulated", "policy", str(policy.version), changes or "no change")
         with snapshot_reading(engine) as connection:
-            return compare(connection, policy, made.policy, now, sample)
+            return compare(connection, policy, draft.policy, now, sample)
     finally:
         _running.release()
 
@@ -138,7 +142,8 @@ def compare(
     sample: int = SAMPLE_TAGS,
     pause_seconds: float = PAUSE_SECONDS,
 ) -> Simulation:
-    """The standings under both policies, of at most `sample` tags of the current key epoch."""
+    """Return the comparison of the standings of at most `sample` tags of the current key epoch under both policies.
+    Raises ConfigurationError if no key epoch is current."""
     started = time.perf_counter()
     epoch = current_of(read_epochs(connection)).epoch
     before, after = _weights(connection, policy, now), _weights(connection, other, now)
@@ -172,18 +177,22 @@ def compare(
 
 
 def _weights(connection: Connection, policy: Policy, now: datetime) -> dict[str, int]:
-    """Weights as they follow from `policy` and all decisions so far: those of the next UTC midnight."""
+    """Return the weights that follow from `policy` and all decisions so far: those of the next UTC midnight."""
     groups, midnight = member_store.read_weights(connection), from_day(day_floor(now) + 1)
     weights = following(groups, decided(connection, policy, midnight), policy)
     return silenced(member_store.read_platforms(connection), weights, policy, midnight)
 
 
 def _groups(tags_of: Mapping[str, Counter[str]]) -> tuple[tuple[GroupMoves, ...], tuple[int, GroupMoves]]:
-    """Without names, the largest first; the small ones together."""
-    all_ = sorted((GroupMoves(counts.total(), counts["up"], counts["down"]) for counts in tags_of.values()), key=_size)
-    large = tuple(one for one in all_ if one.tags >= MIN_GROUP_TAGS)
-    small = all_[len(large) :]
-    together = GroupMoves(sum(g.tags for g in small), sum(g.up for g in small), sum(g.down for g in small))
+    """Return the larger groups without their names, largest first; and the number of small groups with their total."""
+    groups = sorted(
+        (GroupMoves(counts.total(), counts["up"], counts["down"]) for counts in tags_of.values()), key=_size
+    )
+    large = tuple(group for group in groups if group.tags >= MIN_GROUP_TAGS)
+    small = groups[len(large) :]
+    together = GroupMoves(
+        sum(group.tags for group in small), sum(group.up for group in small), sum(group.down for group in small)
+    )
     return large, (len(small), together)
 
 

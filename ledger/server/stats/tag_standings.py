@@ -1,7 +1,7 @@
-"""The standing of every listed tag on its own, streamed: what the dashboard counts and the simulator compares.
+"""The standing of every listed tag, one after another. The dashboard counts them and the simulator compares them.
 
-A tag is one identifier. A person has several, and a lookup folds what all of them meet, so it may answer a higher tier
-than any of the person's tags has here.
+A tag belongs to one identifier. A person has several identifiers, and a lookup combines the listings of all of them, so
+its tier may be higher than that of each of the person's tags here.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from ledger.server.stats import queries as store
 
 PAUSE_TAGS = 50
 PAUSE_SHARE = 4
-"""After so many tags the count sleeps for so many times as long as they took. Requests are served in the same process:
-the count takes at most one fifth of an interpreter that it shares, and 10^6 tags take minutes."""
+"""After every `PAUSE_TAGS` tags the count sleeps for `PAUSE_SHARE` times the time that they took, because the same
+process serves requests. So the count uses at most one fifth of the interpreter's time; 10^6 tags take minutes."""
 
 
 class CountStoppedError(Exception):
-    """The process stops; what was counted so far is nothing to store."""
+    """Raised when the process stops before the count is complete; the partial count must not be stored."""
 
 
 def tag_events(rows: Iterator[ListingRow]) -> Iterator[list[Event]]:
-    """The events of one tag after the other; `rows` are ordered by tag."""
-    for _, some in groupby(rows, attrgetter("tag")):
-        yield merge([listing_event(row, Kind(row.kind)) for row in some])
+    """Yield the events of each tag, one tag after another; `rows` are ordered by tag."""
+    for _, listings in groupby(rows, attrgetter("tag")):
+        yield merge([listing_event(row, Kind(row.kind)) for row in listings])
 
 
 def count_tiers(
@@ -47,10 +47,11 @@ def count_tiers(
     sleep: Callable[[float], None] = time.sleep,
     stopped: Callable[[], bool] = lambda: False,
 ) -> dict[Tier, int]:
-    """How many listed tags of the current key epoch stand in which tier at `now`. It only reads, from one moment.
+    """Return the number of listed tags of the current key epoch in each tier at `now`. It reads the state of one moment
+    and writes nothing.
 
-    `sleep` is called between groups of tags, with seconds; `stopped` is asked there whether the count is given up.
-    Raises CountStoppedError, DatabaseUnavailable.
+    Between groups of tags, `sleep` is called with a number of seconds, and the count ends if `stopped` returns True.
+    Raises CountStoppedError then, ConfigurationError if no key epoch is current, DatabaseUnavailable.
     """
     counts = dict.fromkeys(Tier, 0)
     with snapshot_reading(engine) as connection:
@@ -75,11 +76,12 @@ def record_daily_tiers(
     sleep: Callable[[float], None] = time.sleep,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Mapping[Tier, int] | None:
-    """Count the tiers of the UTC day, unless that was done before or `stopped` says so (see `count_tiers`); the counts
-    if this call wrote them.
+    """Count the tiers of the UTC day and store the counts; return them if this call stored them. Return None if the day
+    was counted before, or if `stopped` ended the count (see `count_tiers`).
 
-    The log's head is not touched: counting is one read transaction, writing another that inserts four rows. Two
-    processes may count at once; the rows are those of the first. Raises DatabaseUnavailable.
+    The log's head is not locked: the count is one read transaction, and another transaction inserts four rows. Two
+    processes may count at the same time; the rows of the first are stored. Raises ConfigurationError if no key epoch is
+    current, DatabaseUnavailable.
     """
     day = day_floor(now)
     with reading(engine) as connection:

@@ -1,8 +1,9 @@
-"""Where a person can go if they do not agree with the ledger, by the legal profile of their case.
+"""Legal routes: the authorities and procedures open to a person who does not agree with the ledger, by the legal
+profile of their case.
 
-The routes are rows of the jurisdiction (`rules.jurisdictions`); each names the statute it comes from. `docs/letters.md`
-says which duty each letter fulfils. An operator has these texts read by a lawyer before they are sent. Every route
-exists in all languages: a buyer on a European platform may read Chinese.
+The routes are rows of the jurisdiction (`rules.jurisdictions`); each names the statute that it comes from.
+`docs/letters.md` lists the legal duties that each letter fulfils. An operator must have a lawyer check these texts
+before letters are sent. Every route exists in all languages, because a buyer on a European platform may read Chinese.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from ledger.rules.outcomes import REMOVED, Outcome
 
 
 def routes(t: Texts, profile: Profile, outcome: Outcome | None) -> list[str]:
-    """The person's legal routes, one sentence or two each; `outcome` is None before a decision."""
+    """Return the person's legal routes, one or two sentences each; `outcome` is None before a decision."""
     reached = {RouteAfter.FILING}
     if outcome is not None:
         reached |= {RouteAfter.DECISION} if outcome in REMOVED else {RouteAfter.DECISION, RouteAfter.RECORD_KEPT}

@@ -1,9 +1,9 @@
-"""Letters to the person about their appeal, in every language: pure rendering of what a case is.
+"""Letters to the person about their appeal, in every language, rendered from the facts of a case alone.
 
-A letter is structured, not laid out: the page, the API and the plain text show the same paragraphs. What each must
-contain follows from the statutes that `docs/letters.md` names; where the person can go next is in
-`ledger.server.texts.legal_routes`. The tone is a rule too: a letter says what a report says and what was decided, and
-it accuses nobody.
+A letter is a list of paragraphs without layout: the page, the API and the plain text show the same paragraphs. The
+statutes in `docs/letters.md` define what each letter must contain; the person's legal routes are in
+`ledger.server.texts.legal_routes`. The tone follows a rule too: a letter says what a report says and what was decided,
+and accuses no person.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ledger.server.texts.legal_routes import routes
 
 
 class LetterKind(StrEnum):
-    """The occasions on which the person is written to."""
+    """The occasions on which the person gets a letter."""
 
     RECEIVED = "received"
     QUESTION = "question"
@@ -33,7 +33,7 @@ class LetterKind(StrEnum):
 
 
 class Style(StrEnum):
-    """What a paragraph is. `quote` is what a person wrote, verbatim, and never to be read as markup."""
+    """The kinds of paragraphs. A `quote` is a person's own text, verbatim, and must never be read as markup."""
 
     TEXT = "text"
     HEADING = "heading"
@@ -59,7 +59,8 @@ class Letter:
     paragraphs: tuple[Paragraph, ...]
 
     def to_text(self) -> str:
-        """As plain text; each line of a quotation begins with `> `, so that none passes for the letter's own."""
+        """Return the letter as plain text. Each line of a quotation begins with `> `, so that no line looks like the
+        letter's own text."""
         blocks = [self.subject]
         last: Style | None = None
         for paragraph in self.paragraphs:
@@ -75,7 +76,7 @@ class Letter:
         return "\n\n".join(blocks) + "\n"
 
     def to_dict(self) -> dict[str, object]:
-        """As JSON shows it."""
+        """Return the letter as a dict for JSON."""
         return {
             "kind": self.kind.value,
             "locale": self.locale,
@@ -86,16 +87,22 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class CaseFacts:
-    """What letters tell. All times are aware UTC and are shown in `zone`, that of the profile's clock.
+    """The facts of a case that letters contain. All times are aware UTC and are shown in `zone`, the time zone of the
+    profile's clock.
 
-    `case_id` and `report_id` are public ids. `due_at`, `question_due_at` and `reopen_until` are the first moments that
-    are too late. `expires_at` is when goes what stays: the record, with the amended conduct's expiry where it was
-    amended, or the protective note of a `victim`. `reasons` is what the reviewer wrote; None where the reporter's
-    silence decided (`silent_reporter`). `opener` is the platform through which the person came, the only one that is
-    ever named. `unlinked_kinds` are the kinds of the identifiers that an `unlinked` detached. `suspends`: the report
-    does not count while the case is open. `own`: the person appealed through their own access; otherwise a platform did
-    for them, and their own appeal is open to them whatever comes of this one. `reporters`: the round was granted to the
-    reporter, for new evidence after `unconfirmed`; `appeals` counts the rounds so far that were the person's.
+    - `case_id`, `report_id`: public ids.
+    - `due_at`, `question_due_at`, `reopen_until`: the first moments that are too late.
+    - `expires_at`: the expiry of the data that remains after the decision: the record (for an amended conduct, the
+      expiry of that conduct), or the protective note of a `victim`.
+    - `reasons`: the reviewer's text; None if the case was decided because the reporter did not answer
+      (`silent_reporter`).
+    - `opener`: the platform through which the person appealed, the only platform that a letter names.
+    - `unlinked_kinds`: the kinds of the identifiers that the outcome `unlinked` detached.
+    - `suspends`: the report does not count while the case is open.
+    - `own`: the person appealed through their own access. Otherwise a platform appealed for them, and they can still
+      appeal themselves, whatever the decision is.
+    - `reporters`: the round was granted to the reporter, because of new evidence after `unconfirmed`.
+    - `appeals`: the number of rounds so far that the person requested.
     """
 
     case_id: str
@@ -124,20 +131,21 @@ class CaseFacts:
 
     @property
     def used_up(self) -> bool:
-        """Whether the person has had all rounds of the case that are theirs."""
+        """True if the person has used all rounds of the case that they may request."""
         return (self.round if self.appeals is None else self.appeals) >= LAST_ROUND
 
 
 def render(kind: LetterKind, facts: CaseFacts, locale: str) -> Letter:
-    """The letter of this kind. Raises ValueError when `facts` lack what it must say: nothing is left out silently."""
+    """Return the letter of this kind. Raises ValueError if `facts` lack something that the letter must contain, so that
+    nothing is left out silently."""
     t = texts(locale)
-    make = {
+    paragraphs_of = {
         LetterKind.RECEIVED: _opened_for_reporter if facts.reporters else _received,
         LetterKind.QUESTION: _question,
         LetterKind.OVERDUE: _overdue,
         LetterKind.DECIDED: _decided,
     }[kind]
-    subject, *rest = make(t, facts)
+    subject, *rest = paragraphs_of(t, facts)
     return Letter(kind, t.locale, subject.text, tuple(rest))
 
 
@@ -148,7 +156,7 @@ def _needed(value: datetime | None, name: str) -> datetime:
 
 
 def _names(t: Texts, facts: CaseFacts) -> Iterator[Paragraph]:
-    """What the letter is about: the case, the report, and what that says."""
+    """Yield the paragraphs that name the case, the report, and what the report says."""
     yield Paragraph(
         t.gettext("Case %(case)s, about report %(report)s.", case=facts.case_id, report=facts.report_id), Style.ITEM
     )
@@ -227,7 +235,7 @@ def _received(t: Texts, facts: CaseFacts) -> Iterator[Paragraph]:
 
 
 def _opened_for_reporter(t: Texts, facts: CaseFacts) -> Iterator[Paragraph]:
-    """The first letter of a round that the reporter was granted: the person did not ask for it."""
+    """Yield the first letter of a round that was granted to the reporter, which the person did not request."""
     yield Paragraph(t.gettext("Your case %(case)s is open again", case=facts.case_id))
     yield Paragraph(
         t.gettext(

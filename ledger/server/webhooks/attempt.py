@@ -39,7 +39,7 @@ ASKS_TO_WAIT = frozenset({429, 503})
 Resolve = Callable[[str, int], Sequence[str]]
 
 
-class Failure(StrEnum):
+class DeliveryFailure(StrEnum):
     """Why an attempt failed."""
 
     URL = "url_refused"
@@ -56,11 +56,11 @@ class Failure(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class AttemptOutcome:
     """What became of an attempt: the HTTP status if there was one, and why it failed; `failure` None: it arrived."""
 
     status: int | None
-    failure: Failure | None
+    failure: DeliveryFailure | None
     retry_after: timedelta | None = None
 
 
@@ -92,7 +92,7 @@ def checked_addresses(target: Target, allow_private: bool, resolve: Resolve = re
     return addresses[:MAX_ADDRESSES]
 
 
-class Line(httpcore2.NetworkBackend):
+class AttemptConnection(httpcore2.NetworkBackend):
     """The one connection of an attempt, to one of `addresses` whatever host is asked for. It can be cut at any time,
     from any thread: a receiver that sends a byte now and then passes every timeout of a single read."""
 
@@ -155,33 +155,33 @@ class Line(httpcore2.NetworkBackend):
 
 def attempt(
     sending: Sending,
-    line: Line,
+    line: AttemptConnection,
     tls: ssl.SSLContext,
     now: datetime,
     *,
     allow_private: bool,
     resolve: Resolve = resolve,
-) -> Outcome:
+) -> AttemptOutcome:
     """Send once over `line`, which the caller closes. Raises nothing that the receiver or the network could cause."""
     try:
         target = parse_url(sending.url, allow_private=allow_private)
     except WebhookInvalid:
-        return Outcome(None, Failure.URL)
+        return AttemptOutcome(None, DeliveryFailure.URL)
     try:
         line.addresses = checked_addresses(target, allow_private, resolve)
     except WebhookInvalid:
-        return Outcome(None, Failure.HOST)
+        return AttemptOutcome(None, DeliveryFailure.HOST)
     try:
         status, retry_after = _post(sending, target, line, tls)
     except Exception as error:
-        failure = Failure.TIMEOUT if line.left() <= 0 else _failure(error)
+        failure = DeliveryFailure.TIMEOUT if line.left() <= 0 else _failure(error)
         if failure is None:
             raise
-        return Outcome(None, failure)
+        return AttemptOutcome(None, failure)
     return _judged(status, parse_retry_after(retry_after, now))
 
 
-def _post(sending: Sending, target: Target, line: Line, tls: ssl.SSLContext) -> tuple[int, str | None]:
+def _post(sending: Sending, target: Target, line: AttemptConnection, tls: ssl.SSLContext) -> tuple[int, str | None]:
     """Status and `Retry-After` of the answer."""
     headers = [
         ("Host", target.authority),
@@ -214,23 +214,23 @@ def _post(sending: Sending, target: Target, line: Line, tls: ssl.SSLContext) -> 
         return answer.status, retry_after[0].decode("latin-1") if retry_after else None
 
 
-def _failure(error: Exception) -> Failure | None:
+def _failure(error: Exception) -> DeliveryFailure | None:
     """What `error` says of the receiver; None when it says something of us."""
     if isinstance(error, httpcore2.TimeoutException):
-        return Failure.TIMEOUT
+        return DeliveryFailure.TIMEOUT
     if isinstance(error, ssl.SSLError) or isinstance(error.__cause__ or error.__context__, ssl.SSLError):
-        return Failure.TLS
+        return DeliveryFailure.TLS
     if isinstance(error, httpcore2.ConnectError):
-        return Failure.CONNECT
+        return DeliveryFailure.CONNECT
     if isinstance(error, httpcore2.NetworkError | httpcore2.ProtocolError):
-        return Failure.CONNECTION
+        return DeliveryFailure.CONNECTION
     return None
 
 
-def _judged(status: int, retry_after: timedelta | None) -> Outcome:
+def _judged(status: int, retry_after: timedelta | None) -> AttemptOutcome:
     if 200 <= status < 300:
-        return Outcome(status, None)
+        return AttemptOutcome(status, None)
     if status == GONE:
-        return Outcome(status, Failure.GONE)
-    failure = Failure.REDIRECT if 300 <= status < 400 else Failure.STATUS
-    return Outcome(status, failure, retry_after if status in ASKS_TO_WAIT else None)
+        return AttemptOutcome(status, DeliveryFailure.GONE)
+    failure = DeliveryFailure.REDIRECT if 300 <= status < 400 else DeliveryFailure.STATUS
+    return AttemptOutcome(status, failure, retry_after if status in ASKS_TO_WAIT else None)

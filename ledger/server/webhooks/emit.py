@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine
 
-from ledger.rules.webhooks import Recipient, Source, WebhookType, check_payload, message_body, subscriptions_to
+from ledger.rules.webhooks import MessageSource, Recipient, WebhookType, check_payload, message_body, subscriptions_to
 from ledger.server.db.engine import writing
 from ledger.server.webhooks import queries as store
 
@@ -21,7 +21,7 @@ MAX_FORGOTTEN = 1_000
 def emit(
     connection: Connection,
     now: datetime,
-    source: Source,
+    source: MessageSource,
     platform: str,
     type_: WebhookType,
     recipient: Recipient,
@@ -38,7 +38,7 @@ def emit(
 
 
 def emit_all(
-    connection: Connection, now: datetime, source: Source, type_: WebhookType, data: Mapping[str, str | int]
+    connection: Connection, now: datetime, source: MessageSource, type_: WebhookType, data: Mapping[str, str | int]
 ) -> None:
     """As `emit`, to every platform, as a member of the ledger."""
     check_payload(type_, Recipient.MEMBER, data)
@@ -49,7 +49,7 @@ def emit_all(
 def _insert(
     connection: Connection,
     now: datetime,
-    source: Source,
+    source: MessageSource,
     platform: str,
     type_: WebhookType,
     recipient: Recipient,

@@ -17,8 +17,8 @@ from ledger.protocol.public_ids import decode_id, encode_id
 from ledger.rules.webhook_urls import parse_url
 from ledger.rules.webhooks import (
     DeliveryState,
+    MessageSource,
     Recipient,
-    Source,
     WebhookType,
     format_secret,
     message_body,
@@ -44,7 +44,7 @@ SECRET_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Webhooks:
+class WebhookContext:
     """What endpoints need beside the context: settings (whether private addresses are allowed), and the key that seals
     their secrets."""
 
@@ -54,7 +54,7 @@ class Webhooks:
 
 
 def create(
-    webhooks: Webhooks, member: Member, url: str, events: Iterable[str], *, resolve: Resolve = resolve
+    webhooks: WebhookContext, member: Member, url: str, events: Iterable[str], *, resolve: Resolve = resolve
 ) -> dict[str, Any]:
     """Register an endpoint and return its view with its `secret`, which is never shown again.
 
@@ -89,25 +89,25 @@ def create(
     return {**_view(webhooks, row), "secret": format_secret(secret)}
 
 
-def list_all(webhooks: Webhooks, member: Member) -> dict[str, Any]:
+def list_all(webhooks: WebhookContext, member: Member) -> dict[str, Any]:
     """Return {data}: the platform's endpoints, oldest first. There are few, so they are on one page."""
     with reading(webhooks.context.engine) as connection:
         return {"data": [_view(webhooks, row) for row in store.read_endpoints(connection, member.platform)]}
 
 
-def get(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, Any]:
+def get(webhooks: WebhookContext, member: Member, endpoint: str) -> dict[str, Any]:
     """Return one endpoint. Raises NotFound."""
     with reading(webhooks.context.engine) as connection:
         return _view(webhooks, _read(webhooks, connection, member, endpoint))
 
 
-def delete(webhooks: Webhooks, member: Member, endpoint: str) -> None:
+def delete(webhooks: WebhookContext, member: Member, endpoint: str) -> None:
     """Delete the endpoint with all its deliveries; one that is being sent may still arrive. Raises NotFound."""
     with writing(webhooks.context.engine) as connection:
         store.delete_endpoint(connection, _lock(webhooks, connection, member, endpoint).id)
 
 
-def rotate(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, Any]:
+def rotate(webhooks: WebhookContext, member: Member, endpoint: str) -> dict[str, Any]:
     """Make a new secret and return the endpoint with it; it is shown once. The previous secret stays valid for
     `OVERLAP_HOURS`; any older one is revoked immediately.
 
@@ -124,7 +124,7 @@ def rotate(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, Any]:
     }
 
 
-def enable(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, Any]:
+def enable(webhooks: WebhookContext, member: Member, endpoint: str) -> dict[str, Any]:
     """Make a disabled endpoint active again. Cancelled deliveries stay cancelled; they can be replayed. Raises
     NotFound."""
     with writing(webhooks.context.engine) as connection:
@@ -133,7 +133,7 @@ def enable(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, Any]:
     return _view(webhooks, replace(row, status=store.ACTIVE, disabled_reason=None))
 
 
-def send_test(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, Any]:
+def send_test(webhooks: WebhookContext, member: Member, endpoint: str) -> dict[str, Any]:
     """Send a `webhook.test` and return its delivery. While one waits, that one is returned and no other is sent.
 
     Raises NotFound, WebhookInvalid for a disabled endpoint.
@@ -143,7 +143,7 @@ def send_test(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, An
         row = _active(_lock(webhooks, connection, member, endpoint))
         delivery = store.pending_of_type(connection, row.id, WebhookType.TEST)
         if delivery is None:
-            source = Source(webhooks.context.service, webhooks.context.environment)
+            source = MessageSource(webhooks.context.service, webhooks.context.environment)
             body = message_body(WebhookType.TEST, Recipient.MEMBER, source, now, {"webhook": _public(webhooks, row)})
             message_id = store.insert_message(
                 connection,
@@ -159,7 +159,7 @@ def send_test(webhooks: Webhooks, member: Member, endpoint: str) -> dict[str, An
 
 
 def deliveries(
-    webhooks: Webhooks, member: Member, endpoint: str, limit: int, starting_after: str | None
+    webhooks: WebhookContext, member: Member, endpoint: str, limit: int, starting_after: str | None
 ) -> dict[str, Any]:
     """Return {data, has_more}: deliveries of the last 30 days, newest messages first. Raises NotFound,
     InvalidRequest."""
@@ -170,7 +170,7 @@ def deliveries(
     return {"data": [_delivery(webhooks, delivery) for delivery in rows[:limit]], "has_more": len(rows) > limit}
 
 
-def replay(webhooks: Webhooks, member: Member, endpoint: str, message: str) -> dict[str, Any]:
+def replay(webhooks: WebhookContext, member: Member, endpoint: str, message: str) -> dict[str, Any]:
     """Send a message again now, whatever the state of its delivery, under the same id; return its delivery.
 
     Raises NotFound, WebhookInvalid for a disabled endpoint.
@@ -190,14 +190,14 @@ def replay(webhooks: Webhooks, member: Member, endpoint: str, message: str) -> d
 # --- inside ---------------------------------------------------------------------------------------------------------
 
 
-def _number(webhooks: Webhooks, prefix: Any, text: str) -> int:
+def _number(webhooks: WebhookContext, prefix: Any, text: str) -> int:
     try:
         return decode_id(prefix, text, webhooks.context.service)
     except InvalidRequest as error:
         raise NotFound("There is nothing of this id.") from error
 
 
-def _read(webhooks: Webhooks, connection: Connection, member: Member, endpoint: str) -> EndpointRow:
+def _read(webhooks: WebhookContext, connection: Connection, member: Member, endpoint: str) -> EndpointRow:
     number = _number(webhooks, "we", endpoint)
     for row in store.read_endpoints(connection, member.platform):
         if row.id == number:
@@ -205,7 +205,7 @@ def _read(webhooks: Webhooks, connection: Connection, member: Member, endpoint: 
     raise NotFound("There is no such webhook endpoint.")
 
 
-def _lock(webhooks: Webhooks, connection: Connection, member: Member, endpoint: str) -> EndpointRow:
+def _lock(webhooks: WebhookContext, connection: Connection, member: Member, endpoint: str) -> EndpointRow:
     row = store.lock_endpoint(connection, member.platform, _number(webhooks, "we", endpoint))
     if row is None:
         raise NotFound("There is no such webhook endpoint.")
@@ -218,15 +218,15 @@ def _active(row: EndpointRow) -> EndpointRow:
     return row
 
 
-def _sealed(webhooks: Webhooks, endpoint_id: int, secret: bytes) -> bytes:
+def _sealed(webhooks: WebhookContext, endpoint_id: int, secret: bytes) -> bytes:
     return seal(webhooks.sealing_key, secrets.token_bytes(NONCE_BYTES), f"webhook:{endpoint_id}", secret)
 
 
-def _public(webhooks: Webhooks, row: EndpointRow) -> str:
+def _public(webhooks: WebhookContext, row: EndpointRow) -> str:
     return encode_id("we", row.id, webhooks.context.service)
 
 
-def _view(webhooks: Webhooks, row: EndpointRow) -> dict[str, Any]:
+def _view(webhooks: WebhookContext, row: EndpointRow) -> dict[str, Any]:
     until = row.previous_until
     return {
         "id": _public(webhooks, row),
@@ -239,7 +239,7 @@ def _view(webhooks: Webhooks, row: EndpointRow) -> dict[str, Any]:
     }
 
 
-def _delivery(webhooks: Webhooks, row: DeliveryRow) -> dict[str, Any]:
+def _delivery(webhooks: WebhookContext, row: DeliveryRow) -> dict[str, Any]:
     pending = row.state == DeliveryState.PENDING
     return {
         "message": encode_id("wm", row.message_id, webhooks.context.service),

@@ -53,7 +53,7 @@ class DeliveryRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class ClaimedDelivery:
     """A delivery in the hands of one sender until `claimed_until`, which also tells its claim from a later one."""
 
     id: int
@@ -241,7 +241,9 @@ def any_due(connection: Connection, now: datetime, busy: Collection[int]) -> boo
     return connection.execute(select(WebhookDelivery.id).where(_due(now, busy)).limit(1)).first() is not None
 
 
-def claim_due(connection: Connection, now: datetime, until: datetime, busy: Collection[int], limit: int) -> list[Claim]:
+def claim_due(
+    connection: Connection, now: datetime, until: datetime, busy: Collection[int], limit: int
+) -> list[ClaimedDelivery]:
     """Take at most `limit` due deliveries, the oldest one of each endpoint that is not in `busy`.
 
     No two senders get the same one: PostgreSQL passes over what another transaction has locked, SQLite has one writer.
@@ -265,10 +267,10 @@ def claim_due(connection: Connection, now: datetime, until: datetime, busy: Coll
         .where(WebhookDelivery.id.in_(ids))
         .order_by(WebhookDelivery.next_at, WebhookDelivery.id)
     )
-    return [Claim(row[0], row[1], until, row[2], row[3], EndpointRow(*row[4:])) for row in rows]
+    return [ClaimedDelivery(row[0], row[1], until, row[2], row[3], EndpointRow(*row[4:])) for row in rows]
 
 
-def set_delivered(connection: Connection, claim: Claim, status: int, now: datetime) -> None:
+def set_delivered(connection: Connection, claim: ClaimedDelivery, status: int, now: datetime) -> None:
     """It arrived. That holds even where the claim had run out and another sender has the delivery in hand."""
     connection.execute(
         update(WebhookDelivery)
@@ -286,7 +288,7 @@ def set_delivered(connection: Connection, claim: Claim, status: int, now: dateti
 
 def set_undelivered(
     connection: Connection,
-    claim: Claim,
+    claim: ClaimedDelivery,
     *,
     state: DeliveryState,
     next_at: datetime,
@@ -312,12 +314,12 @@ def set_undelivered(
     return connection.execute(statement).first() is not None
 
 
-def release(connection: Connection, claim: Claim) -> None:
+def release(connection: Connection, claim: ClaimedDelivery) -> None:
     """Give a delivery back as it was: anybody may send it at once."""
     connection.execute(update(WebhookDelivery).where(_still(claim)).values(claimed_until=None))
 
 
-def _still(claim: Claim) -> ColumnElement[bool]:
+def _still(claim: ClaimedDelivery) -> ColumnElement[bool]:
     return and_(
         WebhookDelivery.id == claim.id,
         WebhookDelivery.state == _PENDING,

@@ -29,7 +29,7 @@ from ledger.server.appeals import consumer, staff_actions
 from ledger.server.appeals.case_service import case_number, changing, load_case, run_clocks
 from ledger.server.appeals.consumer_record import own_record
 from ledger.server.appeals.participants import Participant, Party, add_message
-from ledger.server.appeals.sessions import SessionRow
+from ledger.server.appeals.sessions import SubjectSessionRow
 from ledger.server.db.engine import reading
 from ledger.server.db.tables.log import EntryBody
 from ledger.server.db.tables.webhooks import WebhookMessage
@@ -47,10 +47,10 @@ ANNA, BEN, CLEO = Staff(1, "reviewer"), Staff(2, "reviewer"), Staff(3, "supervis
 GRAVE: dict[str, Any] = {"conduct": "switched_return", "evidence": evidence("serial_mismatch", "intake_photo")}
 
 
-def session_of(ledger: LedgerFixture, person: Subjects, platform: str = "bolt") -> SessionRow:
+def session_of(ledger: LedgerFixture, person: Subjects, platform: str = "bolt") -> SubjectSessionRow:
     """A session of `person`, as the platform would have it opened."""
     subjects = tuple((kind.value, tag(kind, element)) for kind, element in person)
-    return SessionRow(
+    return SubjectSessionRow(
         1, platform, f"{platform}-group", "CN", "en", ledger.rt.keys.epoch, subjects, None, ledger.clock()
     )
 

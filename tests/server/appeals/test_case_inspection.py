@@ -20,7 +20,7 @@ from ledger.rules.corroboration import Corroboration
 from ledger.server.appeals import attachments, inspection
 from ledger.server.appeals.attachments import NewAttachment
 from ledger.server.appeals.case_page import case_file
-from ledger.server.appeals.inspection import Failure, InspectionAttempt, inspect_again
+from ledger.server.appeals.inspection import InspectionAttempt, InspectionFailure, inspect_again
 from ledger.server.db.engine import writing
 from tests.evidence import files
 from tests.server.appeals.contested import contest, staff_of
@@ -184,24 +184,26 @@ def answer(data: bytes = LABELLED, **changes: Any) -> bytes:
 @pytest.mark.parametrize(
     ("said", "failure"),
     [
-        (None, Failure.STOPPED),
-        (b"", Failure.STOPPED),
-        (b"[]", Failure.STOPPED),
-        (b"[" * 100_000, Failure.STOPPED),
-        (b'{"receipt": {}, "report": {}}', Failure.STOPPED),
-        (answer(files.png()), Failure.STOPPED),
-        (answer(conclusion="genuine"), Failure.STOPPED),
-        (answer(notes=[{"code": "nonsense", "where": "", "detail": ""}]), Failure.STOPPED),
-        (answer(findings=[{"code": "x", "strength": "hint", "where": "", "facts": {}}]), Failure.STOPPED),
+        (None, InspectionFailure.STOPPED),
+        (b"", InspectionFailure.STOPPED),
+        (b"[]", InspectionFailure.STOPPED),
+        (b"[" * 100_000, InspectionFailure.STOPPED),
+        (b'{"receipt": {}, "report": {}}', InspectionFailure.STOPPED),
+        (answer(files.png()), InspectionFailure.STOPPED),
+        (answer(conclusion="genuine"), InspectionFailure.STOPPED),
+        (answer(notes=[{"code": "nonsense", "where": "", "detail": ""}]), InspectionFailure.STOPPED),
+        (answer(findings=[{"code": "x", "strength": "hint", "where": "", "facts": {}}]), InspectionFailure.STOPPED),
         (
             answer(findings=[{"code": "edit_history", "strength": "hint", "where": "", "facts": {"steps": {}}}]),
-            Failure.STOPPED,
+            InspectionFailure.STOPPED,
         ),
-        (b'{"error": "configuration_error"}', Failure.EXTRA_MISSING),
-        (b'{"error": "evidence_malformed"}', Failure.UNFIT),
+        (b'{"error": "configuration_error"}', InspectionFailure.EXTRA_MISSING),
+        (b'{"error": "evidence_malformed"}', InspectionFailure.UNFIT),
     ],
 )
-def test_an_answer_that_is_no_inspection_of_this_file_is_not_believed(said: bytes | None, failure: Failure) -> None:
+def test_an_answer_that_is_no_inspection_of_this_file_is_not_believed(
+    said: bytes | None, failure: InspectionFailure
+) -> None:
     look = inspection._read_answer(hashlib.sha256(LABELLED).digest(), said)
     assert (look.inspected, look.failure) == (None, failure)
     assert inspection._read_answer(hashlib.sha256(LABELLED).digest(), answer()).inspected is not None

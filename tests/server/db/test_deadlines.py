@@ -43,15 +43,15 @@ def database(pg_admin_url: str, postgresql_schema: Callable[[], str]) -> Iterato
 
 @pytest.fixture
 def path(database: str) -> Iterator[Wire]:
-    with wire(f"{make_url(database).query['host']}/.s.PGSQL.5432") as made:
-        yield made
+    with wire(f"{make_url(database).query['host']}/.s.PGSQL.5432") as opened:
+        yield opened
 
 
 @pytest.fixture
 def engine(database: str, path: Wire) -> Iterator[Engine]:
-    made = through(path, database)
-    yield made
-    made.dispose()
+    opened = through(path, database)
+    yield opened
+    opened.dispose()
 
 
 def through(path: Wire, database: str, *, before: str = "", connect_ms: int = CONNECT_MS) -> Engine:
@@ -66,7 +66,7 @@ def through(path: Wire, database: str, *, before: str = "", connect_ms: int = CO
     )
 
 
-def one(connection: Connection) -> int:
+def select_one(connection: Connection) -> int:
     return int(connection.scalar(text("SELECT 1")) or 0)
 
 
@@ -79,7 +79,7 @@ def answers(engine: Engine) -> bool:
     end = time.monotonic() + 10
     while True:
         try:
-            return read_again(engine, one) == 1
+            return read_again(engine, select_one) == 1
         except DatabaseUnavailable:
             if time.monotonic() > end:
                 return False
@@ -97,8 +97,8 @@ def test_a_server_that_falls_silent(engine: Engine, path: Wire, how: Callable[[E
     hurried = how(soon(engine))
     assert answers(hurried)
     path.go_dark()
-    refused_within(READ_MS, lambda: read_again(hurried, one))
-    refused_within(READ_MS, lambda: read_again(hurried, one))  # connecting
+    refused_within(READ_MS, lambda: read_again(hurried, select_one))
+    refused_within(READ_MS, lambda: read_again(hurried, select_one))  # connecting
     path.answer()
     assert answers(hurried)
     assert answers(engine), "no connection of before is given out"
@@ -133,29 +133,29 @@ SLEEP = text("SELECT pg_sleep(3)")
 
 
 def test_a_reading_may_ask_for_more_time(database: str, path: Wire) -> None:
-    made = open_engine(
+    opened = open_engine(
         f"postgresql://postgres@127.0.0.1:{path.port}/{make_url(database).database}", statement_timeout_ms=200
     )
     nap = text("SELECT pg_sleep(0.4)")
     try:
-        with pytest.raises(DatabaseUnavailable), reading(made) as connection:
+        with pytest.raises(DatabaseUnavailable), reading(opened) as connection:
             connection.execute(nap)
-        with reading(within(made, 200)) as connection:
+        with reading(within(opened, 200)) as connection:
             take_time(connection, 5)
             connection.execute(nap)
-        with pytest.raises(DatabaseUnavailable), reading(made) as connection:
+        with pytest.raises(DatabaseUnavailable), reading(opened) as connection:
             connection.execute(nap)
     finally:
-        made.dispose()
+        opened.dispose()
 
 
 def test_a_patient_reading_on_a_dead_server_is_ended_when_a_short_one_fails(engine: Engine, path: Wire) -> None:
     def wait_patiently() -> float:
         started = time.monotonic()
         with pytest.raises(DatabaseUnavailable), reading(engine) as connection:  # its own patience: 35 s
-            one(connection)
+            select_one(connection)
             path.go_dark()
-            one(connection)
+            select_one(connection)
         return time.monotonic() - started
 
     assert answers(soon(engine))
@@ -168,19 +168,19 @@ def test_a_patient_reading_on_a_dead_server_is_ended_when_a_short_one_fails(engi
         while not patient.done():
             assert time.monotonic() < end
             with pytest.raises(DatabaseUnavailable):
-                read_again(soon(engine), one)
+                read_again(soon(engine), select_one)
         assert patient.result() < 3
 
 
 def test_a_wait_for_a_lock_is_not_taken_for_a_dead_server(engine: Engine) -> None:
-    """A short reading that is answered tells that the server is well."""
+    """A short reading that is answered shows that the server is well."""
     with writing(engine) as first:
         first.execute(text("LOCK TABLE id_block IN ACCESS EXCLUSIVE MODE"))
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(lambda: read_again(engine, lambda c: c.execute(select(IdBlock.name)).all()))
             for _ in range(10):
                 time.sleep(0.05)
-                assert read_again(within(engine, 5_000), one) == 1
+                assert read_again(within(engine, 5_000), select_one) == 1
             first.rollback()
             waiting.result(10)
 
@@ -188,7 +188,7 @@ def test_a_wait_for_a_lock_is_not_taken_for_a_dead_server(engine: Engine) -> Non
 def test_connections_that_were_ended_while_idle_are_replaced(engine: Engine, database: str) -> None:
     for again in range(3):
         with ThreadPoolExecutor(4) as pool:
-            assert list(pool.map(lambda _: read_again(within(engine, 5_000), one), range(12))) == [1] * 12, again
+            assert list(pool.map(lambda _: read_again(within(engine, 5_000), select_one), range(12))) == [1] * 12, again
         assert pg.terminate_backends(database) > 0
         time.sleep(0.3)  # until the end has come through to this machine's side
         with writing(engine) as connection:  # looked at before it is given out: even a write meets no dead one
@@ -202,13 +202,13 @@ def test_a_reading_whose_connection_ends_is_asked_once_more_and_a_write_never(en
         asked.append(1)
         if len(asked) == 1:
             pg.terminate_backends(database)
-        return one(connection)
+        return select_one(connection)
 
     with (
         reading_first(by_statement(within(engine, 5_000)), read) as (connection, value),
         transaction(connection, writes=False),
     ):
-        assert (value, one(connection), len(asked)) == (1, 1, 2)
+        assert (value, select_one(connection), len(asked)) == (1, 1, 2)
     asked.clear()
     with pytest.raises(DatabaseUnavailable), writing(engine) as connection:
         read(connection)
@@ -221,7 +221,7 @@ def test_a_reading_is_asked_no_third_time(engine: Engine, database: str) -> None
     def read(connection: Connection) -> int:
         asked.append(1)
         pg.terminate_backends(database)
-        return one(connection)
+        return select_one(connection)
 
     with pytest.raises(DatabaseUnavailable):
         read_again(engine, read)
@@ -243,18 +243,18 @@ def test_a_wrong_statement_is_not_asked_again(engine: Engine) -> None:
 def test_a_dead_host_leaves_time_for_the_next(database: str, path: Wire) -> None:
     with wire(1) as dead:
         dead.go_dark()
-        made = through(path, database, before=f"127.0.0.1:{dead.port},", connect_ms=1_000)
+        opened = through(path, database, before=f"127.0.0.1:{dead.port},", connect_ms=1_000)
         try:
             started = time.monotonic()
-            assert answers(made)
+            assert answers(opened)
             first = time.monotonic() - started
-            made.dispose()
+            opened.dispose()
             asked = len(dead._waiting)
-            assert read_again(within(made, 5_000), one) == 1
+            assert read_again(within(opened, 5_000), select_one) == 1
             assert first >= 0.5
             assert len(dead._waiting) == asked, "the host that answered is asked first"
         finally:
-            made.dispose()
+            opened.dispose()
 
 
 def test_a_server_that_takes_no_writes_is_left_for_one_that_does(engine: Engine, database: str) -> None:
@@ -262,11 +262,11 @@ def test_a_server_that_takes_no_writes_is_left_for_one_that_does(engine: Engine,
     with writing(engine) as connection:
         connection.execute(text(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'))
     try:
-        assert read_again(engine, one) == 1, "sessions of before do not know it yet"
+        assert read_again(engine, select_one) == 1, "sessions of before do not know it yet"
         pg.terminate_backends(database)
         for _ in range(2):
             with pytest.raises(DatabaseUnavailable), reading(engine) as connection:
-                one(connection)
+                select_one(connection)
     finally:
         admin = open_engine(make_url(database).set(database="postgres").render_as_string(False))
         with writing(admin) as connection:
@@ -300,6 +300,6 @@ def test_the_kernel_is_told_to_look_for_dead_peers(engine: Engine) -> None:
         with socket.socket(fileno=driver.pgconn.socket) as seen:
             names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
             options = [(socket.IPPROTO_TCP, name) for name in names]
-            values = [seen.getsockopt(*one) for one in [(socket.SOL_SOCKET, socket.SO_KEEPALIVE), *options]]
+            values = [seen.getsockopt(*option) for option in [(socket.SOL_SOCKET, socket.SO_KEEPALIVE), *options]]
             seen.detach()
     assert values == [1, 10, 3, 3, 10_000]

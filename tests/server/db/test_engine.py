@@ -152,7 +152,7 @@ def test_an_sqlite_ledger_is_its_owners_alone(tmp_path: Path) -> None:
     engine = open_engine(f"sqlite:///{path}")
     with writing(engine) as connection:
         connection.execute(insert(CheckpointRow), [ROW])
-        assert {one.name: one.stat().st_mode & 0o777 for one in path.parent.iterdir()} == {
+        assert {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == {
             "ledger.db": 0o600,
             "ledger.db-wal": 0o600,
             "ledger.db-shm": 0o600,

@@ -39,19 +39,19 @@ class Resolver:
             self.gate.wait(20)
         if host not in self.known:
             raise socket.gaierror(-2, "Name or service not known")
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, port)) for one in self.known[host]]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in self.known[host]]
 
 
 @pytest.fixture
 def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
-    made = Resolver()
-    monkeypatch.setattr(socket, "getaddrinfo", made)
-    yield made
-    made.gate.set()
+    resolver = Resolver()
+    monkeypatch.setattr(socket, "getaddrinfo", resolver)
+    yield resolver
+    resolver.gate.set()
 
 
 def threads() -> int:
-    return sum(one.name == "host-name" for one in threading.enumerate())
+    return sum(each.name == "host-name" for each in threading.enumerate())
 
 
 def dialler(*hosts: tuple[str, int], seconds: float = 0.4, **parameters: str) -> Dialler:
@@ -61,12 +61,12 @@ def dialler(*hosts: tuple[str, int], seconds: float = 0.4, **parameters: str) ->
 
 
 def test_a_resolver_that_hangs_costs_no_more_than_the_deadline_and_one_thread(resolver: Resolver) -> None:
-    made = dialler(("db.example", 5432))
+    connections = dialler(("db.example", 5432))
 
     def connect(_: int) -> float:
         started = time.monotonic()
         with pytest.raises(OperationalError, match="name servers do not answer"):
-            made.connect()
+            connections.connect()
         return time.monotonic() - started
 
     with ThreadPoolExecutor(8) as pool:
@@ -81,10 +81,12 @@ def test_a_resolver_that_hangs_costs_no_more_than_the_deadline_and_one_thread(re
 
 def test_silent_name_servers_are_no_dead_database(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
     """Connections that wait for an answer are cut when the database does not answer, not when its name does not."""
-    made = dialler(("db.example", 5432), seconds=0.1)
-    monkeypatch.setattr(made, "suspect", lambda: pytest.fail("a name that is not resolved tells nothing of a server"))
+    connections = dialler(("db.example", 5432), seconds=0.1)
+    monkeypatch.setattr(
+        connections, "suspect", lambda: pytest.fail("a name that is not resolved tells nothing of a server")
+    )
     with pytest.raises(OperationalError):
-        made.connect()
+        connections.connect()
 
 
 def test_an_unknown_name_and_a_thread_that_cannot_start_are_outages(
@@ -113,10 +115,10 @@ def test_a_command_says_that_the_name_servers_are_silent(resolver: Resolver) -> 
 @settings(max_examples=trials(30, 500), deadline=None)
 @given(st.lists(st.ip_addresses(v=4).map(str), min_size=1, max_size=20))
 def test_every_address_of_a_name_is_given_to_libpq_once(addresses: list[str]) -> None:
-    made = dialler(("db.example", 6543), seconds=5)
-    made._names.addresses = lambda *_: tuple(dict.fromkeys(addresses))[:MAX_ADDRESSES]  # type: ignore[method-assign]
+    connections = dialler(("db.example", 6543), seconds=5)
+    connections._names.addresses = lambda *_: tuple(dict.fromkeys(addresses))[:MAX_ADDRESSES]  # type: ignore[method-assign]
     with pg_connection.ending(time.monotonic() + 5):
-        where = made._where("db.example", 6543)
+        where = connections._where("db.example", 6543)
     given = where["hostaddr"].split(",")
     assert len(given) == len(set(given)) <= MAX_ADDRESSES
     assert where["host"].split(",") == ["db.example"] * len(given), "certificates are checked against the name"
@@ -147,10 +149,10 @@ def test_a_name_that_hangs_leaves_time_for_the_next_host(
 ) -> None:
     folder = make_url(postgresql_schema()).query["host"]
     assert isinstance(folder, str)
-    made = dialler(("db.example", 5432), (folder, 5432), seconds=3)
+    connections = dialler(("db.example", 5432), (folder, 5432), seconds=3)
     started = time.monotonic()
-    made.connect().close()
+    connections.connect().close()
     assert 1 <= time.monotonic() - started < 3
     started = time.monotonic()
-    made.connect().close()
+    connections.connect().close()
     assert time.monotonic() - started < 1, "the host that answered is asked first"

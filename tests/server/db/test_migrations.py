@@ -182,7 +182,7 @@ def test_lookups_of_an_older_ledger_are_counted_and_stay_in_the_record(database_
     migrate.upgrade(database_url)
     with reading(engine) as connection:
         before = shown_lookups(connection, [mine], "acme")
-    assert [(one["asked_by"], one["times"], one["asked_at"]) for one in before] == [
+    assert [(lookup["asked_by"], lookup["times"], lookup["asked_at"]) for lookup in before] == [
         ("acme", 3, "2026-01-02T03:03:00Z"),
         (None, 1, "2026-01-02T03:00:00Z"),
     ]

@@ -9,9 +9,9 @@ from psycopg import errors
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from ledger.server.db.outages import Verdict, is_outage, verdict
+from ledger.server.db.outages import DatabaseVerdict, is_outage, verdict
 
-FAULT, OUTAGE, LOST = Verdict.FAULT, Verdict.OUTAGE, Verdict.LOST
+FAULT, OUTAGE, LOST = DatabaseVerdict.FAULT, DatabaseVerdict.OUTAGE, DatabaseVerdict.LOST
 TABLE = {
     "08000": LOST,  # connection exception
     "08003": LOST,  # connection does not exist
@@ -55,7 +55,7 @@ TABLE = {
 
 
 @pytest.mark.parametrize(("sqlstate", "expected"), TABLE.items())
-def test_sqlstates(sqlstate: str | None, expected: Verdict) -> None:
+def test_sqlstates(sqlstate: str | None, expected: DatabaseVerdict) -> None:
     assert verdict(sqlstate) is expected
     if sqlstate is not None and sqlstate != "25006":
         wrapped = DBAPIError.instance("SELECT 1", None, errors.lookup(sqlstate)("words"), Exception)

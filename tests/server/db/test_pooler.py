@@ -45,24 +45,24 @@ def database(pg_admin_url: str, postgresql_schema: Callable[[], str]) -> Iterato
 @pytest.fixture(scope="module", params=["session", "transaction"])
 def engine(request: pytest.FixtureRequest, database: str) -> Iterator[Engine]:
     with pgbouncer(database, request.param) as url:
-        made = opened(url)
-        yield made
-        made.dispose()
+        engine = opened(url)
+        yield engine
+        engine.dispose()
 
 
 def test_settings_hold_in_every_transaction(engine: Engine) -> None:
-    found: list[dict[str, str]] = []
+    settings: list[dict[str, str]] = []
 
     def ask() -> None:
-        for how in (lambda one: one, by_statement) * 4:
-            found.append(in_force(engine, how))
+        for how in (lambda engine: engine, by_statement) * 4:
+            settings.append(in_force(engine, how))
 
     threads = [threading.Thread(target=ask) for _ in range(4)]  # more than the pooler has server connections
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [SETTINGS] * 32
+    assert settings == [SETTINGS] * 32
 
 
 def test_they_are_not_left_to_the_pooler_s_next_client(engine: Engine) -> None:
@@ -118,7 +118,7 @@ def many_rows(engine: Engine, name: str) -> None:
 
 
 def test_many_rows_at_once(engine: Engine) -> None:
-    for how in (lambda one: one, lambda one: within(one, 5_000)):
+    for how in (lambda engine: engine, lambda engine: within(engine, 5_000)):
         many_rows(how(engine), "pooled")
 
 

@@ -51,7 +51,7 @@ from ledger.server.reports.expiries import shorten_due
 from ledger.server.reports.reports import check_report, get_report
 from ledger.server.runtime import Runtime
 from ledger.server.snapshots import queries as snapshot_store
-from ledger.server.snapshots.builder import Published, publish_due
+from ledger.server.snapshots.builder import PublishedSnapshot, publish_due
 from ledger.tlog.entries import GovernanceType, commitment, parse_leaf, policy_body
 from ledger.tlog.merkle import leaf_hash
 from tests.forked import ForkedProcess
@@ -89,7 +89,7 @@ def announce(ledger: LedgerFixture, **numbers: int) -> datetime:
     return done.in_effect_at
 
 
-def snapshot(ledger: LedgerFixture) -> Published | None:
+def snapshot(ledger: LedgerFixture) -> PublishedSnapshot | None:
     """Build one if it is due, sign the log, and have it served."""
     settings = ledger.rt.settings
     key = load_log_key(settings)

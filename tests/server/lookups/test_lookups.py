@@ -28,7 +28,14 @@ from ledger.server.db.id_blocks import reserve_ids
 from ledger.server.db.tables.lookups import LookupCount, LookupLog, LookupTag
 from ledger.server.db.tables.reports import Listing
 from ledger.server.lookups import service
-from ledger.server.lookups.answers import ANSWER_BYTES, MAX_KEY_ID_CHARS, SIGNATURE_BYTES, Answers, Question, padded
+from ledger.server.lookups.answers import (
+    ANSWER_BYTES,
+    MAX_KEY_ID_CHARS,
+    SIGNATURE_BYTES,
+    LookupAnswers,
+    QuestionEcho,
+    padded,
+)
 from ledger.server.platforms.members import _NAME, set_status
 from ledger.server.settings import Settings
 from ledger.tlog.entries import PlatformState
@@ -80,8 +87,8 @@ def test_the_longest_answer_fits() -> None:
         Settings(service=service + "s")
     assert _NAME.match(platform)
     assert not _NAME.match(platform + "p")
-    answers = Answers(PolicyTimeline.of(replace(shipped_policy()[1], version=2**31 - 1)), service, "live")
-    question = Question(platform, 2**31 - 1, b64url(bytes(16)), b64url(bytes(32)))
+    answers = LookupAnswers(PolicyTimeline.of(replace(shipped_policy()[1], version=2**31 - 1)), service, "live")
+    question = QuestionEcho(platform, 2**31 - 1, b64url(bytes(16)), b64url(bytes(32)))
     public_id, now = encode_id("lk", MAX_ID_NUMBER, "s"), datetime(9999, 12, 31, tzinfo=UTC) - timedelta(days=1)
     written = answers.answer(public_id, standing, None, 2**63 - 1, now, question)
     assert len(written) == ANSWER_BYTES

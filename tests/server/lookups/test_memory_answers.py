@@ -27,7 +27,7 @@ from ledger.server.db.id_blocks import IdBlock
 from ledger.server.db.tables.lookups import LookupCount, LookupLog
 from ledger.server.keys.epochs import change_epoch, insert_epoch, read_epochs
 from ledger.server.lookups import service as module
-from ledger.server.lookups.answers import ANSWER_BYTES, Answers, Question
+from ledger.server.lookups.answers import ANSWER_BYTES, LookupAnswers, QuestionEcho
 from ledger.server.settings import Settings
 from tests.server.conftest import LedgerFixture
 from tests.support import lookup_request, opened, submit_lookup
@@ -35,10 +35,10 @@ from tests.support import lookup_request, opened, submit_lookup
 pytestmark = pytest.mark.one_engine
 """What the database does here, other tests do on both engines."""
 
-ANSWERS = Answers(PolicyTimeline.of(shipped_policy()[1]), "ledger-1.example", "live")
+ANSWERS = LookupAnswers(PolicyTimeline.of(shipped_policy()[1]), "ledger-1.example", "live")
 
 questions = st.builds(
-    Question,
+    QuestionEcho,
     st.from_regex(r"[a-z0-9][a-z0-9-]{1,31}", fullmatch=True),
     st.integers(1, 2**31 - 1),
     st.none() | st.binary(min_size=16, max_size=16).map(b64url),
@@ -56,7 +56,7 @@ moments = st.floats(1_577_836_800, 4_102_444_800).map(lambda seconds: datetime.f
     st.sampled_from([None, *Claim]),
 )
 def test_a_clean_answer_is_the_desks_byte_for_byte(
-    asked: list[tuple[str, int, datetime, Question]], claim: str | None
+    asked: list[tuple[str, int, datetime, QuestionEcho]], claim: str | None
 ) -> None:
     for public_id, size, now, question in asked:
         answer, day = ANSWERS.clean(public_id, size, now, question)

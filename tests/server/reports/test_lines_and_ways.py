@@ -14,7 +14,7 @@ from ledger.protocol.encoding import day_floor, format_time
 from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
-from ledger.rules.order_lines import Line, replay
+from ledger.rules.order_lines import LineState, replay
 from ledger.server.appeals import consumer, participants, staff_actions
 from ledger.server.appeals.case_service import case_number, changing, load_case
 from ledger.server.appeals.consumer import own_case, own_letter
@@ -69,7 +69,7 @@ def reporters_round(ledger: LedgerFixture, case: str) -> None:
     staff_actions.grant_reopening(ledger.rt.context, case, Staff(next(_staff), "reviewer"), "The video is new.")
 
 
-def line_of(ledger: LedgerFixture, number: int) -> Line:
+def line_of(ledger: LedgerFixture, number: int) -> LineState:
     with reading(ledger.rt.engine) as connection:
         row = reports_by_id(connection, [number])[number]
         order = (row.control_group, row.order_ref)

@@ -15,7 +15,7 @@ from ledger.protocol.encoding import b64url, format_time
 from ledger.protocol.identifiers import Kind
 from ledger.protocol.tags import tag
 from ledger.server.appeals.consumer_record import own_record
-from ledger.server.appeals.sessions import SessionRow
+from ledger.server.appeals.sessions import SubjectSessionRow
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.reports import Listing, Subject
 from ledger.server.db.tables.webhooks import WebhookMessage
@@ -50,7 +50,7 @@ def record_of(ledger: LedgerFixture, number: int, epoch: int = 1) -> list[dict[s
     return list(found["reports"])
 
 
-def session(ledger: LedgerFixture, number: int, epoch: int) -> SessionRow:
+def session(ledger: LedgerFixture, number: int, epoch: int) -> SubjectSessionRow:
     """A session of the person."""
     row = session_of(ledger, subjects_under(ledger.rt.settings, epoch, number))
     return replace(row, epoch=epoch)

@@ -20,7 +20,7 @@ from ledger.protocol.tags import prefix, subject_commitment, tag
 from ledger.server.db.engine import reading
 from ledger.server.db.schema import Base
 from ledger.server.keys.files import load_log_key
-from ledger.server.snapshots.builder import Published, build_and_publish
+from ledger.server.snapshots.builder import PublishedSnapshot, build_and_publish
 from ledger.server.snapshots.files import folder_of
 from ledger.snapshots import sealed
 from ledger.snapshots.layout import ENTRY_BYTES
@@ -45,7 +45,7 @@ class Loot:
         return any(spelling in self.everything for spelling in (value, value.hex().encode(), b64url(value).encode()))
 
 
-def snapshot(ledger: LedgerFixture) -> Published:
+def snapshot(ledger: LedgerFixture) -> PublishedSnapshot:
     rt = ledger.rt
     return build_and_publish(
         rt.settings, rt.engine, load_log_key(rt.settings), rt.now(), random_bytes=secrets.token_bytes
@@ -123,7 +123,7 @@ def test_elements_of_a_number_under_two_keys_have_nothing_in_common(ledger: Ledg
     assert not loot.holds(tag(KIND, blinded))
 
 
-def buckets(ledger: LedgerFixture, found: Published) -> list[bytes]:
+def buckets(ledger: LedgerFixture, found: PublishedSnapshot) -> list[bytes]:
     data = (folder_of(ledger.rt.settings, found.version) / "buckets.bin").read_bytes()
     size = found.manifest.capacity * ENTRY_BYTES
     return [data[start : start + size] for start in range(0, len(data), size)]

@@ -23,7 +23,7 @@ from ledger.server.log import queries as log_store
 from ledger.server.oprf import budgets
 from ledger.server.reports.reports import submit_report
 from ledger.server.rotation.audit import audit_dir
-from ledger.server.rotation.convert import Stage, alone
+from ledger.server.rotation.convert import RotationStage, exclusive_run
 from ledger.server.rotation.retire import SETTLE, destroy_settled, retire
 from ledger.server.rotation.run import announce, rotate, status
 from ledger.tlog.key_rotation import rotation_factor
@@ -149,8 +149,8 @@ def test_a_switch_is_refused_when_a_row_is_missing(ledger: LedgerFixture, table:
     lost = report(ledger, ledger.acme, 1, 1)
     report(ledger, ledger.acme, 2, 1)
 
-    def lose(stage: Stage, done: int, _total: int) -> None:
-        if stage is Stage.SWITCH and done == 0:
+    def lose(stage: RotationStage, done: int, _total: int) -> None:
+        if stage is RotationStage.SWITCH and done == 0:
             with writing(ledger.rt.engine) as connection:
                 connection.execute(delete(table).where(table.epoch == 2, table.report_id == lost["entry_index"]))
 
@@ -164,22 +164,22 @@ def test_a_switch_is_refused_when_a_row_is_missing(ledger: LedgerFixture, table:
 def test_what_comes_in_while_it_runs_is_in_it(ledger: LedgerFixture) -> None:
     """Reports, a withdrawal and a restitution between the stages, and more of them than the switch takes at once."""
     standing = [report(ledger, ledger.acme, number, 1) for number in range(3)]
-    came: list[Stage] = []
+    came: list[RotationStage] = []
 
-    def live(stage: Stage, done: int, total: int) -> None:
-        if stage in came or (stage is Stage.SWITCH and done):
+    def live(stage: RotationStage, done: int, total: int) -> None:
+        if stage in came or (stage is RotationStage.SWITCH and done):
             return
         came.append(stage)
-        many = 60 if stage is Stage.SWITCH else 1
+        many = 60 if stage is RotationStage.SWITCH else 1
         for number in range(many):
             report(ledger, ledger.bolt, 100 * (1 + len(came)) + number, 1)
-        if stage is Stage.PROVE:
+        if stage is RotationStage.PROVE:
             ledger.withdraw(ledger.acme, standing[0]["id"])
             ledger.restitute(ledger.acme, standing[1], format_time(ledger.clock()))
 
     done = turned(ledger, progress=live)
     engine = ledger.rt.engine
-    assert came == [Stage.ANNOUNCE, Stage.FILL, Stage.PROVE, Stage.SWITCH]
+    assert came == [RotationStage.ANNOUNCE, RotationStage.FILL, RotationStage.PROVE, RotationStage.SWITCH]
     assert done.elements == 2 * (3 + 3 + 60) == len(places(engine, Subject, 2))
     assert audited(ledger.rt, done.audit_dir).elements == done.elements
     assert places(engine, Listing, 1) == places(engine, Listing, 2)
@@ -194,8 +194,8 @@ def test_an_erased_report_is_not_filled_again(ledger: LedgerFixture) -> None:
     ledger.clock.moment += timedelta(days=500)
     report(ledger, ledger.acme, 2, 1)
 
-    def erase(stage: Stage, done: int, _total: int) -> None:
-        if stage is Stage.FILL and done == 0:
+    def erase(stage: RotationStage, done: int, _total: int) -> None:
+        if stage is RotationStage.FILL and done == 0:
             assert ledger.rt.maintenance.round() == 1
 
     assert turned(ledger, progress=erase).elements == 2
@@ -205,7 +205,7 @@ def test_an_erased_report_is_not_filled_again(ledger: LedgerFixture) -> None:
 @on_one_engine
 def test_one_run_at_a_time(ledger: LedgerFixture) -> None:
     settings, engine = ledger.rt.settings, ledger.rt.engine
-    with alone(settings):
+    with exclusive_run(settings):
         for refused in (
             lambda: rotate(settings, engine, ledger.clock),
             lambda: announce(settings, engine, ledger.clock()),

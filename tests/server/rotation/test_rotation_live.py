@@ -19,7 +19,7 @@ from ledger.errors import IndexNotReached, StaleEpoch
 from ledger.protocol.encoding import day_floor, format_time, hour_floor, parse_time
 from ledger.rules.standing import Event, fold
 from ledger.server.reports.reports import restitute_report, submit_report, withdraw_report
-from ledger.server.rotation.convert import Stage
+from ledger.server.rotation.convert import RotationStage
 from ledger.server.rotation.retire import SETTLE, destroy_settled, retire
 from ledger.server.rotation.run import rotate
 from ledger.server.runtime import Runtime
@@ -202,8 +202,8 @@ def test_every_answer_is_true_at_every_stage(ledger: LedgerFixture) -> None:
         traffic = stack.enter_context(Traffic(ledger, runtimes))
         traffic.go_on()
 
-        def between(stage: Stage, done: int, _total: int) -> None:
-            if (stage, done) != (Stage.SWITCH, 1):  # there the head is held
+        def between(stage: RotationStage, done: int, _total: int) -> None:
+            if (stage, done) != (RotationStage.SWITCH, 1):  # there the head is held
                 traffic.go_on()
 
         done = rotate(settings, engine, ledger.clock, progress=between)

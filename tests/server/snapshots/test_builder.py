@@ -30,8 +30,8 @@ from ledger.server.keys.files import load_log_key, raw_public
 from ledger.server.log import queries as log_store
 from ledger.server.platforms.members import set_status
 from ledger.server.snapshots import queries as store
-from ledger.server.snapshots.builder import Published, build_and_publish, capacity_alarms, publish_due
-from ledger.server.snapshots.files import MAX_EVENTS, Progress, Rules, Stage, folder_of, silent, write_files
+from ledger.server.snapshots.builder import PublishedSnapshot, build_and_publish, capacity_alarms, publish_due
+from ledger.server.snapshots.files import MAX_EVENTS, BuildStage, Progress, Rules, folder_of, silent, write_files
 from ledger.server.snapshots.queries import SnapshotRow
 from ledger.snapshots import sealed
 from ledger.snapshots.buckets import bucket_path, capacity_for, check_bucket
@@ -46,7 +46,7 @@ from tests.support import Platform, evidence, sqlite_schema
 pytestmark = pytest.mark.one_engine
 
 
-def snapshot(ledger: LedgerFixture, progress: Progress = silent, **changes: Any) -> Published:
+def snapshot(ledger: LedgerFixture, progress: Progress = silent, **changes: Any) -> PublishedSnapshot:
     """Build and publish one now; `changes` are settings."""
     settings = ledger.rt.settings.model_copy(update=changes)
     key = load_log_key(settings)
@@ -55,7 +55,7 @@ def snapshot(ledger: LedgerFixture, progress: Progress = silent, **changes: Any)
     )
 
 
-def due(ledger: LedgerFixture, **changes: Any) -> Published | None:
+def due(ledger: LedgerFixture, **changes: Any) -> PublishedSnapshot | None:
     """As `snapshot`, if one is due."""
     settings = ledger.rt.settings.model_copy(update=changes)
     return publish_due(
@@ -189,8 +189,8 @@ def test_what_is_logged_during_the_build_is_not_in_it(ledger: LedgerFixture) -> 
     ledger.report(ledger.acme, ledger.person(1))
     reported: list[dict[str, Any]] = []
 
-    def progress(stage: Stage, _done: int, _total: int) -> None:
-        if stage == Stage.SEALING and not reported:
+    def progress(stage: BuildStage, _done: int, _total: int) -> None:
+        if stage == BuildStage.SEALING and not reported:
             reported.append(ledger.report(ledger.acme, ledger.person(2)))
 
     done = snapshot(ledger, progress)
@@ -241,8 +241,8 @@ def test_the_files_follow_from_row_and_listings_on_both_engines(
 def test_two_builders_at_once(ledger: LedgerFixture) -> None:
     refused: list[str] = []
 
-    def progress(stage: Stage, _done: int, _total: int) -> None:
-        if stage == Stage.BUCKETS and not refused:
+    def progress(stage: BuildStage, _done: int, _total: int) -> None:
+        if stage == BuildStage.BUCKETS and not refused:
             with pytest.raises(Unavailable) as caught:
                 snapshot(ledger)
             refused.append(str(caught.value))
@@ -254,9 +254,9 @@ def test_two_builders_at_once(ledger: LedgerFixture) -> None:
     assert folders(ledger) == {b64url(first.version), b64url(second.version)}
 
 
-@pytest.mark.parametrize("stage", [Stage.COUNTING, Stage.BUCKETS])
-def test_a_frozen_log_publishes_nothing(ledger: LedgerFixture, stage: Stage) -> None:
-    def progress(now: Stage, _done: int, _total: int) -> None:
+@pytest.mark.parametrize("stage", [BuildStage.COUNTING, BuildStage.BUCKETS])
+def test_a_frozen_log_publishes_nothing(ledger: LedgerFixture, stage: BuildStage) -> None:
+    def progress(now: BuildStage, _done: int, _total: int) -> None:
         if now == stage:
             with writing(ledger.rt.engine) as connection:
                 log_store.set_frozen(connection, "test")
@@ -279,8 +279,8 @@ def test_a_switch_of_the_key_epoch_during_the_build_abandons_it(ledger: LedgerFi
     ledger.report(ledger.acme, ledger.person())
     switched: list[bool] = []
 
-    def progress(stage: Stage, _done: int, _total: int) -> None:
-        if stage == Stage.BUCKETS and not switched:
+    def progress(stage: BuildStage, _done: int, _total: int) -> None:
+        if stage == BuildStage.BUCKETS and not switched:
             switched.append(True)
             switch_epoch(ledger)
 
@@ -368,8 +368,8 @@ def test_a_folder_that_cannot_be_used(ledger: LedgerFixture, tmp_path: Path) -> 
 
 
 def test_a_row_that_another_process_took_away_is_not_published(ledger: LedgerFixture) -> None:
-    def progress(stage: Stage, _done: int, _total: int) -> None:
-        if stage == Stage.PUBLISHING:
+    def progress(stage: BuildStage, _done: int, _total: int) -> None:
+        if stage == BuildStage.PUBLISHING:
             with writing(ledger.rt.engine) as connection:
                 connection.execute(delete(Snapshot))
 

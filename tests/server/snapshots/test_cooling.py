@@ -25,7 +25,7 @@ from ledger.server.db.tables.reports import Report
 from ledger.server.keys.files import load_log_key
 from ledger.server.lookups.clear_cache import ClearLookupCache
 from ledger.server.lookups.listed_tags import cooling_tags, tags_since
-from ledger.server.snapshots.builder import Published, publish_due
+from ledger.server.snapshots.builder import PublishedSnapshot, publish_due
 from ledger.server.snapshots.files import folder_of
 from ledger.snapshots.fuse_filter import FuseFilter
 from ledger.snapshots.sealed import open_bucket
@@ -204,7 +204,7 @@ def reported(ledger: LedgerFixture) -> str:
 # --- snapshots ------------------------------------------------------------------------------------------------------
 
 
-def cut(ledger: LedgerFixture) -> Published | None:
+def cut(ledger: LedgerFixture) -> PublishedSnapshot | None:
     """One round of the snapshotter."""
     settings = ledger.rt.settings
     return publish_due(

@@ -22,7 +22,7 @@ from ledger.server.db.tables.snapshots import Snapshot
 from ledger.server.keys.files import load_log_key
 from ledger.server.settings import Settings
 from ledger.server.snapshots import served as module
-from ledger.server.snapshots.builder import Published, build_and_publish
+from ledger.server.snapshots.builder import PublishedSnapshot, build_and_publish
 from ledger.server.snapshots.files import BUCKETS, FILTER, POLICY, TREE, folder_of
 from ledger.server.snapshots.served import SnapshotServer
 from ledger.snapshots.buckets import check_bucket, split_answer
@@ -44,7 +44,7 @@ def settings(seed: LedgerSeed, database_url: str, tmp_path: Path) -> Settings:
     return seed.copy_to(database_url, tmp_path, snapshots_kept=2)
 
 
-def snapshot(ledger: LedgerFixture, *, covered: bool = True) -> Published:
+def snapshot(ledger: LedgerFixture, *, covered: bool = True) -> PublishedSnapshot:
     """One more snapshot, and a checkpoint that covers its entry."""
     settings = ledger.rt.settings
     made = build_and_publish(
@@ -61,7 +61,7 @@ def shelf(ledger: LedgerFixture) -> SnapshotServer:
     return SnapshotServer(ledger.rt.settings, ledger.rt.engine, ledger.clock)
 
 
-def names(shelf: SnapshotServer, made: list[Published]) -> list[bool]:
+def names(shelf: SnapshotServer, made: list[PublishedSnapshot]) -> list[bool]:
     """Which of the snapshots are served."""
     found = []
     for one in made:
@@ -237,7 +237,7 @@ def test_a_process_looks_by_itself_and_after_a_restart(ledger: LedgerFixture) ->
     assert not again.snapshots.alive()
 
 
-def wait_for(shelf: SnapshotServer, made: Published) -> None:
+def wait_for(shelf: SnapshotServer, made: PublishedSnapshot) -> None:
     end = time.monotonic() + 20
     while names(shelf, [made]) != [True]:
         assert time.monotonic() < end

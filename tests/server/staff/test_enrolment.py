@@ -206,7 +206,7 @@ def test_an_admin_alone_makes_accounts_that_are_one_hand_until_another_confirms_
     assert account(engine, "bo").alone
     with reading(engine) as connection:
         with pytest.raises(ConflictOfInterest):
-            enrolment.check_hands(connection, bo.staff.id, dan.staff.id)
+            enrolment.check_independent_signers(connection, bo.staff.id, dan.staff.id)
         rows = connection.execute(select(StaffEvent.detail).where(StaffEvent.action == "staff_added")).scalars()
         assert sum("by one admin alone" in (row or "") for row in rows) == 3
     with pytest.raises(ConflictOfInterest):
@@ -214,7 +214,7 @@ def test_an_admin_alone_makes_accounts_that_are_one_hand_until_another_confirms_
     (cleo,) = admins(engine, "cleo")
     enrolment.confirm(engine, "bo", revision=account(engine, "bo").revision, now=T0, by=cleo)
     with reading(engine) as connection:
-        enrolment.check_hands(connection, bo.staff.id, dan.staff.id)
+        enrolment.check_independent_signers(connection, bo.staff.id, dan.staff.id)
     assert invited(engine, ann, "fay").confirmed_later, "from now on there is a second admin"
 
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, select
 
 from ledger.rules.appeals import Outcome
-from ledger.rules.webhooks import SUBSCRIBABLE, Recipient, Source, WebhookType, message_body
+from ledger.rules.webhooks import SUBSCRIBABLE, MessageSource, Recipient, WebhookType, message_body
 from ledger.server.appeals import consumer, staff_actions
 from ledger.server.appeals.case_service import case_number, changing, load_case
 from ledger.server.appeals.participants import Participant, Party, add_message
@@ -72,7 +72,7 @@ class Reading:
         for platform, type_, body in rows:
             document = json.loads(body)
             recipient = Recipient(document["recipient"])
-            source = Source(settings.service, settings.environment)
+            source = MessageSource(settings.service, settings.environment)
             event = WebhookType(type_)
             assert body == message_body(event, recipient, source, self.ledger.clock(), document["data"])
             found.append((platform, f"{type_} {recipient}", document["data"]))

@@ -1,8 +1,8 @@
-"""Tables of appeals: cases, what happened in them, files, the consumer's statements and sessions.
+"""Tables of appeals: cases, their events, files, the consumer's statements and sessions.
 
-They are what the log says of disputes and resolutions, worked on by people: the entries are the record, these rows the
-case file. All of a case goes when its report is erased, except `case_outcome`, which names nobody and keeps a control
-group's weight right for as long as the policy looks back.
+The log's entries of disputes and resolutions are the record; these rows are the case file that people work with. All
+rows of a case are erased with its report, except `case_outcome`, which names no person and keeps a control group's
+weight correct for as long as the policy looks back.
 """
 
 from __future__ import annotations
@@ -21,18 +21,22 @@ _STATES = ", ".join(f"'{state.value}'" for state in CaseState)
 
 class AppealCase(Base):
     """One appeal against one report. It changes only under the log's head lock, by the table in `rules.appeals`. A
-    report may have several, one for each way in which appeals came (`rules.rounds`).
+    report may have several cases, one for each route by which appeals arrived (`rules.rounds`).
 
-    `filing_group` is the control group whose platform filed it for the person, empty where the person did so through
-    their own access (`filed_by_subject`). `suspends`: the report does not count while the case is open. `withdrawals`
-    counts the appeals against the report that the same side took back. `group_id` ties cases filed together (the id of
-    the first). `reviewer_id` has the case in hand, `proposer_id` asked for a second signature. `question_due_at` is set
-    while an answer is awaited. `overdue` is a recorded state, not a look at the clock. `information_at` is when the
-    person last added something, `round` is 2 once a decision was contested again. `conduct` is the reported one,
-    `amended_conduct` what a decision made of it, `severity` the one in force; `previous_outcome` is the decision about
-    the report that was in force when this round began, `unlinked_slots` the subjects that were detached (numbers,
-    separated by spaces), `reasons` what the parties are told. `reporter_round` is the round that the reporter was
-    granted (`order_tables.ReopeningRequest`), None without one.
+    Filing: `filing_group` is the control group whose platform filed the case for the person, empty if the person filed
+    it through their own access (`filed_by_subject`). `group_id` is the id of the first of the cases filed together.
+    `withdrawals` counts the appeals against the report that the same side withdrew.
+
+    State: `suspends` is whether the report does not count while the case is open. `reviewer_id` is assigned to the
+    case; `proposer_id` requested a second signature. `question_due_at` is set while an answer is awaited. `overdue` is
+    a recorded state, not computed from the clock. `information_at` is when the person last added information. `round`
+    is 2 after a decision was contested again. `reporter_round` is the round that the reporter was granted
+    (`ReopeningRequest`), None without one.
+
+    Decision: `conduct` is the reported one, `amended_conduct` the one that a decision replaced it with, `severity` that
+    of the conduct in force. `previous_outcome` is the decision about the report that was in force when this round
+    began. `unlinked_slots` are the detached subjects (numbers, separated by spaces), `reasons` the text shown to the
+    parties.
     """
 
     __tablename__ = "appeal_case"
@@ -85,10 +89,11 @@ class AppealCase(Base):
 
 
 class CaseRound(Base):
-    """A decided round of a case that was reopened, as its letters tell it. Never updated.
+    """A decided round of a case that was reopened, as its letters report it. Never updated.
 
     `opened_at` is when the round began. `due_at` is empty for rounds of ledgers of earlier versions, which did not keep
-    it: of those there is the decision letter only. `expires_at` is when what stayed after the decision was to go.
+    it: for those only the decision letter exists. `expires_at` is when the data that remained after the decision
+    expires.
     """
 
     __tablename__ = "case_round"
@@ -107,7 +112,8 @@ class CaseRound(Base):
 
 
 class FilingUse(Base):
-    """Attempts of a platform to file appeals in a UTC day, whatever came of them: counted before anything is read."""
+    """The number of a platform's attempts to file appeals in a UTC day, successful or not. Each is counted before its
+    request is read."""
 
     __tablename__ = "filing_use"
 
@@ -117,7 +123,7 @@ class FilingUse(Base):
 
 
 class CaseHandler(Base):
-    """Staff who worked on a case in a round: nobody of them signs for a second time, or decides it anew."""
+    """Staff who worked on a case in a round. None of them may give the second signature, or decide the case again."""
 
     __tablename__ = "case_handler"
 
@@ -127,10 +133,10 @@ class CaseHandler(Base):
 
 
 class CaseEvent(Base):
-    """One thing that happened in a case, in order of `id`: its timeline. Never updated.
+    """One event of a case's timeline, in order of `id`. Never updated.
 
-    `text` is what somebody wrote. `visible_to` says who reads it: `all` parties, `reporter` and staff, `subject` and
-    staff, or `staff`. `entry_index` is set where the log has an entry for it.
+    `text` is what a person wrote. `visible_to` is the audience: `all` parties, `reporter` and staff, `subject` and
+    staff, or `staff`. `entry_index` is set if the log has an entry for the event.
     """
 
     __tablename__ = "case_event"
@@ -152,8 +158,9 @@ class CaseEvent(Base):
 
 
 class CaseAttachment(Base):
-    """A file that a party handed in. It lies in the attachments folder under `file`, a random name; `name` is what the
-    sender called it, for people only. `evidence_index` is the reported item (0 is the first) whose digest it has."""
+    """A file that a party sent. It is stored in the attachments folder under `file`, a random name; `name` is the
+    sender's name for it, shown to people only. `evidence_index` is the reported item (0 is the first) with the same
+    digest."""
 
     __tablename__ = "case_attachment"
     __table_args__ = (UniqueConstraint("file"), Index("ix_case_attachment_case_id", "case_id", "id"))
@@ -174,8 +181,8 @@ class CaseAttachment(Base):
 
 
 class CaseTag(Base):
-    """The tags under which a person finds a report again that is not listed (any more): one that was contested, was
-    replaced, or is held."""
+    """The tags by which a person can find a report that is not listed (any longer): one that was contested, replaced,
+    or is held."""
 
     __tablename__ = "case_tag"
     __table_args__ = (Index("ix_case_tag_report_id", "report_id"),)
@@ -187,7 +194,7 @@ class CaseTag(Base):
 
 
 class CaseSkip(Base):
-    """A reviewer passed a case over: the queue offers it to others first."""
+    """A reviewer skipped a case: the queue offers it to other reviewers first."""
 
     __tablename__ = "case_skip"
 
@@ -197,10 +204,10 @@ class CaseSkip(Base):
 
 
 class CaseOutcome(Base):
-    """How a report fared, the newest decision only: what a control group's weight is made of. Names nobody.
+    """The newest decision about a report, from which a control group's weight is computed. It names no person.
 
     `counts_as` is upheld, amended, overturned or nothing (docs/supervision.md, how a weight follows). `previous_...` is
-    the decision that this one replaced, as it stood at the UTC midnight before `decided_at`; None if there was none.
+    the decision that this one replaced, as of the UTC midnight before `decided_at`; None if there was none.
     """
 
     __tablename__ = "case_outcome"
@@ -219,7 +226,8 @@ class CaseOutcome(Base):
 
 
 class Statement(Base):
-    """The person's own statement on a report, shown with it. A new one takes the old one's place; both are entries."""
+    """The person's own statement on a report, shown with it. A new statement replaces the old one; both are log
+    entries."""
 
     __tablename__ = "statement"
 
@@ -232,7 +240,7 @@ class Statement(Base):
 
 
 class CaseEntry(Base):
-    """Log entries about a report that its appeal made: erased with it."""
+    """Log entries about a report that its appeal caused. Erased with the report."""
 
     __tablename__ = "case_entry"
     __table_args__ = (Index("ix_case_entry_report_id", "report_id"),)
@@ -246,7 +254,7 @@ class CaseEntry(Base):
 
 class SubjectSession(Base):
     """A consumer's session, opened for them by a platform. Only hashes of its two secrets are kept: of the single-use
-    code in the link, and of the token that it was changed for. `subjects` is a JSON list of [kind, tag]."""
+    code in the link, and of the token that it was exchanged for. `subjects` is a JSON list of [kind, tag]."""
 
     __tablename__ = "subject_session"
     __table_args__ = (

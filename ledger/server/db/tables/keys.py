@@ -12,7 +12,8 @@ from ledger.server.db.types import BigInt, Bytes32, UtcDateTime
 
 
 class KeyEpoch(Base):
-    """A key epoch. `entry_index` is the `key_rotation` entry that announced it, `switch_index` made it current."""
+    """A key epoch. `entry_index` is the `key_rotation` entry that announced it, `switch_index` the one that made it
+    current."""
 
     __tablename__ = "key_epoch"
     __table_args__ = (CheckConstraint("state IN ('next', 'current', 'previous', 'retired')", name="state"),)

@@ -16,7 +16,8 @@ from ledger.server.db.types import BigInt, Bytes32, UtcDateTime
 
 
 class LogHead(Base):
-    """The one row that serialises writers. `size` entries are in the log; `frozen` says why it takes no more."""
+    """The only row of the log's head, whose lock serialises writers. `size` is the number of entries; `frozen` is the
+    reason why the log accepts no further entries."""
 
     __tablename__ = "log_head"
     __table_args__ = (CheckConstraint("id = 1", name="single"),)
@@ -28,7 +29,7 @@ class LogHead(Base):
 
 
 class LogEntry(Base):
-    """One entry: its place, its public record (the leaf's bytes) and nothing that tells who or what."""
+    """One entry: its index and its public record (the leaf's bytes). Neither identifies a person or a matter."""
 
     __tablename__ = "log_entry"
 
@@ -37,7 +38,8 @@ class LogEntry(Base):
 
 
 class GovernanceEntry(Base):
-    """Where the governance entries are: few among many, and looked for by sort at every start."""
+    """The index and type of each governance entry. There are few of them among many entries, and every start reads them
+    by type."""
 
     __tablename__ = "governance_entry"
     __table_args__ = (Index("ix_governance_entry_sort", "sort", "entry_index"),)
@@ -47,7 +49,7 @@ class GovernanceEntry(Base):
 
 
 class EntryBody(Base):
-    """The erasable opening of a private entry: salt and canonical body, committed to by the leaf."""
+    """The opening of a private entry: salt and canonical body, to which the leaf commits. Erasure deletes it."""
 
     __tablename__ = "entry_body"
 
@@ -70,7 +72,7 @@ class Tile(Base):
 
 
 class CheckpointRow(Base):
-    """Every checkpoint that was ever published."""
+    """Every published checkpoint."""
 
     __tablename__ = "checkpoint"
 

@@ -1,4 +1,4 @@
-"""Tables of lookups: which of them disclosed an event, how many there were, and the blocks of public ids."""
+"""Tables of lookups: those that disclosed an event, the numbers of all lookups, and the blocks of public ids."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ledger.server.db.types import BigInt, Bytes32, UtcDateTime
 
 
 class LookupLog(Base):
-    """A lookup that disclosed an event: who asked, when and why, for the person to see."""
+    """A lookup that disclosed an event: which platform made it, when and for which purpose. The person can see it."""
 
     __tablename__ = "lookup_log"
 
@@ -28,7 +28,7 @@ class LookupLog(Base):
 
 
 class LookupTag(Base):
-    """The tags a disclosing lookup was about."""
+    """The tags that a disclosing lookup contained."""
 
     __tablename__ = "lookup_tag"
     __table_args__ = (Index("ix_lookup_tag_lookup_id", "lookup_id"),)
@@ -38,7 +38,8 @@ class LookupTag(Base):
 
 
 class LookupCount(Base):
-    """Lookups by platform and UTC day. Clean ones are only counted: a log of them would be a shopping record."""
+    """Numbers of lookups by platform and UTC day. Clean lookups are only counted: a log of them would record people's
+    purchases."""
 
     __tablename__ = "lookup_count"
     __table_args__ = (Index("ix_lookup_count_day", "day"),)
@@ -50,11 +51,12 @@ class LookupCount(Base):
 
 
 class DisclosureCount(Base):
-    """Lookups about one tag by one platform on one UTC day, for one purpose and order and with one set of tags.
+    """Numbers of lookups about one tag by one platform on one UTC day, for one purpose and order and with one set of
+    tags. It replaces rows of `lookup_log` that are too old to be kept one by one (`ledger.server.lookups.disclosures`).
 
-    `lookup_set` tells such sets apart, so that a person with several tags is told of each lookup once. Where a platform
-    has too many rows of a tag and day, further lookups are in one row a purpose whose `order_ref` and `lookup_set` are
-    zeros. `claim`, `tier`, `consent_ref` and `lookup_id` are those of the newest lookup.
+    `lookup_set` distinguishes sets of tags, so that a person with several tags sees each lookup once. Where a platform
+    has too many rows for a tag and day, further lookups are counted in one row per purpose whose `order_ref` and
+    `lookup_set` are zeros. `claim`, `tier`, `consent_ref` and `lookup_id` are those of the newest lookup.
     """
 
     __tablename__ = "disclosure_count"
@@ -76,7 +78,7 @@ class DisclosureCount(Base):
 
 
 class IdBlock(Base):
-    """The next free integer of a kind of public id; processes reserve blocks of them."""
+    """The next free integer of each kind of public id. Processes reserve blocks of them."""
 
     __tablename__ = "id_block"
 

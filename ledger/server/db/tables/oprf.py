@@ -1,4 +1,4 @@
-"""Tables of the budgets of blinded evaluation: what each platform used, and what it was granted."""
+"""Tables of the budgets of blinded evaluation: how much each platform used, and its grants."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from ledger.server.db.types import BigInt, UtcDateTime
 
 
 class OprfUse(Base):
-    """Blinded elements evaluated for a platform in a UTC day: deducted and committed before evaluating."""
+    """The number of blinded elements evaluated for a platform in a UTC day. It is increased and committed before the
+    evaluation."""
 
     __tablename__ = "oprf_use"
 
@@ -22,7 +23,7 @@ class OprfUse(Base):
 
 
 class OprfBurst(Base):
-    """When a platform's burst allowance is whole again, in microseconds since the Unix epoch."""
+    """The time at which a platform's burst allowance is full again, in microseconds since the Unix epoch."""
 
     __tablename__ = "oprf_burst"
 

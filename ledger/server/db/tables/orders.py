@@ -1,7 +1,7 @@
-"""Tables of order lines: what closed one, reports that are held, and what reporters ask for or concede in a case.
+"""Tables of order lines: closures, held reports, and requests and concessions of reporters in a case.
 
-The rules are `ledger.rules.order_lines`. A line's history is read from the reports and cases themselves; here is only
-what they do not say, or would no longer say once they are erased.
+The rules are `ledger.rules.order_lines`. A line's history is read from the reports and cases themselves. These tables
+hold only facts that reports and cases do not contain, or would not contain after they are erased.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from ledger.server.db.types import BigInt, Bytes32, UtcDateTime
 
 
 class OrderClosure(Base):
-    """An order that takes no further report of this control group, because of this case.
+    """An order that accepts no further report of this control group, because of this case.
 
-    Written when a contested report is withdrawn, and when a contested report is erased; a decision closes a line by
-    itself while its case is there. The least that keeps an order closed: it names no person, and outlives the report.
+    Written when a contested report is withdrawn or erased. A decision closes a line without a row while its case
+    exists. The row holds the minimum that keeps an order closed: it names no person, and remains after the report is
+    erased.
     """
 
     __tablename__ = "order_closure"
@@ -30,13 +31,13 @@ class OrderClosure(Base):
 
 
 class HeldReport(Base):
-    """A report that waits for a release, or waited for one: it may be about the matter of the contested report
-    `like_id`, with the case `case_id`.
+    """A report that waits or waited for a release: it may concern the same matter as the contested report `like_id`,
+    with the case `case_id`.
 
-    `explanation` is the reporter's reason why it is another order, `revision` counts how often it was given (0: not
-    yet). `proposer_id` released it, with a second signature by `signer_id` where it takes two; `reasons` are what the
-    reporter is told. `released_index` is the log's entry of the release, `refused_at` is set where it was refused.
-    Erased with the report.
+    `explanation` is the reporter's reason why it is another order; `revision` counts how often it was given (0: not
+    yet). `proposer_id` released it, with a second signature by `signer_id` where two are required; `reasons` are shown
+    to the reporter. `released_index` is the log entry of the release; `refused_at` is set if it was refused. Erased
+    with the report.
     """
 
     __tablename__ = "held_report"
@@ -63,7 +64,7 @@ class HeldReport(Base):
 
 class ReportMark(Base):
     """The marks that an `account_farm` report has from one source: its own appeal (`source_id` is itself), or a report
-    that it rests on. Its listings carry every mark that any source gives."""
+    that it is based on. Its listings carry every mark of any source."""
 
     __tablename__ = "report_mark"
 
@@ -87,9 +88,9 @@ class Concession(Base):
 
 
 class ReopeningRequest(Base):
-    """The reporter asked, once, that a case decided `unconfirmed` is opened again for new evidence.
+    """The reporter's single request to reopen a case decided `unconfirmed` for new evidence.
 
-    `granted` is None until a reviewer decides; `round` is the round that it was granted as. Erased with the case.
+    `granted` is None until a reviewer decides; `round` is the number of the granted round. Erased with the case.
     """
 
     __tablename__ = "reopening_request"

@@ -1,8 +1,8 @@
-"""Tables of reused pictures: hashes of reports, who searched with a hit, how much each platform searched, and pictures
-that the operator knows to be benign.
+"""Tables of reused pictures: hashes of reports, searches with a hit, the number of searches of each platform, and
+pictures that the operator has marked as benign.
 
-A hash is part of what opens a report and goes with it. It is of a picture, not of a person, so key epochs do not
-concern it. What a search was about is not kept: only whom it met.
+A hash is part of a report's opening and is erased with it. It is of a picture, not of a person, so key epochs do not
+apply to it. The subject of a search is not kept: only the reports that it matched.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from ledger.server.db.types import BigInt, Bytes32, UtcDateTime
 
 
 class PictureHash(Base):
-    """A PDQ hash of a report that others may find. Written under the log's lock, with an id that grows with the log's
-    index: who has seen all up to an id has seen all that was committed before."""
+    """A PDQ hash of a report that other platforms may match. Written under the log's lock, with an id that increases
+    with the log's index: a reader that has read all ids up to one has read all that was committed before."""
 
     __tablename__ = "picture_hash"
     __table_args__ = (Index("ix_picture_hash_report_id", "report_id"),)
@@ -29,7 +29,8 @@ class PictureHash(Base):
 
 
 class PictureSearch(Base):
-    """A search that met reports: who asked, for which order or report, when. For the people of those reports to see."""
+    """A search that matched reports: which platform made it, for which order or report, and when. The persons of those
+    reports can see it."""
 
     __tablename__ = "picture_search"
     __table_args__ = (Index("ix_picture_search_asked_at", "asked_at"),)
@@ -41,7 +42,7 @@ class PictureSearch(Base):
 
 
 class PictureHit(Base):
-    """The reports that a search met."""
+    """The reports that a search matched."""
 
     __tablename__ = "picture_hit"
     __table_args__ = (Index("ix_picture_hit_report_id", "report_id"),)
@@ -51,7 +52,7 @@ class PictureHit(Base):
 
 
 class PictureUse(Base):
-    """Hashes a platform searched for in a UTC day: counted and committed before the search."""
+    """The number of hashes that a platform searched for in a UTC day, counted and committed before the search."""
 
     __tablename__ = "picture_use"
 
@@ -61,8 +62,8 @@ class PictureUse(Base):
 
 
 class PictureBenign(Base):
-    """A picture that honest people send too: nothing within the distance of it is found. Rows are never deleted, so
-    that two counts tell a process whether its copy is the newest."""
+    """A picture that honest people send too: hashes within the match distance of it are ignored. Rows are never
+    deleted, so that two counts show a process whether its copy is the newest."""
 
     __tablename__ = "picture_benign"
     __table_args__ = (

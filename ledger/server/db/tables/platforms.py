@@ -13,7 +13,7 @@ from ledger.server.db.types import Bytes32, UtcDateTime
 
 class ControlGroup(Base):
     """Accounts under one control. `weight_twentieths` is its weight under a policy whose weights follow each decision
-    at once (version 1); other weights are computed from `case_outcome` when they are read."""
+    at once (version 1); other weights are computed from `case_outcome` on each read."""
 
     __tablename__ = "control_group"
     __table_args__ = (CheckConstraint("weight_twentieths BETWEEN 0 AND 20", name="weight"),)
@@ -23,8 +23,11 @@ class ControlGroup(Base):
 
 
 class Platform(Base):
-    """A member platform. `name` is the `iss` of its tokens. `status_changed_at` is when its status changed last, and
-    `weighed_before` whether its reports carried weight at the UTC midnight before; both None where it never changed."""
+    """A member platform. `name` is the `iss` of its tokens.
+
+    `status_changed_at` is the time of its last change of status. `weighed_before` is whether its reports carried weight
+    at the UTC midnight before that change. Both are None if the status never changed.
+    """
 
     __tablename__ = "platform"
 

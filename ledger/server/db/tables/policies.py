@@ -1,4 +1,4 @@
-"""The texts of policies. Which of them is in effect is said by the log's `policy` entries, each pinned by SHA-256."""
+"""The texts of policies. The log's `policy` entries, each pinned by SHA-256, determine which of them is in effect."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ledger.server.db.types import Bytes32, UtcDateTime
 
 
 class PolicyText(Base):
-    """A policy's text, never changed or deleted. `sha256` is of its UTF-8 bytes; `expiries_cut_at` is when the recorded
-    expiries were last shortened to what this policy allows (null: not since it came into effect)."""
+    """A policy's text, never changed or deleted. `sha256` is of its UTF-8 bytes. `expiries_cut_at` is the time when the
+    recorded expiries were last shortened to the limits of this policy (null: not since it came into effect)."""
 
     __tablename__ = "policy_text"
 

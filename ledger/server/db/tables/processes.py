@@ -1,6 +1,6 @@
-"""Tables about the processes of a deployment: which of them live, and which one signs the log.
+"""Tables of the processes of a deployment: which of them are running, and which one signs the log.
 
-Nothing in them is part of the record: they hold no platform, person or entry, and a ledger does without their rows.
+No row is part of the record: none names a platform, person or entry, and a ledger works without these rows.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from ledger.server.db.types import BigInt, UtcDateTime
 
 
 class ProcessHeartbeat(Base):
-    """A process that runs, or did a moment ago. `role` is api or publisher, `state` says in words how it fares (empty:
-    well). Times are the database's."""
+    """A process that is running, or was a moment ago. `role` is api or publisher; `state` describes a problem in words
+    (empty: none). Times are the database's."""
 
     __tablename__ = "process_heartbeat"
 
@@ -29,8 +29,9 @@ class ProcessHeartbeat(Base):
 
 
 class PublisherLease(Base):
-    """The one row that says who may sign (docs/decisions/0018-one-publisher.md). `fence` grows by one with each new
-    holder; `holder` is null when the last one gave it back; `place` and `guard_lock` name the folder of its guard."""
+    """The only row of the lease: which publisher may sign (docs/decisions/0018-one-publisher.md). `fence` increases by
+    one with each new holder. `holder` is null when the last one released it. `place` and `guard_lock` identify the
+    folder of its checkpoint lock file."""
 
     __tablename__ = "publisher_lease"
     __table_args__ = (CheckConstraint("id = 1", name="single"),)

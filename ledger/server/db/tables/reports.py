@@ -1,7 +1,7 @@
 """Tables of reports: each report with its links, reversal and restitution, its subjects and its listings.
 
 Erasure deletes rows of `subject`, `listing`, `report` and `idempotency` (docs/reports.md). Lookups read `listing`. It
-has no foreign keys and is ordered by tag; it holds all that folding needs except the weights.
+has no foreign keys and is ordered by tag; it holds all columns that folding needs except the weights.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ledger.server.db.types import BigInt, Bytes32, UtcDateTime
 
 
 class Report(Base):
-    """A report as the member that made it sees it. `id` is its entry's index."""
+    """A report as shown to the member that made it. `id` is the index of its log entry."""
 
     __tablename__ = "report"
     __table_args__ = (
@@ -52,7 +52,8 @@ class Report(Base):
 
 
 class ReportLink(Base):
-    """An `account_farm` report stands on reports about the linked accounts; it is void when one of them is."""
+    """A report that an `account_farm` report is based on: one about a linked account. The `account_farm` report is void
+    when one of these is."""
 
     __tablename__ = "report_link"
     __table_args__ = (Index("ix_report_link_linked_id", "linked_id"),)
@@ -62,7 +63,7 @@ class ReportLink(Base):
 
 
 class Reversal(Base):
-    """What took a report back. The primary key is the rule that nothing is reversed twice."""
+    """The reversal of a report. The primary key ensures that no report is reversed twice."""
 
     __tablename__ = "reversal"
 
@@ -74,7 +75,7 @@ class Reversal(Base):
 
 
 class Restitution(Base):
-    """The buyer paid the full amount back: halves the points, once."""
+    """The buyer paid the full amount back, which halves the points once."""
 
     __tablename__ = "restitution"
 
@@ -85,7 +86,8 @@ class Restitution(Base):
 
 
 class Subject(Base):
-    """The blinded identifier of a report, with the salt of its commitment; a row for each key epoch. Erasable."""
+    """The blinded identifier of a report, with the salt of its commitment; one row for each key epoch. Erasure deletes
+    it."""
 
     __tablename__ = "subject"
 
@@ -98,7 +100,7 @@ class Subject(Base):
 
 
 class Listing(Base):
-    """What a lookup by tag reads: a row for each subject of each live report, under each key epoch that answers."""
+    """A row that a lookup by tag reads: one for each subject of each live report, under each key epoch that answers."""
 
     __tablename__ = "listing"
     __table_args__ = (Index("ix_listing_report_id", "report_id"),)
@@ -123,7 +125,8 @@ class Listing(Base):
 
 
 class Idempotency(Base):
-    """The answer to a POST that wrote, kept 24 hours. `request_mac` is an HMAC, so no body can be guessed from it."""
+    """The response of a POST that wrote, kept for 24 hours. `request_mac` is an HMAC, so that no body can be guessed
+    from it."""
 
     __tablename__ = "idempotency"
     __table_args__ = (Index("ix_idempotency_created_at", "created_at"), Index("ix_idempotency_report_id", "report_id"))
@@ -138,9 +141,9 @@ class Idempotency(Base):
 
 
 class FormerLabel(Base):
-    """A report with a label that identified its file by the rules of its time, and does not by those for new reports.
+    """A report with a label that identified its file by earlier rules, but does not by the rules for new reports.
 
-    The migration that brought the present rules filled it; nothing is added afterwards.
+    The migration that introduced the present rules filled this table; no row is added afterwards.
     """
 
     __tablename__ = "former_label"

@@ -12,7 +12,8 @@ from ledger.server.db.types import BigInt, Bytes32, UtcDateTime
 
 
 class Snapshot(Base):
-    """A snapshot of the listings at a cut, committed before anything is built. Publication drops the secret."""
+    """A snapshot of the listings as of the log index `cut`, committed before the build begins. Publication deletes the
+    secret."""
 
     __tablename__ = "snapshot"
     __table_args__ = (CheckConstraint("status IN ('building', 'published')", name="status"),)

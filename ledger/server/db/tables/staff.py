@@ -1,4 +1,4 @@
-"""Tables of the people who work with the ledger: accounts, sessions, and the log of what they did.
+"""Tables of the people who work with the ledger: accounts, sessions, and the log of their actions.
 
 An account's password is kept as an argon2id hash, its one-time-code seed sealed under a key that is not in the
 database. Of a session only the hash of its token is kept.
@@ -22,14 +22,14 @@ _ROLES = ", ".join(f"'{role}'" for role in ROLES)
 class StaffAccount(Base):
     """One person. `control_group` is the members' group they belong to: they never decide about its reports.
 
-    `totp_last_step` is the time step of the last code that was taken, so that each is taken once. `failed_count` are
-    attempts since the last good one, counted before they are judged.
+    `totp_last_step` is the time step of the last accepted code, so that each is accepted once. `failed_count` is the
+    number of attempts since the last successful one, counted before they are checked.
 
-    `enrolled_by` is the admin who asked for the present credentials or role (None: the command line), `confirmed_by`
-    the second admin. While `awaits_confirmation`, the account cannot sign in; `pending_role` is a role that admin
-    `role_asked_by` asked for, not given before it is confirmed. `link_hash` is the SHA-256 of an enrolment link's
-    code, or of the code of the form that the opened link leads to (`link_opened`); while there is one, the account
-    has no password. `revision` counts enrolments, so that a form that is sent twice acts once.
+    `enrolled_by` is the admin who requested the present credentials or role (None: the command line), `confirmed_by`
+    the second admin. While `awaits_confirmation`, the account cannot sign in. `pending_role` is a role that admin
+    `role_asked_by` requested; it does not apply before it is confirmed. `link_hash` is the SHA-256 of an enrolment
+    link's code, or of the code of the form that the opened link leads to (`link_opened`); while there is one, the
+    account has no password. `revision` counts enrolments, so that a form that is sent twice acts once.
     """
 
     __tablename__ = "staff"
@@ -64,7 +64,7 @@ class StaffAccount(Base):
 
 
 class StaffSession(Base):
-    """A signed-in browser. `seen_at` is written at most once a minute; `expires_at` is the end, whatever happens."""
+    """A signed-in browser. `seen_at` is written at most once a minute; the session ends at `expires_at` in any case."""
 
     __tablename__ = "staff_session"
     __table_args__ = (Index("ix_staff_session_staff_id", "staff_id"),)
@@ -77,10 +77,10 @@ class StaffSession(Base):
 
 
 class StaffEvent(Base):
-    """The audit log: rows are added, and nothing in this program changes or deletes one.
+    """The audit log: rows are added, and no code of this program changes or deletes one.
 
     `staff_id` is None for the operator's command line. `object_id` is a public id (`ap_...`), never a tag.
-    `about_group` is the control group whose report a row is about: its own staff are not shown the row.
+    `about_group` is the control group whose report a row is about: its own staff do not see the row.
     """
 
     __tablename__ = "staff_event"

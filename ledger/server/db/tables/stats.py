@@ -1,5 +1,4 @@
-"""Tables of figures that nothing else keeps: how many tags were in which tier on a day. Nothing in them is about a
-person."""
+"""Tables of figures that no other table keeps: the number of tags in each tier on a day. No row is about a person."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ _TIERS = ", ".join(f"'{tier.value}'" for tier in Tier)
 
 
 class DailyTiers(Base):
-    """How many listed tags stood in `tier` when maintenance first looked on `day` (a UTC day since the Unix epoch).
+    """The number of listed tags in `tier` at the first maintenance run of `day` (a UTC day since the Unix epoch).
 
     Written once a day, all tiers in one transaction, never changed. A tag is one identifier, not one person.
     """

@@ -1,7 +1,7 @@
-"""Tables of webhooks: where platforms want to be told, what they are told, and how far each telling has come.
+"""Tables of webhooks: the endpoints of platforms, the messages to them, and the state of each delivery.
 
-They are no part of the log: what is told stands there or in the case files. Messages and deliveries are forgotten after
-30 days.
+They are not part of the log: the facts that a message reports are in the log or in the case files. Messages and
+deliveries are deleted after 30 days.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _STATES = ", ".join(f"'{state.value}'" for state in DeliveryState)
 
 
 class WebhookEndpoint(Base):
-    """Where a platform wants to be told. `events` are types separated by single spaces.
+    """A URL that receives a platform's webhooks. `events` are types separated by single spaces.
 
-    `secret` is sealed for `webhook:{id}`; `previous_secret`, sealed in the same way, signs too until `previous_until`.
-    Ids come from a block and are never used twice: a sealed secret must not open for a later endpoint.
+    `secret` is sealed for `webhook:{id}`. `previous_secret`, sealed in the same way, also signs until `previous_until`.
+    Ids come from a block and are never reused: a sealed secret must not open for a later endpoint.
     """
 
     __tablename__ = "webhook_endpoint"
@@ -44,8 +44,8 @@ class WebhookEndpoint(Base):
 
 
 class WebhookMessage(Base):
-    """What a platform is told: `body` holds the exact bytes that are signed and sent. The id becomes `webhook-id`, by
-    which receivers drop what they have had, so ids come from a block and are never used twice."""
+    """A message to a platform. `body` holds the exact bytes that are signed and sent. The id becomes `webhook-id`, by
+    which receivers drop duplicates, so ids come from a block and are never reused."""
 
     __tablename__ = "webhook_message"
     __table_args__ = (Index("ix_webhook_message_created_at", "created_at"),)
@@ -58,10 +58,10 @@ class WebhookMessage(Base):
 
 
 class WebhookDelivery(Base):
-    """One message on its way to one endpoint.
+    """The delivery of one message to one endpoint.
 
-    A sender that takes it sets `claimed_until`; when it dies, the delivery is anybody's again from then on.
-    `last_error` is a code of `server.webhooks.attempt`, never anything that the receiver sent.
+    A sender that takes it sets `claimed_until`; if the sender dies, any sender may take the delivery after that time.
+    `last_error` is a code of `server.webhooks.attempt`, never text from the receiver.
     """
 
     __tablename__ = "webhook_delivery"
