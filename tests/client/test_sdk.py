@@ -25,8 +25,7 @@ from ledger.errors import (
     SubjectsInvalid,
 )
 from ledger.rules.appeals import CaseState, Grounds
-from ledger.rules.guidance import Claim
-from ledger.rules.reports import Outcome
+from ledger.rules.reports import RefundOutcome
 from ledger.tlog.entries import WithdrawalReason
 from tests.kit import Connect, person, report_arguments, reports_of
 from tests.support import CONSENT
@@ -219,13 +218,13 @@ def test_wrong_arguments_raise_even_on_the_refund_path(connect: Connect) -> None
 def test_members_of_enums_are_arguments_as_their_texts_are(connect: Connect) -> None:
     acme = connect("acme")
     who = person()
-    refund = Refund(12_900, "CNY", Claim.DAMAGED)
-    queries = [Query(acme.tag(**who), "A-1", claimed, consent_ref=CONSENT) for claimed in (refund, Refund(1, "CNY", "damaged"))]
+    refunds = Refund(12_900, "CNY", Claim.DAMAGED), Refund(12_900, "CNY", "damaged")
+    queries = [Query(acme.tag(**who), "A-1", refund, consent_ref=CONSENT) for refund in refunds]
     by_member, by_text = acme.lookup_many(queries)
     assert isinstance(by_member, Lookup)
     assert isinstance(by_text, Lookup)
     assert by_member.guidance == by_text.guidance
-    sent = acme.reports.create(acme.tag(**who), **report_arguments(outcome=Outcome.REFUND_REFUSED))
+    sent = acme.reports.create(acme.tag(**who), **report_arguments(outcome=RefundOutcome.REFUND_REFUSED))
     assert sent.report is not None
     assert acme.reports.get(sent.report.id).outcome == "refund_refused"
     (case,) = acme.appeals.open(

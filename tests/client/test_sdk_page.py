@@ -19,7 +19,7 @@ from ledger.client.reports import building
 from ledger.rules.appeals import CaseState, Grounds
 from ledger.rules.guidance import Claim
 from ledger.rules.provenance import Verdict
-from ledger.rules.reports import Outcome
+from ledger.rules.reports import RefundOutcome
 from ledger.server.appeals.participants import Party
 from ledger.server.texts import letters
 from ledger.tlog.entries import LEDGER_REASONS, WithdrawalReason
@@ -40,7 +40,7 @@ OF_EVERY_METHOD = {
 """Errors that the page names above the tables."""
 ENUMS: dict[str, tuple[Any, Set[str]]] = {
     "RefundClaim": (choices.RefundClaim, set(Claim)),
-    "ReportOutcome": (choices.ReportOutcome, set(Outcome)),
+    "ReportOutcome": (choices.ReportOutcome, set(RefundOutcome)),
     "ReasonForWithdrawal": (choices.ReasonForWithdrawal, set(WithdrawalReason) - LEDGER_REASONS),
     "IssuerVerdict": (choices.IssuerVerdict, set(Verdict)),
     "AppealGrounds": (choices.AppealGrounds, set(Grounds)),
