@@ -25,6 +25,7 @@ from ledger.errors import (
     SubjectsInvalid,
 )
 from ledger.rules.appeals import CaseState, Grounds
+from ledger.rules.guidance import Claim
 from ledger.rules.reports import RefundOutcome
 from ledger.tlog.entries import WithdrawalReason
 from tests.kit import Connect, person, report_arguments, reports_of
