@@ -97,7 +97,7 @@ def check_identifiers(value: object, region: object) -> Identifiers:
     kinds = ", ".join(Kind)
     if not isinstance(value, Mapping):
         raise InvalidIdentifier(
-            f"A buyer is a Buyer made by tag(), or a dict of identifiers by kind such as "
+            f"A buyer is a Buyer made by subject(), or a dict of identifiers by kind such as "
             f'{{"phone": "+86 138 0013 8000"}}, not {_called(value)}.',
             field="buyer",
         )
