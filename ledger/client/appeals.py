@@ -222,11 +222,12 @@ class Appeals:
 
     def list_letters(self, appeal: str) -> tuple[str, ...]:
         """Return the kinds of letters for your customer that can be fetched now: received, question, overdue,
-        decided."""
+        decided. Raises NotFound."""
         return self._session.get(f"{_path(appeal)}/letters", parse_letter_kinds)
 
     def list_earlier_letters(self, appeal: str) -> tuple[EarlierLetter, ...]:
-        """Return the letters of the rounds before the case was reopened; `get_letter` fetches one by its `round`."""
+        """Return the letters of the rounds before the case was reopened; `get_letter` fetches one by its `round`.
+        Raises NotFound."""
         return self._session.get(f"{_path(appeal)}/letters", parse_earlier_letters)
 
     def get_letter(

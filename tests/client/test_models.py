@@ -45,6 +45,7 @@ ANSWERS: dict[str, tuple[Callable[[Any], Any], dict[str, Any]]] = {
         {"results": [{"reports": 1, "platforms": 1, "own_reports": 0, "more": False, "common": False}]},
     ),
     "endpoint": (webhooks.parse_endpoint, ENDPOINT),
+    "endpoint with its secret": (webhooks.parse_endpoint_with_secret, {**ENDPOINT, "secret": "whsec_abc"}),
     "link": (appeals.parse_link, {"id": "ss_1", "expires_at": TIME, "url": "https://a.example/secret"}),
 }
 
@@ -138,12 +139,14 @@ def test_the_signature_of_an_accepted_report_is_not_the_ledgers_to_say() -> None
 
 
 def test_secrets_are_left_out_of_repr_and_are_compared() -> None:
-    endpoint = webhooks.parse_endpoint({**ENDPOINT, "secret": "whsec_abc"})
+    endpoint = webhooks.parse_endpoint_with_secret({**ENDPOINT, "secret": "whsec_abc"})
     link = appeals.parse_link(ANSWERS["link"][1])
     assert "whsec_" not in repr(endpoint)
     assert "secret" not in repr(link)
     assert "id='ss_1'" in repr(link)
-    assert endpoint != webhooks.parse_endpoint({**ENDPOINT, "secret": "whsec_abd"})
+    assert endpoint == webhooks.parse_endpoint_with_secret({**ENDPOINT, "secret": "whsec_abc"})
+    assert endpoint != webhooks.parse_endpoint_with_secret({**ENDPOINT, "secret": "whsec_abd"})
+    assert endpoint.secret == "whsec_abc"
 
 
 def test_results_are_immutable_and_can_be_copied_with_changes() -> None:

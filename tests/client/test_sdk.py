@@ -24,6 +24,10 @@ from ledger.errors import (
     StaleEpoch,
     SubjectsInvalid,
 )
+from ledger.rules.appeals import CaseState, Grounds
+from ledger.rules.guidance import Claim
+from ledger.rules.reports import RefundOutcome
+from ledger.tlog.entries import WithdrawalReason
 from tests.kit import Connect, person, report_arguments, reports_of
 from tests.support import CONSENT
 
@@ -210,3 +214,31 @@ def test_wrong_arguments_raise_even_on_the_refund_path(connect: Connect) -> None
     for wrong in ("../healthz", "rp_", "rp_a/b", ""):
         with pytest.raises(InvalidRequest):
             acme.reports.get(wrong)
+
+
+def test_members_of_enums_are_arguments_as_their_texts_are(connect: Connect) -> None:
+    acme = connect("acme")
+    who = person()
+    refunds = Refund(12_900, "CNY", Claim.DAMAGED), Refund(12_900, "CNY", "damaged")
+    queries = [Query(acme.tag(**who), "A-1", refund, consent_ref=CONSENT) for refund in refunds]
+    by_member, by_text = acme.lookup_many(queries)
+    assert isinstance(by_member, Lookup)
+    assert isinstance(by_text, Lookup)
+    assert by_member.guidance == by_text.guidance
+    sent = acme.reports.create(acme.tag(**who), **report_arguments(outcome=RefundOutcome.REFUND_REFUSED))
+    assert sent.report is not None
+    assert acme.reports.get(sent.report.id).outcome == "refund_refused"
+    (case,) = acme.appeals.open(
+        [create_for_other(connect, who)], Grounds.NOT_ME, "It was my brother.", "en", acme.tag(**who)
+    )
+    assert case.id in [listed.id for listed in acme.appeals.list(role="filed", state=CaseState(case.state)).appeals]
+    acme.reports.withdraw(sent.report.id, WithdrawalReason.WRONG_FACTS)
+    assert acme.reports.get(sent.report.id).withdrawal_reason == "wrong_facts"
+
+
+def create_for_other(connect: Connect, who: dict[str, str]) -> str:
+    """Make a report of another platform about this person, and return its id."""
+    bazaar = connect("bazaar")
+    sent = bazaar.reports.create(bazaar.tag(**who), **report_arguments())
+    assert sent.report is not None
+    return sent.report.id

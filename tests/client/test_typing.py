@@ -59,14 +59,14 @@ from ledger.client import (
 from ledger.rules.appeals import CaseState, Grounds
 from ledger.rules.guidance import Claim
 from ledger.rules.provenance import Verdict
-from ledger.rules.reports import Outcome
+from ledger.rules.reports import RefundOutcome
 from ledger.tlog.entries import WithdrawalReason
 
 
 def arguments(items: list[Evidence], now: datetime) -> ReportArguments:
     return {
         "conduct": "empty_parcel", "evidence": items, "order": "A-1", "amount_minor": 1, "currency": "CNY",
-        "outcome": Outcome.REFUND_REFUSED, "act_ended_at": now, "notice_sent_at": now, "notice_ref": "n",
+        "outcome": RefundOutcome.REFUND_REFUSED, "act_ended_at": now, "notice_sent_at": now, "notice_ref": "n",
         "decided_by": "a", "idempotency_key": "job-1",
     }
 

@@ -40,7 +40,7 @@ def query_json(query: Query, reference: bytes) -> dict[str, Any]:
         "order_ref": b64url(reference),
     }
     if query.refund is not None:
-        amount, currency, claim = query.refund.amount_minor, query.refund.currency, query.refund.claim
+        amount, currency, claim = query.refund.amount_minor, query.refund.currency, str(query.refund.claim)
         body["refund"] = {"amount_minor": amount, "currency": currency, "claim": claim}
     if query.consent_ref is not None:
         body["consent_ref"] = query.consent_ref

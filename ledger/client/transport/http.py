@@ -12,7 +12,6 @@ one that a gateway put in its place, is left to the checks of what it says. Idem
 from __future__ import annotations
 
 import contextvars
-import encodings.idna  # noqa: F401  here, because a child process cannot load what a parent's thread was loading
 import json
 import random
 import re
@@ -415,7 +414,7 @@ class Transport(ForkAware):
         self._sleep(seconds)
 
     def background(self, work: Callable[[], T]) -> Future[T] | None:
-        """Start `work` in a thread that sees the caller's context variables. Return the future of its result, or None
+        """Start `work` in a thread that sees the caller's context variables. Return the future of its result; None
         if the transport is closed."""
         try:
             return self._opened().threads.submit(contextvars.copy_context().run, work)
