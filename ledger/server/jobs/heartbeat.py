@@ -191,7 +191,7 @@ class Heartbeat:
         return seen
 
     def write(self) -> None:
-        """Write one beat of the process. Raises DatabaseUnavailable."""
+        """Run one writing beat. Raises DatabaseUnavailable."""
         started = self._monotonic()
         with writing(self._engine) as connection:
             store.beat(connection, self._process, "api", self._host)

@@ -1,13 +1,13 @@
-"""Key files, and what must agree before a server may run.
+"""Key files, and the checks before a server may use them.
 
-`keys_dir` holds, each of mode 0600 and never overwritten:
+`keys_dir` holds these files, each of mode 0600 and never overwritten:
 
-- `oprf.json`     this holder's OPRF key share of the first epoch, `oprf-2.json` and so on those of later ones
-                  (the API loads them, the publisher does not),
-- `session.key`   32 random bytes that server-side MACs are derived from (API),
-- `log.key`       the Ed25519 seed that signs checkpoints (publisher and `keys init` only).
+- `oprf.json`: this holder's OPRF key share of the first epoch; `oprf-2.json` and so on hold those of later ones (the
+  API loads them, the publisher does not),
+- `session.key`: 32 random bytes from which server-side MACs are derived (API),
+- `log.key`: the Ed25519 seed that signs checkpoints (publisher and `keys init` only).
 
-The public halves are in the log (`key_rotation`). A server whose OPRF key differs from the logged one would match no
+The public keys are in the log (`key_rotation`). A server whose OPRF key differs from the logged one would match no
 listed person and answer "clear" for every person, so it refuses to start.
 """
 
@@ -37,7 +37,7 @@ OPRF_FILE, SESSION_FILE, LOG_FILE = "oprf.json", "session.key", "log.key"
 LOOKUP_STATES = frozenset({"current", "previous"})
 EVALUATE_STATES = frozenset({"next", "current"})
 USED_STATES = frozenset({"next", "current", "previous"})
-"""States of an epoch in which its secret is needed: `previous` to list new reports under the old tags too."""
+"""States of an epoch in which its secret is needed: `previous` too, to list new reports under the old tags."""
 
 NOT_THE_LOGGED_KEY = "Serving with it would call everyone clear."
 """Why a server refuses to start with another OPRF key than the logged one."""
@@ -47,8 +47,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EpochKey:
-    """A key epoch as this process sees it. `secret` is None where the key file is not on this machine; it is kept out
-    of `repr`. `row.state` is next, current, previous or retired."""
+    """A key epoch as this process sees it. `secret` is None where the key file is not on this machine; `repr` omits it.
+    `row.state` is next, current, previous or retired."""
 
     row: EpochRow
     secret: bytes | None
@@ -57,7 +57,7 @@ class EpochKey:
         return f"EpochKey(epoch={self.row.epoch}, state={self.row.state!r})"
 
     def need_secret(self) -> bytes:
-        """The secret scalar. Raises Unavailable where this machine does not hold it."""
+        """Return the secret scalar. Raises Unavailable where this machine does not hold it."""
         if self.secret is None:
             raise Unavailable("This server does not hold the key of this epoch. Try again.", retry_after_seconds=5)
         return self.secret
@@ -79,7 +79,11 @@ class ServerKeys:
         self.update(rows)
 
     def update(self, rows: Sequence[EpochRow]) -> bool:
-        """Take over the epochs as the database holds. True if anything changed. A key file that does not belong to its epoch's public key is not used. Raises ConfigurationError when no epoch is current."""
+        """Use the epochs that the database holds. True if anything changed.
+
+        A key file that does not belong to its epoch's public key is not used. Raises ConfigurationError when no epoch
+        is current.
+        """
         rows = tuple(rows)
         if rows == self._rows and all(key.secret for key in self._epochs.values() if key.row.state in USED_STATES):
             return False
@@ -91,37 +95,38 @@ class ServerKeys:
 
     @property
     def rows(self) -> tuple[EpochRow, ...]:
-        """All epochs, oldest first, as last read."""
+        """Return all epochs, oldest first, as last read."""
         return self._rows
 
     @property
     def epoch(self) -> int:
-        """The current epoch."""
+        """Return the number of the current epoch."""
         return self._current.row.epoch
 
     @property
     def holder(self) -> str:
-        """The id of this deployment's key holder."""
+        """Return the id of this deployment's key holder."""
         return self._current.row.holder
 
     def in_state(self, *states: str) -> list[EpochKey]:
-        """The epochs in one of `states`, oldest first."""
+        """Return the epochs in one of `states`, oldest first."""
         return [key for key in self._epochs.values() if key.row.state in states]
 
     def looks_up(self, epoch: int) -> bool:
-        """Whether lookups (and, until grace ends, reports) under `epoch` are answered."""
+        """True if lookups (and, until grace ends, reports) under `epoch` are answered."""
         key = self._epochs.get(epoch)
         return key is not None and key.row.state in LOOKUP_STATES
 
     def evaluating(self, epoch: int) -> EpochKey:
-        """The key that evaluates under `epoch`. Raises StaleEpoch."""
+        """Return the key that evaluates under `epoch`. Raises StaleEpoch."""
         key = self._epochs.get(epoch)
         if key is None or key.row.state not in EVALUATE_STATES:
             raise StaleEpoch("This key epoch is not evaluated any more, or not yet.", epoch=self.epoch)
         return key
 
     def key_of(self, row: EpochRow) -> EpochKey:
-        """The key of an epoch as the caller's transaction reads it, which may be newer than what `update`."""
+        """Return the key of an epoch as the caller's transaction reads it, which may be newer than the rows of the last
+        `update`."""
         return EpochKey(row, self._secret(row))
 
     def _secret(self, row: EpochRow) -> bytes | None:
@@ -142,19 +147,20 @@ class ServerKeys:
 
 
 def oprf_path(settings: Settings, epoch: int) -> Path:
-    """The file of an epoch's key: `oprf.json` for the first, `oprf-2.json` and so on after a rotation."""
+    """Return the path of an epoch's key file: `oprf.json` for the first, `oprf-2.json` and so on after a rotation."""
     return settings.keys_dir / (OPRF_FILE if epoch == 1 else f"oprf-{epoch}.json")
 
 
 def create_oprf_file(settings: Settings, epoch: int) -> None:
-    """A fresh key for `epoch`. Raises ConfigurationError if its file exists."""
+    """Create the key file of `epoch` with a new key. Raises ConfigurationError if the file exists."""
     secret = derive_secret(secrets.token_bytes(32), b"refund-ledger oprf key")
     oprf = {"epoch": epoch, "holder": settings.holder, "secret": b64url(secret)}
     write_secret(oprf_path(settings, epoch), json.dumps(oprf) + "\n")
 
 
 def write_secret(path: Path, text: str) -> None:
-    """Create `path` with mode 0600, whole and on disk before this returns. Raises ConfigurationError if it exists."""
+    """Create `path` with mode 0600, complete and on disk before this returns. Raises ConfigurationError if it exists,
+    OSError if it cannot be written."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -172,7 +178,7 @@ def write_secret(path: Path, text: str) -> None:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make a rename or a new file in `folder` durable."""
+    """Make a rename or a new file in `folder` durable. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -181,7 +187,7 @@ def fsync_folder(folder: Path) -> None:
 
 
 def create_key_files(settings: Settings) -> None:
-    """Fresh keys. Raises ConfigurationError if any of the files exists."""
+    """Create all key files with new keys. Raises ConfigurationError if any of the files exists."""
     folder = settings.keys_dir
     create_oprf_file(settings, 1)
     write_secret(folder / SESSION_FILE, b64url(secrets.token_bytes(32)) + "\n")
@@ -189,23 +195,24 @@ def create_key_files(settings: Settings) -> None:
 
 
 def key_files(settings: Settings) -> list[Path]:
-    """The key files that exist."""
+    """Return the paths of the key files that exist."""
     paths = [settings.keys_dir / name for name in (OPRF_FILE, SESSION_FILE, LOG_FILE)]
     return [path for path in paths if path.exists()]
 
 
 def load_log_key(settings: Settings) -> Ed25519PrivateKey:
-    """The key that signs checkpoints. Only the publisher and `keys init` call this."""
+    """Return the key that signs checkpoints. Called only by the publisher and `keys init`. Raises
+    ConfigurationError."""
     return Ed25519PrivateKey.from_private_bytes(_secret_bytes(settings.keys_dir / LOG_FILE))
 
 
 def raw_public(key: Ed25519PrivateKey) -> bytes:
-    """The 32 bytes of the public key."""
+    """Return the 32 bytes of the public key."""
     return key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
 
 def load_oprf(settings: Settings, epoch: int = 1) -> tuple[int, str, bytes]:
-    """(epoch, holder, secret) of this holder's share under `epoch`. Raises ConfigurationError."""
+    """Return (epoch, holder, secret) of this holder's share under `epoch`. Raises ConfigurationError."""
     path = oprf_path(settings, epoch)
     text = _read(path)
     try:

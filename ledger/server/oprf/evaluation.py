@@ -1,4 +1,4 @@
-"""Blinded evaluation within budgets: The identifiers would because this is the oracle that an attacker needs to enumerate
+"""Blinded evaluation within budgets. The budgets matter because this is the oracle that an attacker needs to enumerate
 identifiers."""
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Oprf:
-    """What blinded evaluation needs beside the context: settings (the budgets), the keys, and the counters."""
+    """The parts that blinded evaluation needs in addition to the context: settings (the budgets), keys and counters."""
 
     context: Context
     settings: Settings
@@ -43,10 +43,11 @@ class Oprf:
 
 
 def evaluate(oprf: Oprf, member: Member, epoch: int, blinded: Sequence[bytes]) -> voprf.Evaluation:
-    """Multiply 1 to 1000 blinded elements (32 bytes each) by this holder's key, with one proof.
+    """Multiply 1 to 1000 blinded elements (32 bytes each) by this holder's key, and return the evaluation with one
+    proof.
 
-    The budget is deducted and committed before anything is evaluated, so neither a crash nor a second process gives an
-    answer that was not counted. A malformed point is refused before that and costs nothing: it refusal discloses nothing.
+    The budget is deducted and committed before the evaluation, so neither a crash nor a second process gives an answer
+    that was not counted. A malformed point is refused before that and costs nothing: the refusal discloses nothing.
     Raises StaleEpoch, BatchSizeInvalid, InvalidPoint, IdentityPoint, QuotaExceeded, Unavailable.
     """
     secret = oprf.keys.evaluating(epoch).need_secret()
@@ -60,11 +61,11 @@ def evaluate(oprf: Oprf, member: Member, epoch: int, blinded: Sequence[bytes]) -
 
 
 def deduct(oprf: Oprf, member: Member, elements: int, now: datetime) -> None:
-    """Count `elements` against the platform's budgets, all or none: what it may have at once, then what is left of its
-    quota of the UTC day of `now`, then its grants.
+    """Count `elements` against the platform's budgets, all or none: its burst allowance, then the rest of its quota of
+    the UTC day of `now`, then its grants.
 
     Only the server's clock counts, and processes share the budgets through the database. Raises QuotaExceeded, with
-    `limit` ("burst" or "daily") and the seconds until it is worth trying again, and DatabaseUnavailable.
+    `limit` ("burst" or "daily") and the seconds until a repetition can succeed, and DatabaseUnavailable.
     """
     settings = oprf.settings
     quota = member.oprf_daily_quota_elements
@@ -101,7 +102,10 @@ def deduct(oprf: Oprf, member: Member, elements: int, now: datetime) -> None:
 
 def grant(engine: Engine, *, platform: str, elements: int, reason: str, days: int, now: datetime) -> None:
     """Let a platform have `elements` evaluated beyond its daily quota within `days`, for the first tagging of its
-    users. is stored with its reason, and logged. Raises InvalidRequest, NotFound, DatabaseUnavailable."""
+    users.
+
+    The grant is stored with its reason, and logged. Raises InvalidRequest, NotFound, DatabaseUnavailable.
+    """
     if not 1 <= elements <= MAX_GRANT_ELEMENTS:
         raise InvalidRequest(f"A grant is 1 to {MAX_GRANT_ELEMENTS:,} elements.")
     if not 1 <= days <= MAX_GRANT_DAYS:
@@ -123,8 +127,8 @@ def grant(engine: Engine, *, platform: str, elements: int, reason: str, days: in
 
 
 def budget(settings: Settings, engine: Engine, platform: str, now: datetime) -> dict[str, Any]:
-    """Return the number of elements that a platform has used of its quota on the UTC day of `now`, and all its grants. Raises NotFound,
-    DatabaseUnavailable."""
+    """Return the number of elements that a platform used of its quota on the UTC day of `now`, and all its grants.
+    Raises NotFound, DatabaseUnavailable."""
     with reading(engine) as connection:
         row = {row.name: row for row in read_platforms(connection)}.get(platform)
         if row is None:

@@ -31,8 +31,7 @@ def orphaned(parent: int | None) -> bool:
 def main(name: str, run: Callable[[Settings, threading.Event, int | None], int]) -> int:
     """Run the entry point of a process: call `run` until SIGTERM or SIGINT sets its event, and return the exit status.
 
-    A LedgerError is
-    printed as one JSON line on standard output, for the supervisor to read.
+    A LedgerError is printed as one JSON line on standard output, for the supervisor to read.
     """
     log_as_json(name)
     stop = threading.Event()

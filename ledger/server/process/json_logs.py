@@ -1,8 +1,9 @@
-"""What may stand in a log line, and the lines of the processes beside the API: one JSON object each on standard error.
+"""What a log line may contain, and the log lines of the processes beside the API: one JSON object each on standard
+error.
 
-The rule is that no line holds an identifier, element, tag, token or key. So a failure is logged as the exception's
-class and the places in the code it came through, never its message, because a driver's message quotes what was being
-written. Further fields are those that the ledger's own code gives (`extra=`), and only figures and short words.
+No line may contain an identifier, element, tag, token or key. So a failure is logged as the exception's class and its
+locations in the code, never its message, because a driver's message quotes the data that was being written. Further
+fields are those that the ledger's own code passes (`extra=`), and only figures and short words.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from types import TracebackType
 from typing import Any, TextIO
 
 CHATTY = ("uvicorn", "ledger", "api")
-"""Packages whose ordinary messages are logged. Of all others only warnings are: an HTTP client, for one, writes whole
-URLs into its ordinary ones."""
+"""Packages whose ordinary messages are logged. Of all others only warnings are logged: an HTTP client, for example,
+writes whole URLs into its ordinary messages."""
 
 MAX_MESSAGE_CHARS = 200
 MAX_FRAMES = 20
@@ -26,7 +27,8 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 def failure(error: BaseException) -> dict[str, Any]:
-    """Return the fields that may be logged about an exception: its class, its causes' classes, and where it was raised."""
+    """Return the fields that may be logged about an exception: its class, its causes' classes, and where it
+    was raised."""
     causes: list[str] = []
     cause: BaseException | None = error
     while cause is not None and len(causes) < 5:
@@ -47,7 +49,7 @@ def _frames(traceback: TracebackType | None) -> list[str]:
 
 
 def extras(record: logging.LogRecord) -> dict[str, Any]:
-    """Return the fields that the ledger's own code gave to a log call: figures and texts of at most
+    """Return the fields that the ledger's own code passed to a log call: figures, and texts cut to
     MAX_MESSAGE_CHARS."""
     if record.name.partition(".")[0] not in ("ledger", "api"):
         return {}
@@ -90,7 +92,7 @@ class JsonLines(logging.Handler):
 
 
 def log_as_json(process: str) -> None:
-    """Send everything that this process logs to standard error, one JSON object a line."""
+    """Send all log records of this process to standard error, one JSON object a line."""
     root = logging.getLogger()
     root.addHandler(JsonLines(process))
     root.setLevel(logging.INFO)
