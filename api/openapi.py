@@ -31,10 +31,6 @@ REF = "#/components/schemas/{model}"
 SECURITY_SCHEME = "token"
 SUBJECT_SCHEME = "subject"
 
-_PUBLISHED_NAMES = {"Outcome": "ledger__rules__outcomes__Outcome", "RefundOutcome": "ledger__rules__reports__Outcome"}
-"""Published names of schemas by the name of their class, where the two differ; the title of both is `Outcome`. Clients
-are generated from these names, so they stay when a class or a module is renamed."""
-
 AUTH_ERRORS: tuple[type[LedgerError], ...] = (
     e.Unauthenticated,
     e.InvalidToken,
@@ -252,21 +248,6 @@ def install(app: FastAPI) -> None:
     app.openapi = describe  # type: ignore[method-assign]
 
 
-def _published(schemas: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return `schemas` under their published names, and references to them likewise."""
-    names = {REF.format(model=name): REF.format(model=published) for name, published in _PUBLISHED_NAMES.items()}
-
-    def renamed(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: names.get(item, item) if key == "$ref" else renamed(item) for key, item in value.items()}
-        return [renamed(item) for item in value] if isinstance(value, list) else value
-
-    result = {_PUBLISHED_NAMES.get(name, name): renamed(schema) for name, schema in schemas.items()}
-    for published in _PUBLISHED_NAMES.values():
-        result[published]["title"] = "Outcome"
-    return result
-
-
 def _describe(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(
         title=app.title,
@@ -286,7 +267,7 @@ def _describe(app: FastAPI) -> dict[str, Any]:
     _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=REF)
     components = document.setdefault("components", {})
     document["webhooks"] = webhook_section()
-    components["schemas"] = dict(sorted({**_published(schemas["$defs"]), **webhook_schemas()}.items()))
+    components["schemas"] = dict(sorted({**schemas["$defs"], **webhook_schemas()}.items()))
     for schema in components["schemas"].values():
         for member in schema.get("properties", {}).values():
             member.pop("default", None)  # an optional member may be absent; it has no default

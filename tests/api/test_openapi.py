@@ -21,8 +21,7 @@ from api.errors import (
 )
 from ledger.errors import LedgerError
 from ledger.protocol.identifiers import Kind
-from ledger.rules.outcomes import Outcome
-from ledger.rules.reports import RefundOutcome, parse_body
+from ledger.rules.reports import parse_body
 from ledger.server.settings import Settings
 from tests.api.conftest import ACME, Api, person
 from tests.support import ROOT, report_payload
@@ -50,16 +49,6 @@ def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]
         for method, operation in methods.items()
         if method in METHODS
     ]
-
-
-def test_published_names_of_schemas_stay_when_a_class_is_renamed(document: dict[str, Any]) -> None:
-    schemas = document["components"]["schemas"]
-    of_cases, of_refunds = "ledger__rules__outcomes__Outcome", "ledger__rules__reports__Outcome"
-    assert schemas[of_cases]["enum"] == list(Outcome)
-    assert schemas[of_refunds]["enum"] == list(RefundOutcome)
-    assert schemas[of_cases]["title"] == schemas[of_refunds]["title"] == "Outcome"
-    assert schemas["ReportBody"]["properties"]["outcome"]["$ref"] == f"#/components/schemas/{of_refunds}"
-    assert not {"Outcome", "RefundOutcome"} & schemas.keys()
 
 
 def test_it_is_openapi_3_1_with_unique_named_tagged_operations(document: dict[str, Any]) -> None:
