@@ -16,14 +16,14 @@ from ledger.rules.appeals import CaseState, Grounds
 from ledger.rules.conduct import Evidence
 from ledger.rules.guidance import Claim
 from ledger.rules.provenance import Verdict
-from ledger.rules.reports import Outcome
+from ledger.rules.reports import RefundOutcome
 from ledger.tlog.entries import WithdrawalReason
 
 Purpose = Literal["refund_review", "appeal"]
 """Why a platform looks a buyer up."""
 RefundClaim = Claim | Literal["damaged", "not_received", "not_as_described", "returned", "other"]
 """The buyer's reason for a refund."""
-ReportOutcome = Outcome | Literal["refund_refused", "refund_recovered", "refund_suffered"]
+ReportOutcome = RefundOutcome | Literal["refund_refused", "refund_recovered", "refund_suffered"]
 """What happened to the money of a reported refund."""
 ReasonForWithdrawal = (
     Literal[

@@ -415,8 +415,8 @@ class Transport(ForkAware):
         self._sleep(seconds)
 
     def background(self, work: Callable[[], T]) -> Future[T] | None:
-        """Start `work` in a thread that sees the caller's context variables. Return the future of its result, or None if
-        the transport is closed."""
+        """Start `work` in a thread that sees the caller's context variables. Return the future of its result, or None
+        if the transport is closed."""
         try:
             return self._opened().threads.submit(contextvars.copy_context().run, work)
         except (RuntimeError, Unavailable):

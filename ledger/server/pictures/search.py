@@ -95,8 +95,8 @@ class PictureIndex:
         if np.any(benign <= MAX_DISTANCE):
             return Near([], True)
         ids: NDArray[np.int64] = self._index.near(pdq)
-        # Two pictures with a common hash within MAX_DISTANCE are at most 2 * MAX_DISTANCE apart, so benign pictures that
-        # are farther away do not matter.
+        # Two pictures with a common hash within MAX_DISTANCE are at most 2 * MAX_DISTANCE apart, so benign pictures
+        # that # are farther away do not matter.
         for place in np.flatnonzero(benign <= 2 * MAX_DISTANCE).tolist():
             between = self._index.near(self._benign[place * HASH_BYTES : (place + 1) * HASH_BYTES])
             ids = np.setdiff1d(ids, between, assume_unique=True)

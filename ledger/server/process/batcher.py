@@ -95,9 +95,7 @@ class Batcher(Generic[Item, Outcome]):
     def submit(self, item: Item) -> Future[Outcome]:
         """Queue `item` and return its Future. Raises Overloaded when too many wait, Unavailable while closing or when
         `process` hangs."""
-        future: Future[Outcome] = Future()
-        self.put([(item, future)])
-        return future
+        return self.submit_many([item])[0]
 
     def submit_many(self, items: Sequence[Item]) -> list[Future[Outcome]]:
         """Queue `items` together, all or none, in order, and return their Futures. Raises Overloaded, Unavailable as
