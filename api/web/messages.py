@@ -100,7 +100,7 @@ SENTENCES = frozenset(
         _("Every severity needs its retention, and every retention a severity."),
         _("Retention and the days until erasure must not exceed the longest time that anything is kept."),
         _("Shown points must stay below the threshold of the next tier."),
-        _("Somebody else is running a simulation. Try again in a few seconds."),
+        _("Another simulation is running. Try again in a few seconds."),
         _("Another file is being inspected. Try again in a few seconds."),
         _("Staff who belong to a control group act on no platform."),
         _("impersonated protects a person and has severity 0; everything else has more."),

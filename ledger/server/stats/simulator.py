@@ -123,7 +123,7 @@ def simulate(
     current, DatabaseUnavailable.
     """
     if not _running.acquire(blocking=False):
-        raise Overloaded("Somebody else is running a simulation. Try again in a few seconds.", retry_after_seconds=10)
+        raise Overloaded("Another simulation is running. Try again in a few seconds.", retry_after_seconds=10)
     try:
         changes = ", ".join(f"{name} {before} -> {after}" for name, before, after in draft.changes)
         with writing(engine) as connection:

@@ -166,7 +166,9 @@ def sdk(ledger: LedgerFixture, url: str, folder: Path) -> RefundLedger:
     keys = [(bolt.kid, raw_public(bolt.key))]
     text = suite_text(rt.settings, rt.engine, bolt.name, bolt.control_group, bolt.profile, bolt.kid, keys, url)
     pinned = parse_suite_text(text.encode(), "the suite")
-    return RefundLedger(pinned, bolt.key, state_dir=folder, order_key=b"o" * 32, now=ledger.clock)
+    return RefundLedger(
+        pinned, bolt.key, state_dir=folder, order_key=b"o" * 32, lookup_budget_seconds=30, now=ledger.clock
+    )
 
 
 def test_direct_private_and_local_answers_agree_on_both_sides_of_the_moment(
