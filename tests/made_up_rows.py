@@ -209,7 +209,7 @@ def jurisdiction() -> list[str]:
     from ledger.rules.jurisdictions import Profile
     from ledger.rules.policy.shipped import shipped_policy
     from ledger.rules.reports import check_intake, parse_body
-    from ledger.server.appeals.case_service import zone_of
+    from ledger.server.appeals.case_changes import zone_of
     from ledger.server.platforms.members import PROFILES
     from ledger.server.stats.dashboard import TimeToDecision, limit_days
     from ledger.server.texts.letters import LetterKind, render

@@ -25,8 +25,8 @@ from ledger.rules.appeals import MAX_TEXT_CHARS, SIGNED_SEVERITY, Outcome
 from ledger.rules.conduct import EvidenceType
 from ledger.rules.corroboration import Corroboration
 from ledger.server.appeals import record_texts
+from ledger.server.appeals.case_changes import zone_of
 from ledger.server.appeals.case_page import CaseFile, case_file
-from ledger.server.appeals.case_service import zone_of
 from ledger.server.appeals.inspection import InspectionAttempt
 from ledger.server.appeals.staff_actions import lighter_conducts, open_outcomes, proposed_decision
 from ledger.server.context import Context

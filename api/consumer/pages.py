@@ -26,7 +26,7 @@ from ledger.rules.appeals import MAX_TEXT_CHARS, OPEN_STATES, Action, CaseState
 from ledger.rules.findings import Trust
 from ledger.rules.jurisdictions import PAGES_WITHOUT_SESSION
 from ledger.server.appeals import record_texts
-from ledger.server.appeals.case_service import zone_of
+from ledger.server.appeals.case_changes import zone_of
 from ledger.server.appeals.sessions import SubjectSessionRow
 from ledger.server.texts.letters import Paragraph
 

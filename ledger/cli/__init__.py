@@ -7,14 +7,10 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ledger.cli.exit_codes import INTERRUPTED, ExitCode
+
 if TYPE_CHECKING:
     from ledger.cli.commands import app as app
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 plus the number of SIGINT, as in shells."""
-
-_EXTRA_MISSING = 3
-"""ExitCode.EXTRA_MISSING, which cannot be imported without the extra."""
 
 _EXTRA_MODULES = frozenset({"rich", "typer"})
 """The modules that the extra `cli` installs."""
@@ -56,4 +52,4 @@ def _refuse_without_extra(missing: str) -> NoReturn:
         print(json.dumps({"error": {"message": message, "code": "extra_missing", "extra": "cli"}}))
     else:
         print(f"error: {message}", file=sys.stderr)
-    sys.exit(_EXTRA_MISSING)
+    sys.exit(ExitCode.EXTRA_MISSING)

@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import fields as dataclass_fields
 from dataclasses import is_dataclass
 from datetime import datetime
-from enum import IntEnum
 from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import msgspec
@@ -19,6 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ledger.cli import streams
+from ledger.cli.exit_codes import ExitCode
 from ledger.cli.tables import PIPE_COLUMNS, Facts, facts, harmless
 from ledger.errors import ConfigurationError, InvalidInput, LedgerError, Unavailable
 from ledger.extras import SERVER
@@ -26,20 +26,6 @@ from ledger.protocol.encoding import format_time
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-class ExitCode(IntEnum):
-    """Exit status of a command."""
-
-    OK = 0
-    REFUSED = 1
-    """Refused by the ledger, or a verification failed."""
-    USAGE = 2
-    """Wrong options, input or configuration."""
-    EXTRA_MISSING = 3
-    """The command needs an extra, or the server, which is not installed."""
-    UNAVAILABLE = 4
-    """The ledger could not be reached, or a report still waits in the outbox."""
 
 
 class _Mode:

@@ -15,8 +15,8 @@ import typer
 from typer import rich_utils
 from typer.core import TyperGroup
 
-from ledger.cli import INTERRUPTED, output
-from ledger.cli.output import ExitCode
+from ledger.cli import output
+from ledger.cli.exit_codes import INTERRUPTED, ExitCode
 from ledger.errors import ConfigurationError
 
 NAME = "refund-ledger"

@@ -128,12 +128,12 @@ def draw_match(path: str | Path, listing: str | Path) -> bytes | None:
     Raises EvidenceUnreadable, EvidenceTooLarge, PictureUnreadable, ListingUnreadable, ConfigurationError.
     """
     (theirs,) = read_listings([listing])
-    from ledger.evidence.listing import match_picture
+    from ledger.evidence.listing import match_drawing
     from ledger.evidence.listing.match import matches, photo
 
     ours = photo(_read(Path(path)))
     (match,) = matches(ours, [theirs])
-    return match_picture.draw(ours, theirs, match) if match is not None else None
+    return match_drawing.draw(ours, theirs, match) if match is not None else None
 
 
 def read_listings(paths: Sequence[str | Path]) -> list[Photo]:

@@ -26,7 +26,7 @@ from ledger.server.log.logged_keys import load_server_keys
 from ledger.server.log.policies import PolicyFollower
 from ledger.server.lookups.clear_cache import ClearLookupCache
 from ledger.server.lookups.service import LookupService
-from ledger.server.oprf.evaluation import Oprf
+from ledger.server.oprf.budgets import Oprf
 from ledger.server.pictures.search import PictureIndex, PictureSearch
 from ledger.server.platforms.members import Members
 from ledger.server.process.metrics import Metrics

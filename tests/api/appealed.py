@@ -22,7 +22,7 @@ from ledger.protocol.public_ids import decode_id, encode_id
 from ledger.protocol.tags import tag
 from ledger.server.appeals import attachments, consumer, staff_actions
 from ledger.server.appeals.attachments import check_file, written_file
-from ledger.server.appeals.case_service import changing, load_case
+from ledger.server.appeals.case_changes import changing, load_case
 from ledger.server.appeals.participants import Participant, Party, add_file
 from ledger.server.appeals.sessions import SubjectSessionRow
 from ledger.server.db.engine import reading, writing

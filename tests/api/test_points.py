@@ -13,7 +13,7 @@ import pytest
 from ledger.protocol.encoding import b64url, day_floor, unix_seconds
 from ledger.protocol.identifiers import Kind
 from ledger.server.db.engine import reading, writing
-from ledger.server.oprf import budgets
+from ledger.server.oprf import budget_queries
 from ledger.server.platforms import queries as member_store
 from ledger.server.platforms.members import set_quota
 from ledger.tlog.entries import LEDGER_REASONS
@@ -33,7 +33,7 @@ def all_spellings() -> list[bytes]:
 
 def used(api: Api) -> int:
     with reading(api.rt.engine) as connection:
-        return budgets.read_oprf_use(connection, "reader", day_floor(api.rt.now()))
+        return budget_queries.read_oprf_use(connection, "reader", day_floor(api.rt.now()))
 
 
 def test_no_other_spelling_is_evaluated_and_none_costs_anything(api: Api) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ledger.cli.exit_codes import ExitCode
 from ledger.cli.options import TextOptions
-from ledger.cli.output import ExitCode
 from ledger.client import evidence
 from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ledger.cli import app, output
-from ledger.cli.output import ExitCode
+from ledger.cli.exit_codes import ExitCode
 from ledger.protocol.encoding import b64url, format_time
 from ledger.server.keys.files import load_log_key
 from ledger.tlog.checkpoint import Checkpoint, sign

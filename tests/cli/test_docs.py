@@ -11,7 +11,7 @@ import pytest
 from typer.main import get_command
 
 from ledger.cli import app
-from ledger.cli.output import ExitCode
+from ledger.cli.exit_codes import ExitCode
 from ledger.client import RefundLedger
 from ledger.server.demo.replay_mapping import read_mapping
 from tests.support import ROOT

@@ -15,7 +15,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from ledger.cli import app, output
-from ledger.cli.output import ExitCode
+from ledger.cli.exit_codes import ExitCode
 from tests.cli.test_commands import report_file, report_json
 from tests.cli.test_docs import commands
 from tests.client.small_ledger import small_ledger

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from typer.testing import CliRunner
 
 from ledger.cli import app
-from ledger.cli.output import ExitCode
+from ledger.cli.exit_codes import ExitCode
 from ledger.client import RefundLedger
 from ledger.client.identity.keyfiles import load_public_keys
 from ledger.errors import InvalidReceipt, LedgerError, PlatformSuspended, UnknownKey

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from typer.testing import CliRunner
 
 from ledger.cli import app, output
-from ledger.cli.output import ExitCode
+from ledger.cli.exit_codes import ExitCode
 from ledger.errors import ConfigurationError
 from ledger.server.db.engine import open_engine, writing
 from ledger.server.db.migrate import newest_revision

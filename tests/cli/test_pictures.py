@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from ledger.cli import app, output
-from ledger.cli.output import ExitCode
+from ledger.cli.exit_codes import ExitCode
 from ledger.client import PictureHash
 from ledger.evidence.perceptual_hash import pdq
 from tests.cli.test_operator import without

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ledger.cli import app, output
-from ledger.cli.output import ExitCode
+from ledger.cli.exit_codes import ExitCode
 from ledger.client.identity.suite import load_suite
 from ledger.server.db.engine import open_engine, writing
 from ledger.server.platforms import queries as members

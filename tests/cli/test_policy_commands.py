@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ledger.cli import app, output
-from ledger.cli.output import ExitCode
+from ledger.cli.exit_codes import ExitCode
 from ledger.protocol.encoding import b64url, parse_time
 from ledger.rules.policy.shipped import shipped_policy
 from ledger.rules.policy.timeline import MAX_POLICY_BYTES

@@ -13,8 +13,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ledger.cli import app, output
+from ledger.cli.exit_codes import ExitCode
 from ledger.cli.operator.publish import STAGES
-from ledger.cli.output import ExitCode
 from ledger.cli.progress import stage_bars
 from ledger.protocol.encoding import b64url
 from ledger.server.db.engine import open_engine, reading

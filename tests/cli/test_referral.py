@@ -16,7 +16,7 @@ import pypdfium2  # type: ignore[import-untyped]
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from ledger.cli.output import ExitCode
+from ledger.cli.exit_codes import ExitCode
 from ledger.client import RefundLedger, claim_upload, evidence, inspected_evidence
 from ledger.errors import AlreadyExists, InvalidRequest
 from ledger.referral import bundle

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ledger.cli.output import ExitCode
+from ledger.cli.exit_codes import ExitCode
 from ledger.client.tables.reader import TableFormat
 from ledger.errors import ConfigurationError, InvalidTable
 from ledger.rules.conduct import Conduct, check_evidence

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import Result
 
-from ledger.cli.output import ExitCode
+from ledger.cli.exit_codes import ExitCode
 from ledger.client import Buyer, RefundLedger, buyers
 from ledger.client.reports.building import arguments_from_json
 from ledger.client.tables import report_files

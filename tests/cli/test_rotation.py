@@ -15,8 +15,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ledger.cli import app, output
+from ledger.cli.exit_codes import ExitCode
 from ledger.cli.operator.platforms import enrol
-from ledger.cli.output import ExitCode
 from ledger.errors import NotFound
 from ledger.server.keys.files import oprf_path
 from ledger.server.reports.reports import submit_report

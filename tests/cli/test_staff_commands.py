@@ -11,7 +11,7 @@ import httpx2
 import pyotp
 import pytest
 
-from ledger.cli.output import ExitCode
+from ledger.cli.exit_codes import ExitCode
 from ledger.server.db.engine import open_engine, reading
 from ledger.server.log.logged_keys import load_server_keys
 from ledger.server.settings import Settings

@@ -18,7 +18,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ledger.cli import app, output, streams
-from ledger.cli.output import ExitCode
+from ledger.cli.exit_codes import ExitCode
 from ledger.cli.platform.tag import progress_lines
 from ledger.client import buyers
 from ledger.client.identity.keyfiles import load_or_create_signing_key

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ledger.cli import app, output
-from ledger.cli.output import ExitCode
+from ledger.cli.exit_codes import ExitCode
 from ledger.client.identity.keyfiles import load_or_create_signing_key
 from ledger.client.tables import tagging as client_tagging
 from ledger.client.tables.tagging import tag_file

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ledger.cli.output import ExitCode
+from ledger.cli.exit_codes import ExitCode
 from tests.cli.test_commands import machine, run
 from tests.kit import Running
 from tests.receiver import receiving

@@ -195,7 +195,7 @@ def test_the_picture_shows_both_and_outlines_what_was_changed(case: tuple[Path, 
 
 
 def test_the_picture_of_a_mirrored_claim_joins_what_belongs_together(original: Image.Image) -> None:
-    from ledger.evidence.listing import match_picture as pictures
+    from ledger.evidence.listing import match_drawing as pictures
 
     claim = read(covered(original, 0.1).transpose(Image.Transpose.FLIP_LEFT_RIGHT))
     (match,) = matches(claim, [read(original)])

@@ -17,7 +17,7 @@ from ledger.protocol.tags import tag
 from ledger.server.appeals.consumer_record import own_record
 from ledger.server.appeals.platform import open_record
 from ledger.server.lookups.disclosures import count_crowded, count_old
-from ledger.server.oprf import evaluation as oprf
+from ledger.server.oprf import evaluation
 from ledger.server.reports.reports import list_reports, submit_report
 from tests.plans import Captured, capturing, unindexed
 from tests.server.appeals.contested import contest
@@ -59,7 +59,7 @@ def work(ledger: LedgerFixture) -> None:
     assert ledger.lookup(person)["events"] >= 1
     assert ledger.lookup([(Kind.PHONE, element_of(ledger.rt, Kind.PHONE, "+8613900139000"))])["events"] == 0
     blinded = voprf.blind([b"phone:+8613900139000"], [voprf.derive_secret(secrets.token_bytes(32), b"test")])
-    oprf.evaluate(ledger.rt.oprf, ledger.bolt.member(), ledger.rt.keys.epoch, blinded)
+    evaluation.evaluate(ledger.rt.oprf, ledger.bolt.member(), ledger.rt.keys.epoch, blinded)
     ledger.rt.alarms.check_misses()
     for order in (None, order_of(payloads[0])):
         page = list_reports(ledger.rt.context, ledger.acme.member(), limit=10, starting_after=None, order_ref=order)

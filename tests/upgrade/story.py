@@ -18,7 +18,7 @@ from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
 from ledger.server.appeals import consumer, staff_actions
-from ledger.server.appeals.case_service import run_clocks
+from ledger.server.appeals.case_changes import run_clocks
 from ledger.server.appeals.consumer_record import own_record
 from ledger.server.appeals.sessions import SubjectSessionRow
 from ledger.server.keys.files import load_log_key

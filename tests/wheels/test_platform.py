@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ledger import __version__
-from ledger.cli.output import ExitCode
+from ledger.cli.exit_codes import ExitCode
 from ledger.cli.server_missing import SERVER_COMMANDS
 from tests.counts import LONG
 from tests.wheels.environments import PLATFORM, SERVER, Environment, Wheel, make_environment

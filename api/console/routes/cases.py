@@ -17,7 +17,7 @@ from api.web.pages import render
 from ledger.rules.appeals import CaseState
 from ledger.server.appeals import attachments
 from ledger.server.appeals.case_page import attachment, opened_case
-from ledger.server.appeals.letters import all_letters, letter_of
+from ledger.server.appeals.letter_facts import all_letters, letter_of
 from ledger.server.appeals.staff_actions import preview, proposal_letter
 from ledger.server.staff.accounts import StaffMember, as_staff
 

@@ -368,7 +368,7 @@ def grant(
     days: Annotated[int, typer.Option("--days", help="How many days the grant is valid.")] = 30,
 ) -> None:
     """Grant a platform blinded elements in addition to its quota, for example for the first tagging of its users."""
-    from ledger.server.oprf import evaluation as oprf
+    from ledger.server.oprf import budgets as oprf
 
     with opened_database() as (_, engine):
         oprf.grant(engine, platform=name, elements=elements, reason=reason, days=days, now=datetime.now(UTC))
@@ -380,7 +380,7 @@ def grant(
 @command
 def budget(name: Name) -> None:
     """Show how much of its quota a platform has used today, and its grants."""
-    from ledger.server.oprf import evaluation as oprf
+    from ledger.server.oprf import budgets as oprf
 
     with opened_database() as (settings, engine):
         budgets = oprf.budget(settings, engine, name, datetime.now(UTC))

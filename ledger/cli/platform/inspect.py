@@ -16,7 +16,7 @@ from rich.text import Text
 
 from ledger.cli import output
 from ledger.cli.decorator import command
-from ledger.cli.output import ExitCode
+from ledger.cli.exit_codes import ExitCode
 from ledger.cli.tables import Table
 from ledger.client import claim_upload, inspect, match_picture, verify_inspection
 from ledger.client.reports.inspection import evidence_members

@@ -12,8 +12,8 @@ import typer
 
 from ledger.cli import output
 from ledger.cli.decorator import command
+from ledger.cli.exit_codes import ExitCode
 from ledger.cli.options import LedgerOptions, PersonOptions
-from ledger.cli.output import ExitCode
 from ledger.cli.tables import Facts
 from ledger.client import Buyer, Check, Lookup, PictureReuse, Purpose, Refund, RefundClaim, RefundLedger, picture_hash
 from ledger.client.subjects import Identifiers

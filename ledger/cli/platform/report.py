@@ -16,8 +16,8 @@ from rich.text import Text
 
 from ledger.cli import output, streams
 from ledger.cli.decorator import command
+from ledger.cli.exit_codes import ExitCode
 from ledger.cli.options import LedgerOptions, PageOptions, PersonOptions, TableOptions
-from ledger.cli.output import ExitCode
 from ledger.cli.progress import stage_bars
 from ledger.cli.tables import Table
 from ledger.client import Delivery, ReasonForWithdrawal, RefundLedger, ReportView

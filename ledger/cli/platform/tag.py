@@ -15,8 +15,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from ledger.cli import output, streams
 from ledger.cli.decorator import command
+from ledger.cli.exit_codes import ExitCode
 from ledger.cli.options import LedgerOptions, PersonOptions, TableOptions
-from ledger.cli.output import ExitCode
 from ledger.cli.tables import Table
 from ledger.client import Buyer, RefundLedger, buyers
 from ledger.client.tables import tagging as client_tagging

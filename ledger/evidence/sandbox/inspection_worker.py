@@ -57,10 +57,10 @@ def matched(files: Sequence[bytes], received: str) -> bytes:
     if len(photos) != 2:
         return b""
     from ledger.evidence.listing import match as listing
-    from ledger.evidence.listing import match_picture
+    from ledger.evidence.listing import match_drawing
 
     (match,) = listing.matches(photos[0], photos[1:])
-    return match_picture.draw(photos[0], photos[1], match) if match is not None else b""
+    return match_drawing.draw(photos[0], photos[1], match) if match is not None else b""
 
 
 def _photos(files: Sequence[bytes]) -> list[Photo]:

@@ -30,8 +30,8 @@ from ledger.rules.reports import Status
 from ledger.rules.standing import FULL_WEIGHT
 from ledger.server.appeals import attachments
 from ledger.server.appeals.attachments import AttachmentRow
-from ledger.server.appeals.case_service import case_number, with_handlers
-from ledger.server.appeals.letters import all_letters
+from ledger.server.appeals.case_changes import case_number, with_handlers
+from ledger.server.appeals.letter_facts import all_letters
 from ledger.server.appeals.queue import check_sight
 from ledger.server.context import Context
 from ledger.server.db.engine import reading, writing

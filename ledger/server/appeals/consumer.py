@@ -16,10 +16,10 @@ from ledger.i18n import LOCALES
 from ledger.protocol.public_ids import decode_id
 from ledger.server.appeals import attachments, filing, participants
 from ledger.server.appeals.attachments import AttachmentRow, written_file
-from ledger.server.appeals.case_service import case_number, changing, load_case, report_number, report_numbers
+from ledger.server.appeals.case_changes import case_number, changing, load_case, report_number, report_numbers
 from ledger.server.appeals.consumer_record import subject_case_view
 from ledger.server.appeals.filing import checked_filing, clean_text
-from ledger.server.appeals.letters import letter_of
+from ledger.server.appeals.letter_facts import letter_of
 from ledger.server.appeals.participants import Participant, Party
 from ledger.server.appeals.sessions import SubjectSessionRow
 from ledger.server.appeals.views import attachment_view

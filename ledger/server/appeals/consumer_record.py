@@ -27,8 +27,8 @@ from ledger.rules.policy.values import Policy
 from ledger.rules.rounds import blocking
 from ledger.rules.standing import Event, fold, merge
 from ledger.server.appeals.attachments import reported_evidence
-from ledger.server.appeals.case_service import expires_at
-from ledger.server.appeals.letters import all_letters, letters_of
+from ledger.server.appeals.case_changes import expires_at
+from ledger.server.appeals.letter_facts import all_letters, letters_of
 from ledger.server.appeals.participants import Party, can_be_reopened
 from ledger.server.appeals.record_texts import meanings
 from ledger.server.appeals.sessions import SubjectSessionRow

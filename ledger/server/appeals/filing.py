@@ -26,7 +26,7 @@ from ledger.rules.deadlines import due_at, earlier_profile
 from ledger.rules.policy.values import Profile
 from ledger.rules.rounds import adoptable, blocking, has_room, suspends
 from ledger.rules.webhooks import WebhookType
-from ledger.server.appeals.case_service import (
+from ledger.server.appeals.case_changes import (
     Move,
     add_dispute_entry,
     add_event,

@@ -35,7 +35,7 @@ from ledger.server.appeals.attachments import (
     check_room,
     reported_evidence,
 )
-from ledger.server.appeals.case_service import Move, apply_action
+from ledger.server.appeals.case_changes import Move, apply_action
 from ledger.server.appeals.file_types import refused
 from ledger.server.appeals.filing import clean_text
 from ledger.server.records import case_queries, order_line_queries

@@ -25,9 +25,9 @@ from ledger.rules.conduct import Conduct
 from ledger.rules.standing import visible_events
 from ledger.server.appeals import attachments, filing, participants
 from ledger.server.appeals.attachments import written_file
-from ledger.server.appeals.case_service import case_number, changing, load_case, report_numbers
+from ledger.server.appeals.case_changes import case_number, changing, load_case, report_numbers
 from ledger.server.appeals.filing import checked_filing, clean_text, count_attempt, log_attempt_outcome
-from ledger.server.appeals.letters import all_letters, letter_of
+from ledger.server.appeals.letter_facts import all_letters, letter_of
 from ledger.server.appeals.participants import Participant, Party
 from ledger.server.appeals.sessions import SESSION_PURPOSE, Link, check_epoch, open_link
 from ledger.server.appeals.views import attachment_view, case_state, case_view, party_of

@@ -23,7 +23,7 @@ from ledger.rules.case_machine import DECIDING_ROLES, Staff, check_group
 from ledger.rules.conduct import Conduct
 from ledger.rules.policy.values import Profile
 from ledger.server.appeals import staff_actions
-from ledger.server.appeals.case_service import case_number
+from ledger.server.appeals.case_changes import case_number
 from ledger.server.context import Context
 from ledger.server.db.engine import reading, snapshot_reading, writing
 from ledger.server.db.tables.appeals import AppealCase, CaseHandler, CaseSkip

@@ -26,7 +26,7 @@ from ledger.rules.case_machine import DECIDING_ROLES, Staff, advance, check_grou
 from ledger.rules.clean_text import cleaned
 from ledger.rules.conduct import Conduct
 from ledger.rules.policy.values import Policy
-from ledger.server.appeals.case_service import (
+from ledger.server.appeals.case_changes import (
     Move,
     apply_action,
     case_number,
@@ -39,7 +39,7 @@ from ledger.server.appeals.case_service import (
     zone_of,
 )
 from ledger.server.appeals.filing import clean_text
-from ledger.server.appeals.letters import facts_of
+from ledger.server.appeals.letter_facts import facts_of
 from ledger.server.context import Context
 from ledger.server.db.bulk import upsert
 from ledger.server.db.engine import writing

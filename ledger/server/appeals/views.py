@@ -17,7 +17,7 @@ from ledger.protocol.public_ids import encode_id
 from ledger.rules.appeals import CaseState
 from ledger.server.appeals import attachments
 from ledger.server.appeals.attachments import AttachmentRow
-from ledger.server.appeals.case_service import STAFF_ONLY
+from ledger.server.appeals.case_changes import STAFF_ONLY
 from ledger.server.appeals.participants import Party
 from ledger.server.records import case_queries, order_line_queries
 from ledger.server.records.case_queries import CaseEventRow, CaseRow

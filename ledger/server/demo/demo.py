@@ -20,7 +20,7 @@ from rich.console import Console
 
 from ledger.cli import output
 from ledger.cli.decorator import command
-from ledger.cli.output import ExitCode
+from ledger.cli.exit_codes import ExitCode
 from ledger.cli.platform.lookup import TIER_STYLES
 from ledger.cli.tables import Table
 from ledger.client import (

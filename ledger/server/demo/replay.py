@@ -19,8 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ledger.cli import output
 from ledger.cli.decorator import command
+from ledger.cli.exit_codes import ExitCode
 from ledger.cli.options import DelimiterOption, EncodingOption, TableOptions
-from ledger.cli.output import ExitCode
 from ledger.cli.platform.lookup import TIER_STYLES
 from ledger.client import Buyer, Evidence, Lookup, Query, Refund, RefundLedger, claim_upload, evidence
 from ledger.client.models.lookups import TIERS

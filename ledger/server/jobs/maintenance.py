@@ -20,7 +20,7 @@ from datetime import timedelta
 
 from ledger.errors import LedgerError
 from ledger.server.appeals.attachments import sweep
-from ledger.server.appeals.case_service import run_clocks
+from ledger.server.appeals.case_changes import run_clocks
 from ledger.server.appeals.filing import forget_counts
 from ledger.server.appeals.sessions import forget_sessions
 from ledger.server.appeals.weights import refresh_weights

@@ -1,132 +1,131 @@
-"""Budgets of blinded evaluation: a burst allowance, a daily quota and grants, all spent in one transaction.
-
-The burst row is written first, so its lock serialises all spending of one platform: the rest of the transaction sees
-the result of the transaction before it. A refusal rolls the whole transaction back.
-"""
+"""Budgets of blinded evaluation: how many elements a platform may have evaluated, at once, in a day and by grants."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, case, insert, select, update
+from sqlalchemy import Engine
 
-from ledger.server.db.bulk import table_of, upsert
-from ledger.server.db.tables.oprf import OprfBurst, OprfGrant, OprfUse
+from ledger.errors import InvalidRequest, NotFound, QuotaExceeded
+from ledger.protocol.encoding import DAY_SECONDS, day_floor, format_time, unix_seconds
+from ledger.server.context import Context
+from ledger.server.db.engine import reading, writing
+from ledger.server.keys.files import ServerKeys
+from ledger.server.oprf import budget_queries as store
+from ledger.server.platforms.members import Member
+from ledger.server.platforms.queries import lock_platform, read_platforms
+from ledger.server.process.metrics import Metrics
+from ledger.server.settings import Settings
 
-CLOCK_TOLERANCE_US = 60_000_000
-"""A server's clock is set back by more than this only by an operator."""
+MICROSECONDS = 1_000_000
+MAX_GRANT_ELEMENTS = 10**9
+MAX_GRANT_DAYS = 366
+MAX_REASON_CHARS = 200
 
-_BURST, _USE = table_of(OprfBurst), table_of(OprfUse)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class GrantRow:
-    """Elements granted beyond the daily quota, and the number of used ones."""
+class Oprf:
+    """The parts that blinded evaluation needs in addition to the context: settings (the budgets), keys and counters."""
 
-    id: int
-    platform: str
-    elements: int
-    used: int
-    reason: str
-    granted_at: datetime
-    expires_at: datetime
+    context: Context
+    settings: Settings
+    keys: ServerKeys
+    metrics: Metrics
 
 
-_GRANT = select(*[getattr(OprfGrant, name) for name in GrantRow.__dataclass_fields__])
+def deduct(oprf: Oprf, member: Member, elements: int, now: datetime) -> None:
+    """Count `elements` against the platform's budgets, all or none: its burst allowance, then the rest of its quota of
+    the UTC day of `now`, then its grants.
 
-
-def take_burst(connection: Connection, platform: str, now_us: int, cost_us: int, span_us: int) -> bool:
-    """Spend `cost_us` of an allowance of `span_us` that renews with time. True if there was enough of it.
-
-    The generic cell rate algorithm (ITU-T I.371) as one statement: the row holds the time when the allowance is full
-    again.
+    Only the server's clock counts, and processes share the budgets through the database. Raises QuotaExceeded, with
+    `limit` ("burst" or "daily") and the seconds until a repetition can succeed, and DatabaseUnavailable.
     """
-    if cost_us > span_us:
-        return False
-    stored = _BURST.c.whole_at_us
-    start = case((stored < now_us, now_us), else_=stored)
-    statement = (
-        upsert(connection, OprfBurst)
-        .values(platform=platform, whole_at_us=now_us + cost_us)
-        .on_conflict_do_update(
-            index_elements=[_BURST.c.platform],
-            set_={"whole_at_us": start + cost_us},
-            where=start + cost_us <= now_us + span_us,
+    settings = oprf.settings
+    quota = member.oprf_daily_quota_elements
+    if quota is None:
+        quota = settings.oprf_daily_quota_elements
+    us_per_element = MICROSECONDS // settings.oprf_rate_elements_per_second or 1
+    now_us = unix_seconds(now) * MICROSECONDS + now.microsecond
+    span_us = settings.oprf_burst_elements * us_per_element
+    try:
+        with writing(oprf.context.engine) as connection:
+            if not store.take_burst(connection, member.platform, now_us, elements * us_per_element, span_us):
+                whole_at = store.read_whole_at(connection, member.platform) or now_us
+                missing_us = min(whole_at - now_us, span_us) + elements * us_per_element - span_us
+                raise QuotaExceeded(
+                    "Your platform asks for more blinded elements at once than it may. Go on more slowly.",
+                    limit="burst",
+                    retry_after_seconds=max(1, -(-missing_us // MICROSECONDS)),
+                )
+            rest = elements - store.take_daily(connection, member.platform, day_floor(now), elements, quota)
+            if rest and store.take_granted(connection, member.platform, rest, now) < rest:
+                raise QuotaExceeded(
+                    "Your platform's daily quota of blinded elements does not cover this batch.",
+                    limit="daily",
+                    retry_after_seconds=DAY_SECONDS - unix_seconds(now) % DAY_SECONDS,
+                )
+    except QuotaExceeded as error:
+        oprf.metrics.count_refused(member.platform, str(error.details["limit"]))
+        if error.details["limit"] == "burst":
+            with writing(oprf.context.engine) as connection:
+                store.empty_burst(connection, member.platform, now_us + span_us)
+        raise
+    oprf.metrics.count_evaluated(member.platform, elements)
+
+
+def grant(engine: Engine, *, platform: str, elements: int, reason: str, days: int, now: datetime) -> None:
+    """Let a platform have `elements` evaluated beyond its daily quota within `days`, for the first tagging of its
+    users.
+
+    The grant is stored with its reason, and logged. Raises InvalidRequest, NotFound, DatabaseUnavailable.
+    """
+    if not 1 <= elements <= MAX_GRANT_ELEMENTS:
+        raise InvalidRequest(f"A grant is 1 to {MAX_GRANT_ELEMENTS:,} elements.")
+    if not 1 <= days <= MAX_GRANT_DAYS:
+        raise InvalidRequest(f"A grant lasts 1 to {MAX_GRANT_DAYS} days.")
+    if not 1 <= len(reason) <= MAX_REASON_CHARS:
+        raise InvalidRequest(f"A grant needs a reason of 1 to {MAX_REASON_CHARS} characters.")
+    with writing(engine) as connection:
+        if lock_platform(connection, platform) is None:
+            raise NotFound("There is no platform of this name.")
+        store.insert_grant(
+            connection,
+            platform=platform,
+            elements=elements,
+            reason=reason,
+            granted_at=now,
+            expires_at=now + timedelta(days=days),
         )
-        .returning(_BURST.c.platform)
-    )
-    return len(connection.execute(statement).all()) == 1
+    log.info("oprf_granted", extra={"platform": platform, "elements": elements})
 
 
-def empty_burst(connection: Connection, platform: str, empty_us: int) -> None:
-    """Set an allowance to empty if it is full much later than an empty one could be: the clock was set back, and the
-    platform would wait until the clock reaches its old time. A smaller difference stays, so that small changes of the
-    clock give no free elements."""
-    late = OprfBurst.whole_at_us > empty_us + CLOCK_TOLERANCE_US
-    connection.execute(update(OprfBurst).where(OprfBurst.platform == platform, late).values(whole_at_us=empty_us))
-
-
-def read_whole_at(connection: Connection, platform: str) -> int | None:
-    """Return when the platform's burst allowance is full again, in microseconds since the Unix epoch; None: it
-    is full."""
-    return connection.execute(select(_BURST.c.whole_at_us).where(_BURST.c.platform == platform)).scalar_one_or_none()
-
-
-def read_oprf_use(connection: Connection, platform: str, day: int) -> int:
-    """Return the elements counted for the platform on UTC `day`."""
-    query = select(OprfUse.elements).where(OprfUse.platform == platform, OprfUse.day == day)
-    return connection.execute(query).scalar_one_or_none() or 0
-
-
-def take_daily(connection: Connection, platform: str, day: int, elements: int, quota_elements: int) -> int:
-    """Count as many of `elements` on UTC `day` as the quota allows, and return their number. Call after
-    `take_burst`."""
-    taken = min(elements, quota_elements - read_oprf_use(connection, platform, day))
-    if taken <= 0:
-        return 0
-    connection.execute(
-        upsert(connection, OprfUse)
-        .values(platform=platform, day=day, elements=taken)
-        .on_conflict_do_update(index_elements=[_USE.c.platform, _USE.c.day], set_={"elements": _USE.c.elements + taken})
-    )
-    return taken
-
-
-def take_granted(connection: Connection, platform: str, elements: int, now: datetime) -> int:
-    """Take up to `elements` from the platform's grants, those that expire first before others, and return the number
-    taken. Call after `take_burst`."""
-    taken = 0
-    for grant in open_grants(connection, platform, now):
-        part = min(elements - taken, grant.elements - grant.used)
-        if part > 0:
-            connection.execute(update(OprfGrant).where(OprfGrant.id == grant.id).values(used=OprfGrant.used + part))
-            taken += part
-    return taken
-
-
-def open_grants(connection: Connection, platform: str, now: datetime) -> list[GrantRow]:
-    """Return the platform's grants that are neither used up nor expired, those that expire first before others."""
-    query = _GRANT.where(
-        OprfGrant.platform == platform, OprfGrant.expires_at > now, OprfGrant.used < OprfGrant.elements
-    ).order_by(OprfGrant.expires_at, OprfGrant.id)
-    return [GrantRow(*row) for row in connection.execute(query)]
-
-
-def read_grants(connection: Connection, platform: str) -> list[GrantRow]:
-    """Return all grants of a platform, oldest first."""
-    return [
-        GrantRow(*row)
-        for row in connection.execute(_GRANT.where(OprfGrant.platform == platform).order_by(OprfGrant.id))
-    ]
-
-
-def insert_grant(
-    connection: Connection, *, platform: str, elements: int, reason: str, granted_at: datetime, expires_at: datetime
-) -> None:
-    """Insert one grant of `elements` (at least 1), valid until `expires_at`."""
-    connection.execute(
-        insert(OprfGrant).values(
-            platform=platform, elements=elements, used=0, reason=reason, granted_at=granted_at, expires_at=expires_at
-        )
-    )
+def budget(settings: Settings, engine: Engine, platform: str, now: datetime) -> dict[str, Any]:
+    """Return the number of elements that a platform used of its quota on the UTC day of `now`, and all its grants.
+    Raises NotFound, DatabaseUnavailable."""
+    with reading(engine) as connection:
+        row = {row.name: row for row in read_platforms(connection)}.get(platform)
+        if row is None:
+            raise NotFound("There is no platform of this name.")
+        used = store.read_oprf_use(connection, platform, day_floor(now))
+        grants = store.read_grants(connection, platform)
+    quota = row.oprf_daily_quota_elements
+    return {
+        "platform": platform,
+        "daily_quota": settings.oprf_daily_quota_elements if quota is None else quota,
+        "used_today": used,
+        "grants": [
+            {
+                "elements": row.elements,
+                "used": row.used,
+                "reason": row.reason,
+                "granted_at": format_time(row.granted_at),
+                "expires_at": format_time(row.expires_at),
+            }
+            for row in grants
+        ],
+    }

@@ -22,7 +22,7 @@ from ledger.rules.appeals import SIGNED_SEVERITY
 from ledger.rules.case_machine import DECIDING_ROLES, Staff, check_group
 from ledger.rules.conduct import Conduct
 from ledger.rules.order_lines import replay, within_amount, within_days
-from ledger.server.appeals.case_service import changing, report_number
+from ledger.server.appeals.case_changes import changing, report_number
 from ledger.server.appeals.filing import clean_text
 from ledger.server.context import Context
 from ledger.server.db.due_rows import work_off

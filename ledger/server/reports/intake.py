@@ -39,7 +39,7 @@ from ledger.rules.order_lines import (
 )
 from ledger.rules.pictures import searchable
 from ledger.rules.reports import check_intake
-from ledger.server.appeals.case_service import report_gone
+from ledger.server.appeals.case_changes import report_gone
 from ledger.server.context import Context
 from ledger.server.db.engine import writing
 from ledger.server.db.tables.appeals import CaseTag

@@ -30,7 +30,7 @@ from sqlalchemy import Connection, Engine
 from ledger.protocol.public_ids import encode_id
 from ledger.protocol.tags import tag
 from ledger.protocol.voprf import canonical_spelling
-from ledger.server.appeals.case_service import changing
+from ledger.server.appeals.case_changes import changing
 from ledger.server.context import Context
 from ledger.server.db.due_rows import work_off
 from ledger.server.db.engine import reading

@@ -15,7 +15,7 @@ from ledger.server.db.engine import reading, writing
 from ledger.server.keys.epochs import EpochRow, current_of, insert_epoch, only, read_epochs
 from ledger.server.keys.files import create_oprf_file, load_oprf, oprf_path
 from ledger.server.log.writer import GovernanceDraft, append, open_head
-from ledger.server.oprf import budgets
+from ledger.server.oprf import budget_queries
 from ledger.server.platforms import queries as members
 from ledger.server.rotation import queries as store
 from ledger.server.rotation.convert import (
@@ -95,7 +95,7 @@ def _grant(connection: Connection, settings: Settings, number: int, now: datetim
     for platform in members.read_platforms(connection):
         if platform.status == PlatformState.ACTIVE:
             elements = max(used.get(platform.name, 0), settings.oprf_daily_quota_elements)
-            budgets.insert_grant(
+            budget_queries.insert_grant(
                 connection,
                 platform=platform.name,
                 elements=elements,

@@ -22,7 +22,7 @@ from ledger.rules.policy.values import Policy
 from ledger.rules.standing import FULL_WEIGHT, group_weight
 from ledger.rules.wilson import wilson_interval
 from ledger.server.db.engine import snapshot_reading, writing
-from ledger.server.oprf.budgets import GrantRow, open_grants
+from ledger.server.oprf.budget_queries import GrantRow, open_grants
 from ledger.server.platforms import group_weights, members
 from ledger.server.platforms import queries as member_store
 from ledger.server.platforms.queries import KeyRow, PlatformRow

@@ -23,7 +23,7 @@ from ledger.rules.appeals import OPEN_STATES, REOPENED, Outcome
 from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
 from ledger.server.appeals import consumer, participants, staff_actions
-from ledger.server.appeals.case_service import case_number, changing, load_case, run_clocks
+from ledger.server.appeals.case_changes import case_number, changing, load_case, run_clocks
 from ledger.server.appeals.consumer import own_letter
 from ledger.server.appeals.consumer_record import own_record
 from ledger.server.appeals.participants import Participant, Party, concede

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ledger.protocol.public_ids import encode_id
 from ledger.rules.case_machine import Staff
 from ledger.server.appeals import consumer, participants
-from ledger.server.appeals.case_service import changing, load_case
+from ledger.server.appeals.case_changes import changing, load_case
 from ledger.server.appeals.participants import Participant
 from ledger.server.context import Context
 from ledger.server.db.engine import writing

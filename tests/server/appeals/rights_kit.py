@@ -27,7 +27,7 @@ from ledger.rules.conduct import Conduct
 from ledger.rules.rounds import MAX_GROUPS
 from ledger.server.appeals import consumer, staff_actions
 from ledger.server.appeals import platform as platform_actions
-from ledger.server.appeals.case_service import run_clocks
+from ledger.server.appeals.case_changes import run_clocks
 from ledger.server.appeals.consumer_record import own_record
 from ledger.server.appeals.participants import Party
 from ledger.server.appeals.platform import Caller

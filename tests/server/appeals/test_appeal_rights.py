@@ -27,7 +27,7 @@ from ledger.rules.appeals import MAX_WITHDRAWALS, Outcome
 from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
 from ledger.server.appeals import consumer, staff_actions
-from ledger.server.appeals.case_service import run_clocks
+from ledger.server.appeals.case_changes import run_clocks
 from ledger.server.appeals.consumer_record import own_record
 from ledger.server.appeals.filing import FILING_PURPOSE
 from ledger.server.db.engine import writing

@@ -26,7 +26,7 @@ from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
 from ledger.rules.webhooks import WebhookType
 from ledger.server.appeals import consumer, staff_actions
-from ledger.server.appeals.case_service import case_number, changing, load_case, run_clocks
+from ledger.server.appeals.case_changes import case_number, changing, load_case, run_clocks
 from ledger.server.appeals.consumer_record import own_record
 from ledger.server.appeals.participants import Participant, Party, add_message
 from ledger.server.appeals.sessions import SubjectSessionRow

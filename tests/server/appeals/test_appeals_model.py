@@ -22,7 +22,7 @@ from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff, due_actions
 from ledger.rules.conduct import Conduct
 from ledger.server.appeals import consumer, participants, staff_actions
-from ledger.server.appeals.case_service import case_number, run_clocks, with_handlers
+from ledger.server.appeals.case_changes import case_number, run_clocks, with_handlers
 from ledger.server.db.engine import reading
 from ledger.server.records import case_queries as store
 from tests.counts import trials

@@ -16,7 +16,7 @@ from ledger.protocol.tags import tag
 from ledger.rules.appeals import Outcome
 from ledger.server.appeals import attachments, consumer, sessions, staff_actions
 from ledger.server.appeals.attachments import save
-from ledger.server.appeals.case_service import run_clocks
+from ledger.server.appeals.case_changes import run_clocks
 from ledger.server.appeals.consumer_record import own_record
 from ledger.server.appeals.weights import refresh_weights
 from ledger.server.db.engine import reading, writing

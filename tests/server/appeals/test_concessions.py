@@ -25,7 +25,7 @@ from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
 from ledger.server.appeals import consumer, participants, staff_actions
-from ledger.server.appeals.case_service import case_number, changing, load_case, run_clocks
+from ledger.server.appeals.case_changes import case_number, changing, load_case, run_clocks
 from ledger.server.appeals.participants import Participant, Party, agree, concede
 from ledger.server.db.engine import reading
 from ledger.server.platforms.queries import outcome_counts

@@ -10,7 +10,7 @@ import pytest
 from ledger.errors import AppealInvalid, InvalidRequest
 from ledger.rules.appeals import Outcome
 from ledger.server.appeals import consumer, staff_actions
-from ledger.server.appeals.case_service import case_number, changing, load_case
+from ledger.server.appeals.case_changes import case_number, changing, load_case
 from ledger.server.appeals.participants import Participant, Party, add_message
 from ledger.server.db.engine import reading
 from ledger.server.records import case_queries as store

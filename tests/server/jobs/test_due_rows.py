@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from ledger.errors import DatabaseUnavailable
 from ledger.protocol.public_ids import decode_id
-from ledger.server.appeals import attachments, case_service
+from ledger.server.appeals import attachments, case_changes
 from ledger.server.db.due_rows import work_off
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.appeals import AppealCase
@@ -129,8 +129,8 @@ def test_cases_that_fail_in_front_stop_no_clock(
         ids.append(decode_id("ap", case, ledger.rt.settings.service))
         ledger.clock.moment += timedelta(seconds=1)  # the order of their deadlines
     bad = set(ids[: limit + 1])
-    monkeypatch.setattr(case_service, "MAX_CASES", limit)
-    failing(case_service, "_apply_due_actions", monkeypatch, lambda _, row: row.id in bad)
+    monkeypatch.setattr(case_changes, "MAX_CASES", limit)
+    failing(case_changes, "_apply_due_actions", monkeypatch, lambda _, row: row.id in bad)
     ledger.clock.moment += timedelta(days=60)
     (job,) = (job for job in ledger.rt.maintenance.clock_jobs if job.name == "appeal_clocks")
     caplog.clear()

@@ -8,7 +8,7 @@ import sys
 from datetime import datetime
 
 from ledger.errors import QuotaExceeded
-from ledger.server.oprf import evaluation as oprf
+from ledger.server.oprf import budgets as oprf
 from ledger.server.runtime import open_runtime
 from ledger.server.settings import Settings
 from tests.support import Platform

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from ledger.errors import InvalidRequest, NotFound, QuotaExceeded
 from ledger.protocol.encoding import day_floor
 from ledger.server.db.engine import reading
-from ledger.server.oprf import budgets as store
-from ledger.server.oprf import evaluation as oprf
+from ledger.server.oprf import budget_queries as store
+from ledger.server.oprf import budgets
 from ledger.server.runtime import Runtime, open_runtime
 from tests.forked import ForkedProcess
 from tests.support import ROOT, Platform, new_ledger, server_environment
@@ -50,7 +50,7 @@ def rt(database_url: str, tmp_path: Path) -> Iterator[Runtime]:
 def refusal(rt: Runtime, elements: int, now: datetime) -> tuple[str, int]:
     """Return (limit, seconds to wait) of a batch that must be refused."""
     with pytest.raises(QuotaExceeded) as caught:
-        oprf.deduct(rt.oprf, MEMBER, elements, now)
+        budgets.deduct(rt.oprf, MEMBER, elements, now)
     return str(caught.value.details["limit"]), int(str(caught.value.details["retry_after_seconds"]))
 
 
@@ -60,18 +60,18 @@ def used(rt: Runtime, now: datetime = NOW) -> int:
 
 
 def test_a_burst_is_exact_and_renews_with_time(rt: Runtime) -> None:
-    oprf.deduct(rt.oprf, MEMBER, BURST, NOW)
+    budgets.deduct(rt.oprf, MEMBER, BURST, NOW)
     assert refusal(rt, 1, NOW) == ("burst", 1)
     assert refusal(rt, 55, NOW) == ("burst", 6), "5.5 seconds, rounded up"
     assert refusal(rt, 55, NOW + timedelta(seconds=5)) == ("burst", 1)
-    oprf.deduct(rt.oprf, MEMBER, 55, NOW + timedelta(seconds=5, milliseconds=500))
+    budgets.deduct(rt.oprf, MEMBER, 55, NOW + timedelta(seconds=5, milliseconds=500))
     assert used(rt) == BURST + 55, "what was refused is not counted"
 
 
 def test_waiting_as_long_as_the_answer_says_is_enough(rt: Runtime) -> None:
-    oprf.deduct(rt.oprf, MEMBER, 80, NOW)
+    budgets.deduct(rt.oprf, MEMBER, 80, NOW)
     _, seconds = refusal(rt, 37, NOW)
-    oprf.deduct(rt.oprf, MEMBER, 37, NOW + timedelta(seconds=seconds))
+    budgets.deduct(rt.oprf, MEMBER, 37, NOW + timedelta(seconds=seconds))
 
 
 def test_a_batch_larger_than_any_burst_is_refused(rt: Runtime) -> None:
@@ -81,7 +81,7 @@ def test_a_batch_larger_than_any_burst_is_refused(rt: Runtime) -> None:
 
 def test_a_refused_day_gives_the_burst_back(rt: Runtime) -> None:
     for step in range(10):
-        oprf.deduct(rt.oprf, MEMBER, 100, NOW + timedelta(seconds=10 * step))
+        budgets.deduct(rt.oprf, MEMBER, 100, NOW + timedelta(seconds=10 * step))
     later = NOW + timedelta(seconds=200)
     assert refusal(rt, 60, later)[0] == "daily"
     assert refusal(rt, 60, later)[0] == "daily", "the first refusal spent no burst"
@@ -89,27 +89,27 @@ def test_a_refused_day_gives_the_burst_back(rt: Runtime) -> None:
 
 def test_a_grant_covers_what_the_quota_does_not(rt: Runtime) -> None:
     grant = {"platform": "acme", "reason": "first tagging", "now": NOW}
-    oprf.grant(rt.engine, elements=70, days=2, **grant)  # type: ignore[arg-type]
-    oprf.grant(rt.engine, elements=50, days=1, **grant)  # type: ignore[arg-type]
+    budgets.grant(rt.engine, elements=70, days=2, **grant)  # type: ignore[arg-type]
+    budgets.grant(rt.engine, elements=50, days=1, **grant)  # type: ignore[arg-type]
     for step in range(9):
-        oprf.deduct(rt.oprf, MEMBER, 100, NOW + timedelta(seconds=10 * step))
+        budgets.deduct(rt.oprf, MEMBER, 100, NOW + timedelta(seconds=10 * step))
     later = NOW + timedelta(hours=1)
-    oprf.deduct(rt.oprf, MEMBER, 95, later)
-    oprf.deduct(rt.oprf, MEMBER, 25, later + timedelta(seconds=60))  # 5 of the day, 20 granted
-    budget = oprf.budget(rt.settings, rt.engine, "acme", later)
+    budgets.deduct(rt.oprf, MEMBER, 95, later)
+    budgets.deduct(rt.oprf, MEMBER, 25, later + timedelta(seconds=60))  # 5 of the day, 20 granted
+    budget = budgets.budget(rt.settings, rt.engine, "acme", later)
     assert budget["used_today"] == QUOTA
     assert [grant["used"] for grant in budget["grants"]] == [0, 20], "the grant that ends first goes first"
-    oprf.deduct(rt.oprf, MEMBER, 90, later + timedelta(seconds=120))
+    budgets.deduct(rt.oprf, MEMBER, 90, later + timedelta(seconds=120))
     assert refusal(rt, 11, later + timedelta(seconds=180))[0] == "daily"
-    oprf.deduct(rt.oprf, MEMBER, 10, later + timedelta(seconds=180))
-    used_up = oprf.budget(rt.settings, rt.engine, "acme", later)["grants"]
+    budgets.deduct(rt.oprf, MEMBER, 10, later + timedelta(seconds=180))
+    used_up = budgets.budget(rt.settings, rt.engine, "acme", later)["grants"]
     assert [(grant["elements"], grant["used"]) for grant in used_up] == [(70, 70), (50, 50)]
 
 
 def test_a_grant_ends(rt: Runtime) -> None:
-    oprf.grant(rt.engine, platform="acme", elements=50, reason="first tagging", days=1, now=NOW)
+    budgets.grant(rt.engine, platform="acme", elements=50, reason="first tagging", days=1, now=NOW)
     for step in range(10):
-        oprf.deduct(rt.oprf, MEMBER, 100, NOW + timedelta(days=1, seconds=10 * step))
+        budgets.deduct(rt.oprf, MEMBER, 100, NOW + timedelta(days=1, seconds=10 * step))
     assert refusal(rt, 1, NOW + timedelta(days=1, hours=1))[0] == "daily"
 
 
@@ -126,14 +126,14 @@ def test_a_grant_ends(rt: Runtime) -> None:
 def test_an_impossible_grant_is_refused(rt: Runtime, change: dict[str, object], error: type[Exception]) -> None:
     arguments = {"platform": "acme", "elements": 5, "reason": "because", "days": 3, "now": NOW, **change}
     with pytest.raises(error):
-        oprf.grant(rt.engine, **arguments)  # type: ignore[arg-type]
+        budgets.grant(rt.engine, **arguments)  # type: ignore[arg-type]
 
 
 def test_a_clock_that_jumps_and_returns_gives_nothing(rt: Runtime) -> None:
     ahead = NOW + timedelta(hours=1)
-    oprf.deduct(rt.oprf, MEMBER, BURST, ahead)
+    budgets.deduct(rt.oprf, MEMBER, BURST, ahead)
     assert refusal(rt, 1, NOW) == ("burst", 1)
-    oprf.deduct(rt.oprf, MEMBER, 50, NOW + timedelta(seconds=5))
+    budgets.deduct(rt.oprf, MEMBER, 50, NOW + timedelta(seconds=5))
     assert refusal(rt, 1, NOW + timedelta(seconds=5))[0] == "burst", "it renews from then on, and no faster"
 
 
@@ -153,7 +153,7 @@ def test_no_window_holds_more_than_burst_and_rate_allow(rt: Runtime, steps: list
         moment += timedelta(milliseconds=pause_ms)
         latest = max(latest, moment)
         try:
-            oprf.deduct(rt.oprf, member, elements, moment)
+            budgets.deduct(rt.oprf, member, elements, moment)
         except QuotaExceeded:
             continue
         times.append((latest, elements))
@@ -174,7 +174,7 @@ def test_threads_share_one_budget(rt: Runtime) -> None:
         barrier.wait()
         for _ in range(8):
             try:
-                oprf.deduct(rt.oprf, MEMBER, 7, NOW)
+                budgets.deduct(rt.oprf, MEMBER, 7, NOW)
                 granted.append(7)
             except QuotaExceeded:
                 continue

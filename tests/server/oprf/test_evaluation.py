@@ -15,8 +15,9 @@ from ledger.errors import BatchSizeInvalid, IdentityPoint, InvalidPoint, QuotaEx
 from ledger.protocol import sodium, voprf
 from ledger.protocol.encoding import day_floor
 from ledger.server.db.engine import reading
+from ledger.server.oprf import budgets
 from ledger.server.oprf import evaluation as oprf
-from ledger.server.oprf.budgets import read_oprf_use
+from ledger.server.oprf.budget_queries import read_oprf_use
 from ledger.server.runtime import Runtime, open_runtime
 from tests.support import Platform, new_ledger
 
@@ -80,22 +81,22 @@ def test_a_batch_above_the_whole_quota_is_refused_on_a_fresh_day(rt: Runtime) ->
 
 
 def test_a_new_utc_day_renews_the_quota(rt: Runtime) -> None:
-    oprf.deduct(rt.oprf, MEMBER, 100, NOW)
+    budgets.deduct(rt.oprf, MEMBER, 100, NOW)
     tomorrow = datetime(2026, 3, 2, tzinfo=UTC)
     with pytest.raises(QuotaExceeded):
-        oprf.deduct(rt.oprf, MEMBER, 1, datetime(2026, 3, 1, 23, 59, 59, tzinfo=UTC))
-    oprf.deduct(rt.oprf, MEMBER, 100, tomorrow)
+        budgets.deduct(rt.oprf, MEMBER, 1, datetime(2026, 3, 1, 23, 59, 59, tzinfo=UTC))
+    budgets.deduct(rt.oprf, MEMBER, 100, tomorrow)
     assert (used(rt), used(rt, tomorrow)) == (100, 100)
 
 
 def test_a_platforms_own_quota_goes_before_the_default(rt: Runtime) -> None:
     small = replace(MEMBER, oprf_daily_quota_elements=3)
-    oprf.deduct(rt.oprf, small, 3, NOW)
+    budgets.deduct(rt.oprf, small, 3, NOW)
     with pytest.raises(QuotaExceeded):
-        oprf.deduct(rt.oprf, small, 1, NOW)
+        budgets.deduct(rt.oprf, small, 1, NOW)
     none = replace(MEMBER, platform="none", oprf_daily_quota_elements=0)
     with pytest.raises(QuotaExceeded):
-        oprf.deduct(rt.oprf, none, 1, NOW)
+        budgets.deduct(rt.oprf, none, 1, NOW)
 
 
 def test_malformed_batches_cost_nothing(rt: Runtime) -> None:
@@ -124,7 +125,7 @@ def test_parallel_requests_never_exceed_the_quota(rt: Runtime) -> None:
         barrier.wait()
         for _ in range(10):
             try:
-                oprf.deduct(rt.oprf, MEMBER, elements, NOW)
+                budgets.deduct(rt.oprf, MEMBER, elements, NOW)
                 granted.append(elements)
             except QuotaExceeded:
                 continue

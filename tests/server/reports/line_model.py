@@ -23,7 +23,7 @@ from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
 from ledger.rules.reports import order_ref
 from ledger.server.appeals import consumer, participants, staff_actions
-from ledger.server.appeals.case_service import case_number, changing, load_case, run_clocks
+from ledger.server.appeals.case_changes import case_number, changing, load_case, run_clocks
 from ledger.server.appeals.participants import Participant, Party, concede
 from ledger.server.db.engine import reading
 from ledger.server.records import case_queries as store

@@ -16,7 +16,7 @@ from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
 from ledger.rules.order_lines import LineState, replay
 from ledger.server.appeals import consumer, participants, staff_actions
-from ledger.server.appeals.case_service import case_number, changing, load_case
+from ledger.server.appeals.case_changes import case_number, changing, load_case
 from ledger.server.appeals.consumer import own_case, own_letter
 from ledger.server.appeals.participants import Participant, Party, agree, concede
 from ledger.server.db.engine import reading

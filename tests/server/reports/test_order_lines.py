@@ -29,7 +29,7 @@ from ledger.protocol.public_ids import decode_id
 from ledger.rules.appeals import Outcome
 from ledger.rules.conduct import Conduct
 from ledger.server.appeals import consumer, staff_actions
-from ledger.server.appeals.case_service import run_clocks
+from ledger.server.appeals.case_changes import run_clocks
 from ledger.server.db.engine import reading
 from ledger.server.db.tables.orders import OrderClosure
 from ledger.server.db.tables.reports import Report

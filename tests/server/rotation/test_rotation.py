@@ -20,7 +20,7 @@ from ledger.server.db.tables.oprf import OprfUse
 from ledger.server.db.tables.reports import Listing, Subject
 from ledger.server.keys.files import load_oprf, oprf_path
 from ledger.server.log import queries as log_store
-from ledger.server.oprf import budgets
+from ledger.server.oprf import budget_queries
 from ledger.server.reports.reports import submit_report
 from ledger.server.rotation.audit import audit_dir
 from ledger.server.rotation.convert import RotationStage, exclusive_run
@@ -110,7 +110,7 @@ def test_announcing_first_lets_platforms_tag_anew(ledger: LedgerFixture) -> None
     ledger.rt.members.refresh()
     assert ledger.rt.keys.evaluating(2).secret == load_oprf(settings, 2)[2]
     with reading(engine) as connection:
-        grants = {name: budgets.read_grants(connection, name) for name in ("acme", "acme2", "bolt")}
+        grants = {name: budget_queries.read_grants(connection, name) for name in ("acme", "acme2", "bolt")}
     assert [grant.elements for grant in grants["acme"]] == [700_000]
     assert [grant.elements for grant in grants["bolt"]] == [settings.oprf_daily_quota_elements]
     assert grants["bolt"][0].expires_at == new.announced_at + timedelta(days=90)
@@ -120,7 +120,7 @@ def test_announcing_first_lets_platforms_tag_anew(ledger: LedgerFixture) -> None
         assert caught.value.details["epoch"] == 1
     assert rotated(ledger).new_epoch == 2
     with reading(engine) as connection:
-        assert len(budgets.read_grants(connection, "bolt")) == 1
+        assert len(budget_queries.read_grants(connection, "bolt")) == 1
 
 
 def test_in_grace_a_report_is_found_under_both_epochs(ledger: LedgerFixture) -> None:

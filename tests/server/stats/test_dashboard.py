@@ -14,7 +14,7 @@ from ledger.rules.policy.shipped import shipped_policy
 from ledger.rules.policy.values import Profile
 from ledger.rules.standing import Tier
 from ledger.server.appeals import staff_actions
-from ledger.server.appeals.case_service import run_clocks
+from ledger.server.appeals.case_changes import run_clocks
 from ledger.server.db.engine import reading, writing
 from ledger.server.log import queries as log_store
 from ledger.server.platforms.members import set_status

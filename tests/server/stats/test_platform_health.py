@@ -12,13 +12,13 @@ from ledger.errors import ConflictOfInterest, InvalidRequest, NotFound, RoleMiss
 from ledger.protocol.encoding import day_floor
 from ledger.rules.appeals import Action, Outcome
 from ledger.rules.case_machine import Staff
-from ledger.server.appeals import case_service, participants, staff_actions
-from ledger.server.appeals.case_service import run_clocks
+from ledger.server.appeals import case_changes, participants, staff_actions
+from ledger.server.appeals.case_changes import run_clocks
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.log import GovernanceEntry
 from ledger.server.log import queries as log_store
 from ledger.server.lookups.queries import count_lookups
-from ledger.server.oprf.evaluation import deduct
+from ledger.server.oprf.budgets import deduct
 from ledger.server.staff import audit
 from ledger.server.staff.accounts import StaffMember
 from ledger.server.staff.audit import EventFilter
@@ -44,7 +44,7 @@ def health(ledger: LedgerFixture, name: str) -> PlatformHealth:
 
 
 def case_number(ledger: LedgerFixture, case: str) -> int:
-    return case_service.case_number(ledger.rt.context, case)
+    return case_changes.case_number(ledger.rt.context, case)
 
 
 def decided(ledger: LedgerFixture, number: int, outcome: Outcome) -> None:

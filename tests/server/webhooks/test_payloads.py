@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from ledger.rules.appeals import Outcome
 from ledger.rules.webhooks import SUBSCRIBABLE, MessageSource, Recipient, WebhookType, message_body
 from ledger.server.appeals import consumer, staff_actions
-from ledger.server.appeals.case_service import case_number, changing, load_case
+from ledger.server.appeals.case_changes import case_number, changing, load_case
 from ledger.server.appeals.participants import Participant, Party, add_message
 from ledger.server.db.engine import reading
 from ledger.server.db.tables.webhooks import WebhookMessage

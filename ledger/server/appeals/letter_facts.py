@@ -16,7 +16,7 @@ from ledger.protocol.public_ids import encode_id
 from ledger.rules.appeals import OPEN_STATES, Action, CaseState, Outcome
 from ledger.rules.conduct import Conduct
 from ledger.rules.policy.values import Policy
-from ledger.server.appeals.case_service import protected_until, zone_of
+from ledger.server.appeals.case_changes import protected_until, zone_of
 from ledger.server.context import Context
 from ledger.server.log import queries as log_queries
 from ledger.server.records import case_queries
