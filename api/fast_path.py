@@ -59,7 +59,7 @@ class HotPath:
         if scope["type"] == "http":
             path, method = scope["path"], scope["method"]
             if scope["query_string"]:
-                pass  # no such method here: the request's frame refuses it
+                pass  # these routes know no query: the request's frame refuses it
             elif path == LOOKUPS and method == "POST":
                 await self._lookups(scope, receive, send)
                 return

@@ -208,12 +208,12 @@ def idempotency_key(request: Request) -> str:
 
 
 def json_response(body: bytes | str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an answer with Return an answer with JSON that is text already."""
+    """Return an answer with JSON that is text already."""
     return Response(body, status, headers=headers, media_type="application/json")
 
 
 def answer(value: object, status: int = 200) -> Response:
-    """Return an answer with Return an answer with `value` as JSON."""
+    """Return an answer with `value` as JSON."""
     return json_response(orjson.dumps(value), status)
 
 

@@ -111,8 +111,8 @@ def holds(context: ProofContext, base: bytes | None, key: bytes, m: bytes, z: by
 
 
 def in_parts(task: Callable[[int, int], Part], count: int, workers: int) -> list[Part]:
-    """Return the results of Return the results of `task(start, stop)` over consecutive ranges that cover 0..count, in
-    order, on up to `workers` threads.
+    """Return the results of `task(start, stop)` over consecutive ranges that cover 0..count, in order, on up to
+    `workers` threads.
 
     Threads help because libsodium runs without the interpreter lock. A small count stays on the calling thread.
     """

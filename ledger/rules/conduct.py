@@ -342,12 +342,7 @@ def parse_item(item: Any) -> Evidence:
             "An item of evidence has type, sha256 and optionally pdq, pdq_quality, inspection, finding, report_id, "
             "origin, confirmation."
         )
-    name = item.get("type")
-    if not isinstance(name, str) or name in REFUSED_EVIDENCE:
-        _refuse(name)
-    kind = _TYPES.get(name)
-    if kind is None:
-        raise EvidenceInvalid("Unknown type of evidence.", known=sorted(EvidenceType))
+    kind = parse_type(item.get("type"))
     pdq, report_id = item.get("pdq"), item.get("report_id")
     if "pdq" in item and not is_pdq(pdq):
         raise EvidenceInvalid("A pdq hash has 64 lower-case hexadecimal digits.")
@@ -371,6 +366,17 @@ def parse_item(item: Any) -> Evidence:
     origin = parse_origin(item["origin"]) if "origin" in item else None
     confirmation = parse_confirmation(item["confirmation"]) if "confirmation" in item else None
     return Evidence(kind, sha256, pdq, finding, report_id, quality, inspection, origin, confirmation)
+
+
+def parse_type(name: object) -> EvidenceType:
+    """Return the type of evidence of this name. Raises EvidenceInvalid for another one, EvidenceRefused for a type that
+    is never accepted."""
+    if not isinstance(name, str) or name in REFUSED_EVIDENCE:
+        _refuse(name)
+    kind = _TYPES.get(name)
+    if kind is None:
+        raise EvidenceInvalid("Unknown type of evidence.", field="type", known=sorted(EvidenceType))
+    return kind
 
 
 def _refuse(name: object) -> NoReturn:

@@ -18,11 +18,13 @@ from typer.testing import Result
 from ledger.cli.exit_codes import ExitCode
 from ledger.client import Buyer, RefundLedger, buyers
 from ledger.client.reports.building import arguments_from_json
+from ledger.client.reports.evidence import evidence_from_json
 from ledger.client.tables import report_files
 from ledger.client.tables.reader import TableFormat
 from ledger.client.tables.report_files import read_report_file
 from ledger.errors import (
     ConfigurationError,
+    EvidenceInvalid,
     InvalidPhone,
     InvalidReport,
     InvalidRequest,
@@ -481,3 +483,11 @@ def test_no_value_of_a_field_ends_a_file(running: Running, data: st.DataObject) 
         first, second = report_files.check_reports(offline, items)
         assert second.error is None
         assert first.error is None or str(first.error)
+
+
+def test_a_type_of_evidence_is_checked_before_its_file_is_read() -> None:
+    with pytest.raises(EvidenceInvalid, match="Unknown type of evidence") as refused:
+        evidence_from_json({"type": "zz", "file": "no-such-file"})
+    assert refused.value.details["field"] == "type"
+    with pytest.raises(EvidenceInvalid, match="cannot be read"):
+        evidence_from_json({"type": "original_file", "file": "no-such-file"})

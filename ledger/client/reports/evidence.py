@@ -22,6 +22,7 @@ from ledger.rules.conduct import (
     Finding,
     Inspection,
     parse_item,
+    parse_type,
 )
 from ledger.rules.provenance import (
     Confirmation,
@@ -169,5 +170,6 @@ def evidence_from_json(item: object) -> Evidence:
         raise EvidenceInvalid("An item of evidence needs either its file or its SHA-256.")
     members = {name: value for name, value in item.items() if name != "file"}
     if "file" in item:
+        parse_type(item.get("type"))  # before a file is read for nothing
         members["sha256"] = b64url(_digest(Path(item["file"])))
     return parse_item(members)

@@ -260,7 +260,7 @@ def _converted(data: object, form: type[_T], name: str, strict: bool) -> _T:
         value = msgspec.convert(data, form)
     except msgspec.ValidationError as error:
         reason = str(error).replace("`object`", "a table").replace("Object ", "A table is ")
-        raise PolicyInvalid(f"The table {name} does not have its form. {reason}.") from error
+        raise PolicyInvalid(f"The table {name} is malformed: {reason}.") from error
     if strict and (unknown := sorted(_unknown(data, msgspec.to_builtins(value)))):
         raise PolicyInvalid(f"The table {name} has unknown names: {', '.join(unknown)}.")
     return value

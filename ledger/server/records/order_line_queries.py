@@ -251,7 +251,7 @@ def met(connection: Connection, tags: Iterable[bytes]) -> list[MetRow]:
     ids = {report_id for _, report_id in tagged}
     held = {report_id: row for report_id, row in held_reports(connection, ids).items() if row.waits}
     reports = _reports(connection, [*ids, *(row.like_id for row in held.values())])
-    cases = _first_cases(connection, [reports[shared_tag] for shared_tag in ids if shared_tag in reports])
+    cases = _first_cases(connection, [reports[report_id] for report_id in ids if report_id in reports])
     relevant = held.keys() | cases.keys()
     rows_met = []
     for shared_tag, report_id in tagged:

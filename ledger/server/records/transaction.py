@@ -181,7 +181,7 @@ class EntryBatch:
             self._reverse(row, entry_index, kind, reason, keep_listed, decided_case)
             return
         # A malformed subject is its reporter's fault, so a contested report that the ledger takes back for it costs.
-        own = {ledgers.value for ledgers in LEDGER_REASONS - {WithdrawalReason.MALFORMED_SUBJECT}}
+        own = {own_reason.value for own_reason in LEDGER_REASONS - {WithdrawalReason.MALFORMED_SUBJECT}}
         self._reversing, self._costs = True, kind in ("withdrawal", "replacement") and reason not in own
         self._free, self._charged = None if costs else row.id, set()
         try:
