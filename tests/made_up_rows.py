@@ -52,7 +52,7 @@ ROWS: dict[str, list[tuple[str, str]]] = {
         statutes={Purpose.CONTEST: _("A made-up statute")},
         routes=(Route(_("go to a made-up court;")), Route(_("ask a made-up board."), RouteAfter.RECORD_KEPT)),
         handover=_("A made-up caution"),
-        sources=(Source("A made-up act", "nowhere", date(2020, 1, 1)),),
+        sources=(LegalSource("A made-up act", "nowhere", date(2020, 1, 1)),),
     )
 """,
         )
