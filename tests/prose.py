@@ -9,6 +9,7 @@ import re
 import sys
 import tokenize
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,6 +65,12 @@ class Fault(NamedTuple):
         return f"{self.path}:{self.line}: {self.text}"
 
 
+@lru_cache(maxsize=2000)
+def _parsed(source: str) -> ast.Module:
+    """Return the syntax tree of a module; each rule asks for it."""
+    return ast.parse(source)
+
+
 def _docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """Yield (line, text) of every docstring, also of attributes."""
     for node in ast.walk(tree):
@@ -97,7 +104,9 @@ def _comments(source: str) -> Iterator[tuple[int, str]]:
 
 def prose_faults(path: str, source: str) -> list[Fault]:
     """Return the banned words in docstrings, comments, texts of errors and help of commands."""
-    tree = ast.parse(source)
+    if not (_PATTERN.search(" ".join(source.split())) or any(whole in source for whole in WHOLE)):
+        return []  # reading the words of every file apart takes seconds
+    tree = _parsed(source)
     texts = {*_docstrings(tree), *_messages(tree), *_comments(source)}
     faults = []
     for line, text in sorted(texts):
@@ -113,7 +122,7 @@ def prose_faults(path: str, source: str) -> list[Fault]:
 def name_faults(path: str, source: str) -> list[Fault]:
     """Return the variables and parameters that are called as in `VARIABLES`."""
     faults = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(_parsed(source)):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in VARIABLES:
             faults.append(Fault(path, node.lineno, node.id))
         elif isinstance(node, ast.arg) and node.arg in VARIABLES:
@@ -169,7 +178,7 @@ def action_faults(path: str, source: str) -> list[Fault]:
     """Return the docstrings that begin with the same word twice, and those of functions that return nothing but are
     described by a noun, so that a reader cannot see what they do."""
     faults = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(_parsed(source)):
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         text = ast.get_docstring(node) or ""
@@ -200,14 +209,14 @@ def error_faults(path: str, source: str) -> list[Fault]:
                 if missing:
                     faults.append(Fault(path, child.lineno, f"{child.name} raises {', '.join(missing)}"))
 
-    visit(ast.parse(source), "")
+    visit(_parsed(source), "")
     return faults
 
 
 def classes(path: str, source: str) -> Iterator[tuple[str, str]]:
     """Yield (name, kind) of each public class at the top of a module: `schema` (of the API), `table` (a
     table of the database) or `type`."""
-    for node in ast.parse(source).body:
+    for node in _parsed(source).body:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             if path.startswith("api/") and path.endswith("schemas.py"):
                 yield node.name, "schema"

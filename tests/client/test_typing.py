@@ -161,10 +161,8 @@ PROGRAMS = {
 }
 
 
-@pytest.fixture(scope="module")
-def reported(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, list[str]]:
-    """The errors that mypy reports in its strict mode, for each program: one run for all of them."""
-    folder = tmp_path_factory.mktemp("typing")
+def reported_errors(folder: Path) -> Mapping[str, list[str]]:
+    """Return the errors that mypy reports in its strict mode, for each program: one run for all of them."""
     for name, text in PROGRAMS.items():
         (folder / f"{name}.py").write_text(text)
     command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "", "--follow-imports", "silent"]
@@ -181,16 +179,14 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, list[str]
     return errors
 
 
-@pytest.mark.parametrize("name", [name for name in PROGRAMS if not name.startswith("wrong")])
-def test_a_right_program_has_no_error(name: str, reported: Mapping[str, list[str]]) -> None:
-    assert PROGRAMS[name].strip()
-    assert reported[name] == []
-
-
-@pytest.mark.parametrize("name", [name for name in PROGRAMS if name.startswith("wrong")])
-def test_each_wrong_line_has_an_error(name: str, reported: Mapping[str, list[str]]) -> None:
-    wrong = [str(number) for number, line in enumerate(PROGRAMS[name].splitlines(), 1) if line.endswith("# wrong")]
-    assert [error.split(":")[0] for error in reported[name]] == wrong
+def test_right_programs_have_no_error_and_each_wrong_line_has_one(tmp_path: Path) -> None:
+    """One test, so that one process of a test run starts mypy."""
+    for name, errors in reported_errors(tmp_path).items():
+        lines = PROGRAMS[name].splitlines()
+        assert lines
+        wrong = [str(number) for number, line in enumerate(lines, 1) if line.endswith("# wrong")]
+        assert bool(wrong) == name.startswith("wrong")
+        assert [error.split(":")[0] for error in errors] == wrong, errors
 
 
 @pytest.mark.parametrize("name", [name for name in PROGRAMS if name.startswith("page")])

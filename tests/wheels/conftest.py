@@ -1,28 +1,56 @@
-"""Fixtures: both wheels, built once for each test process."""
+"""Fixtures: both wheels and an environment of each, made once for all processes of a test run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import fcntl
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 
 from tests.wheels.environments import PLATFORM, PROJECTS, SERVER, Environment, Wheel, build, make_environment
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Return the folder `name` of the whole test run. The first process that asks fills it with `make`, while the
+    others wait."""
+    base = factory.getbasetemp()
+    root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, finished = root / name, root / f"{name}.finished"
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not finished.exists():
+            make(folder)
+            finished.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Wheel]:
     """The two wheels of this checkout by their names."""
-    folder = tmp_path_factory.mktemp("wheels")
-    return {name: build(name, folder) for name in PROJECTS}
+
+    def make(folder: Path) -> None:
+        for name in PROJECTS:
+            build(name, folder / name)
+
+    folder = made_once(tmp_path_factory, "built-wheels", make)
+    return {name: Wheel(next((folder / name).glob("*.whl"))) for name in PROJECTS}
 
 
 @pytest.fixture(scope="session")
 def platform(wheels: Mapping[str, Wheel], tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """An environment with the platform's wheel and its command."""
-    return make_environment(tmp_path_factory.mktemp("platform") / "venv", wheels, f"{PLATFORM}[cli]")
+    folder = made_once(
+        tmp_path_factory, "platform-venv", lambda folder: make_environment(folder, wheels, f"{PLATFORM}[cli]")
+    )
+    return Environment(folder)
 
 
 @pytest.fixture(scope="session")
 def server(wheels: Mapping[str, Wheel], tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """An environment with the server's wheel, with what its demonstration needs."""
-    return make_environment(tmp_path_factory.mktemp("server") / "venv", wheels, f"{SERVER}[demo]")
+    folder = made_once(
+        tmp_path_factory, "server-venv", lambda folder: make_environment(folder, wheels, f"{SERVER}[demo]")
+    )
+    return Environment(folder)
