@@ -56,6 +56,12 @@ def test_every_place_on_the_page_exists() -> None:
     ]
 
 
+def test_every_place_in_the_table_of_moves_exists() -> None:
+    rows = re.findall(r"^\| `[^`]+` \| (.*) \|$", (ROOT / "docs" / "layout.md").read_text("utf-8"), re.MULTILINE)
+    assert len(rows) > 400
+    assert [place for row in rows for place in re.findall(r"`([^`]+)`", row) if not (ROOT / place).exists()] == []
+
+
 def test_every_package_says_what_it_holds() -> None:
     for root in ("ledger", "api"):
         for file in (ROOT / root).rglob("__init__.py"):
