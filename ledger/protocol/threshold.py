@@ -40,7 +40,7 @@ class KeySet:
     indexes.
 
     Raises HolderMismatch for a threshold outside 1..n, for equal indexes, ids or public keys, for indexes outside
-    1..255, and unless all K_i are values of one polynomial whose degree is exactly t - 1 and whose value at 0 is K (with
+    1..255, and unless all K_i are values of one polynomial of degree t - 1, not less, whose value at 0 is K (with
     a smaller degree, fewer holders than the threshold would have the key); InvalidPoint, IdentityPoint for keys that
     are not elements.
     """
