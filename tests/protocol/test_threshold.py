@@ -55,7 +55,10 @@ class Sharing:
     indexes: tuple[int, ...]
 
     def value(self, at: int) -> int:
-        return sum(coefficient * at**power for power, coefficient in enumerate(self.coefficients)) % Q
+        total = 0
+        for coefficient in reversed(self.coefficients):
+            total = (total * at + coefficient) % Q
+        return total
 
     def keys(self, generation: int = 1) -> KeySet:
         holders = [HolderKey(i, f"holder-{i}", voprf.public_key(scalar(self.value(i)))) for i in self.indexes]

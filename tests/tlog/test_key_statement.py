@@ -54,7 +54,7 @@ def signing_key(index: int) -> Ed25519PrivateKey:
 
 
 def holders(
-    secret: int = K, slope: int = SLOPE, indexes: tuple[int, ...] = (1, 2, 3), **changes: dict[int, Any]
+    secret: int = K, slope: int = SLOPE, indexes: tuple[int, ...] = (1, 2, 3), **changes: dict[str, Any]
 ) -> list[StatedHolder]:
     stated = []
     for i in indexes:
@@ -91,12 +91,17 @@ def endorsed(statement: KeyStatement, *indexes: int) -> list[Endorsement]:
 def refreshed(**changes: Any) -> KeyStatement:
     keys = statement().keys
     previous = PreviousKeys(1, 1, keys.public_key)
-    members = {"kind": CeremonyKind.REFRESH, "generation": 2, "previous": previous, "stated": holders(slope=99)}
+    members: dict[str, Any] = {
+        "kind": CeremonyKind.REFRESH,
+        "generation": 2,
+        "previous": previous,
+        "stated": holders(slope=99),
+    }
     return statement(**{**members, **changes})
 
 
 def rotated(**changes: Any) -> KeyStatement:
-    members = {
+    members: dict[str, Any] = {
         "kind": CeremonyKind.ROTATE,
         "epoch": 2,
         "previous": PreviousKeys(1, 1, statement().keys.public_key),
@@ -142,7 +147,8 @@ def test_every_holder_signs() -> None:
     with pytest.raises(InvalidSignature):
         check_endorsed(made, [first, replace(second, signature=third.signature), third])
     assert parse_endorsement(endorsement_json(first)) == first
-    for wrong in (None, {}, {**endorsement_json(first), "signature": "AA"}):
+    faults: list[object] = [None, {}, {**endorsement_json(first), "signature": "AA"}]
+    for wrong in faults:
         with pytest.raises(InvalidCanonicalForm):
             parse_endorsement(wrong)
 
@@ -186,7 +192,8 @@ def test_malformed_and_contradictory_statements(change: Callable[[dict[str, Any]
 
 
 def test_statements_of_another_form() -> None:
-    for wrong in (None, [], "x", {}):
+    faults: list[object] = [None, [], "x", {}]
+    for wrong in faults:
         with pytest.raises(InvalidCanonicalForm):
             parse_statement(wrong)
     with pytest.raises(NewerFormat):
