@@ -27,12 +27,14 @@
      |    +-- SnapshotExpired, SnapshotStale, NewerFormat
      |    +-- AnswerMismatch     an answer belongs to another request
      |    +-- Inconsistent       Equivocation
-     +-- Unauthenticated         InvalidToken, TokenExpired, UnknownKey, LoginRefused, SessionExpired
-     +-- Forbidden               ScopeMissing, PlatformSuspended, RoleMissing, ConflictOfInterest, CrossSite
+     +-- Unauthenticated         InvalidToken, TokenExpired, TokenUsed, UnknownKey, LoginRefused, SessionExpired
+     +-- Forbidden               ScopeMissing, PlatformSuspended, NotAdmitted, RoleMissing, ConflictOfInterest,
+     |                           CrossSite
      +-- NotFound                SnapshotUnknown
      +-- Conflict                OrderAlreadyReported, OrderDecided, ReportDisputed, AlreadyReversed,
      |                           AlreadyRestituted, IdempotencyMismatch,
-     |                           StaleEpoch, AlreadyExists, RotationRefused, CaseExists, CaseTaken, ActionRefused,
+     |                           StaleEpoch, StaleGeneration, EvaluatedByHolders, AlreadyExists, RotationRefused,
+     |                           CaseExists, CaseTaken, ActionRefused,
      |                           ReportNotReferable, StaffChanged, PolicyAlreadyPublished, PolicyVersionNotNext,
      |                           PolicyOvertaken
      +-- LimitExceeded           QuotaExceeded, BodyTooLarge, TooManyAttempts
@@ -433,6 +435,12 @@ class TokenExpired(Unauthenticated):
     code = "token_expired"
 
 
+class TokenUsed(Unauthenticated):
+    """A token that is taken once was sent a second time."""
+
+    code = "token_used"
+
+
 class UnknownKey(Unauthenticated):
     code = "unknown_key"
 
@@ -457,6 +465,12 @@ class ScopeMissing(Forbidden):
 
 class PlatformSuspended(Forbidden):
     code = "platform_suspended"
+
+
+class NotAdmitted(Forbidden):
+    """The people of this key holder have not admitted the platform."""
+
+    code = "not_admitted"
 
 
 class RoleMissing(Forbidden):
@@ -521,6 +535,18 @@ class IdempotencyMismatch(Conflict):
 
 class StaleEpoch(Conflict):
     code = "stale_epoch"
+
+
+class StaleGeneration(Conflict):
+    """The shares of this generation of the key are not used any more, or not yet."""
+
+    code = "stale_generation"
+
+
+class EvaluatedByHolders(Conflict):
+    """The service has no share of the key: independent holders evaluate."""
+
+    code = "evaluated_by_holders"
 
 
 class AlreadyExists(Conflict):

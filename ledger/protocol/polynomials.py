@@ -1,4 +1,4 @@
-"""Secret polynomials over the scalar field, and commitments to them in the exponent (Feldman's verifiable sharing). Pure.
+"""Secret polynomials over the scalar field, and Feldman's commitments to them in the exponent. Pure.
 
 A polynomial f is given by its coefficients in ascending order, beginning with the one of x^`first`: `first` is 0, or 1
 for a polynomial whose value at 0 is zero. Its commitments are coefficient x generator, and

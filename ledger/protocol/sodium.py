@@ -230,6 +230,33 @@ def sum_of_products(coefficients: Iterable[int], points: Sequence[bytes]) -> byt
     return total.raw
 
 
+def linear_combinations(columns: Sequence[tuple[Sequence[bytes], Sequence[bytes]]]) -> list[bytes]:
+    """Return, row by row, the sum of scalar x point over all columns; a column is (scalars, points), all of one length.
+    Secret scalars are multiplied in constant time.
+
+    Raises InvalidScalar, InvalidPoint, IdentityPoint (also when a product or a sum is the identity), and InvalidInput
+    for no column or other lengths.
+    """
+    if not columns or any(len(part) != len(columns[0][0]) for column in columns for part in column):
+        raise InvalidInput("There must be as many scalars as points in each column.")
+    lib = _lib()
+    multiply, plus = lib.crypto_scalarmult_ristretto255, lib.crypto_core_ristretto255_add
+    total, product = _buffer(), _buffer()
+    sums: list[bytes] = []
+    for row in range(len(columns[0][0])):
+        for place, (scalars, points) in enumerate(columns):
+            scalar, point = scalars[row], points[row]
+            check_scalar(scalar)
+            if not is_canonical_encoding(point) or multiply(product if place else total, scalar, point) != 0:
+                _refuse_product(point)
+            if place:
+                plus(total, total, product)
+        if total.raw == IDENTITY:
+            raise IdentityPoint("A sum of products is the identity of the group.")
+        sums.append(total.raw)
+    return sums
+
+
 def add(left: bytes, right: bytes) -> bytes:
     """Return left + right. The result may be IDENTITY, which the caller must refuse. Raises InvalidPoint,
     IdentityPoint."""
@@ -261,6 +288,19 @@ def scalar_mul(left: bytes, right: bytes) -> bytes:
 def scalar_add(left: bytes, right: bytes) -> bytes:
     """Return left + right modulo the group order, which may be zero. Raises InvalidScalar."""
     return _scalars("crypto_core_ristretto255_scalar_add", left, right)
+
+
+def scalars_scaled(factor: bytes, scalars: Iterable[bytes]) -> list[bytes]:
+    """Return factor x scalar modulo the group order for each scalar, in order. Raises InvalidScalar."""
+    check_scalar(factor)
+    multiply = _lib().crypto_core_ristretto255_scalar_mul
+    out = _buffer()
+    products: list[bytes] = []
+    for scalar in scalars:
+        check_scalar(scalar)
+        multiply(out, factor, scalar)
+        products.append(out.raw)
+    return products
 
 
 def scalar_sub(left: bytes, right: bytes) -> bytes:
@@ -313,6 +353,24 @@ def _check_aead(key: bytes, nonce: bytes) -> None:
         raise InvalidInput(f"A cipher needs a key of {AEAD_KEY_BYTES} bytes and a nonce of {AEAD_NONCE_BYTES}.")
 
 
+def scalars_inverted(scalars: Sequence[bytes]) -> list[bytes]:
+    """Return 1 / scalar modulo the group order for each scalar, with one inversion for all (P. L. Montgomery, 1987).
+    Raises InvalidScalar."""
+    if not scalars:
+        return []
+    products = [scalars[0]]
+    check_scalar(scalars[0])
+    for scalar in scalars[1:]:
+        products.append(scalar_mul(products[-1], scalar))
+    inverse = scalar_invert(products[-1])
+    inverses = []
+    for scalar, before in zip(reversed(scalars[1:]), reversed(products[:-1]), strict=True):
+        inverses.append(scalar_mul(inverse, before))
+        inverse = scalar_mul(inverse, scalar)
+    inverses.append(inverse)
+    return inverses[::-1]
+
+
 def _combine(name: str, left: bytes, right: bytes) -> bytes:
     check_point(left)
     check_point(right)
@@ -363,11 +421,11 @@ def _lib() -> ctypes.CDLL:
         function = getattr(lib, name)
         function.argtypes = [ctypes.c_char_p] * pointers
         function.restype = ctypes.c_int
-    pointer, size = ctypes.c_char_p, ctypes.c_ulonglong
+    data, size = ctypes.c_char_p, ctypes.c_ulonglong
     # ciphertext, its length, plaintext and its length, associated data and its length, no secret nonce, nonce, key
-    lib.crypto_aead_xchacha20poly1305_ietf_encrypt.argtypes = [pointer] * 3 + [size, pointer, size] + [pointer] * 3
+    lib.crypto_aead_xchacha20poly1305_ietf_encrypt.argtypes = [data, data, data, size, data, size, data, data, data]
     # plaintext, its length, no secret nonce, ciphertext and its length, associated data and its length, nonce, key
-    lib.crypto_aead_xchacha20poly1305_ietf_decrypt.argtypes = [pointer] * 4 + [size, pointer, size] + [pointer] * 2
+    lib.crypto_aead_xchacha20poly1305_ietf_decrypt.argtypes = [data, data, data, data, size, data, size, data, data]
     lib.sodium_compare.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t]
     lib.sodium_is_zero.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
     lib.sodium_version_string.argtypes = []

@@ -42,7 +42,7 @@ class Suite:
 
     @classmethod
     def of(cls, name: str) -> Suite:
-        """Return the suite of one kind of ceremony of this ledger, which has a name such as `RefundLedgerRefresh-v1`."""
+        """Return the suite under labels of this ledger, from a name such as `RefundLedgerRefresh-v1`."""
         return cls(f"{name}(Ristretto255, SHA-512)".encode(), name.encode())
 
     def context(self, session_id: bytes, keys: Sequence[bytes]) -> bytes:

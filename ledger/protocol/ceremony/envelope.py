@@ -21,6 +21,9 @@ ROUND_DEAL = 1
 ROUND_CERTIFY = 2
 MAX_MESSAGE_BYTES = 2**25
 
+CERTIFIED_BYTES = 64 + SIGNATURE_BYTES
+"""The digest of the transcript and the signature over it, with which the body of a certificate begins."""
+
 _SUITE = Suite.of("RefundLedgerCeremonyMessage-v1")
 _MAGIC = b"RLC\x01"
 _HEAD_BYTES = len(_MAGIC) + 3 + CONTEXT_BYTES + 4
@@ -44,6 +47,10 @@ class Reader:
     def take_each(self, count: int, size: int) -> tuple[bytes, ...]:
         """Return the next `count` fields of `size` bytes each. Raises InvalidEncoding if there are fewer."""
         return tuple([self.take(size) for _ in range(count)])
+
+    def take_framed(self) -> bytes:
+        """Return the next field, which is after its length in 4 bytes, big-endian. Raises InvalidEncoding."""
+        return self.take(int.from_bytes(self.take(4), "big"))
 
     def end(self) -> None:
         """Check that nothing is left. Raises InvalidEncoding."""
@@ -81,6 +88,16 @@ def open_message(session: Session, round_number: int, sender: Participant, messa
     if not _SUITE.verifies(sender.key, framed, signature):
         raise fault(sender, "signature", "A message was altered, or does not come from its participant.")
     return body
+
+
+def sender_of(message: bytes) -> int:
+    """Return the number of the participant that a message claims to come from; 0 if it is too short for a message."""
+    return message[_HEAD_BYTES - 4 - CONTEXT_BYTES - 1] if len(message) >= _HEAD_BYTES else 0
+
+
+def unverified_body(message: bytes) -> bytes:
+    """Return the body of a message whose session is not known yet. Nothing in it is checked."""
+    return message[_HEAD_BYTES:-SIGNATURE_BYTES]
 
 
 def digest(message: bytes) -> bytes:

@@ -1,13 +1,13 @@
 """Resharing: the same key for another set of holders or another threshold. Pure.
 
 At least t holders of the present sharing deal. With lambda_i, the Lagrange coefficient of dealer i at exactly this set
-of dealers, dealer i deals a polynomial of degree t' - 1 whose constant term is lambda_i k_i, and everybody checks the
-commitment to it, lambda_i K_i, so that no dealer can change the key:
+of dealers, dealer i deals a polynomial of degree t' - 1 whose constant term is lambda_i k_i. Every participant checks
+the commitment to it, lambda_i K_i, so that no dealer can change the key:
 
     k_j' = sum over dealers of f_i(j),   sum of lambda_i k_i = k,   K' = K
 
-Dealers have their indexes of the present sharing and receivers those of the new one; a staying holder has both. All of
-them certify. (Y. Desmedt and S. Jajodia, 1997; verifiable as in T. Wong, C. Wang and J. Wing, 2002.)
+Dealers have their indexes of the present sharing and receivers those of the new one; a staying holder has both. All
+participants certify. (Y. Desmedt and S. Jajodia, 1997; verifiable as in T. Wong, C. Wang and J. Wing, 2002.)
 """
 
 from __future__ import annotations
@@ -33,9 +33,7 @@ def dealt_keys(session: Session, sums: tuple[bytes, ...]) -> KeySet:
 
     Raises IdentityPoint where a key is the identity, HolderMismatch where two are equal.
     """
-    holders = [
-        HolderKey(index, who.holder, polynomials.commitment_at(sums, index)) for index, who in session.receivers
-    ]
+    holders = [HolderKey(index, who.holder, polynomials.commitment_at(sums, index)) for index, who in session.receivers]
     return KeySet(session.generation, session.threshold, sums[0], tuple(holders))
 
 

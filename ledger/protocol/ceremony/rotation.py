@@ -2,14 +2,15 @@
 
     k_j' = rho (k_j + z(j)),   K_j' = rho (K_j + z(j) G),   K' = rho K,   T' = rho T,   rho = product of all rho_i
 
-Nobody chooses rho: in round 1 each holder commits to its rho_i, in round 2 it opens the commitment.
+No holder chooses rho: in round 1 each holder commits to its rho_i, in round 2 it opens the commitment.
 
     round 1   SHA-512(label || "factor" || context || number || rho_i || opening)   64 bytes
               SHA-512(label || "key" || context || number || reveal key)            64 bytes
               the dealing of a refresh; each receiver's payload is the reveal key, 32 bytes
-    round 2   rho_i || opening, encrypted under the reveal key; the same ciphertext for all participants
-              E || rho_i || opening encrypted to the ledger's receiving key
-              the commitments to all factors, and the session
+    round 2   the session, after its length in 4 bytes
+              rho_i || opening, encrypted under the reveal key: one ciphertext for all participants
+              E || rho_i || opening, encrypted to the ledger's receiving key
+              the commitments to all factors
 
 Participants certify round 1 only with the right reveal keys, and a reveal key is used for one ciphertext. So what
 opens for one participant opens for all, and none can show its rho_i to a part of them. The ledger needs rho for
@@ -26,11 +27,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha512
 
-from ledger.errors import CeremonyFault, IdentityPoint, InvalidCiphertext, InvalidInput, InvalidPoint, InvalidProof
-from ledger.errors import InvalidEncoding, InvalidScalar
+from ledger.errors import (
+    CeremonyFault,
+    InvalidCiphertext,
+    InvalidEncoding,
+    InvalidInput,
+    InvalidPoint,
+    InvalidProof,
+    InvalidScalar,
+)
 from ledger.protocol import sodium
 from ledger.protocol.ceremony.ciphersuite import Suite
-from ledger.protocol.ceremony.envelope import ROUND_CERTIFY, Reader, fault, open_message
+from ledger.protocol.ceremony.envelope import (
+    CERTIFIED_BYTES,
+    ROUND_CERTIFY,
+    Reader,
+    fault,
+    open_message,
+    sender_of,
+    unverified_body,
+)
 from ledger.protocol.ceremony.session import Kind, Participant, Session
 from ledger.protocol.threshold import HolderKey, KeySet
 
@@ -86,7 +102,7 @@ class FactorSecrets:
         sealed = _LEDGER.encrypt(self.ephemeral, secret, session.receiving_key, session.context, opened)
         described = session.encode()
         ephemeral = sodium.scalarmult_base(self.ephemeral)
-        return b"".join([box, ephemeral, sealed, *commitments, len(described).to_bytes(4, "big"), described])
+        return b"".join([len(described).to_bytes(4, "big"), described, box, ephemeral, sealed, *commitments])
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +122,10 @@ def commitment(session: Session, number: int, kind: bytes, value: bytes) -> byte
 def open_reveal(
     session: Session, who: Participant, reveal: bytes, reveal_key: bytes, commitments: Sequence[bytes]
 ) -> bytes:
-    """Return rho_i from the reveal of `who`, as a participant; `commitments` are those that everybody certified, in the
+    """Return rho_i from the reveal of `who`, as a participant; `commitments` are those that all certified, in the
     order of the participants. Raises CeremonyFault."""
     try:
-        box, _, _, copied, _ = _parts(reveal, len(session.participants))
+        box, _, _, copied = _parts(reveal, len(session.participants))
         opened = sodium.aead_decrypt(reveal_key, _BOX_NONCE, box, _associated(session, who.number))
     except (InvalidEncoding, InvalidCiphertext) as error:
         raise fault(who, "factor", "A participant's factor does not open.") from error
@@ -128,19 +144,20 @@ def open_factor(certificates: Sequence[bytes], secret: bytes) -> Factor:
     """
     if not certificates:
         raise InvalidInput("A rotation has a certificate of each participant.")
-    session = _session_of(certificates[0])
+    session = Session.decode(Reader(unverified_body(certificates[0])[CERTIFIED_BYTES:]).take_framed())
     if session.kind is not Kind.ROTATE or sodium.scalarmult_base(secret) != session.receiving_key:
         raise InvalidInput("These certificates are not for this receiving key.")
     if len(certificates) > len(session.participants):
         raise InvalidInput("There are more certificates than participants.")
-    by_number = {certificate[6]: certificate for certificate in certificates if len(certificate) > 6}
-    factors, agreed = [], None
+    by_number = {sender_of(certificate): certificate for certificate in certificates}
+    factors: list[bytes] = []
+    agreed: tuple[bytes, ...] = ()
     for who in session.participants:
         if who.number not in by_number:
             raise fault(who, "missing", "The certificate of a participant is missing.")
         body = open_message(session, ROUND_CERTIFY, who, by_number[who.number])
         try:
-            _, ephemeral, sealed, commitments, _ = _parts(body[_CERTIFIED_BYTES:], len(session.participants))
+            _, ephemeral, sealed, commitments = _parts(body[CERTIFIED_BYTES:], len(session.participants))
             opened = _LEDGER.decrypt(secret, ephemeral, who.key, session.context, sealed)
         except (InvalidEncoding, InvalidCiphertext, InvalidPoint) as error:
             raise fault(who, "factor", "A participant's factor does not open.") from error
@@ -164,7 +181,8 @@ def product(factors: Sequence[bytes]) -> bytes:
 
 
 def rotated_keys(keys: KeySet, factor: bytes) -> KeySet:
-    """Return the sharing of rho K from a refreshed one, computed by everybody. Raises InvalidScalar, HolderMismatch."""
+    """Return the sharing of rho K from a refreshed one, computed from public data. Raises InvalidScalar,
+    HolderMismatch."""
     publics = sodium.scalarmult_many(factor, [keys.public_key, *[holder.public_key for holder in keys.holders]])
     holders = [
         HolderKey(holder.index, holder.holder, key) for holder, key in zip(keys.holders, publics[1:], strict=True)
@@ -197,14 +215,10 @@ def verify_multiple(old_key: bytes, new_key: bytes, context: bytes, proof: bytes
     try:
         answered = sodium.sub(sodium.scalarmult(response, old_key), sodium.scalarmult(challenge, new_key))
         proven = len(proof) == PROOF_BYTES and _multiple_challenge(statement, answered) == challenge
-    except (InvalidPoint, InvalidScalar, IdentityPoint) as error:
+    except (InvalidPoint, InvalidScalar) as error:
         raise InvalidProof("The proof that a key is a known multiple of another is malformed.") from error
     if not proven or old_key == new_key:
         raise InvalidProof("The proof that a key is a known multiple of another is false.")
-
-
-_CERTIFIED_BYTES = 64 + 64
-"""The digest of the transcript and the signature over it, before the reveal in a certificate."""
 
 
 def _associated(session: Session, number: int) -> bytes:
@@ -223,21 +237,13 @@ def _committed(session: Session, who: Participant, opened: bytes, commitments: S
     return factor
 
 
-def _parts(reveal: bytes, participants: int) -> tuple[bytes, bytes, bytes, tuple[bytes, ...], bytes]:
+def _parts(reveal: bytes, participants: int) -> tuple[bytes, bytes, bytes, tuple[bytes, ...]]:
     reader = Reader(reveal)
+    reader.take_framed()
     box, ephemeral, sealed = reader.take(_BOX_BYTES), reader.take(sodium.POINT_BYTES), reader.take(_BOX_BYTES)
     commitments = reader.take_each(participants, COMMITMENT_BYTES)
-    described = reader.take(int.from_bytes(reader.take(4), "big"))
     reader.end()
-    return box, ephemeral, sealed, commitments, described
-
-
-def _session_of(certificate: bytes) -> Session:
-    """Return the session that a certificate describes: JSON at the end of its body, after its length. Its length is
-    searched for from the number of participants, each of which has one commitment before it."""
-    body = certificate[_HEAD_BYTES:-64]
-    fixed = _CERTIFIED_BYTES + 2 * _BOX_BYTES + sodium.POINT_BYTES
-    return Session.decode(body[fixed:])
+    return box, ephemeral, sealed, commitments
 
 
 def _multiple_challenge(statement: bytes, answered: bytes) -> bytes:
