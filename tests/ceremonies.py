@@ -9,7 +9,8 @@ from hashlib import shake_256
 
 from ledger.protocol import sodium
 from ledger.protocol.ceremony import rounds
-from ledger.protocol.ceremony.session import CeremonyKind, CeremonyParticipant, CeremonySession
+from ledger.protocol.ceremony.kinds import CeremonyKind
+from ledger.protocol.ceremony.session import CeremonyParticipant, CeremonySession
 from ledger.protocol.threshold import KeySet
 
 Q = sodium.GROUP_ORDER

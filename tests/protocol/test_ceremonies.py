@@ -16,7 +16,8 @@ from ledger.errors import InvalidInput
 from ledger.protocol import sodium
 from ledger.protocol.ceremony import cocktail, rotation, rounds
 from ledger.protocol.ceremony.envelope import unverified_body
-from ledger.protocol.ceremony.session import CeremonyKind, CeremonyParticipant, CeremonySession
+from ledger.protocol.ceremony.kinds import CeremonyKind
+from ledger.protocol.ceremony.session import CeremonyParticipant, CeremonySession
 from ledger.protocol.threshold import interpolate
 from tests.ceremonies import (
     LEDGER_SECRET,

@@ -14,7 +14,8 @@ from ledger.protocol import polynomials, sodium
 from ledger.protocol.ceremony import dealing, rotation, rounds
 from ledger.protocol.ceremony.dealing import Dealing
 from ledger.protocol.ceremony.envelope import ROUND_CERTIFY, ROUND_DEAL, digest, seal, unverified_body
-from ledger.protocol.ceremony.session import CeremonyKind, CeremonySession
+from ledger.protocol.ceremony.kinds import CeremonyKind
+from ledger.protocol.ceremony.session import CeremonySession
 from ledger.protocol.encoding import b64url
 from ledger.protocol.threshold import lagrange
 from tests.ceremonies import LEDGER_SECRET, Q, Run, changed, generated, moving, random_bytes, static_secret, staying
@@ -205,7 +206,7 @@ def own_share_is_false(run: Run, message: bytes) -> bool:
     """True if the share in `message` for the dealer itself does not open."""
     first = 1 if run.session.kind in (CeremonyKind.REFRESH, CeremonyKind.ROTATE) else 0
     place = [participant.number for _, participant in run.session.receivers].index(BAD)
-    who, suite = run.session.at(BAD), run.session.kind.suite
+    who, suite = run.session.at(BAD), run.session.suite
     try:
         item = Dealing.decode(dealt_body(run, message), 2, 3, first)
         item.open_share(suite, run.session.context, static_secret(BAD), who.key, who.receiver or 0, place, first)
@@ -230,7 +231,7 @@ def lie(
     first = 1 if run.session.kind in (CeremonyKind.REFRESH, CeremonyKind.ROTATE) else 0
     secrets = [(value % Q).to_bytes(32, "little") for value in coefficients]
     receivers = [(index, who.key, payload) for index, who in run.session.receivers]
-    suite, context, ephemeral = run.session.kind.suite, run.session.context, (77).to_bytes(32, "little")
+    suite, context, ephemeral = run.session.suite, run.session.context, (77).to_bytes(32, "little")
     item = dealing.deal(suite, context, secrets, ephemeral, static_secret(BAD), receivers, first)
     if committed is not None:
         other = [(value % Q).to_bytes(32, "little") for value in committed]
@@ -264,7 +265,7 @@ def test_a_refresh_with_another_constant_is_no_sharing_of_zero(prepared: Prepare
     """Let the dealer deal f(x) = 1 + 6 x, and commit to 6 x."""
     run = prepared[CeremonyKind.REFRESH]
     receivers = [(index, who.key, b"") for index, who in run.session.receivers]
-    suite, context, ephemeral = run.session.kind.suite, run.session.context, (77).to_bytes(32, "little")
+    suite, context, ephemeral = run.session.suite, run.session.context, (77).to_bytes(32, "little")
     honest = dealing.deal(suite, context, [(6).to_bytes(32, "little")], ephemeral, static_secret(BAD), receivers, 1)
     texts = [
         suite.encrypt(ephemeral, static_secret(BAD), key, context, (1 + 6 * index).to_bytes(32, "little"))
@@ -295,7 +296,7 @@ def test_dealers_that_cancel_each_other_out_fail_without_a_name() -> None:
     messages = {}
     for number, value in ((1, 6), (2, Q - 6)):
         receivers = [(index, who.key, b"") for index, who in run.session.receivers]
-        suite, coefficients = run.session.kind.suite, [value.to_bytes(32, "little")]
+        suite, coefficients = run.session.suite, [value.to_bytes(32, "little")]
         item = dealing.deal(suite, run.session.context, coefficients, ephemeral, static_secret(number), receivers, 1)
         messages[number] = seal(run.session, ROUND_DEAL, number, static_secret(number), item.encode())
     state = run.dealt[1].state

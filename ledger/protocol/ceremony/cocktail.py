@@ -19,9 +19,10 @@ from ledger.protocol import polynomials, sodium
 from ledger.protocol.ceremony.ciphersuite import SIGNATURE_BYTES
 from ledger.protocol.ceremony.dealing import Dealing, DealingFault, column_sums, deal, take_bundle, transcript
 from ledger.protocol.ceremony.envelope import Reader
-from ledger.protocol.ceremony.session import CeremonyKind
+from ledger.protocol.ceremony.kinds import CeremonyKind
+from ledger.protocol.ceremony.session import SUITES
 
-SUITE = CeremonyKind.GENERATE.suite
+SUITE = SUITES[CeremonyKind.GENERATE]
 MAX_PARTICIPANTS = 2**32 - 1
 
 _UNIFORM = sodium.UNIFORM_BYTES

@@ -48,7 +48,8 @@ from ledger.protocol.ceremony.envelope import (
     sender_of,
     unverified_body,
 )
-from ledger.protocol.ceremony.session import CeremonyKind, CeremonyParticipant, CeremonySession
+from ledger.protocol.ceremony.kinds import CeremonyKind
+from ledger.protocol.ceremony.session import CeremonyParticipant, CeremonySession
 from ledger.protocol.threshold import HolderKey, KeySet
 
 COMMITMENT_BYTES = 64

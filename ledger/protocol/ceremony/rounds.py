@@ -43,8 +43,8 @@ from ledger.protocol.ceremony.envelope import (
     open_message,
     seal,
 )
+from ledger.protocol.ceremony.kinds import CeremonyKind
 from ledger.protocol.ceremony.session import (
-    CeremonyKind,
     CeremonyParticipant,
     CeremonySession,
     keys_from_json,
@@ -112,7 +112,7 @@ def deal(
         if session.kind is CeremonyKind.RESHARE and share is not None:
             coefficients.insert(0, reshare.constant_term(session, who, share))
         receivers = [(index, receiver.key, payload) for index, receiver in session.receivers]
-        suite, first = session.kind.suite, _first(session)
+        suite, first = session.suite, _first(session)
         body += dealing.deal(suite, session.context, coefficients, ephemeral, secret, receivers, first).encode()
     message = seal(session, ROUND_DEAL, number, secret, body)
     secrets = None if factor is None else [factor.factor, factor.opening, factor.reveal_key, factor.ephemeral]
@@ -142,7 +142,7 @@ def certify(
     hashed = b"".join([digest(messages[participant.number]) for participant in session.participants])
     bound = sha512(_EXTENSION_LABEL + len(extension).to_bytes(8, "big") + extension + hashed).digest()
     static_keys = [participant.key for participant in session.participants]
-    suite, parts = session.kind.suite, [item for _, item in dealings]
+    suite, parts = session.suite, [item for _, item in dealings]
     text = dealing.transcript(suite, session.context, session.threshold, static_keys, parts, bound)
     body = digest(text) + suite.sign(secret, text)
     if session.kind is CeremonyKind.ROTATE:
@@ -186,7 +186,7 @@ def finish(
                 holder=participant.holder,
                 reason="transcript",
             )
-        if not session.kind.suite.verifies(participant.key, text, signature):
+        if not session.suite.verifies(participant.key, text, signature):
             raise fault(participant, "certificate", "A participant's certificate is false.")
         if session.kind is CeremonyKind.ROTATE:
             reveal_key = kept["reveal_keys"][place]
@@ -213,7 +213,7 @@ def _open_dealings(
 ) -> tuple[list[tuple[CeremonyParticipant, Dealing]], list[bytes], list[tuple[bytes, bytes]]]:
     """Return the checked dealings with their dealers, the commitments to the factors of a rotation, and (share,
     payload) of each dealing for a participant that receives."""
-    suite, first = session.kind.suite, _first(session)
+    suite, first = session.suite, _first(session)
     places = [index for index, _ in session.receivers]
     dealings, commitments, opened = [], [], []
     for participant in session.participants:

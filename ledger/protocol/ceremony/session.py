@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
 from ledger.errors import CeremonyFault, HolderMismatch, InvalidEncoding, InvalidInput, InvalidPoint, LedgerError
 from ledger.protocol import sodium
 from ledger.protocol.ceremony.ciphersuite import CeremonySuite
+from ledger.protocol.ceremony.kinds import CeremonyKind
 from ledger.protocol.encoding import b64url, canonical_json, unb64url
 from ledger.protocol.threshold import MAX_HOLDERS, HolderKey, KeySet
 
@@ -24,31 +24,13 @@ MIN_NONCE_BYTES = 16
 MAX_NONCE_BYTES = 64
 
 
-class CeremonyKind(StrEnum):
-    """The kinds of ceremonies, each under labels of its own."""
-
-    GENERATE = "generate"
-    REFRESH = "refresh"
-    RESHARE = "reshare"
-    ROTATE = "rotate"
-
-    @property
-    def number(self) -> int:
-        """Return the number of the kind in messages, from 1."""
-        return list(CeremonyKind).index(self) + 1
-
-    @property
-    def suite(self) -> CeremonySuite:
-        """Return the labels of this kind; those of `generate` are cocktail-dkg's own."""
-        return _SUITES[self]
-
-
-_SUITES = {
+SUITES = {
     CeremonyKind.GENERATE: CeremonySuite(b"COCKTAIL(Ristretto255, SHA-512)", b"COCKTAIL-DKG"),
     CeremonyKind.REFRESH: CeremonySuite.of("RefundLedgerRefresh-v1"),
     CeremonyKind.RESHARE: CeremonySuite.of("RefundLedgerReshare-v1"),
     CeremonyKind.ROTATE: CeremonySuite.of("RefundLedgerRotate-v1"),
 }
+"""The labels of each kind; those of `generate` are cocktail-dkg's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +93,11 @@ class CeremonySession:
         self._check_indexes()
 
     @property
+    def suite(self) -> CeremonySuite:
+        """Return the labels of this kind of ceremony."""
+        return SUITES[self.kind]
+
+    @property
     def generation(self) -> int:
         """Return the generation of the new sharing: the next one of the epoch, or 1 of a new key."""
         return self.old.generation + 1 if self.old and self.kind is not CeremonyKind.ROTATE else 1
@@ -136,7 +123,7 @@ class CeremonySession:
     @cached_property
     def context(self) -> bytes:
         """Return the 64 bytes that bind every message to this session."""
-        return self.kind.suite.context(self.encode(), [participant.key for participant in self.participants])
+        return self.suite.context(self.encode(), [participant.key for participant in self.participants])
 
     def at(self, number: int) -> CeremonyParticipant:
         """Return the participant of this number. Raises InvalidInput."""
