@@ -12,19 +12,32 @@ from hypothesis import strategies as st
 from ledger.errors import CeremonyFault, CeremonyMismatch, InvalidInput, InvalidProof
 from ledger.protocol import polynomials, sodium
 from ledger.protocol.ceremony import dealing, rotation, rounds
+from ledger.protocol.ceremony.ciphersuite import CeremonySuite
 from ledger.protocol.ceremony.dealing import Dealing
 from ledger.protocol.ceremony.envelope import ROUND_CERTIFY, ROUND_DEAL, digest, seal, unverified_body
 from ledger.protocol.ceremony.kinds import CeremonyKind
 from ledger.protocol.ceremony.session import CeremonySession
 from ledger.protocol.encoding import b64url
 from ledger.protocol.threshold import lagrange
-from tests.ceremonies import LEDGER_SECRET, Q, Run, changed, generated, moving, random_bytes, static_secret, staying
+from tests.ceremonies import (
+    LEDGER_SECRET,
+    Q,
+    Run,
+    changed,
+    generated,
+    moving,
+    random_bytes,
+    session,
+    static_secret,
+    staying,
+)
 from tests.counts import trials
 
 KINDS = list(CeremonyKind)
 BAD = 2
 """The participant at fault."""
 HONEST = 3
+FRAME = CeremonySuite.of("RefundLedgerCeremonyMessage-v1")
 
 
 @dataclass
@@ -99,6 +112,20 @@ def test_lengths_that_are_wrong(prepared: Prepared, kind: CeremonyKind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_heads_that_are_false_although_signed(prepared: Prepared, kind: CeremonyKind) -> None:
+    """Sign true bodies under a head of another version, kind, round, number or length."""
+    run = prepared[kind]
+    for message, refused in ((run.messages[BAD], certify_with), (run.certificates[BAD], finish_with)):
+        framed = message[:-64]
+        for place in (0, 3, 4, 5, 6, 71, 74):
+            false = flipped(framed, place)
+            error = refused(run, false + FRAME.sign(static_secret(BAD), false))
+            assert error.details == {"participant": BAD, "holder": "holder-2", "reason": "malformed"}
+        run.certify_as(HONEST, run.messages)
+        assert FRAME.sign(static_secret(BAD), framed) == message[-64:]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_missing_doubled_swapped_and_foreign_messages(prepared: Prepared, kind: CeremonyKind) -> None:
     run = prepared[kind]
     for sent, step in ((run.messages, run.certify_as), (run.certificates, run.finish_as)):
@@ -125,8 +152,8 @@ def test_a_participant_of_another_session_is_named(prepared: Prepared, kind: Cer
         if kind in (CeremonyKind.GENERATE, CeremonyKind.RESHARE)
         else replace(run.session, epoch=9),
     ]
-    for session in changes:
-        other = Run(session, run.shares).deal()
+    for changed_session in changes:
+        other = Run(changed_session, run.shares).deal()
         error = certify_with(run, other.messages[BAD])
         assert isinstance(error, CeremonyMismatch)
         assert (error.details["participant"], error.details["reason"]) == (BAD, "session")
@@ -146,12 +173,26 @@ def test_views_that_differ_are_not_certified(prepared: Prepared, kind: CeremonyK
     assert (caught.value.details["participant"], caught.value.details["reason"]) == (1, "transcript")
 
 
-def test_other_extensions_are_not_certified(prepared: Prepared) -> None:
-    run = prepared[CeremonyKind.GENERATE]
-    certificate = run.certify_as(BAD, run.messages, b"another statement").message
-    assert isinstance(finish_with(run, certificate), CeremonyMismatch)
-    same = Run(run.session).deal().certify(b"a statement").finish()
-    assert same.keys == run.keys
+@pytest.mark.parametrize("kind", KINDS)
+def test_views_that_differ_in_the_share_of_another_are_not_certified(prepared: Prepared, kind: CeremonyKind) -> None:
+    """Let the dealer show two messages that differ in what it encrypted for itself, which no other participant opens."""
+    run = prepared[kind]
+    body = unverified_body(run.messages[BAD])
+    places = [participant.number for _, participant in run.session.receivers]
+    size = 8 + 48 + (rotation.REVEAL_KEY_BYTES if kind is CeremonyKind.ROTATE else 0)
+    own = len(body) - size * (len(places) - places.index(BAD)) + 8
+    second = run.certify_as(1, run.messages | {BAD: resealed(run, flipped(body, own))})
+    with pytest.raises(CeremonyMismatch) as caught:
+        run.finish_as(HONEST, run.certificates | {1: second.message})
+    assert (caught.value.details["participant"], caught.value.details["reason"]) == (1, "transcript")
+
+
+def test_other_extensions_are_not_certified() -> None:
+    run = Run(session(CeremonyKind.GENERATE, 2, staying([1, 2, 3]))).deal().certify(b"a statement")
+    for other in (b"", b"A statement", b"a statement\x00"):
+        certificate = run.certify_as(BAD, run.messages, other).message
+        assert isinstance(finish_with(run, certificate), CeremonyMismatch)
+    assert run.finish().keys == generated(2, 3).keys
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -411,6 +452,9 @@ def test_the_ledger_names_certificates_that_do_not_open(prepared: Prepared) -> N
         ([sent[0], sent[0], sent[2]], BAD),
         ([flipped(sent[1], 200), sent[0], sent[2]], BAD),
         ([sent[1], flipped(sent[0], 200), sent[2]], 1),
+        ([sent[1].replace(b'"test"', b'"tent"'), sent[0], sent[2]], BAD),
+        ([sent[0], sent[1].replace(b'"test"', b'"tent"'), sent[2]], BAD),
+        ([sent[1][:300], sent[0], sent[2]], BAD),
     ):
         with pytest.raises(CeremonyFault) as caught:
             rotation.open_factor(certificates_given, LEDGER_SECRET)

@@ -129,6 +129,15 @@ FAULTS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "shortened": (lambda m: m[:-1], "malformed"),
     "empty": (lambda m: b"", "malformed"),
     "too long a ciphertext": (lambda m: edited(m, LENGTHS, (MAX_CIPHERTEXT_BYTES + 1).to_bytes(8, "big")), "malformed"),
+    "too long a ciphertext, in full": (
+        lambda m: (
+            m[:LENGTHS]
+            + (MAX_CIPHERTEXT_BYTES + 1).to_bytes(8, "big")
+            + bytes(MAX_CIPHERTEXT_BYTES + 1)
+            + m[LENGTHS + 56 :]
+        ),
+        "malformed",
+    ),
     "too short a ciphertext": (
         lambda m: m[:LENGTHS] + (47).to_bytes(8, "big") + m[LENGTHS + 8 : LENGTHS + 55] + m[LENGTHS + 56 :],
         "malformed",

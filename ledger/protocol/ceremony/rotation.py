@@ -13,8 +13,9 @@ No holder chooses rho: in round 1 each holder commits to its rho_i, in round 2 i
               the commitments to all factors
 
 Participants certify round 1 only with the right reveal keys, and a reveal key is used for one ciphertext. So what
-opens for one participant opens for all, and none can show its rho_i to a part of them. The ledger needs rho for
-recorded elements, and gets no share of a key.
+opens for one participant opens for all, and none can show its rho_i to a part of them. A holder that sees the other
+factors first can refuse to open its own, so that the ceremony fails, but it cannot choose rho. The ledger needs rho
+for recorded elements, and gets no share of a key.
 
 The log carries a proof that the writer knew rho with K' = rho K (Schnorr's, made non-interactive):
 
