@@ -22,6 +22,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256, sha512
 from typing import Any, TypeVar
 
@@ -127,7 +128,7 @@ class Ceremony:
         self._check_independent()
         if self.previous is not None:
             self._check_previous(self.previous)
-        self.session()
+        self.session()  # refuses what the messages refuse
 
     @property
     def card(self) -> LedgerCard:
@@ -163,12 +164,12 @@ class Ceremony:
             "previous": None if self.previous is None else self.previous.json,
         }
 
-    @property
+    @cached_property
     def canonical(self) -> bytes:
         """Return the canonical JSON, whose fingerprint people compare."""
         return canonical_json(self.json)
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
         """Return the SHA-256 of the canonical JSON: the nonce of the session."""
         return sha256(self.canonical).digest()
@@ -189,6 +190,10 @@ class Ceremony:
 
     def session(self) -> CeremonySession:
         """Return the session of the cryptographic messages. Raises CeremonyFault, InvalidInput."""
+        return self._session
+
+    @cached_property
+    def _session(self) -> CeremonySession:
         known = {} if self.previous is None else {key.holder: key.index for key in self.previous.keys.holders}
         placed = {participant.holder: index for index, participant in enumerate(self.receivers, 1)}
         participants = []
