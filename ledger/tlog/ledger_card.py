@@ -2,9 +2,9 @@
 
     {"format": 1, "service", "environment", "operator", "log": {"origin", "key"}, "url", "receiving_key"}
 
-`operator` is the operator's organisation, `log.key` the log's C2SP verifier key, `receiving_key` a ristretto255 public
-key to which the holders of a rotation encrypt its factor. The card is not signed: the fingerprint of the ceremony, which
-the holders read aloud, covers it.
+`operator` is the operator's organisation, `log.key` the log's C2SP verifier key, `receiving_key` a ristretto255
+public key to which the holders of a rotation encrypt its factor. The card is not signed: the fingerprint of the
+ceremony, which the holders read aloud, covers it.
 """
 
 from __future__ import annotations
