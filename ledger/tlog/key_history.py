@@ -33,8 +33,8 @@ VerifyMultiple = Callable[[bytes, bytes, bytes], None]
 """Called with K, K' and a proof; raises InvalidProof unless K' is a multiple of K that the makers of the proof know."""
 
 BEGUN_SINGLE = (
-    "A ledger begun 1 of 1 cannot become one that protects those already in it: its one holder can compute the old key's "
-    "share of every later key, and could have kept the key. Begin a new ledger with `keys init --threshold`."
+    "A ledger begun 1 of 1 cannot become one that protects those already in it: its one holder knew the whole key and "
+    "could have kept it. Begin a new ledger with `keys init --threshold`."
 )
 """Why the key of a 1-of-1 ledger is never shared later."""
 
@@ -85,7 +85,11 @@ def introduced(index: int, body: Mapping[str, Any]) -> LoggedSharing | None:
 def check_first(sharing: LoggedSharing) -> None:
     """Check the sharing with which a ledger begins. Raises HolderMismatch, InvalidSignature."""
     statement = sharing.statement
-    if statement.kind is not CeremonyKind.GENERATE or statement.previous is not None or sharing.previous_entry is not None:
+    if (
+        statement.kind is not CeremonyKind.GENERATE
+        or statement.previous is not None
+        or sharing.previous_entry is not None
+    ):
         raise HolderMismatch("The first key statement of a log has to come from a ceremony that generates the key.")
     check_endorsed(statement, sharing.endorsements)
 
@@ -154,7 +158,9 @@ class KeyHistory:
             if not isinstance(holders, list) or len(holders) != 1 or keys.get("threshold", 1) != 1:
                 raise HolderMismatch("The entry names several holders without their statement.")
             if self._single.get(epoch, holders) != holders:
-                raise HolderMismatch("The entry names another key than earlier entries for the same epoch.", epoch=epoch)
+                raise HolderMismatch(
+                    "The entry names another key than earlier entries for the same epoch.", epoch=epoch
+                )
             single[epoch] = holders
         self._single |= single
 

@@ -44,6 +44,7 @@ USED_STATES = frozenset({"next", "current", "previous"})
 NOT_THE_LOGGED_KEY = "Serving with it would call everyone clear."
 """Why a server refuses to start with another OPRF key than the logged one."""
 
+
 def oprf_path(settings: Settings, epoch: int) -> Path:
     """Return the path of an epoch's key file: `oprf.json` for the first, `oprf-2.json` and so on after a rotation."""
     return settings.keys_dir / (OPRF_FILE if epoch == 1 else f"oprf-{epoch}.json")

@@ -88,6 +88,11 @@ class ServerKeys:
         return self._current.row.epoch
 
     @property
+    def holder(self) -> str:
+        """Return the id of the one holder of the current key (1 of 1), empty where several holders have shares."""
+        return self._current.row.holder or ""
+
+    @property
     def current(self) -> EpochRow:
         """Return the current epoch."""
         return self._current.row
@@ -112,9 +117,7 @@ class ServerKeys:
                 epoch=epoch,
                 generation=key.row.generation,
                 threshold=key.row.threshold,
-                holders=[
-                    {"id": holder.holder, "index": holder.index, "url": holder.url} for holder in key.row.holders
-                ],
+                holders=[{"id": holder.holder, "index": holder.index, "url": holder.url} for holder in key.row.holders],
             )
         return key
 
@@ -130,7 +133,9 @@ class ServerKeys:
         old, new = (source, target) if source.epoch < target.epoch else (target, source)
         factor = self._factor(old, new)
         if factor is None:
-            raise Unavailable("This server does not hold the factor of this rotation. Try again.", retry_after_seconds=5)
+            raise Unavailable(
+                "This server does not hold the factor of this rotation. Try again.", retry_after_seconds=5
+            )
         return factor if old is source else sodium.scalar_invert(factor)
 
     def _factor(self, old: EpochRow, new: EpochRow) -> bytes | None:

@@ -41,7 +41,7 @@ def load_server_keys(settings: Settings, connection: Connection) -> ServerKeys:
     if current[0].is_shared:
         _check_shared(settings, rows, current[0], logged)
     else:
-        epoch, holder, secret = load_oprf(settings, logged["epoch"])
+        _, holder, secret = load_oprf(settings, logged["epoch"])
         pinned = {share["id"]: share["public_key"] for share in logged["holders"]}
         if pinned.get(holder) != b64url(public_key(secret)) or b64url(current[0].public_key) != pinned.get(holder):
             raise ConfigurationError(f"The OPRF key in the key folder is not the one in the log. {NOT_THE_LOGGED_KEY}")

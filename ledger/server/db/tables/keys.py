@@ -55,9 +55,7 @@ class KeyHolder(Base):
     that its card names."""
 
     __tablename__ = "key_holder"
-    __table_args__ = (
-        ForeignKeyConstraint(["epoch", "generation"], ["key_sharing.epoch", "key_sharing.generation"]),
-    )
+    __table_args__ = (ForeignKeyConstraint(["epoch", "generation"], ["key_sharing.epoch", "key_sharing.generation"]),)
 
     epoch: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     generation: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
