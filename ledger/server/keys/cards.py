@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from ledger.errors import ConfigurationError, HolderMismatch, InvalidCanonicalForm, InvalidInput, InvalidSignature
 from ledger.protocol import sodium
 from ledger.server.keys.epochs import HolderRow, SharingRow
@@ -174,20 +176,15 @@ def prepare_for_holders(settings: Settings, operator: str, url: str) -> tuple[Le
     Raises ConfigurationError if the key folder is of a 1-of-1 ledger, if files of a finished run are missing, or if the
     existing card names another operator or URL; InvalidInput for a malformed operator or URL.
     """
-    folder = settings.keys_dir
+    folder, url = settings.keys_dir, url.rstrip("/")
     if (folder / OPRF_FILE).exists():
         raise ConfigurationError(f"The key folder is that of a 1-of-1 ledger. {BEGUN_SINGLE}")
     present = (folder / LEDGER_CARD_NAME).exists()
     if not present:
         # A LedgerCard checks its members: nothing is written for an operator or address that is refused.
-        LedgerCard(
-            settings.service,
-            settings.environment,
-            operator,
-            verifier_key(settings.origin, bytes(32)),
-            url,
-            sodium.scalarmult_base((1).to_bytes(32, "little")),
-        )
+        any_key = verifier_key(settings.origin, raw_public(Ed25519PrivateKey.generate()))
+        any_point = sodium.scalarmult_base((1).to_bytes(32, "little"))
+        LedgerCard(settings.service, settings.environment, operator, any_key, url, any_point)
         for name in (SESSION_FILE, LOG_FILE):
             if not (folder / name).exists():
                 create_random_file(settings, name)
