@@ -31,7 +31,8 @@
      +-- NotFound                SnapshotUnknown
      +-- Conflict                OrderAlreadyReported, OrderDecided, ReportDisputed, AlreadyReversed,
      |                           AlreadyRestituted, IdempotencyMismatch,
-     |                           StaleEpoch, StaleGeneration, EvaluatedByHolders, AlreadyExists, RotationRefused, CaseExists, CaseTaken, ActionRefused,
+     |                           StaleEpoch, StaleGeneration, EvaluatedByHolders, AlreadyExists, RotationRefused,
+     |                           CaseExists, CaseTaken, ActionRefused,
      |                           ReportNotReferable, StaffChanged, PolicyAlreadyPublished, PolicyVersionNotNext,
      |                           PolicyOvertaken
      +-- LimitExceeded           QuotaExceeded, BodyTooLarge, TooManyAttempts
