@@ -24,7 +24,7 @@ from ledger.client.models.decoding import Count, Model, decode, decode_json
 from ledger.client.verify.log import Fetch, prove_leaf
 from ledger.errors import ConfigurationError, HolderMismatch, InvalidInput, InvalidRotation, UnexpectedAnswer
 from ledger.protocol.encoding import unb64url
-from ledger.protocol.voprf import HolderKey
+from ledger.protocol.threshold import HolderKey
 from ledger.tlog.entries import GovernanceType
 from ledger.tlog.key_rotation import MAX_BATCH_FILE_BYTES, Batch, RotationKeys, RotationVerifier, parse_batch
 from ledger.tlog.proof import open_leaf_proof
