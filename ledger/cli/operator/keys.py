@@ -171,7 +171,9 @@ def keys_show(
         output.emit({"log_key": key}, lambda console: console.print(key, soft_wrap=True))
         return
     holders = {f"holder {holder['id']}": holder["public_key"] for holder in logged["holders"]}
-    facts: dict[str, Any] = {name: logged[name] for name in ("epoch", "generation", "threshold", "public_key") if name in logged}
+    facts: dict[str, Any] = {
+        name: logged[name] for name in ("epoch", "generation", "threshold", "public_key") if name in logged
+    }
     output.emit(
         logged,
         lambda console: console.print(output.fields({**facts, **holders, "log key": logged["log"]["key"]})),

@@ -76,6 +76,17 @@ def write_secret(path: Path, text: str) -> None:
     fsync_folder(path.parent)
 
 
+def destroy_secret(path: Path) -> None:
+    """Delete a secret file, and before it what a killed `write_secret` left of it. Raises OSError.
+
+    Deleting does not overwrite the data on a disk that remaps its blocks. Only an encrypted disk protects there.
+    """
+    for temporary in path.parent.glob(f".{path.name}.*"):
+        temporary.unlink()
+    path.unlink()
+    fsync_folder(path.parent)
+
+
 def fsync_folder(folder: Path) -> None:
     """Make a rename or a new file in `folder` durable. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -24,7 +24,7 @@ from ledger.server.db.tables.appeals import CaseTag
 from ledger.server.db.tables.reports import Listing, Subject
 from ledger.server.keys.epochs import EpochRow, change_epoch, current_of, only, read_epochs
 from ledger.server.keys.factors import converting_path
-from ledger.server.keys.files import fsync_folder
+from ledger.server.keys.files import destroy_secret
 from ledger.server.log.writer import GovernanceDraft, append, open_head
 from ledger.server.reports.malformed import context_of, take_back_malformed
 from ledger.server.rotation import queries as store
@@ -223,8 +223,7 @@ def _destroy(
     progress(RotationStage.DESTROY, done + 1, done + 3)
     AuditFolder(audit_dir(settings, old.epoch, new.epoch)).destroy()
     progress(RotationStage.DESTROY, done + 2, done + 3)
-    converting_path(settings, old, new).unlink()
-    fsync_folder(settings.keys_dir)
+    destroy_secret(converting_path(settings, old, new))
     progress(RotationStage.DESTROY, done + 3, done + 3)
 
 
