@@ -2,9 +2,9 @@
 
     card = prepared(settings)                    # what `keys init --threshold` writes
     holders = Holders(card)                      # north, south, west
-    made = holders.generate(2)
-    shared_ledger(settings, made)                # what `keys init --card ...` writes
-    made = holders.refresh() | holders.reshare(...) | holders.rotate()
+    made = holders.generate(2)                   # then refresh(), reshare(...), rotate()
+    made.write(folder)                           # the files that holders give to the operator
+    settings, holders, made = shared_ledger(database_url, folder)      # all of that, and the ledger begun
 
 `Holders.secret` computes the key k itself from the shares, in plain integers: an oracle that no program of the product
 has.
@@ -14,21 +14,27 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import make_url
 
+from ledger.client.verify.log import LogReport, verify_log
 from ledger.protocol import sodium, voprf
 from ledger.protocol.ceremony import rounds
 from ledger.protocol.ceremony.session import Kind
 from ledger.protocol.identifiers import Kind as IdentifierKind
 from ledger.protocol.identifiers import canonical
+from ledger.server.db.engine import open_engine
 from ledger.server.keys.cards import NewSharing, prepare_for_holders
 from ledger.server.log.genesis import init_keys
+from ledger.server.reports.reports import submit_report
+from ledger.server.runtime import Runtime
 from ledger.server.settings import Settings
 from ledger.tlog.ceremony_files import (
     Ceremony,
@@ -38,8 +44,21 @@ from ledger.tlog.ceremony_files import (
     make_endorsement_file,
     make_participant,
 )
+from ledger.tlog.checkpoint import parse_verifier_key
 from ledger.tlog.key_statement import Endorsement, KeyStatement, endorse, make_card, parse_card
 from ledger.tlog.ledger_card import LedgerCard
+from tests.rotations import log_of
+from tests.server.conftest import Clock
+from tests.support import (
+    Platform,
+    ledger_settings,
+    lookup_request,
+    opened,
+    publish,
+    report_payload,
+    sqlite_schema,
+    submit_lookup,
+)
 
 OPERATOR = "Ledger Operator Ltd"
 NAMES = ("north", "south", "west")
@@ -75,6 +94,11 @@ class Made:
     def sharing(self) -> NewSharing:
         """As the server reads it."""
         return NewSharing.of([parse_card(json.dumps(card).encode()) for card in self.cards.values()], self.leaving)
+
+    def moved(self, name: str, holder: Holder) -> dict[str, Any]:
+        """The card of a holder at its present address."""
+        index = next(stated.key.index for stated in self.statement.holders if stated.key.holder == name)
+        return make_card(self.statement, index, holder.url, holder.signing)
 
     def write(self, folder: Path) -> Made:
         """Write `ID.card.json`, `ID.certificate.json` and `ID.endorsement.json` to `folder`."""
@@ -238,8 +262,62 @@ def prepared(settings: Settings) -> LedgerCard:
     return prepare_for_holders(settings, OPERATOR, "https://ledger.example")[0]
 
 
-def shared_ledger(settings: Settings, made: Made, schema: Callable[[], bytes] | None = None) -> None:
-    """Begin the ledger with the cards of a first ceremony."""
-    if schema is not None and settings.database_url.startswith("sqlite"):
-        Path(settings.database_url.removeprefix("sqlite:///")).write_bytes(schema())
+def shared_ledger(database_url: str, folder: Path, **overrides: Any) -> tuple[Settings, Holders, Made]:
+    """A new ledger whose key 2 of 3 holders share, on a database without or with the schema."""
+    settings = ledger_settings(database_url, folder, **overrides)
+    file = make_url(database_url).database
+    if database_url.startswith("sqlite") and file is not None and not Path(file).exists():
+        Path(file).write_bytes(sqlite_schema())
+    holders = Holders(prepared(settings))
+    made = holders.generate()
     init_keys(settings, datetime.now(UTC), made.sharing)
+    return settings, holders, made
+
+
+@dataclass
+class SharedLedger:
+    """An open ledger whose key several holders share; acme reports, bolt looks up."""
+
+    rt: Runtime
+    clock: Clock
+    holders: Holders
+    first: Made
+    acme: Platform
+    bolt: Platform
+
+    def subjects(self, number: int, epoch: int = 1, generation: int = 1) -> list[tuple[IdentifierKind, bytes]]:
+        """Phone and payment of a person, as t holders would evaluate them."""
+        raw = (
+            (IdentifierKind.PHONE, f"+861380013{number:04d}"),
+            (IdentifierKind.PAYMENT, f"alipay/2088{number:012d}"),
+        )
+        return [(kind, self.holders.element(epoch, generation, kind, value)) for kind, value in raw]
+
+    def report(self, number: int, epoch: int = 1, generation: int = 1) -> dict[str, Any]:
+        """acme reports a person."""
+        payload = report_payload(self.rt, self.acme, self.subjects(number, epoch, generation), epoch=epoch)
+        stored = submit_report(self.rt.reports, self.acme.member(), payload, payload["signature"]).result(10)
+        return dict(json.loads(stored.body))
+
+    def seen(self, number: int, epoch: int = 1, generation: int = 1) -> tuple[Any, ...]:
+        """What a lookup under `epoch` says of a person."""
+        request = lookup_request(self.rt, self.subjects(number, epoch, generation), epoch=epoch)
+        answer = json.loads(submit_lookup(self.rt, self.bolt.member(), request).result(10))
+        return tuple(answer[name] for name in ("tier", "points", "events", "reporters", "matched_kinds"))
+
+    def verified(self) -> LogReport:
+        """What an auditor's check of the whole log says, after the publisher has signed."""
+        publish(self.rt.settings)
+        return verify_log(log_of(self.rt), *parse_verifier_key(self.rt.keys.log_verifier_key))
+
+
+@contextmanager
+def opened_shared(settings: Settings, holders: Holders, first: Made) -> Iterator[SharedLedger]:
+    """Open a ledger of `shared_ledger`, with its members."""
+    engine = open_engine(settings.database_url, pool_size=1)
+    acme = Platform("acme", "acme-group", "acme-1").join(engine)
+    bolt = Platform("bolt", "bolt-group", "bolt-1", profile="EU").join(engine)
+    engine.dispose()
+    clock = Clock()
+    with opened(settings, clock) as rt:
+        yield SharedLedger(rt, clock, holders, first, acme, bolt)
