@@ -23,7 +23,7 @@ from tests.holder.ceremony_kit import CARD, Exchange, altered, confirmed, init_w
 THREE = ("north", "ops", "south")
 T2 = ("--threshold", 2)
 
-Fault = Callable[[Exchange], None]
+Fault = Callable[[Exchange], object]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def change_json(name: str, change: Callable[[dict[str, Any]], None]) -> Fault:
 
 
 def replaced(name: str, other: str) -> Fault:
-    return lambda exchange: (exchange.files / name).write_bytes((exchange.files / other).read_bytes()) and None
+    return lambda exchange: (exchange.files / name).write_bytes((exchange.files / other).read_bytes())
 
 
 # --- participants -----------------------------------------------------------------------------------------------
@@ -109,9 +109,9 @@ def renewed(exchange: Exchange) -> None:
         (change_json("south.participant.json", lambda m: m.pop("nonce")), "south.participant.json", 2),
         (change_json("south.participant.json", lambda m: m.update(format=2)), "south.participant.json", 1),
         (change_json("south.participant.json", lambda m: m.update(kind="deal")), "a deal file", 2),
-        (lambda e: (e.files / "south.participant.json").write_bytes(b"\xff") and None, "south.participant.json", 2),
-        (lambda e: (e.files / "south.participant.json").write_bytes(b" " * 2**23) and None, "too large", 2),
-        (lambda e: (e.files / "south.participant.json").write_bytes(b" " * 2**21) and None, "too large", 2),
+        (lambda e: (e.files / "south.participant.json").write_bytes(b"\xff"), "south.participant.json", 2),
+        (lambda e: (e.files / "south.participant.json").write_bytes(b" " * 2**23), "too large", 2),
+        (lambda e: (e.files / "south.participant.json").write_bytes(b" " * 2**21), "too large", 2),
         (lambda e: (e.files / "south.participant.json").unlink(), "south.participant.json", 2),
         (replaced("south.participant.json", "ops.participant.json"), "are both of ops", 1),
         (replaced("north.participant.json", "ledger.json"), "north.participant.json", 2),

@@ -13,9 +13,10 @@ import pytest
 from ledger.errors import CeremonyMismatch, ConfigurationError, InvalidSignature
 from ledger.holder.ceremony import destroy_old
 from ledger.holder.shares import active_shares, share_files
+from ledger.protocol.ceremony.kinds import CeremonyKind
 from ledger.protocol.sodium import GROUP_ORDER
 from ledger.tlog.ceremony_files import open_factor, parse_endorsement_file, verify_multiple
-from ledger.tlog.key_statement import CeremonyKind, Endorsement, check_endorsed, check_succession
+from ledger.tlog.key_statement import Endorsement, check_endorsed, check_succession
 from tests.holder.ceremony_kit import (
     RECEIVING_SECRET,
     Exchange,
