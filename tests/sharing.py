@@ -27,9 +27,8 @@ from sqlalchemy import make_url
 from ledger.client.verify.log import LogReport, verify_log
 from ledger.protocol import sodium, voprf
 from ledger.protocol.ceremony import rounds
-from ledger.protocol.ceremony.session import Kind
-from ledger.protocol.identifiers import Kind as IdentifierKind
-from ledger.protocol.identifiers import canonical
+from ledger.protocol.ceremony.kinds import CeremonyKind
+from ledger.protocol.identifiers import Kind, canonical
 from ledger.server.db.engine import open_engine
 from ledger.server.keys.cards import NewSharing, prepare_for_holders
 from ledger.server.log.genesis import init_keys
@@ -149,21 +148,21 @@ class Holders:
 
     def generate(self, threshold: int = 2) -> Made:
         """The first key."""
-        return self._hold(Kind.GENERATE, threshold, list(self.holders))
+        return self._hold(CeremonyKind.GENERATE, threshold, list(self.holders))
 
     def refresh(self) -> Made:
         """The next generation of the same key and holders."""
-        return self._hold(Kind.REFRESH, self._known.keys.threshold, self._names())
+        return self._hold(CeremonyKind.REFRESH, self._known.keys.threshold, self._names())
 
     def reshare(self, threshold: int, names: Sequence[str]) -> Made:
         """The next generation of the same key, held by `names`."""
         present = self._names()
         leaving = [name for name in present if name not in names]
-        return self._hold(Kind.RESHARE, threshold, [*present, *[n for n in names if n not in present]], leaving)
+        return self._hold(CeremonyKind.RESHARE, threshold, [*present, *[n for n in names if n not in present]], leaving)
 
     def rotate(self) -> Made:
         """The next epoch's key."""
-        return self._hold(Kind.ROTATE, self._known.keys.threshold, self._names())
+        return self._hold(CeremonyKind.ROTATE, self._known.keys.threshold, self._names())
 
     def secret(self, epoch: int, generation: int, indexes: Sequence[int] = ()) -> bytes:
         """The key k, from the shares at `indexes` (default: the first t) in plain integers."""
@@ -183,7 +182,7 @@ class Holders:
             total += shares[i] * top * pow(bottom, -1, order)
         return (total % order).to_bytes(32, "little")
 
-    def element(self, epoch: int, generation: int, kind: IdentifierKind, value: str) -> bytes:
+    def element(self, epoch: int, generation: int, kind: Kind, value: str) -> bytes:
         """T of an identifier, with the secret itself."""
         return sodium.scalarmult(self.secret(epoch, generation), voprf.hash_to_group(canonical(kind, value)))
 
@@ -195,7 +194,7 @@ class Holders:
     def _names(self) -> list[str]:
         return [holder.key.holder for holder in self._known.holders]
 
-    def _hold(self, kind: Kind, threshold: int, names: Sequence[str], leaving: Sequence[str] = ()) -> Made:
+    def _hold(self, kind: CeremonyKind, threshold: int, names: Sequence[str], leaving: Sequence[str] = ()) -> Made:
         """Run the three rounds of a ceremony among `names`, and keep the shares."""
         self.attempt += 1
         ceremony = Ceremony(
@@ -204,7 +203,7 @@ class Holders:
             threshold,
             tuple([self.holders[name].participant for name in names]),
             tuple(leaving),
-            self.now if kind is not Kind.GENERATE else None,
+            self.now if kind is not CeremonyKind.GENERATE else None,
         )
         session = ceremony.session()
         number = {name: ceremony.number(name) for name in names}
@@ -219,7 +218,7 @@ class Holders:
                 number[name],
                 self.holders[name].static,
                 secrets.token_bytes(rounds.entropy_bytes(session, number[name])),
-                old[name] if kind is not Kind.GENERATE else None,
+                old[name] if kind is not CeremonyKind.GENERATE else None,
             )
             for name in names
         }
@@ -228,7 +227,7 @@ class Holders:
             name: rounds.certify(session, dealt[name].state, self.holders[name].static, messages) for name in names
         }
         certificates = {number[name]: step.message for name, step in certified.items()}
-        keeps = kind in (Kind.REFRESH, Kind.ROTATE)
+        keeps = kind in (CeremonyKind.REFRESH, CeremonyKind.ROTATE)
         results = {
             name: rounds.finish(session, certified[name].state, certificates, old[name] if keeps else None)
             for name in names
@@ -285,11 +284,11 @@ class SharedLedger:
     acme: Platform
     bolt: Platform
 
-    def subjects(self, number: int, epoch: int = 1, generation: int = 1) -> list[tuple[IdentifierKind, bytes]]:
+    def subjects(self, number: int, epoch: int = 1, generation: int = 1) -> list[tuple[Kind, bytes]]:
         """Phone and payment of a person, as t holders would evaluate them."""
         raw = (
-            (IdentifierKind.PHONE, f"+861380013{number:04d}"),
-            (IdentifierKind.PAYMENT, f"alipay/2088{number:012d}"),
+            (Kind.PHONE, f"+861380013{number:04d}"),
+            (Kind.PAYMENT, f"alipay/2088{number:012d}"),
         )
         return [(kind, self.holders.element(epoch, generation, kind, value)) for kind, value in raw]
 

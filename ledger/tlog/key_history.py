@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ledger.errors import HolderMismatch, InvalidCanonicalForm, LedgerError
+from ledger.protocol.ceremony.kinds import CeremonyKind
 from ledger.protocol.encoding import b64url
 from ledger.tlog.entries import KeyEvent
 from ledger.tlog.key_statement import (
-    CeremonyKind,
     Endorsement,
     KeyStatement,
     check_endorsed,

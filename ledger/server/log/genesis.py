@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection
 
 from ledger.errors import ConfigurationError, HolderMismatch
+from ledger.protocol.ceremony.kinds import CeremonyKind
 from ledger.protocol.voprf import public_key
 from ledger.rules.policy.shipped import shipped_policy
 from ledger.server.db import migrate
@@ -32,7 +33,6 @@ from ledger.server.settings import Settings
 from ledger.tlog.checkpoint import Checkpoint, sign, verifier_key
 from ledger.tlog.entries import GovernanceType, KeyEvent, key_rotation_body, policy_body
 from ledger.tlog.key_history import BEGUN_SINGLE
-from ledger.tlog.key_statement import CeremonyKind
 from ledger.tlog.merkle import EMPTY_ROOT
 
 KEY_FILE_COUNT = 3

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, Engine
 
 from ledger.errors import HolderMismatch, RotationRefused
+from ledger.protocol.ceremony.kinds import CeremonyKind
 from ledger.protocol.voprf import public_key
 from ledger.server.db.engine import reading, writing
 from ledger.server.keys.cards import NewSharing, check_receiving_key
@@ -34,7 +35,6 @@ from ledger.server.settings import Settings
 from ledger.tlog.ceremony_files import open_factor
 from ledger.tlog.entries import GovernanceType, KeyEvent, PlatformState, key_rotation_body
 from ledger.tlog.key_history import BEGUN_SINGLE
-from ledger.tlog.key_statement import CeremonyKind
 
 HOLDERS_ROTATE = (
     "Several holders share the key, so they rotate it: each runs `refund-ledger holder rotate`, `certify` and "

@@ -14,6 +14,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine
 
 from ledger.errors import HolderMismatch, InvalidRequest, RotationRefused
+from ledger.protocol.ceremony.kinds import CeremonyKind
 from ledger.server.db.engine import reading, writing
 from ledger.server.keys.cards import NewSharing, check_addressed
 from ledger.server.keys.epochs import (
@@ -35,7 +36,7 @@ from ledger.server.settings import Settings
 from ledger.tlog.ceremony_files import verify_multiple
 from ledger.tlog.entries import GovernanceType, key_rotation_body
 from ledger.tlog.key_history import BEGUN_SINGLE, event_of
-from ledger.tlog.key_statement import CeremonyKind, KeyStatement, check_succession, parse_statement
+from ledger.tlog.key_statement import KeyStatement, check_succession, parse_statement
 
 STAGES = {
     CeremonyKind.ROTATE: "announced",
