@@ -1,4 +1,4 @@
-"""Ceremony files as the ledger and its verifiers read them: the factor of a rotation, its proof, and what is refused."""
+"""Ceremony files as the ledger and its verifiers read them: the factor of a rotation, its proof, what is refused."""
 
 from __future__ import annotations
 
