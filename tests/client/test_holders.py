@@ -197,9 +197,9 @@ def test_many_are_tagged_in_batches_by_all_holders(shared: SharedLedger) -> None
     with shared.connect(budget_seconds=20) as acme:
         tagged = buyers(acme.tag_many(people))
         assert [tagged[n] for n in (0, 999, 1002)] == [expected(shared, people[n]) for n in (0, 999, 1002)]
-        assert [holder.asked for holder in shared.group[:2]] == [[1000, 3], [1000, 3]]
+        assert [sorted(holder.asked) for holder in shared.group[:2]] == [[3, 1000], [3, 1000]]
         assert buyers(acme.tag_many(people[:5])) == tagged[:5]
-        assert shared.group[0].asked == [1000, 3], "remembered"
+        assert len(shared.group[0].asked) == 2, "remembered"
 
 
 def test_a_wrong_clock_is_corrected_for_holders_too(shared: SharedLedger, caplog: pytest.LogCaptureFixture) -> None:

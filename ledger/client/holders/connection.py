@@ -84,11 +84,15 @@ class HolderConnection(ForkAware):
         try:
             return self._transport.send("POST", path, limit, content=content).json()
         finally:
-            with self._lock:
-                self._running -= 1
-                last = self._closed and self._running == 0
-            if last:
-                self._transport.close()
+            self._ended()
+
+    def _ended(self) -> None:
+        """Record the end of a request, and close the connections after the last one."""
+        with self._lock:
+            self._running -= 1
+            last = self._closed and self._running == 0
+        if last:
+            self._transport.close()
 
     def close(self) -> None:
         """Close the connections, or have that done after the last request that still runs: it may be one that nothing
