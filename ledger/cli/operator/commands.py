@@ -5,11 +5,13 @@ from __future__ import annotations
 import typer
 
 from ledger.cli.operator.benign_pictures import benign
+from ledger.cli.operator.holder import holder
+from ledger.cli.operator.keys import keys
 from ledger.cli.operator.platforms import platform
 from ledger.cli.operator.policy import policy
 from ledger.cli.operator.publish import publish
 from ledger.cli.operator.rotate import rotate
-from ledger.cli.operator.server import keys, serve
+from ledger.cli.operator.server import serve
 from ledger.cli.operator.staff import staff
 from ledger.cli.platform.pictures import pictures
 from ledger.server.demo.demo import demo
@@ -26,5 +28,6 @@ def add_operator_commands(app: typer.Typer) -> None:
     app.add_typer(policy, name="policy")
     app.command("publish")(publish)
     app.command("rotate")(rotate)
+    app.add_typer(holder, name="holder")
     app.command("demo")(demo)
     app.command("replay")(replay)
