@@ -20,6 +20,8 @@
      +-- ProofError              a cryptographic claim of the log or of a peer is false
      |    +-- InvalidProof       the DLEQ proof of an evaluation
      |    +-- HolderMismatch     a key holder is missing, repeated or unknown
+     |    +-- CeremonyFault      a message in a key ceremony is false: CeremonyMismatch
+     |    +-- InvalidCiphertext
      |    +-- InvalidSignature, InvalidCheckpoint, InvalidInclusion, InvalidTile, InvalidLeaf, InvalidReceipt
      |    +-- InvalidManifest, InvalidFilter, InvalidBucket, InvalidRotation
      |    +-- SnapshotExpired, SnapshotStale, NewerFormat
@@ -31,7 +33,8 @@
      +-- NotFound                SnapshotUnknown
      +-- Conflict                OrderAlreadyReported, OrderDecided, ReportDisputed, AlreadyReversed,
      |                           AlreadyRestituted, IdempotencyMismatch,
-     |                           StaleEpoch, StaleGeneration, EvaluatedByHolders, AlreadyExists, RotationRefused, CaseExists, CaseTaken, ActionRefused,
+     |                           StaleEpoch, StaleGeneration, EvaluatedByHolders, AlreadyExists, RotationRefused,
+     |                           CaseExists, CaseTaken, ActionRefused,
      |                           ReportNotReferable, StaffChanged, PolicyAlreadyPublished, PolicyVersionNotNext,
      |                           PolicyOvertaken
      +-- LimitExceeded           QuotaExceeded, BodyTooLarge, TooManyAttempts
@@ -316,6 +319,25 @@ class InvalidProof(ProofError):
 
 class HolderMismatch(ProofError):
     code = "holder_mismatch"
+
+
+class CeremonyFault(ProofError):
+    """A message of a key ceremony is missing, malformed or false. `details["participant"]` is the number of the
+    participant that it names (None if no single one is at fault), `details["reason"]` a stable word."""
+
+    code = "ceremony_fault"
+
+
+class CeremonyMismatch(CeremonyFault):
+    """A participant of a key ceremony, `details["participant"]`, worked on other messages or other parameters."""
+
+    code = "ceremony_mismatch"
+
+
+class InvalidCiphertext(ProofError):
+    """A ciphertext is not one of this key, nonce and associated data."""
+
+    code = "invalid_ciphertext"
 
 
 class InvalidSignature(ProofError):

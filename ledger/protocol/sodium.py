@@ -1,4 +1,5 @@
-"""Checked calls of libsodium's ristretto255 group. All inputs and results are bytes, and every input is checked.
+"""Checked calls of libsodium's ristretto255 group and of its XChaCha20-Poly1305. All inputs and results are bytes, and
+every input is checked.
 
 The library comes inside the wheel `rbcl` (libsodium 1.0.18), as one hexadecimal literal in a module. Importing that
 wheel leaves a temporary file behind on every start, so its source is only read: the shared object is loaded from
@@ -26,11 +27,22 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ledger.errors import ConfigurationError, IdentityPoint, InvalidInput, InvalidPoint, InvalidScalar
+from ledger.errors import (
+    ConfigurationError,
+    IdentityPoint,
+    InvalidCiphertext,
+    InvalidInput,
+    InvalidPoint,
+    InvalidScalar,
+)
 
 POINT_BYTES = 32
 SCALAR_BYTES = 32
 UNIFORM_BYTES = 64
+AEAD_KEY_BYTES = 32
+AEAD_NONCE_BYTES = 24
+AEAD_TAG_BYTES = 16
+"""How much longer a ciphertext of XChaCha20-Poly1305 is than its plaintext."""
 GROUP_ORDER = 2**252 + 27742317777372353535851937790883648493
 """The prime order of ristretto255 (RFC 9496 section 4)."""
 IDENTITY = bytes(POINT_BYTES)
@@ -273,6 +285,11 @@ def scalar_mul(left: bytes, right: bytes) -> bytes:
     return _scalars("crypto_core_ristretto255_scalar_mul", left, right)
 
 
+def scalar_add(left: bytes, right: bytes) -> bytes:
+    """Return left + right modulo the group order, which may be zero. Raises InvalidScalar."""
+    return _scalars("crypto_core_ristretto255_scalar_add", left, right)
+
+
 def scalars_scaled(factor: bytes, scalars: Iterable[bytes]) -> list[bytes]:
     """Return factor x scalar modulo the group order for each scalar, in order. Raises InvalidScalar."""
     check_scalar(factor)
@@ -298,6 +315,42 @@ def scalar_invert(scalar: bytes) -> bytes:
     if _lib().crypto_core_ristretto255_scalar_invert(out, scalar) != 0:
         raise InvalidScalar("Zero has no inverse.")
     return out.raw
+
+
+def aead_encrypt(key: bytes, nonce: bytes, plaintext: bytes, associated: bytes = b"") -> bytes:
+    """Return `plaintext` encrypted with XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03), its 16 bytes of tag at the
+    end. `associated` is authenticated only.
+
+    A nonce is used once for each key. Raises InvalidInput for a key not of 32 bytes or a nonce not of 24.
+    """
+    _check_aead(key, nonce)
+    out = ctypes.create_string_buffer(len(plaintext) + AEAD_TAG_BYTES)
+    _lib().crypto_aead_xchacha20poly1305_ietf_encrypt(
+        out, None, plaintext, len(plaintext), associated, len(associated), None, nonce, key
+    )
+    return out.raw
+
+
+def aead_decrypt(key: bytes, nonce: bytes, ciphertext: bytes, associated: bytes = b"") -> bytes:
+    """Return the plaintext of `aead_encrypt`.
+
+    Raises InvalidCiphertext for every other key, nonce, ciphertext or associated data; InvalidInput as `aead_encrypt`.
+    """
+    _check_aead(key, nonce)
+    length = len(ciphertext) - AEAD_TAG_BYTES
+    out = ctypes.create_string_buffer(max(length, 1))
+    decrypt = _lib().crypto_aead_xchacha20poly1305_ietf_decrypt
+    if (
+        length < 0
+        or decrypt(out, None, None, ciphertext, len(ciphertext), associated, len(associated), nonce, key) != 0
+    ):
+        raise InvalidCiphertext("A ciphertext was altered, or is for another key.")
+    return out.raw[:length]
+
+
+def _check_aead(key: bytes, nonce: bytes) -> None:
+    if len(key) != AEAD_KEY_BYTES or len(nonce) != AEAD_NONCE_BYTES:
+        raise InvalidInput(f"A cipher needs a key of {AEAD_KEY_BYTES} bytes and a nonce of {AEAD_NONCE_BYTES}.")
 
 
 def scalars_inverted(scalars: Sequence[bytes]) -> list[bytes]:
@@ -368,6 +421,11 @@ def _lib() -> ctypes.CDLL:
         function = getattr(lib, name)
         function.argtypes = [ctypes.c_char_p] * pointers
         function.restype = ctypes.c_int
+    data, size = ctypes.c_char_p, ctypes.c_ulonglong
+    # ciphertext, its length, plaintext and its length, associated data and its length, no secret nonce, nonce, key
+    lib.crypto_aead_xchacha20poly1305_ietf_encrypt.argtypes = [data, data, data, size, data, size, data, data, data]
+    # plaintext, its length, no secret nonce, ciphertext and its length, associated data and its length, nonce, key
+    lib.crypto_aead_xchacha20poly1305_ietf_decrypt.argtypes = [data, data, data, data, size, data, size, data, data]
     lib.sodium_compare.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t]
     lib.sodium_is_zero.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
     lib.sodium_version_string.argtypes = []

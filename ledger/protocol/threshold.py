@@ -40,8 +40,9 @@ class KeySet:
     indexes.
 
     Raises HolderMismatch for a threshold outside 1..n, for equal indexes, ids or public keys, for indexes outside
-    1..255, and unless all K_i are values of one polynomial of degree t - 1 whose value at 0 is K; InvalidPoint,
-    IdentityPoint for keys that are not elements.
+    1..255, and unless all K_i are values of one polynomial of degree t - 1, not less, whose value at 0 is K (with
+    a smaller degree, fewer holders than the threshold would have the key); InvalidPoint, IdentityPoint for keys that
+    are not elements.
     """
 
     generation: int
@@ -188,10 +189,15 @@ def _check_keys(threshold: int, public_key: bytes, holders: Sequence[HolderKey])
     if len({holder.public_key for holder in holders}) != len(holders):
         raise HolderMismatch("Two key holders have one public key: one of them copied the other's share.")
     basis = [(holder.index, holder.public_key) for holder in holders[:threshold]]
-    expected = [(0, public_key), *[(holder.index, holder.public_key) for holder in holders[threshold:]]]
-    try:
-        agree = all(interpolate(basis, index) == key for index, key in expected)
-    except IdentityPoint:
-        agree = False
-    if not agree:
+    values = [(0, public_key), *[(holder.index, holder.public_key) for holder in holders[threshold:]]]
+    if not all(_is_value(basis, index, key) for index, key in values):
         raise HolderMismatch("The holders' public keys are not those of one sharing of the public key.")
+    if threshold > 1 and _is_value(basis[:-1], 0, public_key):
+        raise HolderMismatch("Fewer holders than the threshold have the whole key.")
+
+
+def _is_value(points: Sequence[tuple[int, bytes]], at: int, key: bytes) -> bool:
+    try:
+        return interpolate(points, at) == key
+    except IdentityPoint:
+        return False
