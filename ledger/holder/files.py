@@ -50,11 +50,11 @@ def replace_secret(path: Path, text: str) -> None:
         os.close(earlier)
 
 
-def write_public(path: Path, text: str) -> None:
-    """Write a file that others get, in place of one of that name, whole and durable. Raises OSError."""
+def write_public(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write a file that leaves the folder, in place of one of that name, whole and durable. Raises OSError."""
     temporary = path.with_name(f".{path.name}.part")
     temporary.unlink(missing_ok=True)
-    _write(temporary, text, 0o644)
+    _write(temporary, text, mode)
     os.replace(temporary, path)
     fsync_folder(path.parent)
 
