@@ -9,7 +9,8 @@ from datetime import datetime
 from pathlib import Path
 
 from ledger.errors import ConfigurationError, StaleEpoch, StaleGeneration
-from ledger.holder.shares import OVERLAP, HeldShare, active_shares, destroy_shares, replaced_shares
+from ledger.holder.ceremony import STATE_NAME, destroy_old
+from ledger.holder.shares import OVERLAP, HeldShare, active_shares, replaced_shares
 from ledger.holder.state import HolderSnapshot
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,21 @@ def _state(snapshot: HolderSnapshot, share: HeldShare, now: datetime) -> str:
     return "served" if served else "replaced"
 
 
+def destroy_replaced(folder: Path, snapshot: HolderSnapshot, now: datetime) -> list[str]:
+    """Destroy the shares, and the state of their ceremony, that are no longer needed, and return the names of their
+    files (`ceremony.destroy_old`). Raises ConfigurationError while a command changes the folder, OSError."""
+    logged = {(seen.statement.epoch, seen.generation): seen.seen_at for seen in snapshot.statements}
+    evaluated = evaluated_epochs(snapshot)
+    settled = [seen for seen in logged.values() if now - seen >= OVERLAP]
+    # The folder is locked only when there may be something to destroy: commands refuse to work meanwhile.
+    if not replaced_shares(folder, logged, evaluated, now) and not (settled and (folder / STATE_NAME).exists()):
+        return []
+    names = destroy_old(folder, logged, evaluated, now)
+    for name in names:
+        log.warning("share_destroyed", extra={"file": name})
+    return names
+
+
 class HeldShares:
     """The shares in a holder's folder, read at the start and again in the background."""
 
@@ -84,12 +100,10 @@ class HeldShares:
                 )
 
     def refresh(self, snapshot: HolderSnapshot, now: datetime) -> None:
-        """Read the folder again, and destroy the shares that are no longer needed. Raises ConfigurationError, and
-        OSError for a file that cannot be destroyed; the shares as last read stay in use."""
-        logged = {(seen.statement.epoch, seen.generation): seen.seen_at for seen in snapshot.statements}
-        replaced = replaced_shares(self._folder, logged, evaluated_epochs(snapshot), now)
-        for name in destroy_shares(self._folder, replaced):
-            log.warning("share_destroyed", extra={"file": name})
+        """Read the folder again, and destroy what is no longer needed there. Raises ConfigurationError (also while a
+        command changes the folder), and OSError for a file that cannot be destroyed; the shares as last read stay in
+        use."""
+        destroy_replaced(self._folder, snapshot, now)
         self._shares = active_shares(self._folder)
         states = share_states(snapshot, self._shares, now)
         misfits = frozenset([(each.share.epoch, each.share.generation) for each in states if each.state == "misfit"])

@@ -123,8 +123,8 @@ class LogHead(HolderBase):
     edge: Mapped[bytes] = mapped_column(LargeBinary)
     note: Mapped[str] = mapped_column(Text)
     seen_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    current_epoch: Mapped[int | None] = mapped_column(Integer)
-    next_epoch: Mapped[int | None] = mapped_column(Integer)
+    current_epoch: Mapped[int | None] = mapped_column(BigInt)
+    next_epoch: Mapped[int | None] = mapped_column(BigInt)
     fault: Mapped[str | None] = mapped_column(String(64))
     fault_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     fork_note: Mapped[str | None] = mapped_column(Text)
@@ -136,7 +136,7 @@ class LoggedStatement(HolderBase):
 
     __tablename__ = "logged_statement"
 
-    epoch: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    epoch: Mapped[int] = mapped_column(BigInt, primary_key=True, autoincrement=False)
     generation: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     entry_index: Mapped[int] = mapped_column(BigInt)
     statement: Mapped[bytes] = mapped_column(LargeBinary)

@@ -46,8 +46,8 @@ def upgrade() -> None:
         sa.Column("edge", sa.LargeBinary(), nullable=False),
         sa.Column("note", sa.Text(), nullable=False),
         sa.Column("seen_at", TIME, nullable=False),
-        sa.Column("current_epoch", sa.Integer(), nullable=True),
-        sa.Column("next_epoch", sa.Integer(), nullable=True),
+        sa.Column("current_epoch", BIG, nullable=True),
+        sa.Column("next_epoch", BIG, nullable=True),
         sa.Column("fault", sa.String(length=64), nullable=True),
         sa.Column("fault_at", TIME, nullable=True),
         sa.Column("fork_note", sa.Text(), nullable=True),
@@ -67,7 +67,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "logged_statement",
-        sa.Column("epoch", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("epoch", BIG, autoincrement=False, nullable=False),
         sa.Column("generation", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("entry_index", BIG, nullable=False),
         sa.Column("statement", sa.LargeBinary(), nullable=False),
