@@ -25,6 +25,7 @@ SERVER_GROUP = "server"
 FOLDERS = {
     "ledger/server": "ledger/server",
     "ledger/service": "ledger/service",
+    "ledger/holder": "ledger/holder",
     "ledger/cli/operator": "ledger/cli/operator",
     "api": "ledger/server/api",
     "migrations": "ledger/server/migrations",

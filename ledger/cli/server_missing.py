@@ -9,7 +9,7 @@ import typer
 from ledger.cli import output
 from ledger.cli.platform.pictures import pictures
 
-SERVER_COMMANDS = ("serve", "keys", "platform", "staff", "policy", "publish", "rotate", "demo", "replay")
+SERVER_COMMANDS = ("serve", "keys", "platform", "staff", "policy", "publish", "rotate", "holder", "demo", "replay")
 """The commands and groups that `refund-credit-ledger-server` adds, and `pictures benign`."""
 
 _ANYTHING = {"ignore_unknown_options": True, "allow_extra_args": True}

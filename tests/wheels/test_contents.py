@@ -16,7 +16,7 @@ import ledger
 from tests.support import ROOT
 from tests.wheels.environments import PLATFORM, PROJECTS, SERVER, Wheel
 
-SERVER_FOLDERS = ("ledger/server/", "ledger/service/", "ledger/cli/operator/")
+SERVER_FOLDERS = ("ledger/server/", "ledger/service/", "ledger/holder/", "ledger/cli/operator/")
 MOVED = {"api/": "ledger/server/api/", "migrations/": "ledger/server/migrations/"}
 NOT_SHIPPED = {"ledger/locale/babel.cfg"}
 """Settings of the tool that reads texts out of the source."""
