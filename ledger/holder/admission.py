@@ -58,7 +58,9 @@ def admit_platform(
     InvalidPublicKey (`protocol.signing_keys`), AlreadyExists (the platform is in another control group, its kid has
     another key, or the key is another platform's), DatabaseUnavailable.
     """
-    _require(_NAME.match(platform), "A platform's name is 2 to 32 of a-z, 0-9 and -, and starts with a letter or digit.")
+    _require(
+        _NAME.match(platform), "A platform's name is 2 to 32 of a-z, 0-9 and -, and starts with a letter or digit."
+    )
     _require(_NAME.match(control_group), "A control group's name follows the same rule as a platform's.")
     check_key_name(kid)
     check_public_key(public_key)

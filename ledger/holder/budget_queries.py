@@ -115,7 +115,7 @@ def _count_use(connection: Connection, control_group: str, day: int, elements: i
 def read_group_use(connection: Connection, day: int) -> dict[str, int]:
     """Return the elements counted on UTC `day`, by control group."""
     query = select(GroupUse.control_group, GroupUse.elements).where(GroupUse.day == day)
-    return {group: elements for group, elements in connection.execute(query)}
+    return {group: int(elements) for group, elements in connection.execute(query)}
 
 
 def take_group_granted(connection: Connection, control_group: str, elements: int, now: datetime) -> int:

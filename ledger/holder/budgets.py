@@ -82,9 +82,7 @@ def spend(
         raise
 
 
-def grant_elements(
-    engine: Engine, *, control_group: str, elements: int, reason: str, days: int, now: datetime
-) -> None:
+def grant_elements(engine: Engine, *, control_group: str, elements: int, reason: str, days: int, now: datetime) -> None:
     """Let a control group have `elements` evaluated beyond its daily budget within `days`, for the first tagging of a
     user base or after a rotation. Raises InvalidRequest, NotFound, DatabaseUnavailable."""
     if not 1 <= elements <= MAX_GRANT_ELEMENTS:

@@ -32,7 +32,7 @@ def open_holder_database(settings: HolderSettings, *, upgrade: bool = False, **o
         revision = migrate.found_revision(engine)
         migrate.check_known(revision, HOLDER_HISTORY)
         if revision is None or upgrade:
-            migrate.upgrade(settings.database_url, history=HOLDER_HISTORY)
+            migrate.upgrade(settings.database, history=HOLDER_HISTORY)
         migrate.check_current(engine, HOLDER_HISTORY)
     except BaseException:
         engine.dispose()

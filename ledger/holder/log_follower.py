@@ -43,7 +43,7 @@ from ledger.protocol.tags import MAX_EPOCH
 from ledger.server.db.engine import reading, writing
 from ledger.server.process.supervision import Worker
 from ledger.tlog.ceremony_files import verify_multiple
-from ledger.tlog.checkpoint import Checkpoint, open_checkpoint
+from ledger.tlog.checkpoint import Checkpoint, open_checkpoint, parse_verifier_key
 from ledger.tlog.entries import GovernanceType, Leaf, PlatformState, parse_leaf
 from ledger.tlog.key_statement import (
     CeremonyKind,
@@ -54,7 +54,6 @@ from ledger.tlog.key_statement import (
     parse_statement,
 )
 from ledger.tlog.ledger_card import LedgerCard
-from ledger.tlog.checkpoint import parse_verifier_key
 from ledger.tlog.merkle import TILE_WIDTH, CompactTree, decode_bundle, tile_path
 
 MAX_ENDORSEMENTS = 200

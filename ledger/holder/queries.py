@@ -109,7 +109,7 @@ def read_admitted_keys(connection: Connection) -> list[AdmittedKeyRow]:
 def read_groups(connection: Connection) -> dict[str, int | None]:
     """Return the daily budget of each control group in elements, by name; None is the default."""
     query = select(AdmittedGroup.name, AdmittedGroup.daily_elements).order_by(AdmittedGroup.name)
-    return {name: daily for name, daily in connection.execute(query)}
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def lock_admitted(connection: Connection, platform: str) -> AdmittedRow | None:
@@ -206,7 +206,7 @@ def insert_statements(connection: Connection, rows: Sequence[StatementRow]) -> N
 def read_refused_statements(connection: Connection) -> dict[int, str]:
     """Return the reason of refusal of each refused key statement, by the index of its entry."""
     query = select(RefusedStatement.entry_index, RefusedStatement.reason).order_by(RefusedStatement.entry_index)
-    return {index: reason for index, reason in connection.execute(query)}
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def insert_refused_statements(connection: Connection, refused: Iterable[tuple[int, str]]) -> None:

@@ -95,8 +95,8 @@ class HeldShares:
         for each in share_states(snapshot, self._shares, now):
             if each.state == "misfit":
                 raise ConfigurationError(
-                    f"The share of epoch {each.share.epoch}, generation {each.share.generation} does not fit the key in "
-                    "the log. Elements evaluated with it would match no listed person."
+                    f"The share of epoch {each.share.epoch}, generation {each.share.generation} does not fit the key "
+                    "in the log. Elements evaluated with it would match no listed person."
                 )
 
     def refresh(self, snapshot: HolderSnapshot, now: datetime) -> None:

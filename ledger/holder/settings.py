@@ -27,8 +27,9 @@ class HolderSettings(BaseSettings):
 
     dir: Path = Path("var/holder")
     """The holder's folder: shares, keys, cards (docs/ceremonies.md)."""
-    database_url: str = "sqlite:///var/holder/holder.db"
-    """`sqlite:///path` or `postgresql+psycopg://...`: admission, budgets, tokens, and the state of the log."""
+    database_url: str | None = None
+    """`sqlite:///path` or `postgresql+psycopg://...`: admission, budgets, tokens, and the state of the log. Default:
+    `holder.db` in the folder."""
     ledger_url: str | None = None
     """Address of the ledger whose log is followed. Default: the address in `ledger.json`."""
     host: str = "127.0.0.1"
@@ -57,10 +58,15 @@ class HolderSettings(BaseSettings):
     """The pooler between this program and PostgreSQL: `auto` detects it, `transaction` is one in transaction mode."""
 
     @property
+    def database(self) -> str:
+        """The URL of the database."""
+        return self.database_url or f"sqlite:///{self.dir / 'holder.db'}"
+
+    @property
     def shared(self) -> Settings:
         """The settings of the parts that the ledger's server has too (database, connections), with its defaults."""
         return Settings.model_construct(
-            database_url=self.database_url,
+            database_url=self.database,
             pooler=self.pooler,
             connections_max=self.connections_max,
             connections_per_address_max=self.connections_per_address_max,

@@ -19,6 +19,7 @@ from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from jwt.types import Options
 
 from ledger.errors import InvalidToken, NotAdmitted, PlatformSuspended, TokenExpired, UnknownKey
 from ledger.holder.state import HolderMember, HolderMemberKey, HolderSnapshot
@@ -31,7 +32,14 @@ KEPT_SECONDS = 3600
 """How long a used token is kept after its end: a clock that is set back by less lets no token be used again."""
 
 _TOKEN_ID = re.compile(r"[!-~]{16,64}\Z")
-_CHECKED_HERE = {"verify_exp": False, "verify_iat": False, "verify_nbf": False, "verify_jti": False}
+_UNVERIFIED: Options = {"verify_signature": False}
+_SIGNED: Options = {
+    "require": ["iss", "aud", "iat", "exp", "jti", "body"],
+    "strict_aud": True,
+    "verify_exp": False,  # `verify` checks the times against the holder's clock
+    "verify_iat": False,
+    "verify_nbf": False,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +85,7 @@ class TokenVerifier:
         if not isinstance(token_id, str) or not _TOKEN_ID.match(token_id):
             raise InvalidToken("The token's `jti` must be 16 to 64 printable ASCII characters.")
         expected = b64url(sha256(body).digest())
-        if not isinstance(digest, str) or not hmac.compare_digest(digest.encode(), expected.encode()):
+        if not isinstance(digest, str) or not digest.isascii() or not hmac.compare_digest(digest, expected):
             raise InvalidToken("The token's `body` must be the SHA-256 of the request's body in base64url.")
         member = snapshot.members[key.platform]
         if member.suspended:
@@ -90,7 +98,7 @@ class TokenVerifier:
         """Return the key that the token names, before its signature is checked. Raises as `verify`."""
         try:
             kid = jwt.get_unverified_header(token).get("kid")
-            platform = jwt.decode(token, options={"verify_signature": False, **_CHECKED_HERE}).get("iss")
+            platform = jwt.decode(token, options=_UNVERIFIED).get("iss")
         except (jwt.PyJWTError, ValueError, RecursionError) as error:
             raise InvalidToken("The token is not a signed JWT.") from error
         if not isinstance(kid, str) or not isinstance(platform, str):
@@ -112,11 +120,7 @@ class TokenVerifier:
                 algorithms=["EdDSA"],
                 audience=self._holder,
                 issuer=key.platform,
-                options={
-                    "require": ["iss", "aud", "iat", "exp", "jti", "body"],
-                    "strict_aud": True,
-                    **_CHECKED_HERE,  # type: ignore[typeddict-item]
-                },
+                options=_SIGNED,
             )
         except jwt.InvalidAudienceError as error:
             raise InvalidToken("The token's `aud` must be this key holder's id.") from error
