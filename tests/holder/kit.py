@@ -303,7 +303,7 @@ class Caller:
             "body": b64url(sha256(body).digest()),
         }
 
-    def token(self, audience: str, body: bytes, now: datetime, **changes: Any) -> str:
+    def token(self, audience: str, body: bytes, now: datetime, /, **changes: Any) -> str:
         """A token; a change to None leaves a claim out."""
         claims = {**self.claims(audience, body, now), **changes}
         claims = {name: value for name, value in claims.items() if value is not None}
