@@ -40,7 +40,7 @@ _GRANT = select(*[getattr(GroupGrant, name) for name in GroupGrantRow.__dataclas
 def use_token(connection: Connection, digest: bytes, expires_at: int) -> None:
     """Record a token as used. Raises TokenUsed if it was used before, by whatever process."""
     taken = upsert(connection, UsedToken).values(digest=digest, expires_at=expires_at).on_conflict_do_nothing()
-    if connection.execute(taken).rowcount != 1:
+    if not connection.execute(taken.returning(UsedToken.expires_at)).all():
         raise TokenUsed("This token was used before. Sign a new one for each request.")
 
 

@@ -19,11 +19,8 @@ from tests.holder.kit import Consortium, HolderService
 def test_a_share_that_does_not_fit_the_logged_key(
     consortium: Consortium, open_service: Callable[..., HolderService]
 ) -> None:
-    path = consortium.folders["north"].path
-    (path / "share-1-1.json").unlink()
-    consortium.folders = {name: folder for name, folder in consortium.folders.items()}
-    for name in ("south", "west"):
-        (consortium.folders[name].path / "share-1-1.json").unlink()
+    for folder in consortium.folders.values():
+        (folder.path / "share-1-1.json").unlink()
     consortium.generate(publish=False)
     with pytest.raises(ConfigurationError, match="does not fit the key in the log"):
         open_service("north")

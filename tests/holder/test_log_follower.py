@@ -220,7 +220,7 @@ def test_statements_are_refused(service: HolderService, consortium: Consortium, 
         log.append(GovernanceType.KEY_ROTATION, {"epoch": 1, "statement": {"format": 1}, "endorsements": []})
         log.append(GovernanceType.KEY_ROTATION, {"epoch": 1, "statement": 5, "endorsements": None})
     else:
-        (again,) = [Consortium(consortium.folders["north"].path.parent.parent / "others")]
+        again = Consortium(consortium.folders["north"].path.parent.parent / "others")
         other = parse_statement({**again.generate().statement.json, "log": statement.json["log"]})
         log.publish(1, other, [endorse(other, holder.signing_key()) for holder in again.folders.values()])
     assert statements(service) == [(1, 1)]
