@@ -37,7 +37,7 @@ from ledger.holder.shares import (
     share_text,
 )
 from ledger.protocol.ceremony import rounds
-from ledger.protocol.ceremony.session import Kind
+from ledger.protocol.ceremony.kinds import CeremonyKind
 from ledger.protocol.encoding import b64url, unb64url
 from ledger.tlog.ceremony_files import (
     Ceremony,
@@ -102,7 +102,7 @@ def read_participants(paths: Sequence[Path]) -> list[ParticipantFile]:
 
 def read_deals(paths: Sequence[Path]) -> dict[Path, DealFile]:
     """Return the contents of files of the first round. Raises what `parse_deal` does, HolderMismatch for two files of
-    one holder; each error names the file."""
+    one holder, each with the name of the file; InvalidInput for no file."""
     files = _read(paths, parse_deal)
     if not files:
         raise InvalidInput("Name the deal files of all participants.")
@@ -145,10 +145,10 @@ def new_key(folder: HolderFolder, participants: Sequence[ParticipantFile], thres
     """Return the ceremony that makes the first key. Raises what `Ceremony` does, HolderMismatch without this holder's
     own file."""
     _check_own(folder, participants)
-    return Ceremony(Kind.GENERATE, attempt, threshold, tuple(participants))
+    return Ceremony(CeremonyKind.GENERATE, attempt, threshold, tuple(participants))
 
 
-def change_of_shares(folder: HolderFolder, kind: Kind, without: Collection[str], attempt: int) -> Ceremony:
+def change_of_shares(folder: HolderFolder, kind: CeremonyKind, without: Collection[str], attempt: int) -> Ceremony:
     """Return the refresh or rotation of the newest sharing of this folder by its holders, except those of `without`.
 
     Raises what `Ceremony` does, HolderMismatch for an unknown id in `without`, ConfigurationError without a share.
@@ -185,7 +185,7 @@ def resharing(
         present = held
     if present is None:
         raise ConfigurationError("A holder without a share names the present sharing with --card: ask a holder for it.")
-    return Ceremony(Kind.RESHARE, attempt, threshold, tuple(participants), tuple(leaving), present)
+    return Ceremony(CeremonyKind.RESHARE, attempt, threshold, tuple(participants), tuple(leaving), present)
 
 
 def newest_share(folder: HolderFolder) -> ShareFile:
@@ -302,7 +302,7 @@ def finish(folder: HolderFolder, files: Mapping[Path, CertificateFile]) -> Finis
             raise in_file(error, path) from error
     _check_complete(ceremony, [certificate.holder for certificate in files.values()], "certificate")
     numbers = {ceremony.number(certificate.holder): certificate.payload for certificate in files.values()}
-    old = _old_share(folder, ceremony) if ceremony.kind in (Kind.REFRESH, Kind.ROTATE) else None
+    old = _old_share(folder, ceremony) if ceremony.kind in (CeremonyKind.REFRESH, CeremonyKind.ROTATE) else None
     try:
         result = rounds.finish(ceremony.session(), state.private, numbers, old)
     except CeremonyFault as error:

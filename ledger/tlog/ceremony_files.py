@@ -39,14 +39,14 @@ from ledger.errors import (
     NewerFormat,
 )
 from ledger.protocol.ceremony import rotation
-from ledger.protocol.ceremony.rounds import Result
-from ledger.protocol.ceremony.session import Kind, Participant, Session
+from ledger.protocol.ceremony.kinds import CeremonyKind
+from ledger.protocol.ceremony.rounds import CeremonyResult
+from ledger.protocol.ceremony.session import CeremonyParticipant, CeremonySession
 from ledger.protocol.encoding import b64url, canonical_json, unb64url
 from ledger.protocol.signing_keys import check_public_key
 from ledger.protocol.voprf import check_element
 from ledger.tlog.key_statement import (
     MAX_HOLDERS,
-    CeremonyKind,
     Endorsement,
     KeyStatement,
     PreviousKeys,
@@ -104,7 +104,7 @@ class Ceremony:
     InvalidInput for parameters that do not belong together.
     """
 
-    kind: Kind
+    kind: CeremonyKind
     attempt: int
     threshold: int
     participants: tuple[ParticipantFile, ...]
@@ -116,7 +116,7 @@ class Ceremony:
         object.__setattr__(self, "leaving", tuple(sorted(self.leaving)))
         if not 1 <= self.attempt <= MAX_ATTEMPT:
             raise InvalidInput(f"The number of an attempt is from 1 to {MAX_ATTEMPT}.")
-        if (self.previous is None) != (self.kind is Kind.GENERATE):
+        if (self.previous is None) != (self.kind is CeremonyKind.GENERATE):
             raise InvalidInput("Every ceremony but the first one changes a sharing.")
         if not 2 <= len(self.participants) <= MAX_HOLDERS:
             raise InvalidInput(f"A ceremony has 2 to {MAX_HOLDERS} participants.")
@@ -139,12 +139,12 @@ class Ceremony:
         """Return the epoch of the new sharing."""
         if self.previous is None:
             return 1
-        return self.previous.epoch + (self.kind is Kind.ROTATE)
+        return self.previous.epoch + (self.kind is CeremonyKind.ROTATE)
 
     @property
     def generation(self) -> int:
         """Return the generation of the new sharing."""
-        return 1 if self.previous is None or self.kind is Kind.ROTATE else self.previous.keys.generation + 1
+        return 1 if self.previous is None or self.kind is CeremonyKind.ROTATE else self.previous.keys.generation + 1
 
     @property
     def receivers(self) -> tuple[ParticipantFile, ...]:
@@ -187,19 +187,19 @@ class Ceremony:
                 return participant.number
         raise HolderMismatch(f"{holder} does not take part in this ceremony.", holder=holder)
 
-    def session(self) -> Session:
+    def session(self) -> CeremonySession:
         """Return the session of the cryptographic messages. Raises CeremonyFault, InvalidInput."""
         known = {} if self.previous is None else {key.holder: key.index for key in self.previous.keys.holders}
         placed = {participant.holder: index for index, participant in enumerate(self.receivers, 1)}
         participants = []
         for number, participant in enumerate(self.participants, 1):
             holder, key = participant.holder, participant.static_key
-            if self.kind is Kind.RESHARE:
-                participants.append(Participant(number, holder, key, known.get(holder), placed.get(holder)))
+            if self.kind is CeremonyKind.RESHARE:
+                participants.append(CeremonyParticipant(number, holder, key, known.get(holder), placed.get(holder)))
             else:
                 index = known[holder] if self.previous is not None else number
-                participants.append(Participant.staying(index, holder, key))
-        return Session(
+                participants.append(CeremonyParticipant.staying(index, holder, key))
+        return CeremonySession(
             kind=self.kind,
             service=self.card.service,
             environment=self.card.environment,
@@ -209,10 +209,10 @@ class Ceremony:
             participants=tuple(sorted(participants, key=lambda participant: participant.number)),
             nonce=self.digest,
             old=None if self.previous is None else self.previous.keys,
-            receiving_key=self.card.receiving_key if self.kind is Kind.ROTATE else None,
+            receiving_key=self.card.receiving_key if self.kind is CeremonyKind.ROTATE else None,
         )
 
-    def statement(self, result: Result) -> KeyStatement:
+    def statement(self, result: CeremonyResult) -> KeyStatement:
         """Return the key statement of the sharing that the ceremony made. Every participant makes the same bytes.
 
         Raises what `make_statement` does.
@@ -234,7 +234,7 @@ class Ceremony:
             environment=self.card.environment,
             log_key=self.card.log_key,
             epoch=self.epoch,
-            kind=CeremonyKind(self.kind.value),
+            kind=self.kind,
             generation=result.keys.generation,
             threshold=result.keys.threshold,
             public_key=result.keys.public_key,
@@ -264,7 +264,7 @@ class Ceremony:
                 )
 
     def _check_leaving(self) -> None:
-        if self.leaving and self.kind is not Kind.RESHARE:
+        if self.leaving and self.kind is not CeremonyKind.RESHARE:
             raise InvalidInput("Only in a resharing holders leave.")
         if len(set(self.leaving)) != len(self.leaving):
             raise InvalidInput("A holder leaves once.")
@@ -292,7 +292,7 @@ class Ceremony:
         for participant in self.participants:
             holder = present.get(participant.holder)
             if holder is None:
-                if self.kind is not Kind.RESHARE or participant.holder in self.leaving:
+                if self.kind is not CeremonyKind.RESHARE or participant.holder in self.leaving:
                     raise HolderMismatch(f"{participant.holder} has no share yet.", holder=participant.holder)
             elif holder.signing_key != participant.signing_key or holder.organisation != participant.organisation:
                 raise HolderMismatch(
@@ -478,7 +478,7 @@ def ceremony_of(members: Any) -> Ceremony:
         if not isinstance(participants, list) or len(participants) > MAX_HOLDERS:
             raise ValueError("participants")
         ceremony = Ceremony(
-            Kind(members["kind"]),
+            CeremonyKind(members["kind"]),
             *numbers,
             tuple([_participant(item) for item in participants]),
             tuple(leaving),

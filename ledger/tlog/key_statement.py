@@ -19,7 +19,6 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -35,6 +34,7 @@ from ledger.errors import (
     LedgerError,
     NewerFormat,
 )
+from ledger.protocol.ceremony.kinds import CeremonyKind
 from ledger.protocol.encoding import MAX_INTEGER, b64url, canonical_json, unb64url
 from ledger.protocol.signing_keys import check_public_key
 from ledger.protocol.threshold import HolderKey, KeySet
@@ -53,15 +53,6 @@ _ID = re.compile(r"[a-z0-9-]{1,32}\Z")
 _ORGANISATION = re.compile(r"\S(?:.{0,126}\S)?\Z")
 
 T = TypeVar("T")
-
-
-class CeremonyKind(StrEnum):
-    """The ceremony that made a sharing."""
-
-    GENERATE = "generate"
-    REFRESH = "refresh"
-    RESHARE = "reshare"
-    ROTATE = "rotate"
 
 
 @dataclass(frozen=True, slots=True)

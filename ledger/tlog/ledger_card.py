@@ -93,7 +93,7 @@ def parse_ledger_card(text: bytes) -> LedgerCard:
 
 
 def ledger_card_of(members: Any) -> LedgerCard:
-    """Return the card of its JSON members. Raises what `parse_ledger_card` does."""
+    """Return the card of its JSON members. Raises NewerFormat, InvalidCanonicalForm as `parse_ledger_card`."""
     try:
         form = members["format"]
         if type(form) is int and form > CARD_FORMAT:

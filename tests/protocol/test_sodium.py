@@ -15,7 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger.errors import ConfigurationError, IdentityPoint, InvalidInput, InvalidPoint, InvalidScalar
+from ledger.errors import (
+    ConfigurationError,
+    IdentityPoint,
+    InvalidCiphertext,
+    InvalidInput,
+    InvalidPoint,
+    InvalidScalar,
+)
 from ledger.protocol import sodium
 
 P = 2**255 - 19
@@ -246,3 +253,60 @@ def test_a_missing_or_foreign_wheel_is_a_configuration_error(tmp_path: Path, mon
     (tmp_path / "rbcl" / "_sodium.py").write_text("sodium = None\n")
     with pytest.raises(ConfigurationError):
         sodium._lib.__wrapped__()
+
+
+# draft-irtf-cfrg-xchacha-03 appendix A.3.1
+AEAD_KEY = bytes(range(0x80, 0xA0))
+AEAD_NONCE = bytes(range(0x40, 0x58))
+AEAD_ASSOCIATED = bytes.fromhex("50515253c0c1c2c3c4c5c6c7")
+AEAD_PLAINTEXT = (
+    b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, "
+    b"sunscreen would be it."
+)
+AEAD_CIPHERTEXT = bytes.fromhex(
+    "bd6d179d3e83d43b9576579493c0e939572a1700252bfaccbed2902c21396cbb731c7f1b0b4aa6440bf3a82f4eda7e39"
+    "ae64c6708c54c216cb96b72e1213b4522f8c9ba40db5d945b11b69b982c1bb9e3f3fac2bc369488f76b2383565d3fff9"
+    "21f9664c97637da9768812f615c68b13b52ec0875924c1c7987947deafd8780acf49"
+)
+
+
+def test_xchacha20_poly1305_against_its_draft() -> None:
+    assert sodium.aead_encrypt(AEAD_KEY, AEAD_NONCE, AEAD_PLAINTEXT, AEAD_ASSOCIATED) == AEAD_CIPHERTEXT
+    assert sodium.aead_decrypt(AEAD_KEY, AEAD_NONCE, AEAD_CIPHERTEXT, AEAD_ASSOCIATED) == AEAD_PLAINTEXT
+    empty = sodium.aead_encrypt(AEAD_KEY, AEAD_NONCE, b"")
+    assert len(empty) == sodium.AEAD_TAG_BYTES
+    assert sodium.aead_decrypt(AEAD_KEY, AEAD_NONCE, empty) == b""
+
+
+def test_altered_ciphertexts_do_not_open() -> None:
+    for place in range(len(AEAD_CIPHERTEXT)):
+        altered = AEAD_CIPHERTEXT[:place] + bytes([AEAD_CIPHERTEXT[place] ^ 1]) + AEAD_CIPHERTEXT[place + 1 :]
+        with pytest.raises(InvalidCiphertext):
+            sodium.aead_decrypt(AEAD_KEY, AEAD_NONCE, altered, AEAD_ASSOCIATED)
+    for key, nonce, ciphertext, associated in (
+        (AEAD_KEY[::-1], AEAD_NONCE, AEAD_CIPHERTEXT, AEAD_ASSOCIATED),
+        (AEAD_KEY, AEAD_NONCE[::-1], AEAD_CIPHERTEXT, AEAD_ASSOCIATED),
+        (AEAD_KEY, AEAD_NONCE, AEAD_CIPHERTEXT, b""),
+        (AEAD_KEY, AEAD_NONCE, AEAD_CIPHERTEXT[:-1], AEAD_ASSOCIATED),
+        (AEAD_KEY, AEAD_NONCE, AEAD_CIPHERTEXT[:15], AEAD_ASSOCIATED),
+        (AEAD_KEY, AEAD_NONCE, b"", AEAD_ASSOCIATED),
+    ):
+        with pytest.raises(InvalidCiphertext):
+            sodium.aead_decrypt(key, nonce, ciphertext, associated)
+
+
+@pytest.mark.parametrize(("key", "nonce"), [(AEAD_KEY[1:], AEAD_NONCE), (AEAD_KEY, AEAD_NONCE + b"x"), (b"", b"")])
+def test_cipher_keys_and_nonces_of_other_lengths(key: bytes, nonce: bytes) -> None:
+    with pytest.raises(InvalidInput):
+        sodium.aead_encrypt(key, nonce, b"text")
+    with pytest.raises(InvalidInput):
+        sodium.aead_decrypt(key, nonce, AEAD_CIPHERTEXT)
+
+
+@settings(max_examples=30)
+@given(st.integers(1, L - 1), st.integers(1, L - 1))
+def test_scalars_are_added(left: int, right: int) -> None:
+    assert sodium.scalar_add(scalar(left), scalar(right)) == scalar(left + right)
+    assert sodium.scalar_add(scalar(left), scalar(-left)) == bytes(32)
+    with pytest.raises(InvalidScalar):
+        sodium.scalar_add(scalar(left), bytes(32))

@@ -19,6 +19,7 @@ from ledger.errors import (
     NewerFormat,
 )
 from ledger.protocol import sodium, voprf
+from ledger.protocol.ceremony.kinds import CeremonyKind
 from ledger.protocol.encoding import b64url, canonical_json
 from ledger.protocol.fingerprints import fingerprint
 from ledger.protocol.threshold import HolderKey
@@ -26,7 +27,6 @@ from ledger.tlog.checkpoint import verifier_key
 from ledger.tlog.key_statement import (
     MAX_HOLDERS,
     Card,
-    CeremonyKind,
     Endorsement,
     KeyStatement,
     PreviousKeys,

@@ -119,10 +119,10 @@ def deal(
 def refresh(step: StepOptions, without: WithoutOption = None, attempt: AttemptOption = 1) -> None:
     """Begin a refresh: new shares of the same key for the same holders. Write this holder's deal file."""
     from ledger.holder.ceremony import change_of_shares
-    from ledger.protocol.ceremony.session import Kind
+    from ledger.protocol.ceremony.kinds import CeremonyKind
 
     with _opened(step.folder) as opened:
-        _begin(opened, change_of_shares(opened, Kind.REFRESH, without or (), attempt), step)
+        _begin(opened, change_of_shares(opened, CeremonyKind.REFRESH, without or (), attempt), step)
 
 
 @holder.command("rotate")
@@ -130,10 +130,10 @@ def refresh(step: StepOptions, without: WithoutOption = None, attempt: AttemptOp
 def rotate(step: StepOptions, without: WithoutOption = None, attempt: AttemptOption = 1) -> None:
     """Begin a rotation: new shares of a new key, a multiple of the present one. Write this holder's deal file."""
     from ledger.holder.ceremony import change_of_shares
-    from ledger.protocol.ceremony.session import Kind
+    from ledger.protocol.ceremony.kinds import CeremonyKind
 
     with _opened(step.folder) as opened:
-        _begin(opened, change_of_shares(opened, Kind.ROTATE, without or (), attempt), step)
+        _begin(opened, change_of_shares(opened, CeremonyKind.ROTATE, without or (), attempt), step)
 
 
 @holder.command("reshare")
@@ -413,8 +413,8 @@ def _for_operator(opened: HolderFolder, finished: Finished) -> tuple[str, Mappin
 
 def _what_next(finished: Finished, file: Path, digits: str, backup: Path | None) -> Sequence[str]:
     statement = finished.statement
-    made = f"epoch {statement.epoch}, generation {statement.keys.generation}, "
-    lines = [f"Finished: {made}{statement.keys.threshold} of {len(statement.holders)}."]
+    sharing = f"epoch {statement.epoch}, generation {statement.keys.generation}"
+    lines = [f"Finished: {sharing}, {statement.keys.threshold} of {len(statement.holders)}."]
     lines.append(f"Fingerprint of the key statement: {digits}. Read it aloud, and write it down.")
     if finished.share is None:
         return [*lines, f"Send {file} to the ledger's operator. This holder has no share of the new generation."]

@@ -1,8 +1,8 @@
 """Signatures, key derivation and encryption of the ceremonies: C2SP cocktail-dkg v0.2.1 with ristretto255, SHA-512 and
 XChaCha20-Poly1305. Pure.
 
-A `Suite` is this construction under labels of its own, so that a message of one kind of ceremony is worth nothing in
-another:
+A `CeremonySuite` is this construction under labels of its own, so that a message of one kind of ceremony is worth
+nothing in another:
 
     hash to scalar   SHA-512 of all, modulo the group order
     signature        R || z (64 bytes):  k = hash(nonce label || secret || message),  R = k G,
@@ -33,7 +33,7 @@ _GROUP = b"-Ristretto255-SHA512"
 
 
 @dataclass(frozen=True, slots=True)
-class Suite:
+class CeremonySuite:
     """The construction under the labels that begin with `prefix`; `suite_id` is its name in contexts and
     transcripts."""
 
@@ -41,7 +41,7 @@ class Suite:
     prefix: bytes
 
     @classmethod
-    def of(cls, name: str) -> Suite:
+    def of(cls, name: str) -> CeremonySuite:
         """Return the suite under labels of this ledger, from a name such as `RefundLedgerRefresh-v1`."""
         return cls(f"{name}(Ristretto255, SHA-512)".encode(), name.encode())
 

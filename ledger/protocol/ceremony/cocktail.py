@@ -19,16 +19,17 @@ from ledger.protocol import polynomials, sodium
 from ledger.protocol.ceremony.ciphersuite import SIGNATURE_BYTES
 from ledger.protocol.ceremony.dealing import Dealing, DealingFault, column_sums, deal, take_bundle, transcript
 from ledger.protocol.ceremony.envelope import Reader
-from ledger.protocol.ceremony.session import Kind
+from ledger.protocol.ceremony.kinds import CeremonyKind
+from ledger.protocol.ceremony.session import SUITES
 
-SUITE = Kind.GENERATE.suite
+SUITE = SUITES[CeremonyKind.GENERATE]
 MAX_PARTICIPANTS = 2**32 - 1
 
 _UNIFORM = sodium.UNIFORM_BYTES
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class DkgOutput:
     """What one participant has after round 2: its index, its secret share x_i, Y, all Y_j, and the payloads that it
     received, by sender."""
 
@@ -80,7 +81,7 @@ def round_1(
 
 def round_2(
     session_context: bytes, threshold: int, secret: bytes, keys: Sequence[bytes], messages: Sequence[bytes]
-) -> Output:
+) -> DkgOutput:
     """Return what the participant with the static `secret` gets from all n messages of round 1, its own included.
 
     Raises CeremonyFault with the index of the participant at fault; InvalidInput and InvalidScalar as `round_1`.
@@ -134,7 +135,7 @@ def decode_all(
     return dealings
 
 
-def recover(secret: bytes, text: bytes, signatures: Sequence[bytes], ciphertexts: bytes) -> Output:
+def recover(secret: bytes, text: bytes, signatures: Sequence[bytes], ciphertexts: bytes) -> DkgOutput:
     """Return a participant's output again, from its static secret, the transcript T, all signatures over it, and the
     bundle of the ciphertexts that were sent to it.
 
@@ -196,7 +197,7 @@ def _index_of(threshold: int, secret: bytes, keys: Sequence[bytes]) -> int:
 
 def _open(
     session_context: bytes, secret: bytes, keys: Sequence[bytes], index: int, dealings: Sequence[Dealing]
-) -> Output:
+) -> DkgOutput:
     shares, payloads = [], {}
     for sender, dealing in enumerate(dealings, 1):
         try:
@@ -210,4 +211,4 @@ def _open(
     verification = tuple([polynomials.commitment_at(sums, place) for place in range(1, len(keys) + 1)])
     if sodium.scalarmult_base(total) != verification[index - 1]:
         raise CeremonyFault("The sum of the shares is not the committed one.", participant=None, reason="sum")
-    return Output(index, total, sums[0], verification, payloads)
+    return DkgOutput(index, total, sums[0], verification, payloads)

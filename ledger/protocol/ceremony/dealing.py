@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from ledger.errors import InvalidCiphertext, InvalidEncoding, InvalidInput, InvalidPoint
 from ledger.protocol import polynomials, sodium
-from ledger.protocol.ceremony.ciphersuite import SIGNATURE_BYTES, Suite
+from ledger.protocol.ceremony.ciphersuite import SIGNATURE_BYTES, CeremonySuite
 from ledger.protocol.ceremony.envelope import Reader
 
 MAX_CIPHERTEXT_BYTES = 65_536
@@ -71,7 +71,7 @@ class Dealing:
             raise DealingFault("malformed", str(error)) from error
         return cls(commitments, proofs, ephemeral, ciphertexts)
 
-    def check_proofs(self, suite: Suite, context: bytes) -> None:
+    def check_proofs(self, suite: CeremonySuite, context: bytes) -> None:
         """Check each proof of possession. Raises DealingFault."""
         signed = context + b"".join(self.commitments) + self.ephemeral
         for commitment, proof in zip(self.commitments, self.proofs, strict=False):
@@ -79,7 +79,7 @@ class Dealing:
                 raise DealingFault("possession", "A dealer's proof of possession is false.")
 
     def open_share(
-        self, suite: Suite, context: bytes, secret: bytes, sender: bytes, index: int, place: int, first: int = 0
+        self, suite: CeremonySuite, context: bytes, secret: bytes, sender: bytes, index: int, place: int, first: int = 0
     ) -> tuple[bytes, bytes]:
         """Return (share, payload) for the receiver with the static `secret` and this index, whose ciphertext is number
         `place` from 0. `sender` is the dealer's static key.
@@ -97,7 +97,7 @@ class Dealing:
 
 
 def deal(
-    suite: Suite,
+    suite: CeremonySuite,
     context: bytes,
     coefficients: Sequence[bytes],
     ephemeral: bytes,
@@ -124,7 +124,7 @@ def deal(
 
 
 def transcript(
-    suite: Suite,
+    suite: CeremonySuite,
     context: bytes,
     threshold: int,
     keys: Sequence[bytes],

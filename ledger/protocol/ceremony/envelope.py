@@ -14,8 +14,8 @@ from __future__ import annotations
 from hashlib import sha512
 
 from ledger.errors import CeremonyFault, CeremonyMismatch, InvalidEncoding
-from ledger.protocol.ceremony.ciphersuite import CONTEXT_BYTES, SIGNATURE_BYTES, Suite
-from ledger.protocol.ceremony.session import Participant, Session
+from ledger.protocol.ceremony.ciphersuite import CONTEXT_BYTES, SIGNATURE_BYTES, CeremonySuite
+from ledger.protocol.ceremony.session import CeremonyParticipant, CeremonySession
 
 ROUND_DEAL = 1
 ROUND_CERTIFY = 2
@@ -24,7 +24,7 @@ MAX_MESSAGE_BYTES = 2**25
 CERTIFIED_BYTES = 64 + SIGNATURE_BYTES
 """The digest of the transcript and the signature over it, with which the body of a certificate begins."""
 
-_SUITE = Suite.of("RefundLedgerCeremonyMessage-v1")
+_SUITE = CeremonySuite.of("RefundLedgerCeremonyMessage-v1")
 _MAGIC = b"RLC\x01"
 _HEAD_BYTES = len(_MAGIC) + 3 + CONTEXT_BYTES + 4
 
@@ -58,14 +58,14 @@ class Reader:
             raise InvalidEncoding("A message has bytes after its end.")
 
 
-def seal(session: Session, round_number: int, number: int, secret: bytes, body: bytes) -> bytes:
+def seal(session: CeremonySession, round_number: int, number: int, secret: bytes, body: bytes) -> bytes:
     """Return the message of participant `number`, signed with its static secret. Raises InvalidScalar."""
     head = _MAGIC + bytes([session.kind.number, round_number, number])
     framed = head + session.context + len(body).to_bytes(4, "big") + body
     return framed + _SUITE.sign(secret, framed)
 
 
-def open_message(session: Session, round_number: int, sender: Participant, message: bytes) -> bytes:
+def open_message(session: CeremonySession, round_number: int, sender: CeremonyParticipant, message: bytes) -> bytes:
     """Return the body of a message that must come from `sender`.
 
     Raises CeremonyFault for every fault, CeremonyMismatch for a message of another session or other parameters.
@@ -105,6 +105,6 @@ def digest(message: bytes) -> bytes:
     return sha512(message).digest()
 
 
-def fault(participant: Participant, reason: str, text: str) -> CeremonyFault:
+def fault(participant: CeremonyParticipant, reason: str, text: str) -> CeremonyFault:
     """Return the error that names `participant`."""
     return CeremonyFault(text, participant=participant.number, holder=participant.holder, reason=reason)

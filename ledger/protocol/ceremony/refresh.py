@@ -13,14 +13,14 @@ Holders of the present sharing that do not take part have no share of the new on
 from __future__ import annotations
 
 from ledger.protocol import polynomials, sodium
-from ledger.protocol.ceremony.session import Session
+from ledger.protocol.ceremony.session import CeremonySession
 from ledger.protocol.threshold import HolderKey, KeySet
 
 FIRST = 1
 """The exponent of the first coefficient that is dealt."""
 
 
-def refreshed_keys(session: Session, sums: tuple[bytes, ...]) -> KeySet:
+def refreshed_keys(session: CeremonySession, sums: tuple[bytes, ...]) -> KeySet:
     """Return the new sharing from the commitments to z.
 
     Raises IdentityPoint where a key or a change of one is the identity, HolderMismatch where two keys are equal.

@@ -14,21 +14,21 @@ from __future__ import annotations
 
 from ledger.errors import InvalidInput
 from ledger.protocol import polynomials, sodium
-from ledger.protocol.ceremony.session import Participant, Session
+from ledger.protocol.ceremony.session import CeremonyParticipant, CeremonySession
 from ledger.protocol.threshold import HolderKey, KeySet, lagrange
 
 
-def constant_term(session: Session, dealer: Participant, share: bytes) -> bytes:
+def constant_term(session: CeremonySession, dealer: CeremonyParticipant, share: bytes) -> bytes:
     """Return lambda_i k_i, the secret that a dealer shares. Raises InvalidInput (no dealer), InvalidScalar."""
     return sodium.scalar_mul(_coefficient(session, dealer).to_bytes(sodium.SCALAR_BYTES, "little"), share)
 
 
-def constant_commitment(session: Session, dealer: Participant) -> bytes:
+def constant_commitment(session: CeremonySession, dealer: CeremonyParticipant) -> bytes:
     """Return lambda_i K_i, which the first commitment of a dealer must equal. Raises InvalidInput (no dealer)."""
     return sodium.sum_of_products([_coefficient(session, dealer)], [session.previous.at(dealer.dealer or 0).public_key])
 
 
-def dealt_keys(session: Session, sums: tuple[bytes, ...]) -> KeySet:
+def dealt_keys(session: CeremonySession, sums: tuple[bytes, ...]) -> KeySet:
     """Return the new sharing from the commitments to the sum of all dealt polynomials; `generate` uses it too.
 
     Raises IdentityPoint where a key is the identity, HolderMismatch where two are equal.
@@ -37,7 +37,7 @@ def dealt_keys(session: Session, sums: tuple[bytes, ...]) -> KeySet:
     return KeySet(session.generation, session.threshold, sums[0], tuple(holders))
 
 
-def _coefficient(session: Session, dealer: Participant) -> int:
+def _coefficient(session: CeremonySession, dealer: CeremonyParticipant) -> int:
     coefficients = lagrange([who.dealer for who in session.dealers if who.dealer is not None])
     if dealer.dealer not in coefficients:
         raise InvalidInput("This participant deals nothing.")

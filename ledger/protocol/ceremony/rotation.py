@@ -13,8 +13,9 @@ No holder chooses rho: in round 1 each holder commits to its rho_i, in round 2 i
               the commitments to all factors
 
 Participants certify round 1 only with the right reveal keys, and a reveal key is used for one ciphertext. So what
-opens for one participant opens for all, and none can show its rho_i to a part of them. The ledger needs rho for
-recorded elements, and gets no share of a key.
+opens for one participant opens for all, and none can show its rho_i to a part of them. A holder that sees the other
+factors first can refuse to open its own, so that the ceremony fails, but it cannot choose rho. The ledger needs rho
+for recorded elements, and gets no share of a key.
 
 The log carries a proof that the writer knew rho with K' = rho K (Schnorr's, made non-interactive):
 
@@ -35,9 +36,10 @@ from ledger.errors import (
     InvalidPoint,
     InvalidProof,
     InvalidScalar,
+    LedgerError,
 )
 from ledger.protocol import sodium
-from ledger.protocol.ceremony.ciphersuite import Suite
+from ledger.protocol.ceremony.ciphersuite import CeremonySuite
 from ledger.protocol.ceremony.envelope import (
     CERTIFIED_BYTES,
     ROUND_CERTIFY,
@@ -47,7 +49,8 @@ from ledger.protocol.ceremony.envelope import (
     sender_of,
     unverified_body,
 )
-from ledger.protocol.ceremony.session import Kind, Participant, Session
+from ledger.protocol.ceremony.kinds import CeremonyKind
+from ledger.protocol.ceremony.session import CeremonyParticipant, CeremonySession
 from ledger.protocol.threshold import HolderKey, KeySet
 
 COMMITMENT_BYTES = 64
@@ -58,7 +61,7 @@ NONCE_BYTES = 64
 ENTROPY_BYTES = 2 * sodium.UNIFORM_BYTES + OPENING_BYTES + REVEAL_KEY_BYTES
 
 _LABEL = b"RefundLedgerFactor-v1-"
-_LEDGER = Suite.of("RefundLedgerFactorForLedger-v1")
+_LEDGER = CeremonySuite.of("RefundLedgerFactorForLedger-v1")
 _MULTIPLE_LABEL = b"RefundLedgerMultiple-v1"
 _MULTIPLE_NONCE_LABEL = b"RefundLedgerMultipleNonce-v1"
 _OPENED_BYTES = sodium.SCALAR_BYTES + OPENING_BYTES
@@ -85,12 +88,12 @@ class FactorSecrets:
         factor, ephemeral = (sodium.scalar_reduce(reader.take(sodium.UNIFORM_BYTES)) for _ in range(2))
         return cls(factor, reader.take(OPENING_BYTES), reader.take(REVEAL_KEY_BYTES), ephemeral)
 
-    def commitments(self, session: Session, number: int) -> bytes:
+    def commitments(self, session: CeremonySession, number: int) -> bytes:
         """Return the two commitments of round 1, 128 bytes."""
         factor = commitment(session, number, b"factor", self.factor + self.opening)
         return factor + commitment(session, number, b"key", self.reveal_key)
 
-    def reveal(self, session: Session, number: int, secret: bytes, commitments: Sequence[bytes]) -> bytes:
+    def reveal(self, session: CeremonySession, number: int, secret: bytes, commitments: Sequence[bytes]) -> bytes:
         """Return what a certificate carries; `secret` is the static one, `commitments` are those to all factors.
 
         Raises InvalidScalar; InvalidInput if the session has no receiving key.
@@ -109,18 +112,18 @@ class FactorSecrets:
 class Factor:
     """rho, as the ledger gets it from the certificates, with the session that it belongs to and K' = rho K."""
 
-    session: Session
+    session: CeremonySession
     factor: bytes = field(repr=False)
     public_key: bytes
 
 
-def commitment(session: Session, number: int, kind: bytes, value: bytes) -> bytes:
+def commitment(session: CeremonySession, number: int, kind: bytes, value: bytes) -> bytes:
     """Return the commitment of participant `number` to a secret of round 1, 64 bytes."""
     return sha512(_LABEL + kind + _associated(session, number) + value).digest()
 
 
 def open_reveal(
-    session: Session, who: Participant, reveal: bytes, reveal_key: bytes, commitments: Sequence[bytes]
+    session: CeremonySession, who: CeremonyParticipant, reveal: bytes, reveal_key: bytes, commitments: Sequence[bytes]
 ) -> bytes:
     """Return rho_i from the reveal of `who`, as a participant; `commitments` are those that all certified, in the
     order of the participants. Raises CeremonyFault."""
@@ -139,13 +142,18 @@ def open_factor(certificates: Sequence[bytes], secret: bytes) -> Factor:
 
     The caller compares the session with its log (service, environment, log key, epoch, and `old` with the present
     sharing), and K' with the statement that all holders signed. Raises CeremonyFault naming a participant whose
-    certificate is missing, false or does not open; InvalidInput for another secret, kind or number of certificates;
-    InvalidEncoding for a message of another form.
+    certificate is missing, false or does not open, CeremonyMismatch for one of another session than the first;
+    InvalidInput for another secret, kind or number of certificates.
     """
     if not certificates:
         raise InvalidInput("A rotation has a certificate of each participant.")
-    session = Session.decode(Reader(unverified_body(certificates[0])[CERTIFIED_BYTES:]).take_framed())
-    if session.kind is not Kind.ROTATE or sodium.scalarmult_base(secret) != session.receiving_key:
+    try:
+        session = CeremonySession.decode(Reader(unverified_body(certificates[0])[CERTIFIED_BYTES:]).take_framed())
+        open_message(session, ROUND_CERTIFY, session.at(sender_of(certificates[0])), certificates[0])
+    except LedgerError as error:
+        sender = sender_of(certificates[0])
+        raise CeremonyFault("A certificate was altered.", participant=sender, reason="malformed") from error
+    if session.kind is not CeremonyKind.ROTATE or sodium.scalarmult_base(secret) != session.receiving_key:
         raise InvalidInput("These certificates are not for this receiving key.")
     if len(certificates) > len(session.participants):
         raise InvalidInput("There are more certificates than participants.")
@@ -221,11 +229,13 @@ def verify_multiple(old_key: bytes, new_key: bytes, context: bytes, proof: bytes
         raise InvalidProof("The proof that a key is a known multiple of another is false.")
 
 
-def _associated(session: Session, number: int) -> bytes:
+def _associated(session: CeremonySession, number: int) -> bytes:
     return session.context + bytes([number])
 
 
-def _committed(session: Session, who: Participant, opened: bytes, commitments: Sequence[bytes]) -> bytes:
+def _committed(
+    session: CeremonySession, who: CeremonyParticipant, opened: bytes, commitments: Sequence[bytes]
+) -> bytes:
     factor = opened[: sodium.SCALAR_BYTES]
     place = session.participants.index(who)
     if (

@@ -43,16 +43,22 @@ from ledger.protocol.ceremony.envelope import (
     open_message,
     seal,
 )
-from ledger.protocol.ceremony.session import Kind, Participant, Session, keys_from_json, keys_to_json
+from ledger.protocol.ceremony.kinds import CeremonyKind
+from ledger.protocol.ceremony.session import (
+    CeremonyParticipant,
+    CeremonySession,
+    keys_from_json,
+    keys_to_json,
+)
 from ledger.protocol.encoding import b64url, canonical_json, unb64url
 from ledger.protocol.threshold import KeySet
 
 _EXTENSION_LABEL = b"RefundLedgerCeremonyExtension-v1"
-_ZERO_SHARED = frozenset({Kind.REFRESH, Kind.ROTATE})
+_ZERO_SHARED = frozenset({CeremonyKind.REFRESH, CeremonyKind.ROTATE})
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
+class CeremonyStep:
     """The message of one step, for all participants, and the private state for the next step."""
 
     message: bytes
@@ -60,7 +66,7 @@ class Round:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class CeremonyResult:
     """The new sharing, and the participant's place in it: `index` and `share` are None for a holder that leaves.
 
     `factor` is rho of a rotation. `transcript` and `signatures`, in the order of the participants, prove that all
@@ -75,15 +81,17 @@ class Result:
     signatures: tuple[bytes, ...]
 
 
-def entropy_bytes(session: Session, number: int) -> int:
+def entropy_bytes(session: CeremonySession, number: int) -> int:
     """Return how many random bytes `deal` takes from participant `number`. Raises InvalidInput for an unknown one."""
     if session.at(number).dealer is None:
         return 0
-    own = rotation.ENTROPY_BYTES if session.kind is Kind.ROTATE else 0
+    own = rotation.ENTROPY_BYTES if session.kind is CeremonyKind.ROTATE else 0
     return (_random_coefficients(session) + 1) * sodium.UNIFORM_BYTES + own
 
 
-def deal(session: Session, number: int, secret: bytes, entropy: bytes, share: bytes | None = None) -> Round:
+def deal(
+    session: CeremonySession, number: int, secret: bytes, entropy: bytes, share: bytes | None = None
+) -> CeremonyStep:
     """Return the message of participant `number` for round 1. `secret` is that of its static key, `entropy` fresh
     random bytes, and `share` its share of the present sharing, which dealers give in every kind but `generate`.
 
@@ -98,22 +106,22 @@ def deal(session: Session, number: int, secret: bytes, entropy: bytes, share: by
         split = (_random_coefficients(session) + 1) * sodium.UNIFORM_BYTES
         *coefficients, ephemeral = secret_scalars(entropy[:split], _random_coefficients(session) + 1)
         payload = b""
-        if session.kind is Kind.ROTATE:
+        if session.kind is CeremonyKind.ROTATE:
             factor = rotation.FactorSecrets.of(entropy[split:])
             body, payload = factor.commitments(session, number), factor.reveal_key
-        if session.kind is Kind.RESHARE and share is not None:
+        if session.kind is CeremonyKind.RESHARE and share is not None:
             coefficients.insert(0, reshare.constant_term(session, who, share))
         receivers = [(index, receiver.key, payload) for index, receiver in session.receivers]
-        suite, first = session.kind.suite, _first(session)
+        suite, first = session.suite, _first(session)
         body += dealing.deal(suite, session.context, coefficients, ephemeral, secret, receivers, first).encode()
     message = seal(session, ROUND_DEAL, number, secret, body)
     secrets = None if factor is None else [factor.factor, factor.opening, factor.reveal_key, factor.ephemeral]
-    return Round(message, _write_state(session, number, "deal", message=digest(message), factor=secrets))
+    return CeremonyStep(message, _write_state(session, number, "deal", message=digest(message), factor=secrets))
 
 
 def certify(
-    session: Session, state: bytes, secret: bytes, messages: Mapping[int, bytes], extension: bytes = b""
-) -> Round:
+    session: CeremonySession, state: bytes, secret: bytes, messages: Mapping[int, bytes], extension: bytes = b""
+) -> CeremonyStep:
     """Return the certificate of the participant that `state` of `deal` belongs to, from the messages of all by number.
 
     `extension` is what the caller wants all to agree on besides, such as a digest. In a rotation the certificate
@@ -134,10 +142,10 @@ def certify(
     hashed = b"".join([digest(messages[participant.number]) for participant in session.participants])
     bound = sha512(_EXTENSION_LABEL + len(extension).to_bytes(8, "big") + extension + hashed).digest()
     static_keys = [participant.key for participant in session.participants]
-    suite, parts = session.kind.suite, [item for _, item in dealings]
+    suite, parts = session.suite, [item for _, item in dealings]
     text = dealing.transcript(suite, session.context, session.threshold, static_keys, parts, bound)
     body = digest(text) + suite.sign(secret, text)
-    if session.kind is Kind.ROTATE:
+    if session.kind is CeremonyKind.ROTATE:
         body += rotation.FactorSecrets(*kept["factor"]).reveal(session, who.number, secret, commitments)
     written = _write_state(
         session,
@@ -147,12 +155,14 @@ def certify(
         share=received,
         keys=keys,
         commitments=commitments,
-        reveal_keys=[payload for _, payload in opened] if session.kind is Kind.ROTATE else [],
+        reveal_keys=[payload for _, payload in opened] if session.kind is CeremonyKind.ROTATE else [],
     )
-    return Round(seal(session, ROUND_CERTIFY, who.number, secret, body), written)
+    return CeremonyStep(seal(session, ROUND_CERTIFY, who.number, secret, body), written)
 
 
-def finish(session: Session, state: bytes, certificates: Mapping[int, bytes], share: bytes | None = None) -> Result:
+def finish(
+    session: CeremonySession, state: bytes, certificates: Mapping[int, bytes], share: bytes | None = None
+) -> CeremonyResult:
     """Return the result of the participant that `state` of `certify` belongs to, from the certificates of all by
     number. `share` is its share of the present sharing, in `refresh` and `rotate`.
 
@@ -176,9 +186,9 @@ def finish(session: Session, state: bytes, certificates: Mapping[int, bytes], sh
                 holder=participant.holder,
                 reason="transcript",
             )
-        if not session.kind.suite.verifies(participant.key, text, signature):
+        if not session.suite.verifies(participant.key, text, signature):
             raise fault(participant, "certificate", "A participant's certificate is false.")
-        if session.kind is Kind.ROTATE:
+        if session.kind is CeremonyKind.ROTATE:
             reveal_key = kept["reveal_keys"][place]
             factors.append(rotation.open_reveal(session, participant, reveal, reveal_key, kept["commitments"]))
         elif reveal:
@@ -188,22 +198,22 @@ def finish(session: Session, state: bytes, certificates: Mapping[int, bytes], sh
     try:
         if session.kind in _ZERO_SHARED and share is not None:
             secret_share = refresh.refreshed_share(share, secret_share)
-        if session.kind is Kind.ROTATE:
+        if session.kind is CeremonyKind.ROTATE:
             factor = rotation.product(factors)
             keys, secret_share = rotation.rotated_keys(keys, factor), sodium.scalar_mul(factor, secret_share)
     except (IdentityPoint, InvalidScalar, HolderMismatch) as error:
         raise _cancelled() from error
     if secret_share is not None and sodium.scalarmult_base(secret_share) != keys.at(who.receiver).public_key:
         raise CeremonyFault("The new share does not belong to the new public key.", participant=None, reason="sum")
-    return Result(keys, who.receiver, secret_share, factor, text, tuple(signatures))
+    return CeremonyResult(keys, who.receiver, secret_share, factor, text, tuple(signatures))
 
 
 def _open_dealings(
-    session: Session, who: Participant, secret: bytes, bodies: Mapping[int, bytes]
-) -> tuple[list[tuple[Participant, Dealing]], list[bytes], list[tuple[bytes, bytes]]]:
+    session: CeremonySession, who: CeremonyParticipant, secret: bytes, bodies: Mapping[int, bytes]
+) -> tuple[list[tuple[CeremonyParticipant, Dealing]], list[bytes], list[tuple[bytes, bytes]]]:
     """Return the checked dealings with their dealers, the commitments to the factors of a rotation, and (share,
     payload) of each dealing for a participant that receives."""
-    suite, first = session.kind.suite, _first(session)
+    suite, first = session.suite, _first(session)
     places = [index for index, _ in session.receivers]
     dealings, commitments, opened = [], [], []
     for participant in session.participants:
@@ -212,12 +222,12 @@ def _open_dealings(
             if body:
                 raise fault(participant, "malformed", "A participant deals that has no share to deal.")
             continue
-        head = 2 * rotation.COMMITMENT_BYTES if session.kind is Kind.ROTATE else 0
+        head = 2 * rotation.COMMITMENT_BYTES if session.kind is CeremonyKind.ROTATE else 0
         factor_commitment, key_commitment = body[: head // 2], body[head // 2 : head]
         try:
             item = Dealing.decode(body[head:], session.threshold, len(places), first)
             item.check_proofs(suite, session.context)
-            if session.kind is Kind.RESHARE and item.commitments[0] != reshare.constant_commitment(
+            if session.kind is CeremonyKind.RESHARE and item.commitments[0] != reshare.constant_commitment(
                 session, participant
             ):
                 raise DealingFault("constant", "A dealer deals another secret than its share.")
@@ -227,7 +237,7 @@ def _open_dealings(
                     suite, session.context, secret, participant.key, who.receiver, place, first
                 )
                 opened.append((share, payload))
-                if session.kind is Kind.ROTATE:
+                if session.kind is CeremonyKind.ROTATE:
                     expected = rotation.commitment(session, participant.number, b"key", payload)
                     if len(payload) != rotation.REVEAL_KEY_BYTES or expected != key_commitment:
                         raise DealingFault("reveal_key", "A dealer's reveal key is not the one it committed to.")
@@ -236,12 +246,12 @@ def _open_dealings(
         except DealingFault as error:
             raise fault(participant, error.reason, str(error)) from error
         dealings.append((participant, item))
-        if session.kind is Kind.ROTATE:
+        if session.kind is CeremonyKind.ROTATE:
             commitments.append(factor_commitment)
     return dealings, commitments, opened
 
 
-def _new_keys(session: Session, dealings: Sequence[Dealing]) -> KeySet:
+def _new_keys(session: CeremonySession, dealings: Sequence[Dealing]) -> KeySet:
     sums = dealing.column_sums(dealings)
     if session.kind in _ZERO_SHARED:
         return refresh.refreshed_keys(session, sums)
@@ -251,7 +261,7 @@ def _new_keys(session: Session, dealings: Sequence[Dealing]) -> KeySet:
     return keys
 
 
-def _bodies(session: Session, round_number: int, messages: Mapping[int, bytes]) -> dict[int, bytes]:
+def _bodies(session: CeremonySession, round_number: int, messages: Mapping[int, bytes]) -> dict[int, bytes]:
     numbers = {participant.number for participant in session.participants}
     if not messages.keys() <= numbers:
         raise InvalidInput("There is a message of no participant.")
@@ -263,14 +273,14 @@ def _bodies(session: Session, round_number: int, messages: Mapping[int, bytes]) 
     return bodies
 
 
-def _own(session: Session, number: int, secret: bytes) -> Participant:
+def _own(session: CeremonySession, number: int, secret: bytes) -> CeremonyParticipant:
     who = session.at(number)
     if sodium.scalarmult_base(secret) != who.key:
         raise InvalidInput("This secret is not that of the participant's static key.")
     return who
 
 
-def _check_share(session: Session, who: Participant, share: bytes | None) -> None:
+def _check_share(session: CeremonySession, who: CeremonyParticipant, share: bytes | None) -> None:
     expected = who.dealer is not None and session.old is not None
     if expected != (share is not None):
         raise InvalidInput("A dealer of a sharing that exists gives its share, and no other participant does.")
@@ -278,12 +288,12 @@ def _check_share(session: Session, who: Participant, share: bytes | None) -> Non
         raise InvalidInput("This share is not that of the participant's public key.")
 
 
-def _first(session: Session) -> int:
+def _first(session: CeremonySession) -> int:
     return refresh.FIRST if session.kind in _ZERO_SHARED else 0
 
 
-def _random_coefficients(session: Session) -> int:
-    return session.threshold if session.kind is Kind.GENERATE else session.threshold - 1
+def _random_coefficients(session: CeremonySession) -> int:
+    return session.threshold if session.kind is CeremonyKind.GENERATE else session.threshold - 1
 
 
 def _cancelled() -> CeremonyFault:
@@ -295,7 +305,7 @@ def _cancelled() -> CeremonyFault:
 # --- private state ------------------------------------------------------------------------------------------
 
 
-def _write_state(session: Session, number: int, step: str, **values: object) -> bytes:
+def _write_state(session: CeremonySession, number: int, step: str, **values: object) -> bytes:
     plain = {name: _plain(value) for name, value in values.items()}
     return canonical_json({"step": step, "context": b64url(session.context), "number": number, **plain})
 
@@ -308,7 +318,7 @@ def _plain(value: object) -> object:
     return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
-def _read_state(session: Session, step: str, state: bytes) -> dict[str, Any]:
+def _read_state(session: CeremonySession, step: str, state: bytes) -> dict[str, Any]:
     try:
         value = json.loads(state)
         if value["step"] != step or value["context"] != b64url(session.context):

@@ -1,22 +1,22 @@
 """What all participants of a ceremony agree on before its first step. Pure.
 
-A `Session` is written as canonical JSON, and everything in it is hashed into the context, which every signature and
-every key of the ceremony depends on: service, environment, log key, epoch, kind, thresholds, K and all K_i of the
-sharing that is changed, and each participant's static key. `nonce` makes each attempt another session; a number of an
-attempt that failed must not be used again.
+A `CeremonySession` is written as canonical JSON, and everything in it is hashed into the context, which every signature
+and every key of the ceremony depends on: service, environment, log key, epoch, kind, thresholds, K and all K_i of the
+sharing that is changed, and each participant's static key. `nonce` makes each attempt another session, and is never
+used again, whether an attempt succeeds or fails.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
 from ledger.errors import CeremonyFault, HolderMismatch, InvalidEncoding, InvalidInput, InvalidPoint, LedgerError
 from ledger.protocol import sodium
-from ledger.protocol.ceremony.ciphersuite import Suite
+from ledger.protocol.ceremony.ciphersuite import CeremonySuite
+from ledger.protocol.ceremony.kinds import CeremonyKind
 from ledger.protocol.encoding import b64url, canonical_json, unb64url
 from ledger.protocol.threshold import MAX_HOLDERS, HolderKey, KeySet
 
@@ -24,35 +24,17 @@ MIN_NONCE_BYTES = 16
 MAX_NONCE_BYTES = 64
 
 
-class Kind(StrEnum):
-    """The kinds of ceremonies, each under labels of its own."""
-
-    GENERATE = "generate"
-    REFRESH = "refresh"
-    RESHARE = "reshare"
-    ROTATE = "rotate"
-
-    @property
-    def number(self) -> int:
-        """Return the number of the kind in messages, from 1."""
-        return list(Kind).index(self) + 1
-
-    @property
-    def suite(self) -> Suite:
-        """Return the labels of this kind; those of `generate` are cocktail-dkg's own."""
-        return _SUITES[self]
-
-
-_SUITES = {
-    Kind.GENERATE: Suite(b"COCKTAIL(Ristretto255, SHA-512)", b"COCKTAIL-DKG"),
-    Kind.REFRESH: Suite.of("RefundLedgerRefresh-v1"),
-    Kind.RESHARE: Suite.of("RefundLedgerReshare-v1"),
-    Kind.ROTATE: Suite.of("RefundLedgerRotate-v1"),
+SUITES = {
+    CeremonyKind.GENERATE: CeremonySuite(b"COCKTAIL(Ristretto255, SHA-512)", b"COCKTAIL-DKG"),
+    CeremonyKind.REFRESH: CeremonySuite.of("RefundLedgerRefresh-v1"),
+    CeremonyKind.RESHARE: CeremonySuite.of("RefundLedgerReshare-v1"),
+    CeremonyKind.ROTATE: CeremonySuite.of("RefundLedgerRotate-v1"),
 }
+"""The labels of each kind; those of `generate` are cocktail-dkg's own."""
 
 
 @dataclass(frozen=True, slots=True)
-class Participant:
+class CeremonyParticipant:
     """One holder in a ceremony.
 
     `number` names it in messages and errors, `holder` is its id, `key` its static ristretto255 key. `dealer` is its
@@ -67,27 +49,28 @@ class Participant:
     receiver: int | None
 
     @classmethod
-    def staying(cls, index: int, holder: str, key: bytes) -> Participant:
+    def staying(cls, index: int, holder: str, key: bytes) -> CeremonyParticipant:
         """Return a participant that deals and receives at one index, as in every kind but `reshare`."""
         return cls(index, holder, key, index, index)
 
 
 @dataclass(frozen=True)
-class Session:
+class CeremonySession:
     """The parameters of one attempt at a ceremony. `threshold` and `epoch` are those of the new sharing; `old` is the
     sharing that is changed, None in `generate`; `receiving_key` is the ledger's, in `rotate` only.
 
-    Raises InvalidInput for parameters that do not belong together, and CeremonyFault with the participant for a static
+    A threshold of 1 is for a single holder: all shares of 1 of several would be the key itself. Raises InvalidInput for
+    parameters that do not belong together, and CeremonyFault with the participant for a static
     key that is no element, is the identity, or is another participant's too.
     """
 
-    kind: Kind
+    kind: CeremonyKind
     service: str
     environment: str
     log_key: bytes
     epoch: int
     threshold: int
-    participants: tuple[Participant, ...]
+    participants: tuple[CeremonyParticipant, ...]
     nonce: bytes
     old: KeySet | None = None
     receiving_key: bytes | None = None
@@ -100,9 +83,9 @@ class Session:
             raise InvalidInput("Each participant of a ceremony has an id of its own.")
         if not MIN_NONCE_BYTES <= len(self.nonce) <= MAX_NONCE_BYTES:
             raise InvalidInput(f"The nonce of a ceremony has {MIN_NONCE_BYTES} to {MAX_NONCE_BYTES} bytes.")
-        if (self.old is None) != (self.kind is Kind.GENERATE):
+        if (self.old is None) != (self.kind is CeremonyKind.GENERATE):
             raise InvalidInput("Every ceremony but the first one changes a sharing.")
-        if (self.receiving_key is None) != (self.kind is not Kind.ROTATE):
+        if (self.receiving_key is None) != (self.kind is not CeremonyKind.ROTATE):
             raise InvalidInput("A rotation, and only a rotation, names the ledger's receiving key.")
         if self.receiving_key is not None:
             sodium.check_point(self.receiving_key)
@@ -110,17 +93,22 @@ class Session:
         self._check_indexes()
 
     @property
-    def generation(self) -> int:
-        """Return the generation of the new sharing: the next one of the epoch, or 1 of a new key."""
-        return self.old.generation + 1 if self.old and self.kind is not Kind.ROTATE else 1
+    def suite(self) -> CeremonySuite:
+        """Return the labels of this kind of ceremony."""
+        return SUITES[self.kind]
 
     @property
-    def dealers(self) -> tuple[Participant, ...]:
+    def generation(self) -> int:
+        """Return the generation of the new sharing: the next one of the epoch, or 1 of a new key."""
+        return self.old.generation + 1 if self.old and self.kind is not CeremonyKind.ROTATE else 1
+
+    @property
+    def dealers(self) -> tuple[CeremonyParticipant, ...]:
         """Return the participants that deal, in the order of their numbers."""
         return tuple([participant for participant in self.participants if participant.dealer is not None])
 
     @property
-    def receivers(self) -> tuple[tuple[int, Participant], ...]:
+    def receivers(self) -> tuple[tuple[int, CeremonyParticipant], ...]:
         """Return (index in the new sharing, participant), in the order of the indexes."""
         placed = [(participant.receiver, participant) for participant in self.participants]
         return tuple(sorted([(index, who) for index, who in placed if index is not None], key=lambda pair: pair[0]))
@@ -135,9 +123,9 @@ class Session:
     @cached_property
     def context(self) -> bytes:
         """Return the 64 bytes that bind every message to this session."""
-        return self.kind.suite.context(self.encode(), [participant.key for participant in self.participants])
+        return self.suite.context(self.encode(), [participant.key for participant in self.participants])
 
-    def at(self, number: int) -> Participant:
+    def at(self, number: int) -> CeremonyParticipant:
         """Return the participant of this number. Raises InvalidInput."""
         for participant in self.participants:
             if participant.number == number:
@@ -171,12 +159,12 @@ class Session:
         )
 
     @classmethod
-    def decode(cls, data: bytes) -> Session:
+    def decode(cls, data: bytes) -> CeremonySession:
         """Return the session of `encode`. Raises InvalidEncoding for every other text, and as the class."""
         try:
             value = json.loads(data)
             session = cls(
-                Kind(value["kind"]),
+                CeremonyKind(value["kind"]),
                 _text(value["service"]),
                 _text(value["environment"]),
                 unb64url(value["log_key"]),
@@ -212,9 +200,9 @@ class Session:
         indexes = [index for index, _ in self.receivers]
         if len(set(indexes)) != len(indexes) or not all(1 <= index <= MAX_HOLDERS for index in indexes):
             raise InvalidInput("Each receiver has an index of its own.")
-        if not 1 <= self.threshold <= len(indexes):
-            raise InvalidInput("The threshold is from 1 to the number of receivers.")
-        if self.kind is not Kind.RESHARE and any(
+        if not min(2, len(indexes)) <= self.threshold <= len(indexes):
+            raise InvalidInput("The threshold is from 2 to the number of receivers, or 1 of one.")
+        if self.kind is not CeremonyKind.RESHARE and any(
             not participant.number == participant.dealer == participant.receiver for participant in self.participants
         ):
             raise InvalidInput("Each participant deals and receives, at the index that is its number.")
@@ -229,13 +217,17 @@ class Session:
             raise InvalidInput("A dealer has an index that the present sharing does not have.") from error
         if not known or not self.old.threshold <= len(dealing) == len(self.dealers):
             raise InvalidInput("The dealers are holders of the present sharing, at least its threshold.")
-        if self.kind is not Kind.RESHARE and (self.threshold != self.old.threshold or self.threshold < 2):
-            raise InvalidInput("A refresh or a rotation keeps the threshold, which is at least 2.")
+        if min(self.threshold, self.old.threshold) < 2:
+            raise InvalidInput("A key that one holder has as a whole is not shared, and a shared one not united.")
+        if self.kind is not CeremonyKind.RESHARE and self.threshold != self.old.threshold:
+            raise InvalidInput("A refresh or a rotation keeps the threshold.")
 
 
-def _participant(item: dict[str, Any]) -> Participant:
+def _participant(item: dict[str, Any]) -> CeremonyParticipant:
     dealer, receiver = (None if item[name] is None else _number(item[name]) for name in ("dealer", "receiver"))
-    return Participant(_number(item["number"]), _text(item["holder"]), unb64url(item["key"], 32), dealer, receiver)
+    return CeremonyParticipant(
+        _number(item["number"]), _text(item["holder"]), unb64url(item["key"], 32), dealer, receiver
+    )
 
 
 def _number(value: object) -> int:
