@@ -50,6 +50,9 @@ ONE_OF_ENGINES_BY_FILE = [
 ]
 """The same for a fixture that the tests of a file share: the file's name chooses."""
 
+# Imports and collection make objects that stay: a fifth of their time was the search for garbage among these.
+gc.disable()
+
 # Each opened runtime writes its first block of ids: no test takes so many that two small ones do not do.
 id_blocks.BLOCK = 500
 # Four accounts at the real cost take a second of a processor, and nearly every test of a page has four.
@@ -143,9 +146,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish() -> None:
     """What is there now stays: looking through it again and again for garbage took a tenth of the run."""
-    gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+    gc.enable()
 
 
 @pytest.hookimpl(trylast=True)

@@ -27,6 +27,14 @@ def root_of(leaf_hashes: Sequence[bytes]) -> bytes:
     return row[0]
 
 
+def shamir_share(secret: bytes, coefficients: Sequence[bytes], index: int) -> bytes:
+    """The value at `index` of the polynomial secret + c1 x + c2 x^2 + ..., in plain integers."""
+    value = 0
+    for coefficient in reversed([secret, *coefficients]):
+        value = (value * index + int.from_bytes(coefficient, "little")) % GROUP_ORDER
+    return value.to_bytes(32, "little")
+
+
 def scalar_sum(left: bytes, right: bytes) -> bytes:
     """Return left + right modulo the group order, for shares of a secret."""
     return ((int.from_bytes(left, "little") + int.from_bytes(right, "little")) % GROUP_ORDER).to_bytes(32, "little")

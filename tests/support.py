@@ -28,6 +28,7 @@ from ledger.protocol.encoding import b64url, format_time
 from ledger.protocol.identifiers import Kind, canonical
 from ledger.protocol.request_digest import question_digest
 from ledger.protocol.tags import subject_commitment, tag
+from ledger.protocol.threshold import KeySet, Share, combine, verify_share
 from ledger.rules import reports as core_reports
 from ledger.server.db import migrate
 from ledger.server.db.engine import open_engine
@@ -141,9 +142,9 @@ def element_of(rt: Runtime, kind: Kind, raw: str) -> bytes:
     blind = voprf.derive_secret(secrets.token_bytes(32), b"test blind")
     blinded = voprf.blind([canonical(kind, raw)], [blind])
     evaluation = voprf.evaluate(rt.keys.in_state("current")[0].need_secret(), blinded, secrets.token_bytes(64))
-    share = voprf.Share(rt.keys.holder, evaluation.evaluated, evaluation.proof)
-    holder = voprf.HolderKey(rt.keys.holder, rt.keys.in_state("current")[0].row.public_key)
-    return voprf.unblind([blind], blinded, [share], [holder])[0]
+    keys = KeySet.single(rt.keys.holder, rt.keys.in_state("current")[0].row.public_key)
+    share = verify_share(keys, blinded, Share(1, 1, evaluation.evaluated, evaluation.proof))
+    return combine([blind], [share])[0]
 
 
 def mint(key: Ed25519PrivateKey, kid: str, platform: str, audience: str, **changes: Any) -> str:

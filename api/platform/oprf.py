@@ -28,12 +28,20 @@ router = APIRouter()
         scopes=("lookup", "report"),
         body=EvaluationRequest,
         example={"epoch": 1, "blinded": ["4vR5gHnWmA2BLkT0GPDSRWXJT1vXkRNsSgEH7BTyeD4"]},
-        raises=(e.BatchSizeInvalid, e.InvalidPoint, e.IdentityPoint, e.StaleEpoch, e.QuotaExceeded),
+        raises=(
+            e.BatchSizeInvalid,
+            e.InvalidPoint,
+            e.IdentityPoint,
+            e.StaleEpoch,
+            e.EvaluatedByHolders,
+            e.QuotaExceeded,
+        ),
     ),
 )
 async def evaluate(request: Request, member: Blinder) -> Response:
     """Scope `lookup` or `report`. Each element counts against the platform's daily quota, whether or not the answer
-    arrives; a malformed batch costs nothing."""
+    arrives; a malformed batch costs nothing. A ledger whose key several holders share has no share of its own:
+    `evaluated_by_holders` names the holders and their addresses."""
     body = parse(EvaluationRequest, await read_json(request))
     rt = runtime(request)
     blinded = [unb64url(element, 32) for element in body.blinded]

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from ledger.client.holders.answers import ledger_share
 from ledger.client.identity.epochs import Epochs
 from ledger.client.identity.keyfiles import load_signing_key, order_key_source
 from ledger.client.identity.own_key import suite_of_key
@@ -64,6 +65,7 @@ from ledger.errors import (
     UnknownKey,
 )
 from ledger.protocol.encoding import b64url
+from ledger.protocol.threshold import VerifiedShare
 from ledger.rules import consent
 from ledger.rules.policy.values import Policy
 
@@ -324,11 +326,11 @@ class Session:
             self.retrying(lambda limit: self.hold_epoch(epoch, limit))
 
     def blinder(self, epoch: int) -> Blinder:
-        """Return the blinder of an epoch whose holders are held. Raises StaleEpoch."""
+        """Return the blinder of an epoch."""
         with self._lock:
             blinder = self._blinders.get(epoch)
             if blinder is None:
-                blinder = self._blinders[epoch] = Blinder(epoch, self.epochs.holders(epoch), self.random_bytes)
+                blinder = self._blinders[epoch] = Blinder(epoch, self.random_bytes)
             return blinder
 
     def remembered(self, person: Canonical, epoch: int) -> Buyer | None:
@@ -339,11 +341,17 @@ class Session:
         """Return a buyer for each person under `epoch`, whose holders must be held. With `limit` in one attempt by
         then."""
 
-        def evaluate(blinded: Sequence[bytes]) -> Any:
+        def evaluate(blinded: Sequence[bytes]) -> Callable[[], list[VerifiedShare]]:
             body = {"epoch": epoch, "blinded": [b64url(element) for element in blinded]}
-            if limit is not None:
-                return self.post("/v1/oprf/evaluate", body, limit).json()
-            return self.retrying(lambda attempt: self.post("/v1/oprf/evaluate", body, attempt).json())
+
+            def shares() -> list[VerifiedShare]:
+                if limit is not None:
+                    answer = self.post("/v1/oprf/evaluate", body, limit).json()
+                else:
+                    answer = self.retrying(lambda attempt: self.post("/v1/oprf/evaluate", body, attempt).json())
+                return [ledger_share(answer, epoch, self.epochs.keys(epoch), blinded)]
+
+            return shares
 
         return self.blinder(epoch).buyers(people, evaluate)
 

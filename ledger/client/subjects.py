@@ -1,4 +1,4 @@
-"""Blinded elements and tags of a buyer's identifiers (RFC 9497), with the proof of each key holder verified.
+"""Blinded elements and tags of a buyer's identifiers (RFC 9497), from verified shares of the key holders.
 
 Identifiers never leave the process. Evaluated identifiers are remembered in memory only, for the last `CACHE_SIZE`
 identifiers, under a MAC with a key that dies with the process: neither identifiers nor their guessable hashes stay.
@@ -8,25 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
-from ledger.client.models.decoding import Count, Model, decode
 from ledger.client.transport.forks import ForkLock
 from ledger.errors import (
     BatchSizeInvalid,
-    InvalidEncoding,
     InvalidInput,
-    InvalidProof,
     LedgerError,
-    UnexpectedAnswer,
 )
 from ledger.protocol import voprf
 from ledger.protocol.encoding import b64url, unb64url
 from ledger.protocol.identifiers import Kind, canonical, parse_kind
 from ledger.protocol.tags import TAG_BYTES, tag
+from ledger.protocol.threshold import VerifiedShare, combine
 
 CACHE_SIZE = 10_000
 MAX_SUBJECTS = 8
@@ -38,8 +35,12 @@ Identifiers = Mapping[str, str]
 Canonical = Sequence[tuple[Kind, bytes]]
 """One person's identifiers as (kind, canonical bytes)."""
 
-Evaluate = Callable[[Sequence[bytes]], object]
-"""Sends at most 1000 blinded elements and returns the JSON answer of `POST /v1/oprf/evaluate`."""
+Evaluate = Callable[[Sequence[bytes]], Callable[[], Sequence[VerifiedShare]]]
+"""Starts the evaluation of at most 1000 blinded elements; the returned function waits for the shares, which are
+verified and as many as the threshold."""
+
+BATCHES_AHEAD = 2
+"""Batches that are evaluated at the same time: holders work on one while the shares of another are verified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,27 +122,19 @@ def buyers(outcomes: Iterable[Buyer | LedgerError]) -> list[Buyer]:
     return tagged
 
 
-class _Share(Model, frozen=True):
-    holder: str
-    evaluated: tuple[Any, ...]
-    proof: str
+class _Running(NamedTuple):
+    """A batch that is being evaluated."""
 
-
-class _Evaluation(Model, frozen=True):
-    """The answer of `POST /v1/oprf/evaluate`."""
-
-    epoch: Count
-    shares: tuple[_Share, ...]
+    inputs: Sequence[bytes]
+    blinds: Sequence[bytes]
+    shares: Callable[[], Sequence[VerifiedShare]]
 
 
 class Blinder:
     """Turns canonical identifiers into elements of one key epoch. Thread-safe."""
 
-    def __init__(
-        self, epoch: int, holders: Sequence[voprf.HolderKey], random_bytes: Callable[[int], bytes] = secrets.token_bytes
-    ) -> None:
+    def __init__(self, epoch: int, random_bytes: Callable[[int], bytes] = secrets.token_bytes) -> None:
         self.epoch = epoch
-        self._holders = tuple(holders)
         self._random_bytes = random_bytes
         self._cache: OrderedDict[bytes, bytes] = OrderedDict()
         self._cache_key = secrets.token_bytes(32)
@@ -149,19 +142,39 @@ class Blinder:
 
     def buyers(self, people: Sequence[Canonical], evaluate: Evaluate) -> list[Buyer]:
         """Return a Buyer for each person's (kind, canonical bytes) pairs. `evaluate` is called once for each 1000
-        identifiers that are not remembered.
+        identifiers that are not remembered, and for the next 1000 before the first are waited for.
 
         Raises HolderMismatch, InvalidProof, IdentityPoint, UnexpectedAnswer and what `evaluate` raises.
         """
+        return self.start(people, evaluate)()
+
+    def start(self, people: Sequence[Canonical], evaluate: Evaluate) -> Callable[[], list[Buyer]]:
+        """Start what `buyers` does, and return the function that waits for its result and returns it."""
         values = list(dict.fromkeys([value for person in people for _, value in person]))
         elements = self._recall(values)
         missing = [value for value in values if value not in elements]
-        for start in range(0, len(missing), voprf.MAX_BATCH):
-            chunk = missing[start : start + voprf.MAX_BATCH]
-            fresh = dict(zip(chunk, self._evaluated(chunk, evaluate), strict=True))
-            self._remember(fresh)
-            elements.update(fresh)
-        return [self._buyer(person, elements) for person in people]
+        chunks = deque([missing[start : start + voprf.MAX_BATCH] for start in range(0, len(missing), voprf.MAX_BATCH)])
+        running: deque[_Running] = deque()
+
+        def start_next() -> None:
+            if chunks:
+                inputs = chunks.popleft()
+                # Fresh blinds for every batch: one used twice would link two requests for the same person.
+                blinds = [voprf.blinding_scalar(self._random_bytes(64)) for _ in inputs]
+                running.append(_Running(inputs, blinds, evaluate(voprf.blind(inputs, blinds))))
+
+        def finish() -> list[Buyer]:
+            while running:
+                batch = running.popleft()
+                fresh = dict(zip(batch.inputs, combine(batch.blinds, batch.shares()), strict=True))
+                self._remember(fresh)
+                elements.update(fresh)
+                start_next()
+            return [self._buyer(person, elements) for person in people]
+
+        for _ in range(BATCHES_AHEAD):
+            start_next()
+        return finish
 
     def remembered(self, person: Canonical) -> Buyer | None:
         """Return the buyer, if all of the person's identifiers were evaluated before and are still remembered."""
@@ -171,26 +184,6 @@ class Blinder:
     def _buyer(self, person: Canonical, elements: Mapping[bytes, bytes]) -> Buyer:
         subjects = [SubjectIds(kind, tag(kind, elements[value]), elements[value]) for kind, value in person]
         return Buyer(self.epoch, tuple(subjects))
-
-    def _evaluated(self, inputs: Sequence[bytes], evaluate: Evaluate) -> list[bytes]:
-        # Fresh blinds for every batch: one used twice would link two requests for the same person.
-        blinds = [voprf.blinding_scalar(self._random_bytes(64)) for _ in inputs]
-        blinded = voprf.blind(inputs, blinds)
-        return voprf.unblind(blinds, blinded, self._shares(evaluate(blinded)), self._holders)
-
-    def _shares(self, answer: object) -> list[voprf.Share]:
-        evaluation = decode(answer, _Evaluation)
-        if evaluation.epoch != self.epoch:
-            raise UnexpectedAnswer("The ledger evaluated under another key epoch than the one asked for.")
-        shares = []
-        for share in evaluation.shares:
-            try:
-                evaluated = tuple([unb64url(text, voprf.ELEMENT_BYTES) for text in share.evaluated])
-                proof = unb64url(share.proof, voprf.PROOF_BYTES)
-            except InvalidEncoding as error:
-                raise InvalidProof("A holder's answer is not of the right form.") from error
-            shares.append(voprf.Share(share.holder, evaluated, proof))
-        return shares
 
     def _name(self, value: bytes) -> bytes:
         return hashlib.blake2b(value, key=self._cache_key, digest_size=16).digest()

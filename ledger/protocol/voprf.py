@@ -1,9 +1,10 @@
 """Blinded evaluation of identifiers: RFC 9497, suite ristretto255-SHA512, mode VOPRF (0x01), up to `Finalize`.
 
-A client blinds H(x); each key holder multiplies by its secret k_i and proves with one DLEQ proof for the whole batch
-that it used the key it published; the client checks every proof, sums the shares and unblinds:
+A client blinds H(x); a key holder multiplies by its secret and proves with one DLEQ proof for the whole batch that it
+used the key it published. `ledger.protocol.threshold` verifies the shares of several holders, combines them and removes
+the blinds:
 
-    T = k * H(x),  k = sum of all k_i
+    T = k * H(x)
 
 RFC 9497 would now hash T together with x. We keep the element T, so that a key rotation can turn T into
 (k'/k) * T without any identifier. Nothing here is random: blinds and nonces are arguments.
@@ -17,8 +18,6 @@ from hashlib import sha512
 
 from ledger.errors import (
     BatchSizeInvalid,
-    HolderMismatch,
-    IdentityPoint,
     InvalidInput,
     InvalidPoint,
     InvalidProof,
@@ -47,23 +46,6 @@ _DST_KEY = dleq.dst_prime(b"DeriveKeyPair" + _CONTEXT)
 class Evaluation:
     """The answer of one key holder: an element for each blinded element, in order, and one proof (c || s, 64 bytes)."""
 
-    evaluated: tuple[bytes, ...]
-    proof: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class HolderKey:
-    """A key holder's public key, pinned by the client."""
-
-    holder: str
-    public_key: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """An Evaluation and the key holder that claims to have computed it."""
-
-    holder: str
     evaluated: tuple[bytes, ...]
     proof: bytes
 
@@ -181,34 +163,6 @@ def verify(public_key: bytes, blinded: Sequence[bytes], evaluated: Sequence[byte
         raise InvalidProof("A proof holds a scalar that is not canonical.") from error
     if not holds:
         raise InvalidProof("A holder's proof does not match its published key and this batch.")
-
-
-def unblind(
-    blinds: Sequence[bytes], blinded: Sequence[bytes], shares: Sequence[Share], holders: Sequence[HolderKey]
-) -> list[bytes]:
-    """Check all proofs against the pinned keys, and return the elements T in order: shares summed, blinds removed.
-
-    Raises HolderMismatch unless there is exactly one share for each pinned holder, InvalidProof for a false one,
-    IdentityPoint when the shares cancel out, InvalidScalar, BatchSizeInvalid.
-    """
-    _check_batch(len(blinded))
-    _check_same_length(len(blinded), len(blinds))
-    keys = {pinned.holder: pinned.public_key for pinned in holders}
-    if not keys or len(keys) != len(holders):
-        raise HolderMismatch("The pinned key holders must be at least one, each named once.")
-    if len(shares) != len(keys) or {share.holder for share in shares} != keys.keys():
-        raise HolderMismatch("There must be exactly one share from each pinned key holder and none from others.")
-    for share in shares:
-        verify(keys[share.holder], blinded, share.evaluated, share.proof)
-    elements = []
-    for i, b in enumerate(blinds):
-        total = shares[0].evaluated[i]
-        for share in shares[1:]:
-            total = sodium.add(total, share.evaluated[i])
-            if total == sodium.IDENTITY:
-                raise IdentityPoint("The holders' shares cancel out.")
-        elements.append(sodium.scalarmult(sodium.scalar_invert(b), total))
-    return elements
 
 
 def _evaluate(secret: bytes, blinded: Sequence[bytes], key: bytes, workers: int) -> tuple[tuple[bytes, ...], bytes]:

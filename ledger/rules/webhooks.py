@@ -230,8 +230,9 @@ EVENTS: dict[WebhookType, EventSpec] = {
                 _epoch("key epoch that the stage is about", 2),
                 _code(
                     "state",
-                    ["announced", "switched", "retired"],
-                    "`announced` and `switched`: `epoch` will be, or is, the current one; `retired`: `epoch` is over",
+                    ["announced", "switched", "retired", "refreshed", "reshared"],
+                    "`announced` and `switched`: `epoch` will be, or is, the current one; `retired`: `epoch` is over; "
+                    "`refreshed` and `reshared`: its key and all tags stay, its holders have new shares",
                 ),
                 _integer("entry_index", 4713, "index of the log entry that records it"),
             )

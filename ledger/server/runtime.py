@@ -21,7 +21,7 @@ from ledger.server.jobs.gauges import gauges
 from ledger.server.jobs.heartbeat import Heartbeat
 from ledger.server.jobs.maintenance import Maintenance
 from ledger.server.jobs.readiness import ProcessState
-from ledger.server.keys.files import ServerKeys
+from ledger.server.keys.server_keys import ServerKeys
 from ledger.server.log.logged_keys import load_server_keys
 from ledger.server.log.policies import PolicyFollower
 from ledger.server.lookups.clear_cache import ClearLookupCache

@@ -29,6 +29,8 @@ from ledger.protocol.encoding import (
     unb64url,
 )
 from ledger.protocol.row_enum import RowEnum
+from ledger.protocol.threshold import KeySet
+from ledger.tlog.key_statement import Endorsement, KeyStatement, endorsement_json
 
 SALT_BYTES = 32
 EVENT_TYPE = "event"
@@ -446,7 +448,37 @@ def policy_body(*, version: int, toml_sha256: bytes, published_at: datetime, in_
 
 
 Holders = Sequence[tuple[str, bytes]]
-"""(id, 32-byte ristretto255 public key) of each key holder, in the order of the shares."""
+"""(id, 32-byte ristretto255 public key) of the one holder of a whole key (1 of 1)."""
+
+
+class KeyEvent(StrEnum):
+    """What a `key_rotation` entry records."""
+
+    GENESIS = "genesis"
+    ANNOUNCE = "announce"
+    SWITCH = "switch"
+    RETIRE = "retire"
+    REFRESH = "refresh"
+    RESHARE = "reshare"
+
+
+@dataclass(frozen=True, slots=True)
+class SharedKey:
+    """The key of an epoch that several holders have shares of: its newest sharing, and the index of the log's entry
+    with the statement of that sharing."""
+
+    keys: KeySet
+    statement_entry: int
+
+
+@dataclass(frozen=True, slots=True)
+class IntroducedSharing:
+    """A sharing that an entry introduces: its statement, the signatures over it, and the index of the entry with the
+    statement that it follows (None at genesis)."""
+
+    statement: KeyStatement
+    endorsements: Sequence[Endorsement]
+    previous_entry: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -463,31 +495,34 @@ class RotationRecord:
 def key_rotation_body(
     *,
     epoch: int,
-    holders: Holders,
+    holders: Holders | SharedKey,
     log_origin: str,
     log_key: str,
     retired_epochs: Sequence[int] = (),
-    next_epoch: tuple[int, Holders] | None = None,
-    previous_epoch: tuple[int, Holders, datetime] | None = None,
+    next_epoch: tuple[int, Holders | SharedKey] | None = None,
+    previous_epoch: tuple[int, Holders | SharedKey, datetime] | None = None,
     rotation: RotationRecord | None = None,
+    kind: KeyEvent | None = None,
+    sharing: IntroducedSharing | None = None,
 ) -> dict[str, Any]:
     """Return the body of a key rotation: the public keys in force from this entry on.
 
     `log_key` is the log's C2SP verifier key text; `retired_epochs` no longer answer. Members that do not apply are left
     out: `next_epoch` is announced (number, holders), `previous_epoch` still answers lookups until the given time,
-    `rotation` describes the elements that were converted from one to the other. Raises InvalidEncoding.
+    `rotation` describes the elements that were converted from one to the other, `sharing` is a new sharing with its
+    signed statement. Raises InvalidEncoding.
     """
     body: dict[str, Any] = {
         "epoch": epoch,
-        "holders": _holders(holders),
+        **_epoch_keys(holders),
         "log": {"origin": log_origin, "key": log_key},
         "retired": list(retired_epochs),
     }
     if next_epoch is not None:
-        body["next"] = {"epoch": next_epoch[0], "holders": _holders(next_epoch[1])}
+        body["next"] = {"epoch": next_epoch[0], **_epoch_keys(next_epoch[1])}
     if previous_epoch is not None:
         number, theirs, until = previous_epoch
-        body["previous"] = {"epoch": number, "holders": _holders(theirs), "until": format_time(until)}
+        body["previous"] = {"epoch": number, **_epoch_keys(theirs), "until": format_time(until)}
     if rotation is not None:
         if len(rotation.root) != 32:
             raise InvalidEncoding("A Merkle root must have 32 bytes.")
@@ -497,13 +532,32 @@ def key_rotation_body(
             "elements": rotation.elements,
             "root": b64url(rotation.root),
         }
+    if kind is not None:
+        body["kind"] = KeyEvent(kind).value
+    if sharing is not None:
+        body["statement"] = sharing.statement.json
+        body["endorsements"] = [endorsement_json(endorsement) for endorsement in sharing.endorsements]
+        body["previous_entry"] = sharing.previous_entry
     return body
 
 
-def _holders(holders: Holders) -> list[dict[str, str]]:
-    if not holders or any(len(key) != 32 for _, key in holders):
+def _epoch_keys(key: Holders | SharedKey) -> dict[str, Any]:
+    """Return the members about the key of one epoch."""
+    if isinstance(key, SharedKey):
+        keys = key.keys
+        return {
+            "holders": [
+                {"index": holder.index, "id": holder.holder, "public_key": b64url(holder.public_key)}
+                for holder in keys.holders
+            ],
+            "generation": keys.generation,
+            "threshold": keys.threshold,
+            "public_key": b64url(keys.public_key),
+            "statement_entry": key.statement_entry,
+        }
+    if not key or any(len(public_key) != 32 for _, public_key in key):
         raise InvalidEncoding("Each of at least one holder needs a public key of 32 bytes.")
-    return [{"id": holder, "public_key": b64url(key)} for holder, key in holders]
+    return {"holders": [{"id": holder, "public_key": b64url(public_key)} for holder, public_key in key]}
 
 
 def platform_status_body(

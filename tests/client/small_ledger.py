@@ -22,6 +22,7 @@ from ledger.protocol.encoding import b64url, canonical_json, day_floor, hour_flo
 from ledger.protocol.identifiers import canonical, parse_kind
 from ledger.protocol.request_digest import question_digest
 from ledger.protocol.tags import prefix, tag
+from ledger.protocol.threshold import KeySet, Share, combine, verify_share
 from ledger.rules.policy.shipped import SHIPPED_VERSION, shipped_version
 from ledger.snapshots import fuse_filter as fuse
 from ledger.snapshots import sealed
@@ -130,8 +131,9 @@ class SmallLedger:
         blind = voprf.derive_secret(secrets.token_bytes(32), b"test blind")
         blinded = voprf.blind([canonical(kind, raw)], [blind])
         evaluation = voprf.evaluate(self.oprf[epoch], blinded, secrets.token_bytes(64))
-        holder = voprf.HolderKey("h", voprf.public_key(self.oprf[epoch]))
-        return voprf.unblind([blind], blinded, [voprf.Share("h", evaluation.evaluated, evaluation.proof)], [holder])[0]
+        keys = KeySet.single("h", voprf.public_key(self.oprf[epoch]))
+        share = verify_share(keys, blinded, Share(1, 1, evaluation.evaluated, evaluation.proof))
+        return combine([blind], [share])[0]
 
     def buyer(self, who: Mapping[str, str], epoch: int = 1) -> Buyer:
         """A buyer, without asking anybody."""

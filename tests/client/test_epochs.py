@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger.client import Buyer, Lookup, Query, buyers
-from ledger.client.identity.epochs import announced_holders
+from ledger.client.identity.epochs import announced_keys
 from ledger.client.identity.suite import parse_service
 from ledger.errors import (
     Equivocation,
@@ -298,9 +298,9 @@ def test_no_next_epoch(ledger: SmallLedger) -> None:
 def test_the_first_epoch_is_announced_by_its_own_entry(ledger: SmallLedger) -> None:
     pinned = parse_service(ledger.suite_json())
     leaf = parse_leaf(ledger.leaves[0])
-    assert announced_holders(leaf, 1, pinned, {}) == pinned.epochs[0].holders
+    assert announced_keys(leaf, 1, pinned, {}) == pinned.epochs[0].keys
     with pytest.raises(InvalidLeaf):
-        announced_holders(leaf, 2, pinned, {})
+        announced_keys(leaf, 2, pinned, {})
     ledger.append(GovernanceType.KEY_ROTATION, {"epoch": 1})
     with pytest.raises(InvalidLeaf, match="malformed"):
-        announced_holders(parse_leaf(ledger.leaves[-1]), 1, pinned, {})
+        announced_keys(parse_leaf(ledger.leaves[-1]), 1, pinned, {})

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -16,6 +15,7 @@ from ledger.protocol import voprf
 from ledger.protocol.encoding import b64url, unb64url
 from ledger.protocol.identifiers import Kind
 from ledger.protocol.tags import tag
+from ledger.protocol.threshold import VerifiedShare
 from ledger.tlog.checkpoint import verifier_key
 from ledger.tlog.entries import GovernanceType
 from tests import edwards
@@ -30,29 +30,30 @@ SOME = [*other_spellings(element(1)), *other_spellings(SMALL[0]), *IDENTITIES]
 
 def test_shares_in_another_spelling_are_false_and_not_remembered() -> None:
     """The very element, with a proof that the holder made for this spelling."""
-    holders = Holders(2)
-    blinder = Blinder(1, holders.pinned)
+    holders = Holders()
+    blinder = Blinder(1)
     person = normalise({**PHONE, "email": "li@example.com"}, None)
     for choice in range(len(other_spellings(element(1)))):
 
-        def forge(blinded: Sequence[bytes], choice: int = choice) -> dict[str, Any]:
-            answer = holders.evaluate(blinded)
-            share = answer["shares"][1]
+        def forge(blinded: Sequence[bytes], choice: int = choice) -> Callable[[], list[VerifiedShare]]:
+            answer = holders.answer(blinded)
+            share = answer["shares"][0]
             evaluated = [unb64url(text, 32) for text in share["evaluated"]]
             evaluated[1] = other_spellings(evaluated[1])[choice]
             share["evaluated"] = [b64url(element) for element in evaluated]
-            secret = holders.secrets[share["holder"]]
-            share["proof"] = b64url(voprf.generate_proof(secret, blinded, evaluated, secrets.token_bytes(31) + b"\1"))
-            return answer
+            share["proof"] = b64url(
+                voprf.generate_proof(holders.secret, blinded, evaluated, secrets.token_bytes(31) + b"\1")
+            )
+            return holders.verified(blinded, answer)
 
         with pytest.raises(InvalidProof):
             blinder.buyers([person], forge)
     for identity in IDENTITIES:
 
-        def cancel(blinded: Sequence[bytes], identity: bytes = identity) -> dict[str, Any]:
-            answer = holders.evaluate(blinded)
+        def cancel(blinded: Sequence[bytes], identity: bytes = identity) -> Callable[[], list[VerifiedShare]]:
+            answer = holders.answer(blinded)
             answer["shares"][0]["evaluated"] = [b64url(identity)] * len(blinded)
-            return answer
+            return holders.verified(blinded, answer)
 
         with pytest.raises(InvalidProof):
             blinder.buyers([person], cancel)

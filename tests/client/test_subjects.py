@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from ledger.client.subjects import CACHE_SIZE, Blinder, Buyer, normalise
+from ledger.client.holders.answers import holder_share, ledger_share
+from ledger.client.subjects import CACHE_SIZE, Blinder, Buyer, Evaluate, normalise
 from ledger.errors import (
     BatchSizeInvalid,
     HolderMismatch,
@@ -19,50 +20,77 @@ from ledger.errors import (
     UnexpectedAnswer,
     UnsupportedKind,
 )
-from ledger.protocol import voprf
+from ledger.protocol import sodium, voprf
 from ledger.protocol.encoding import b64url
 from ledger.protocol.identifiers import Kind
 from ledger.protocol.tags import tag
+from ledger.protocol.threshold import HolderKey, KeySet, VerifiedShare
+from tests.oracles import shamir_share
 
 
 class Holders:
-    """Key holders in this process, who answer as the service would."""
+    """A key in this process: of one holder, who answers as the service would, or 2 of 3."""
 
-    def __init__(self, count: int = 1) -> None:
-        self.secrets = {f"h{n}": voprf.derive_secret(secrets.token_bytes(32), b"test") for n in range(count)}
-        self.pinned = [voprf.HolderKey(name, voprf.public_key(secret)) for name, secret in self.secrets.items()]
+    def __init__(self, threshold: int = 1) -> None:
+        self.secret = voprf.derive_secret(secrets.token_bytes(32), b"test")
+        slope = [voprf.derive_secret(secrets.token_bytes(32), b"test")] if threshold > 1 else []
+        self.shares = {index: shamir_share(self.secret, slope, index) for index in range(1, 2 * threshold)}
+        members = [HolderKey(index, f"h{index}", voprf.public_key(share)) for index, share in self.shares.items()]
+        self.keys = KeySet(1, threshold, voprf.public_key(self.secret), tuple(members))
         self.asked: list[int] = []
 
-    def evaluate(self, blinded: Sequence[bytes]) -> dict[str, Any]:
+    def answer(self, blinded: Sequence[bytes]) -> dict[str, Any]:
+        """The answer of the one holder."""
         self.asked.append(len(blinded))
-        shares = []
-        for name, secret in self.secrets.items():
-            evaluation = voprf.evaluate(secret, blinded, secrets.token_bytes(64))
-            shares.append(
-                {
-                    "holder": name,
-                    "evaluated": [b64url(element) for element in evaluation.evaluated],
-                    "proof": b64url(evaluation.proof),
-                }
-            )
-        return {"epoch": 1, "shares": shares}
+        evaluation = voprf.evaluate(self.secret, blinded, secrets.token_bytes(64))
+        share = {
+            "holder": "h1",
+            "evaluated": [b64url(element) for element in evaluation.evaluated],
+            "proof": b64url(evaluation.proof),
+        }
+        return {"epoch": 1, "shares": [share]}
+
+    def evaluate(self, blinded: Sequence[bytes]) -> Callable[[], list[VerifiedShare]]:
+        return self.verified(blinded, self.answer(blinded))
+
+    def verified(self, blinded: Sequence[bytes], answer: object) -> Callable[[], list[VerifiedShare]]:
+        return lambda: [ledger_share(answer, 1, self.keys, blinded)]
+
+    def by(self, *indexes: int) -> Evaluate:
+        """The evaluation by these holders of the three."""
+
+        def verified(blinded: Sequence[bytes], index: int) -> VerifiedShare:
+            evaluation = voprf.evaluate(self.shares[index], blinded, secrets.token_bytes(64))
+            answer = {
+                "epoch": 1,
+                "generation": 1,
+                "index": index,
+                "evaluated": [b64url(element) for element in evaluation.evaluated],
+                "proof": b64url(evaluation.proof),
+            }
+            return holder_share(answer, 1, self.keys, index, blinded)
+
+        return lambda blinded: lambda: [verified(blinded, index) for index in indexes]
 
 
 PHONE = {"phone": "+86 138 0013 8000"}
 
 
-def test_two_holders_give_the_same_element_whatever_the_blinds() -> None:
+def test_two_of_three_holders_give_the_same_element_whatever_the_blinds() -> None:
     holders = Holders(2)
-    buyer = Blinder(1, holders.pinned).buyers([normalise(PHONE, None)], holders.evaluate)[0]
-    two = Blinder(1, holders.pinned).buyers([normalise({"phone": "138 0013 8000"}, "CN")], holders.evaluate)[0]
-    assert buyer == two
+    buyer = Blinder(1).buyers([normalise(PHONE, None)], holders.by(1, 2))[0]
+    for pair in ((1, 3), (3, 2)):
+        assert Blinder(1).buyers([normalise({"phone": "138 0013 8000"}, "CN")], holders.by(*pair))[0] == buyer
+    assert buyer.subjects[0].element == sodium.scalarmult(
+        holders.secret, voprf.hash_to_group(normalise(PHONE, None)[0][1])
+    )
     assert buyer.subjects[0].element is not None
     assert buyer.subjects[0].tag == tag(Kind.PHONE, buyer.subjects[0].element)
 
 
 def test_known_identifiers_are_not_asked_again_and_batches_hold_a_thousand() -> None:
     holders = Holders()
-    blinder = Blinder(1, holders.pinned)
+    blinder = Blinder(1)
     people = [normalise({"device": f"device-{n:012d}"}, None) for n in range(1001)]
     buyers = blinder.buyers([*people, people[0]], holders.evaluate)
     assert holders.asked == [1000, 1]
@@ -99,8 +127,8 @@ FORGERIES: dict[str, tuple[Callable[..., Any], type[LedgerError]]] = {
     "proof of another length": (lambda a, h, b: a["shares"][0].update(proof="AAAA"), InvalidProof),
     "element not base64url": (lambda a, h, b: a["shares"][0]["evaluated"].__setitem__(0, "*"), InvalidProof),
     "holder missing": (lambda a, h, b: a["shares"].pop(), HolderMismatch),
-    "holder doubled": (lambda a, h, b: a["shares"].__setitem__(1, a["shares"][0]), HolderMismatch),
-    "holder unknown": (lambda a, h, b: a["shares"][1].update(holder="stranger"), HolderMismatch),
+    "holder doubled": (lambda a, h, b: a["shares"].append(a["shares"][0]), HolderMismatch),
+    "holder unknown": (lambda a, h, b: a["shares"][0].update(holder="stranger"), HolderMismatch),
     "another epoch": (lambda a, h, b: a.update(epoch=2), UnexpectedAnswer),
     "no shares": (lambda a, h, b: a.pop("shares"), UnexpectedAnswer),
 }
@@ -108,15 +136,15 @@ FORGERIES: dict[str, tuple[Callable[..., Any], type[LedgerError]]] = {
 
 @pytest.mark.parametrize("name", FORGERIES)
 def test_a_false_answer_is_refused_and_not_remembered(name: str) -> None:
-    holders = Holders(2)
-    blinder = Blinder(1, holders.pinned)
+    holders = Holders()
+    blinder = Blinder(1)
     change, error = FORGERIES[name]
     person = normalise({**PHONE, "email": "li@example.com"}, None)
 
-    def forge(blinded: Sequence[bytes]) -> dict[str, Any]:
-        answer = holders.evaluate(blinded)
+    def forge(blinded: Sequence[bytes]) -> Callable[[], list[VerifiedShare]]:
+        answer = holders.answer(blinded)
         change(answer, holders, blinded)
-        return answer
+        return holders.verified(blinded, answer)
 
     with pytest.raises(error):
         blinder.buyers([person], forge)
@@ -127,12 +155,12 @@ def test_blinds_are_fresh_for_every_batch() -> None:
     holders = Holders()
     seen: list[bytes] = []
 
-    def watch(blinded: Sequence[bytes]) -> dict[str, Any]:
+    def watch(blinded: Sequence[bytes]) -> Callable[[], list[VerifiedShare]]:
         seen.extend(blinded)
         return holders.evaluate(blinded)
 
     for _ in range(2):
-        Blinder(1, holders.pinned).buyers([normalise(PHONE, None)], watch)
+        Blinder(1).buyers([normalise(PHONE, None)], watch)
     assert seen[0] != seen[1]
 
 
@@ -147,7 +175,7 @@ def test_wrong_identifiers_and_counts_are_refused() -> None:
 
 def test_a_buyer_can_be_kept_as_tags_and_shows_nothing() -> None:
     holders = Holders()
-    buyer = Blinder(1, holders.pinned).buyers([normalise(PHONE, None)], holders.evaluate)[0]
+    buyer = Blinder(1).buyers([normalise(PHONE, None)], holders.evaluate)[0]
     again = Buyer.from_tags(1, buyer.tags())
     assert again.subjects[0].tag == buyer.subjects[0].tag
     assert again.subjects[0].element is None

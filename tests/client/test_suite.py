@@ -25,6 +25,7 @@ from ledger.errors import ConfigurationError, HolderMismatch, LedgerError
 from ledger.protocol import voprf
 from ledger.protocol.encoding import b64url
 from ledger.tlog.checkpoint import verifier_key
+from tests.oracles import shamir_share
 
 
 def public_key() -> str:
@@ -33,6 +34,23 @@ def public_key() -> str:
 
 def log_key(origin: str = "l.test/log") -> str:
     return verifier_key(origin, Ed25519PrivateKey.generate().public_key().public_bytes_raw())
+
+
+def shared_epoch() -> dict[str, Any]:
+    """Epoch 2, whose key two holders share."""
+    secret, slope = (voprf.derive_secret(secrets.token_bytes(32), b"test") for _ in range(2))
+    shares = [("a", 1, shamir_share(secret, [slope], 1)), ("b", 2, shamir_share(secret, [slope], 2))]
+    return {
+        "epoch": 2,
+        "state": "current",
+        "generation": 1,
+        "threshold": 2,
+        "public_key": b64url(voprf.public_key(secret)),
+        "holders": [
+            {"id": name, "index": index, "url": f"https://{name}.test", "public_key": b64url(voprf.public_key(share))}
+            for name, index, share in shares
+        ],
+    }
 
 
 def suite_json() -> dict[str, Any]:
@@ -47,14 +65,7 @@ def suite_json() -> dict[str, Any]:
         "suite": "ristretto255-SHA512",
         "epochs": [
             {"epoch": 1, "state": "previous", "holders": [{"id": "a", "url": None, "public_key": public_key()}]},
-            {
-                "epoch": 2,
-                "state": "current",
-                "holders": [
-                    {"id": "a", "url": None, "public_key": public_key()},
-                    {"id": "b", "url": None, "public_key": public_key()},
-                ],
-            },
+            shared_epoch(),
         ],
         "log": {"origin": "l.test/log", "key": log_key()},
         "policy": "1",
@@ -66,6 +77,8 @@ def test_suite_file_is_read(tmp_path: Path) -> None:
     path.write_text(json.dumps({**suite_json(), "something_new": 1}))
     suite = load_suite(path)
     assert (suite.url, suite.current.epoch, len(suite.current.holders)) == ("https://ledger.test", 2, 2)
+    assert (suite.current.keys.threshold, suite.current.keys.generation) == (2, 1)
+    assert suite.pinned.epochs[0].keys.is_single, "a holder without an index has the whole key"
     assert len(suite.log_public) == 32
     assert suite.keys == (), "a file of before this member"
     own = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
@@ -95,6 +108,14 @@ BROKEN = {
     "no current epoch": _set(["epochs", 1, "state"], "retired"),
     "two current epochs": _set(["epochs", 0, "state"], "current"),
     "no holder": _set(["epochs", 1, "holders"], []),
+    "several holders without index": lambda suite: suite["epochs"][1]["holders"][1].pop("index"),
+    "several holders without threshold": lambda suite: suite["epochs"][1].pop("threshold"),
+    "several holders without generation": lambda suite: suite["epochs"][1].pop("generation"),
+    "several holders without their key": lambda suite: suite["epochs"][1].pop("public_key"),
+    "holders of another key": _set(["epochs", 1, "public_key"], public_key()),
+    "two keys for one holder": lambda suite: suite["epochs"][0].update(
+        public_key=public_key(), threshold=1, generation=1
+    ),
     "doubled holder": lambda suite: suite["epochs"][1]["holders"].append(suite["epochs"][1]["holders"][0]),
     "identity key": _set(["epochs", 1, "holders", 0, "public_key"], b64url(bytes(32))),
     "not a point": _set(["epochs", 1, "holders", 0, "public_key"], b64url(b"\xff" * 32)),
@@ -127,6 +148,7 @@ CONTRADICTIONS: dict[str, tuple[Callable[[dict[str, Any]], Any], type[LedgerErro
     "service": (_set(["service"], "other.test"), ConfigurationError),
     "environment": (_set(["environment"], "test"), ConfigurationError),
     "log key": (_set(["log", "key"], log_key()), ConfigurationError),
+    "another sharing": (lambda suite: suite["epochs"].__setitem__(1, shared_epoch()), HolderMismatch),
     "holder key": (_set(["epochs", 1, "holders", 1, "public_key"], public_key()), HolderMismatch),
     "holder name": (_set(["epochs", 1, "holders", 1, "id"], "c"), HolderMismatch),
     "holder missing": (lambda suite: suite["epochs"][1]["holders"].pop(), HolderMismatch),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ledger.errors import IdentityPoint, InvalidPoint, InvalidProof, InvalidRotation
 from ledger.protocol import sodium, voprf
-from ledger.protocol.voprf import HolderKey, Share
+from ledger.protocol.threshold import KeySet, Share, verify_share
 from ledger.tlog.key_rotation import (
     Rotated,
     RotationKeys,
@@ -143,11 +143,11 @@ def test_a_share_in_another_spelling_is_a_false_share(place: int, data: st.DataO
     spellings = [with_bit_255(evaluated[place]), *other_spellings(evaluated[place]), *IDENTITIES]
     evaluated[place] = data.draw(st.sampled_from(spellings))
     proof = voprf.generate_proof(SECRET, GOOD, evaluated, OTHER)
-    share = Share("h", tuple(evaluated), proof)
+    share = Share(1, 1, tuple(evaluated), proof)
     with pytest.raises(InvalidProof):
         voprf.verify(PUBLIC, GOOD, evaluated, proof)
     with pytest.raises(InvalidProof):
-        voprf.unblind([SECRET, SECRET], GOOD, [share], [HolderKey("h", PUBLIC)])
+        verify_share(KeySet.single("h", PUBLIC), GOOD, share)
 
 
 def test_one_proof_holds_for_one_spelling_only() -> None:

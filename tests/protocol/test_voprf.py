@@ -1,10 +1,9 @@
-"""RFC 9497 up to Finalize: the RFC's vectors, the algebra of shares, and every refusal."""
+"""RFC 9497 up to Finalize: the RFC's vectors, and every refusal."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from hashlib import sha512
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from hypothesis import strategies as st
 
 from ledger.errors import (
     BatchSizeInvalid,
-    HolderMismatch,
     IdentityPoint,
     InvalidInput,
     InvalidPoint,
@@ -23,8 +21,7 @@ from ledger.errors import (
     InvalidScalar,
 )
 from ledger.protocol import sodium, voprf
-from ledger.protocol.voprf import HolderKey, Share
-from tests.oracles import scalar_sum
+from ledger.protocol.threshold import KeySet, Share, combine, verify_share
 
 VECTORS = Path(__file__).resolve().parents[2] / ".." / "shared" / "vectors" / "rfc9497_ristretto255.json"
 MODE_VOPRF = 1
@@ -70,13 +67,14 @@ def finalize(message: bytes, element: bytes) -> bytes:
     return sha512(len(message).to_bytes(2, "big") + message + b"\x00\x20" + element + b"Finalize").digest()
 
 
-def share(holder: str, secret: bytes, blinded: Sequence[bytes]) -> Share:
+def share(secret: bytes, blinded: Sequence[bytes]) -> Share:
     evaluation = voprf.evaluate(secret, blinded, NONCE)
-    return Share(holder, evaluation.evaluated, evaluation.proof)
+    return Share(1, 1, evaluation.evaluated, evaluation.proof)
 
 
-def pinned(**secrets: bytes) -> list[HolderKey]:
-    return [HolderKey(holder, voprf.public_key(secret)) for holder, secret in secrets.items()]
+def unblind(public_key: bytes, blinds: Sequence[bytes], blinded: Sequence[bytes], answer: Share) -> list[bytes]:
+    """The elements, from one holder that has the whole key."""
+    return combine(blinds, [verify_share(KeySet.single("a", public_key), blinded, answer)])
 
 
 def many(count: int) -> tuple[list[bytes], list[bytes], list[bytes]]:
@@ -96,8 +94,7 @@ def test_rfc_vector_retyped() -> None:
     assert sodium.scalarmult_many(SECRET, BLINDED) == EVALUATED
     assert voprf.generate_proof(SECRET, BLINDED, EVALUATED, R) == PROOF
     voprf.verify(PUBLIC_KEY, BLINDED, EVALUATED, PROOF)
-    shares = [Share("a", tuple(EVALUATED), PROOF)]
-    elements = voprf.unblind(BLINDS, BLINDED, shares, [HolderKey("a", PUBLIC_KEY)])
+    elements = unblind(PUBLIC_KEY, BLINDS, BLINDED, Share(1, 1, tuple(EVALUATED), PROOF))
     assert [finalize(x, t).hex() for x, t in zip(INPUTS, elements, strict=True)] == OUTPUTS
 
 
@@ -127,7 +124,7 @@ def test_every_rfc_vector(suite: dict[str, Any], vector: dict[str, Any]) -> None
     assert voprf.blind(inputs, blinds) == blinded
     assert list(voprf.evaluate(secret, blinded, NONCE).evaluated) == evaluated
     assert voprf.generate_proof(secret, blinded, evaluated, bytes.fromhex(vector["Proof"]["r"])) == proof
-    elements = voprf.unblind(blinds, blinded, [Share("a", tuple(evaluated), proof)], [HolderKey("a", key)])
+    elements = unblind(key, blinds, blinded, Share(1, 1, tuple(evaluated), proof))
     assert [finalize(x, t) for x, t in zip(inputs, elements, strict=True)] == values("Output")
 
 
@@ -138,23 +135,8 @@ def test_blinding_never_changes_the_element(inputs: list[bytes], seed: bytes, da
     uniform = st.binary(min_size=64, max_size=64).filter(lambda u: int.from_bytes(u, "little") % sodium.GROUP_ORDER)
     blinds = [voprf.blinding_scalar(data.draw(uniform)) for _ in inputs]
     blinded = voprf.blind(inputs, blinds)
-    elements = voprf.unblind(blinds, blinded, [share("a", secret, blinded)], pinned(a=secret))
+    elements = unblind(voprf.public_key(secret), blinds, blinded, share(secret, blinded))
     assert elements == [sodium.scalarmult(secret, voprf.hash_to_group(x)) for x in inputs]
-
-
-@given(st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32), st.integers(1, 4), st.booleans())
-@settings(deadline=None, max_examples=40)
-def test_two_holders_give_the_sum_of_their_elements(seed_1: bytes, seed_2: bytes, count: int, swapped: bool) -> None:
-    first, two = voprf.derive_secret(seed_1, b"one"), voprf.derive_secret(seed_2, b"two")
-    inputs, blinds, blinded = many(count)
-    shares = [share("one", first, blinded), share("two", two, blinded)]
-    holders = pinned(one=first, two=two)
-    elements = voprf.unblind(blinds, blinded, shares[::-1] if swapped else shares, holders)
-    t1 = voprf.unblind(blinds, blinded, shares[:1], holders[:1])
-    t2 = voprf.unblind(blinds, blinded, shares[1:], holders[1:])
-    assert elements == [sodium.add(a, b) for a, b in zip(t1, t2, strict=True)]
-    whole = scalar_sum(first, two)
-    assert elements == [sodium.scalarmult(whole, voprf.hash_to_group(x)) for x in inputs]
 
 
 @pytest.mark.parametrize("workers", [2, 3, 8])
@@ -177,7 +159,7 @@ def test_a_batch_of_1000_and_no_more() -> None:
         with pytest.raises(BatchSizeInvalid):
             voprf.blind(wrong, [BLINDS[0]] * len(wrong))
         with pytest.raises(BatchSizeInvalid):
-            voprf.unblind([BLINDS[0]] * len(wrong), wrong, [], [])
+            unblind(PUBLIC_KEY, [BLINDS[0]] * len(wrong), wrong, Share(1, 1, tuple(wrong), evaluation.proof))
 
 
 def test_the_proof_nonce_is_hedged() -> None:
@@ -245,7 +227,7 @@ def test_bad_scalars_are_refused(bad: bytes) -> None:
         lambda: voprf.generate_proof(bad, BLINDED, EVALUATED, R),
         lambda: voprf.generate_proof(SECRET, BLINDED, EVALUATED, bad),
         lambda: voprf.blind(INPUTS, [BLINDS[0], bad]),
-        lambda: voprf.unblind([BLINDS[0], bad], BLINDED, [share("a", SECRET, BLINDED)], pinned(a=SECRET)),
+        lambda: unblind(PUBLIC_KEY, [BLINDS[0], bad], BLINDED, share(SECRET, BLINDED)),
     ):
         with pytest.raises(InvalidScalar):
             call()
@@ -265,7 +247,7 @@ def test_lengths_are_checked() -> None:
     with pytest.raises(BatchSizeInvalid):
         voprf.blind(INPUTS, BLINDS[:1])
     with pytest.raises(BatchSizeInvalid):
-        voprf.unblind(BLINDS[:1], BLINDED, [share("a", SECRET, BLINDED)], pinned(a=SECRET))
+        unblind(PUBLIC_KEY, BLINDS[:1], BLINDED, share(SECRET, BLINDED))
     with pytest.raises(BatchSizeInvalid):
         voprf.generate_proof(SECRET, BLINDED, EVALUATED[:1], R)
 
@@ -291,7 +273,7 @@ def test_false_proofs_are_refused(proof: bytes) -> None:
     with pytest.raises(InvalidProof):
         voprf.verify(PUBLIC_KEY, BLINDED, EVALUATED, proof)
     with pytest.raises(InvalidProof):
-        voprf.unblind(BLINDS, BLINDED, [Share("a", tuple(EVALUATED), proof)], [HolderKey("a", PUBLIC_KEY)])
+        unblind(PUBLIC_KEY, BLINDS, BLINDED, Share(1, 1, tuple(EVALUATED), proof))
 
 
 @given(st.integers(0, 511))
@@ -336,50 +318,3 @@ def test_a_wrong_public_key_or_batch_order_is_refused() -> None:
     with pytest.raises(InvalidProof):
         voprf.verify(PUBLIC_KEY, BLINDED[::-1], EVALUATED, PROOF)
     voprf.verify(PUBLIC_KEY, BLINDED[::-1], EVALUATED[::-1], voprf.evaluate(SECRET, BLINDED[::-1], NONCE).proof)
-
-
-Shares = Callable[[Share, Share], list[Share]]
-WRONG_SHARES: dict[str, Shares] = {
-    "none": lambda a, b: [],
-    "missing": lambda a, b: [a],
-    "doubled": lambda a, b: [a, a],
-    "doubled besides": lambda a, b: [a, b, a],
-    "unknown": lambda a, b: [a, replace(b, holder="c")],
-    "unknown besides": lambda a, b: [a, b, replace(b, holder="c")],
-    "case differs": lambda a, b: [a, replace(b, holder="B")],
-}
-
-
-@pytest.mark.parametrize("choose", WRONG_SHARES.values(), ids=WRONG_SHARES.keys())
-def test_missing_doubled_and_unknown_holders_are_refused(choose: Shares) -> None:
-    shares = choose(share("a", SECRET, BLINDED), share("b", OTHER_SECRET, BLINDED))
-    with pytest.raises(HolderMismatch):
-        voprf.unblind(BLINDS, BLINDED, shares, pinned(a=SECRET, b=OTHER_SECRET))
-
-
-def test_pinned_holders_must_be_named_once() -> None:
-    first = share("a", SECRET, BLINDED)
-    holders = pinned(a=SECRET)
-    for wrong in ([], [*holders, *holders]):
-        with pytest.raises(HolderMismatch):
-            voprf.unblind(BLINDS, BLINDED, [first], wrong)
-
-
-def test_holders_cannot_trade_places() -> None:
-    shares = [share("b", SECRET, BLINDED), share("a", OTHER_SECRET, BLINDED)]
-    with pytest.raises(InvalidProof):
-        voprf.unblind(BLINDS, BLINDED, shares, pinned(a=SECRET, b=OTHER_SECRET))
-
-
-def test_one_false_share_spoils_the_sum() -> None:
-    good, other = share("a", SECRET, BLINDED), share("b", OTHER_SECRET, BLINDED)
-    false = replace(other, evaluated=other.evaluated[::-1])
-    with pytest.raises(InvalidProof):
-        voprf.unblind(BLINDS, BLINDED, [good, false], pinned(a=SECRET, b=OTHER_SECRET))
-
-
-def test_shares_that_cancel_out_are_refused() -> None:
-    negative = (sodium.GROUP_ORDER - int.from_bytes(SECRET, "little")).to_bytes(32, "little")
-    shares = [share("a", SECRET, BLINDED), share("b", negative, BLINDED)]
-    with pytest.raises(IdentityPoint):
-        voprf.unblind(BLINDS, BLINDED, shares, pinned(a=SECRET, b=negative))

@@ -8,8 +8,8 @@ import pytest
 from voprf import ristretto
 
 from ledger.protocol import sodium, voprf
-from ledger.protocol.voprf import HolderKey, Share
-from tests.oracles import scalar_sum
+from ledger.protocol.threshold import HolderKey, KeySet, Share, combine, interpolate, verify_share
+from tests.oracles import shamir_share
 
 SEED, INFO = bytes(range(32)), b"interop"
 NONCE = bytes(range(64))
@@ -46,8 +46,8 @@ def test_our_client_with_their_server(count: int) -> None:
     inputs, blinds = inputs_of(count), blinds_of(count)
     blinded = voprf.blind(inputs, blinds)
     evaluated, proof = their_answer(server, blinded)
-    holders = [HolderKey("theirs", server.public_key.serialize())]
-    elements = voprf.unblind(blinds, blinded, [Share("theirs", evaluated, proof)], holders)
+    keys = KeySet.single("theirs", server.public_key.serialize())
+    elements = combine(blinds, [verify_share(keys, blinded, Share(1, 1, evaluated, proof))])
     outputs = [finalize(x, t) for x, t in zip(inputs, elements, strict=True)]
     assert outputs == [server.evaluate_known_input(x) for x in inputs]
 
@@ -69,8 +69,9 @@ def test_their_single_evaluation() -> None:
     inputs, blinds = inputs_of(1), blinds_of(1)
     blinded = voprf.blind(inputs, blinds)
     out = server.evaluate(ristretto.BlindedInput.deserialize(blinded[0])).serialize()
-    share = Share("theirs", (out[PROOF_BYTES:],), out[:PROOF_BYTES])
-    element = voprf.unblind(blinds, blinded, [share], [HolderKey("theirs", server.public_key.serialize())])[0]
+    keys = KeySet.single("theirs", server.public_key.serialize())
+    share = verify_share(keys, blinded, Share(1, 1, (out[PROOF_BYTES:],), out[:PROOF_BYTES]))
+    element = combine(blinds, [share])[0]
     assert finalize(inputs[0], element) == server.evaluate_known_input(inputs[0])
 
 
@@ -85,16 +86,21 @@ def test_their_client_refuses_our_proof_under_another_key() -> None:
 
 
 def test_a_holder_of_each_implementation() -> None:
+    """A sharing 2 of 3 whose polynomial goes through their key at index 1 and ours at index 3."""
+    their_secret, our_secret = voprf.derive_secret(SEED, INFO), voprf.derive_secret(SEED, b"ours")
     theirs = ristretto.Evaluator.from_seed(SEED, INFO)
-    our_secret = voprf.derive_secret(SEED, b"ours")
+    order = sodium.GROUP_ORDER
+    first, third = (int.from_bytes(part, "little") for part in (their_secret, our_secret))
+    slope = (third - first) * pow(2, -1, order) % order
+    whole = ((first - slope) % order).to_bytes(32, "little")
+    assert shamir_share(whole, [slope.to_bytes(32, "little")], 3) == our_secret
+    public = {1: theirs.public_key.serialize(), 3: voprf.public_key(our_secret)}
+    public[2] = interpolate([*public.items()], 2)
+    holders = tuple([HolderKey(index, f"h{index}", key) for index, key in public.items()])
+    keys = KeySet(1, 2, voprf.public_key(whole), holders)
     inputs, blinds = inputs_of(3), blinds_of(3)
     blinded = voprf.blind(inputs, blinds)
     evaluation = voprf.evaluate(our_secret, blinded, NONCE)
-    shares = [Share("theirs", *their_answer(theirs, blinded)), Share("ours", evaluation.evaluated, evaluation.proof)]
-    holders = [
-        HolderKey("ours", voprf.public_key(our_secret)),
-        HolderKey("theirs", theirs.public_key.serialize()),
-    ]
-    whole = scalar_sum(our_secret, voprf.derive_secret(SEED, INFO))
-    expected = [sodium.scalarmult(whole, voprf.hash_to_group(x)) for x in inputs]
-    assert voprf.unblind(blinds, blinded, shares, holders) == expected
+    shares = [Share(1, 1, *their_answer(theirs, blinded)), Share(1, 3, evaluation.evaluated, evaluation.proof)]
+    elements = combine(blinds, [verify_share(keys, blinded, share) for share in shares])
+    assert elements == [sodium.scalarmult(whole, voprf.hash_to_group(x)) for x in inputs]

@@ -7,11 +7,12 @@ import typer
 from ledger.cli.operator.benign_pictures import benign
 from ledger.cli.operator.holder import holder
 from ledger.cli.operator.holder_service import add_service_commands
+from ledger.cli.operator.keys import keys
 from ledger.cli.operator.platforms import platform
 from ledger.cli.operator.policy import policy
 from ledger.cli.operator.publish import publish
 from ledger.cli.operator.rotate import rotate
-from ledger.cli.operator.server import keys, serve
+from ledger.cli.operator.server import serve
 from ledger.cli.operator.staff import staff
 from ledger.cli.platform.pictures import pictures
 from ledger.server.demo.demo import demo

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from ledger.cli import output
 from ledger.cli.decorator import command
+from ledger.cli.operator.keys import SINGLE_PARTY
 from ledger.cli.operator.server import opened_database
 from ledger.cli.tables import Table
 from ledger.client.identity.keyfiles import (
@@ -88,6 +89,7 @@ def add(
             suite_path=suite_path,
             url=url,
         )
+        advice = _key_advice(engine)
     if wait:
         time.sleep(EFFECTIVE_SECONDS)
     effective = "It can be used now." if wait else f"It can be used in {EFFECTIVE_SECONDS} seconds."
@@ -101,8 +103,23 @@ def add(
         },
         lambda console: console.print(
             f"Enrolled {name} in control group {control_group}. Send the platform {suite_path} (public)"
-            f"{_and_secret(key)}. {effective}"
+            f"{_and_secret(key)}. {effective} {advice}"
         ),
+    )
+
+
+def _key_advice(engine: Engine) -> str:
+    """Return what a new platform has to know about the holders of the key."""
+    from ledger.server.db.engine import reading
+    from ledger.server.keys.epochs import current_of, read_epochs
+
+    with reading(engine) as connection:
+        current = current_of(read_epochs(connection))
+    if not current.is_shared:
+        return SINGLE_PARTY
+    return (
+        f"It also needs the cards of at least {current.threshold} holders outside the operator: each holder gives it "
+        "its own card, and admits it (`refund-ledger holder admit`)."
     )
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ledger.cli import output
 from ledger.cli.decorator import command
+from ledger.cli.operator.keys import CardFiles
 from ledger.cli.operator.server import opened_database
 from ledger.cli.progress import stage_bars
 from ledger.cli.tables import Table
@@ -21,7 +22,9 @@ from ledger.protocol.public_ids import encode_id
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from ledger.server.keys.epochs import EpochRow
     from ledger.server.reports.malformed import MalformedReport
+    from ledger.server.rotation.announce import RotationFiles
     from ledger.server.rotation.run import EpochStatus, Switched
     from ledger.server.settings import Settings
 
@@ -77,29 +80,49 @@ def rotate(
     status: Annotated[
         bool, typer.Option("--status", help="Show the progress of the rotation, and change nothing.")
     ] = False,
+    card: CardFiles = None,
+    certificate: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--certificate", help="Where several holders share the key: the certificate file of each holder's rotation."
+        ),
+    ] = None,
 ) -> None:
     """Rotate the OPRF key: announce the new epoch, convert every element, write proofs, switch. After a crash, run it
-    again: it continues."""
+    again: it continues. Where several holders share the key, give their cards and certificates of the rotation."""
     if sum((announce_only, retire, status)) > 1 or (now and not retire):
         raise InvalidRequest("Choose one of --announce-only, --retire and --status; --now needs --retire.")
+    if bool(card) != bool(certificate) or (card and (retire or status)):
+        raise InvalidRequest("--card and --certificate belong together, and to the announcement of an epoch.")
+    files = _read_files(card or [], certificate or []) if card else None
     with opened_database(statement_timeout_ms=STATEMENT_TIMEOUT_MS, pool_size=2) as (settings, engine):
         if status:
             _show_status(settings, engine)
         elif retire:
             _retire(settings, engine, now, yes)
         elif announce_only:
-            _announce(settings, engine)
+            _announce(settings, engine, files)
         else:
-            _rotate(settings, engine, grace_days, audit_dir)
+            _rotate(settings, engine, grace_days, audit_dir, files)
 
 
-def _announce(settings: Settings, engine: Engine) -> None:
+def _read_files(cards: list[Path], certificates: list[Path]) -> RotationFiles:
+    from ledger.server.keys.cards import read_cards, read_limited
+    from ledger.server.rotation.announce import RotationFiles
+    from ledger.tlog.ceremony_files import MAX_CEREMONY_FILE_BYTES
+
+    texts = tuple([read_limited(path, MAX_CEREMONY_FILE_BYTES) for path in certificates])
+    return RotationFiles(read_cards(cards), texts)
+
+
+def _announce(settings: Settings, engine: Engine, files: RotationFiles | None) -> None:
+    from ledger.server.keys.factors import factor_path
     from ledger.server.keys.files import oprf_path
     from ledger.server.rotation.run import announce
 
     with stage_bars(_STAGES) as progress:
-        row = announce(settings, engine, _now(), progress)
-    key = oprf_path(settings, row.epoch)
+        row = announce(settings, engine, _now(), progress, files)
+    key = factor_path(settings, row.epoch) if row.is_shared else oprf_path(settings, row.epoch)
     output.emit(
         {"epoch": row.epoch, "entry_index": row.entry_index, "key_file": str(key)},
         lambda console: console.print(
@@ -109,11 +132,15 @@ def _announce(settings: Settings, engine: Engine) -> None:
     )
 
 
-def _rotate(settings: Settings, engine: Engine, grace_days: int, audit_dir: Path | None) -> None:
+def _rotate(
+    settings: Settings, engine: Engine, grace_days: int, audit_dir: Path | None, files: RotationFiles | None
+) -> None:
     from ledger.server.rotation.run import rotate
 
     with stage_bars(_STAGES) as progress:
-        switched = rotate(settings, engine, _now, grace_days=grace_days, folder=audit_dir, progress=progress)
+        switched = rotate(
+            settings, engine, _now, grace_days=grace_days, folder=audit_dir, progress=progress, files=files
+        )
     value = _switched(switched)
 
     def show(console: Console) -> None:
@@ -188,9 +215,10 @@ def _show_status(settings: Settings, engine: Engine) -> None:
     malformed = [_malformed(settings, report) for report in malformed_reports(engine)]
 
     def show(console: Console) -> None:
-        table = Table("epoch", "state", "subjects", "grace until", "retired", "key here")
+        table = Table("epoch", "state", "holders", "generation", "subjects", "grace until", "retired", "key here")
         for row in rows:
-            values = [row[name] for name in ("epoch", "state", "subjects", "grace_until", "retired_at", "key_here")]
+            names = ("epoch", "state", "held_by", "generation", "subjects", "grace_until", "retired_at", "key_here")
+            values = [row[name] for name in names]
             table.add_row(*["" if value is None else str(value) for value in values])
         console.print(table)
         if malformed:
@@ -217,6 +245,13 @@ def _epoch(status: EpochStatus) -> dict[str, Any]:
     return {
         "epoch": row.epoch,
         "state": row.state,
+        "generation": row.generation,
+        "threshold": row.threshold,
+        "held_by": _held_by(row),
+        "holders": [
+            {"id": holder.holder, "index": holder.index, "organisation": holder.organisation, "url": holder.url}
+            for holder in row.holders
+        ],
         "subjects": status.subjects,
         "entry_index": row.entry_index,
         "switch_index": row.switch_index,
@@ -224,3 +259,11 @@ def _epoch(status: EpochStatus) -> dict[str, Any]:
         "retired_at": None if row.retired_at is None else format_time(row.retired_at),
         "key_here": status.key_here,
     }
+
+
+def _held_by(row: EpochRow) -> str:
+    """Return who has the key of an epoch, in a few words."""
+    if not row.is_shared:
+        return f"1 of 1: {row.holder}"
+    named = ", ".join([holder.holder for holder in row.holders])
+    return f"{row.threshold} of {len(row.holders)}: {named}" if named else f"threshold {row.threshold}"

@@ -26,10 +26,12 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from ledger.cli import output
+from ledger.cli.operator.keys import SINGLE_PARTY
 from ledger.errors import ConfigurationError
 from ledger.protocol.urls import path_prefix
 
 if TYPE_CHECKING:
+    from ledger.server.keys.epochs import EpochRow
     from ledger.server.settings import Settings
 
 FIRST_LINE_SECONDS = 30
@@ -211,7 +213,7 @@ def run(settings: Settings, environment: dict[str, str], *, publisher: bool = Tr
             children[0].watch()
 
         def announce() -> None:
-            _announce(settings, url, verdict, no_admin)
+            _announce(settings, url, verdict, no_admin, rt.keys.current)
             if snapshotter:
                 # No request waits for it, so it need not delay the start.
                 children.append(Child("snapshotter", environment))
@@ -300,7 +302,8 @@ def http_url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _announce(settings: Settings, url: str, verdict: dict[str, Any], no_admin: bool) -> None:
+def _announce(settings: Settings, url: str, verdict: dict[str, Any], no_admin: bool, epoch: EpochRow) -> None:
+    holders = max(1, len(epoch.holders))
     console_url = f"{(settings.public_url or url).rstrip('/')}/console"
 
     def show(console: Any) -> None:
@@ -310,6 +313,12 @@ def _announce(settings: Settings, url: str, verdict: dict[str, Any], no_admin: b
         console.print(Text.assemble("Console for the staff at ", (console_url, "bold")))
         if no_admin:
             console.print("No account can sign in there yet: refund-ledger staff add NAME --role admin")
+        if epoch.is_shared:
+            console.print(
+                f"Any {epoch.threshold} of {holders} key holders evaluate; this server has no share of the key."
+            )
+        else:
+            console.print(Text(SINGLE_PARTY, style="yellow"))
         if frozen:
             console.print(
                 Text(f"The log is frozen: {frozen}. Lookups are answered, writes are refused.", style="bold red")
@@ -319,7 +328,10 @@ def _announce(settings: Settings, url: str, verdict: dict[str, Any], no_admin: b
 
     frozen, standby = verdict.get("frozen"), verdict.get("standby")
     answer = {"url": url, "environment": settings.environment, "service": settings.service, "frozen": frozen}
-    output.emit({**answer, "standby": standby, "console": console_url, "needs_admin": no_admin}, show)
+    keys = {"epoch": epoch.epoch, "generation": epoch.generation, "threshold": epoch.threshold, "holders": holders}
+    output.emit({**answer, "standby": standby, "console": console_url, "needs_admin": no_admin, "keys": keys}, show)
+    if not epoch.is_shared:
+        log.warning("one_holder_has_the_whole_key", extra={"says": SINGLE_PARTY})
     if frozen:
         log.error("log_is_frozen", extra={"reason": frozen})
     if standby:

@@ -102,11 +102,19 @@ def _show_report(report: RotationReport) -> None:
         "root": b64url(report.root),
         "switch_entry": report.places.switch_entry,
         "root_entry": report.places.root_entry,
+        "threshold": report.threshold,
+        "holders": list(report.holders),
+        "sharings": report.sharings,
     }
 
     def show(console: Console) -> None:
         console.print("[bold green]Every element in these files was converted from the old key to the new one.[/]")
         console.print(output.fields(value))
+        if report.sharings:
+            console.print(
+                f"{report.sharings} key statements from the beginning of the log are signed by all their holders, and "
+                "each follows the one before."
+            )
         console.print(
             "Keys, number and root are those of the log. Only the platforms together can verify that the files contain "
             "every subject."

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ledger.client.identity.keyfiles import replace_file
-from ledger.client.identity.suite import Epoch, EpochMember, LogMember, Service, Suite, check_served, parse_holders
+from ledger.client.identity.suite import Epoch, EpochMember, LogMember, Service, Suite, check_served, parse_keys
 from ledger.client.models.decoding import decode
 from ledger.client.state import SeenCheckpoint, is_unwritable, turn, warn_of_memory
 from ledger.client.transport.forks import ForkLock
@@ -29,11 +29,9 @@ from ledger.errors import (
     Unavailable,
     UnexpectedAnswer,
 )
-from ledger.protocol.voprf import HolderKey
+from ledger.protocol.threshold import KeySet
 from ledger.tlog.entries import GovernanceType, Leaf
 from ledger.tlog.proof import open_leaf_proof
-
-Holders = tuple[HolderKey, ...]
 
 ANSWERING = frozenset({"current", "previous"})
 """States of an epoch in which lookups and reports under it are answered."""
@@ -49,7 +47,7 @@ class Epochs:
         self._spare = ForkLock()
         self._seen = seen
         self._following = ForkLock()
-        self._held: dict[int, Holders] = {epoch.epoch: epoch.holders for epoch in suite.pinned.epochs}
+        self._held: dict[int, KeySet] = {epoch.epoch: epoch.keys for epoch in suite.pinned.epochs}
         self._newest = suite.current.epoch
         self._listed: dict[int, Epoch] = {}
         self._kept: dict[int, dict[str, Any]] = {}
@@ -75,8 +73,8 @@ class Epochs:
         """True if the holders of `epoch` are pinned or proven."""
         return epoch in self._held
 
-    def holders(self, epoch: int) -> Holders:
-        """Return the public keys of the holders of `epoch`. Raises StaleEpoch unless they are pinned or proven."""
+    def keys(self, epoch: int) -> KeySet:
+        """Return the sharing of the key of `epoch`. Raises StaleEpoch unless they are pinned or proven."""
         if epoch not in self._held:
             raise StaleEpoch("The holders of this key epoch are not known.", epoch=self.current)
         return self._held[epoch]
@@ -93,7 +91,7 @@ class Epochs:
         if [epoch.state for epoch in served.epochs].count("current") != 1 or len(listed) != len(served.epochs):
             raise UnexpectedAnswer("The service must list exactly one current key epoch, and each epoch once.")
         held = self._held
-        if any(set(held[epoch.epoch]) != set(epoch.holders) for epoch in served.epochs if epoch.epoch in held):
+        if any(held[epoch.epoch] != epoch.keys for epoch in served.epochs if epoch.epoch in held):
             raise HolderMismatch("The server names other key holders than the log announced.")
         current = next(epoch.epoch for epoch in served.epochs if epoch.state == "current")
         if current < self._newest:
@@ -132,10 +130,10 @@ class Epochs:
         self._seen.accept(note, fetch)
         leaf, proof = prove_leaf(fetch, listed.entry_index, note, pinned.log_origin, public_key)
         kept = {"epoch": epoch, "leaf": leaf.decode(), "proof": proof}
-        holders = self._announced(kept)
-        if set(holders) != set(listed.holders):
+        keys = self._announced(kept)
+        if keys != listed.keys:
             raise HolderMismatch("The server names other key holders than its log announced.")
-        self._held = {**self._held, epoch: holders}
+        self._held = {**self._held, epoch: keys}
         self._kept[epoch] = kept
         self._store()
         if self._listed[epoch].state == "current":
@@ -146,11 +144,11 @@ class Epochs:
             self._newest = current
             self._store()
 
-    def _announced(self, kept: Mapping[str, Any]) -> Holders:
-        """Return the holders in a kept announcement, verified. Raises the errors of a false proof."""
+    def _announced(self, kept: Mapping[str, Any]) -> KeySet:
+        """Return the sharing in a kept announcement, verified. Raises the errors of a false proof."""
         pinned = self._suite.pinned
         leaf, _ = open_leaf_proof(kept["proof"], kept["leaf"].encode(), pinned.log_origin, self._suite.log_public)
-        return announced_holders(leaf, kept["epoch"], pinned, self._held)
+        return announced_keys(leaf, kept["epoch"], pinned, self._held)
 
     # --- state folder -----------------------------------------------------------------------------------------------
 
@@ -158,10 +156,10 @@ class Epochs:
         """Load the stored announcements. Each is a proof; one that no longer verifies is fetched again."""
         for kept in _read(self._path).get("epochs", ()):
             try:
-                holders = self._announced(kept)
+                keys = self._announced(kept)
             except (LedgerError, KeyError, TypeError, AttributeError, UnicodeError):
                 continue
-            self._held = {**self._held, kept["epoch"]: holders}
+            self._held = {**self._held, kept["epoch"]: keys}
             self._kept[kept["epoch"]] = kept
         current = _read(self._path).get("current")
         if type(current) is int and current in self._held:
@@ -197,9 +195,9 @@ class _Announcement(EpochMember, frozen=True, kw_only=True):
     previous: EpochMember | None = None
 
 
-def announced_holders(leaf: Leaf, epoch: int, pinned: Service, known: Mapping[int, Holders]) -> Holders:
-    """Return the holders of `epoch` in the proven entry `leaf` that announced it, which must be of the `pinned` log and
-    agree with all that is `known`.
+def announced_keys(leaf: Leaf, epoch: int, pinned: Service, known: Mapping[int, KeySet]) -> KeySet:
+    """Return the sharing of the key of `epoch` in the proven entry `leaf` that announced it, which must be of the
+    `pinned` log and agree with all that is `known`.
 
     An announcement names the epoch under `next`; that of the first epoch is itself the entry's. Raises InvalidLeaf,
     HolderMismatch.
@@ -211,15 +209,15 @@ def announced_holders(leaf: Leaf, epoch: int, pinned: Service, known: Mapping[in
         if (body.log.origin, body.log.key) != (pinned.log_origin, pinned.log_key):
             raise HolderMismatch("The announcement of the key epoch names another log key.")
         named = [epoch for epoch in (body, body.next, body.previous) if epoch is not None]
-        holders = {epoch.epoch: parse_holders(epoch.holders) for epoch in named}
+        keys = {epoch.epoch: parse_keys(epoch) for epoch in named}
         announced = {body.epoch} if body.next is None else {body.epoch, body.next.epoch}
     except (UnexpectedAnswer, InvalidInput) as error:
         raise InvalidLeaf("The announcement of the key epoch is malformed.") from error
-    if any(set(known[number]) != set(named_holders) for number, named_holders in holders.items() if number in known):
+    if any(known[number] != named_keys for number, named_keys in keys.items() if number in known):
         raise HolderMismatch("The announcement contradicts the holders that are known.")
     if epoch not in announced:
         raise InvalidLeaf("The entry that the service names announces another key epoch.")
-    return holders[epoch]
+    return keys[epoch]
 
 
 def _read(path: Path | None) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import ip_address
 from pathlib import Path
@@ -20,7 +20,8 @@ from ledger.client.models.decoding import Count, Label, Model, decode
 from ledger.errors import ConfigurationError, HolderMismatch, InvalidEncoding, LedgerError, UnexpectedAnswer
 from ledger.protocol.encoding import unb64url
 from ledger.protocol.signing_keys import check_public_key
-from ledger.protocol.voprf import ELEMENT_BYTES, SUITE, HolderKey, check_element
+from ledger.protocol.threshold import HolderKey, KeySet
+from ledger.protocol.voprf import ELEMENT_BYTES, SUITE, check_element
 from ledger.tlog.checkpoint import parse_verifier_key
 
 MAX_SUITE_BYTES = 1 << 20
@@ -30,13 +31,20 @@ _PROFILE = re.compile(r"[A-Z]{2}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """A key epoch and all its holders. `state` is next, current, previous or retired; `entry_index` is the entry of
-    the log that announced it, where the suite says so."""
+    """A key epoch and the newest sharing of its key. `state` is next, current, previous or retired; `entry_index` is
+    the entry of the log that announced this sharing, where the suite names it. `addresses` are the URLs of holders'
+    own services, by id, as the operator lists them."""
 
     epoch: int
     state: str
-    holders: tuple[HolderKey, ...]
+    keys: KeySet
     entry_index: int | None = None
+    addresses: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def holders(self) -> tuple[HolderKey, ...]:
+        """The holders of the key, in the order of their indexes."""
+        return self.keys.holders
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +112,13 @@ class Suite:
 
 
 class HolderMember(Model, frozen=True):
-    """A holder of a key epoch; `public_key` is base64url."""
+    """A holder of a key epoch; `public_key` is base64url. A holder that has the whole key needs no `index`."""
 
     id: str
     public_key: str
+    index: Count | None = None
+    url: str | None = None
+    signing_key: str | None = None
 
 
 class LogMember(Model, frozen=True):
@@ -118,10 +129,14 @@ class LogMember(Model, frozen=True):
 
 
 class EpochMember(Model, frozen=True):
-    """The number and the holders of a key epoch, in a suite or in an entry of the log."""
+    """The number of a key epoch and its sharing, in a suite or in an entry of the log. The members about t of n holders
+    are missing where one holder has the whole key."""
 
     epoch: Count
     holders: tuple[HolderMember, ...]
+    generation: Count | None = None
+    threshold: Count | None = None
+    public_key: str | None = None
 
 
 class _ServedEpoch(EpochMember, frozen=True, kw_only=True):
@@ -226,7 +241,7 @@ def parse_service(value: object) -> Service:
         suite=answer.suite,
         epochs=tuple(
             [
-                Epoch(epoch.epoch, epoch.state, parse_holders(epoch.holders), epoch.entry_index)
+                Epoch(epoch.epoch, epoch.state, parse_keys(epoch), epoch.entry_index, _addresses(epoch))
                 for epoch in answer.epochs
             ]
         ),
@@ -262,10 +277,25 @@ def parse_holders(members: Sequence[HolderMember]) -> tuple[HolderKey, ...]:
     for member in members:
         key = unb64url(member.public_key, ELEMENT_BYTES)
         check_element(key)
-        holders.append(HolderKey(member.id, key))
+        holders.append(HolderKey(1 if member.index is None else member.index, member.id, key))
     if not holders or len({holder.holder for holder in holders}) != len(holders):
         raise HolderMismatch("A key epoch needs at least one holder, each named once.")
     return tuple(holders)
+
+
+def parse_keys(member: EpochMember) -> KeySet:
+    """Return the sharing of an epoch in a suite or in the log. Raises HolderMismatch (no holder, or keys that are not
+    of one sharing), InvalidPoint, IdentityPoint, InvalidEncoding."""
+    holders = parse_holders(member.holders)
+    if len(holders) == 1 and member.public_key is None:
+        return KeySet.single(holders[0].holder, holders[0].public_key)
+    if member.public_key is None or member.threshold is None or member.generation is None:
+        raise HolderMismatch("A key epoch with several holders states threshold, generation and public key.")
+    return KeySet(member.generation, member.threshold, unb64url(member.public_key, ELEMENT_BYTES), holders)
+
+
+def _addresses(member: EpochMember) -> dict[str, str]:
+    return {holder.id: holder.url for holder in member.holders if holder.url}
 
 
 def check_served(pinned: Service, served: Service) -> None:
@@ -281,7 +311,7 @@ def check_served(pinned: Service, served: Service) -> None:
         raise ConfigurationError("The server's log key is not the pinned one. Do not go on; ask the operator why.")
     known = {epoch.epoch: epoch for epoch in pinned.epochs}
     for epoch in served.epochs:
-        if epoch.epoch in known and set(known[epoch.epoch].holders) != set(epoch.holders):
+        if epoch.epoch in known and known[epoch.epoch].keys != epoch.keys:
             raise HolderMismatch("The server names other key holders than the pinned ones.")
 
 

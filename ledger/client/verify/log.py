@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ledger.client.verify.keys import KeyAudit
 from ledger.client.verify.policies import PolicyAudit
 from ledger.errors import (
     Equivocation,
@@ -65,7 +66,8 @@ class LogReport:
     `entries_count` are commitments, the rest is governance. `last_seen_size` is the size of the earlier
     checkpoint found to be a prefix of this one, if one was given; `receipts` are the verified receipts.
     `unknown_sorts` counts, by sort, the governance entries of sorts that a later version added: they are verified as
-    leaves of the tree, and what they say is not read.
+    leaves of the tree, and what they say is not read. `sharings_count` sharings of a key were introduced, each signed
+    by its holders and following the one before; 0 where one holder has the whole key.
     """
 
     checkpoint: Checkpoint
@@ -77,6 +79,7 @@ class LogReport:
     last_seen_size: int | None
     receipts: tuple[EntryReceipt, ...]
     unknown_sorts: Mapping[str, int]
+    sharings_count: int
 
 
 def fetch_checkpoint(fetch: Fetch) -> str:
@@ -103,7 +106,8 @@ def verify_log(
 
     Raises InvalidCheckpoint, InvalidReceipt or InvalidInclusion (a note or receipt is false by itself),
     InvalidTile (a tile or bundle is not what the entries say), InvalidLeaf (an entry is malformed or at the wrong
-    index, or publishes a policy or snapshot against the rules of `ledger.client.verify.policies`), Inconsistent (the
+    index, publishes a policy or snapshot against the rules of `ledger.client.verify.policies`, or names key holders
+    against those of `ledger.tlog.key_history`), Inconsistent (the
     entries do not make the signed root, or the log is shorter than what it signed before), Equivocation (it signed a
     different history before) and NotFound (a part is missing).
     """
@@ -120,7 +124,7 @@ def verify_log(
     edge: dict[tuple[int, int], bytes] = {}
     size = bundles = tiles = 0
     sorts: Counter[str] = Counter()
-    audit = PolicyAudit()
+    audits = (PolicyAudit(), keys := KeyAudit())
     while size < checkpoint.size:
         width = min(TILE_WIDTH, checkpoint.size - size)
         entries = _fetch_bundle(fetch, bundles, width)
@@ -136,7 +140,7 @@ def verify_log(
                 if _fetch_tile(fetch, level, index, len(data) // HASH_BYTES) != data:
                     raise InvalidTile("A served tile does not match the log's entries.", level=level, index=index)
                 tiles += 1
-        sorts += _check_leaves(entries, size, audit)
+        sorts += _check_leaves(entries, size, audits)
         edge = {place: growth.tiles.get(place) or edge[place] for place in edge_tiles(growth.size)}
         roots = {at: root for at, root in roots.items() if at in sizes or at == growth.size}
         size, bundles = growth.size, bundles + 1
@@ -159,6 +163,7 @@ def verify_log(
         None if earlier is None else earlier.size,
         opened,
         {sort: count for sort, count in sorted(sorts.items()) if sort not in _KNOWN_SORTS},
+        len(keys.history.sharings),
     )
 
 
@@ -251,7 +256,7 @@ def _fetch_partial(fetch: Fetch, level: TileLevel, index: int, width: int) -> tu
 _KNOWN_SORTS = frozenset({EVENT_TYPE, *GovernanceType})
 
 
-def _check_leaves(entries: Sequence[bytes], first: int, audit: PolicyAudit) -> Counter[str]:
+def _check_leaves(entries: Sequence[bytes], first: int, audits: Sequence[PolicyAudit | KeyAudit]) -> Counter[str]:
     """Return how many of the leaves `first`, `first` + 1, ... are of each sort, after checking them. Raises
     InvalidLeaf."""
     sorts: Counter[str] = Counter()
@@ -262,6 +267,7 @@ def _check_leaves(entries: Sequence[bytes], first: int, audit: PolicyAudit) -> C
             raise InvalidLeaf("The log holds an entry that is not a leaf of this ledger.", index=index) from error
         if leaf.index != index:
             raise InvalidLeaf("The log holds a leaf at another place than it says.", index=index)
-        audit.see(leaf)
+        for audit in audits:
+            audit.see(leaf)
         sorts[leaf.type] += 1
     return sorts

@@ -7,32 +7,34 @@
 - `session.key`: 32 random bytes from which server-side MACs are derived (API),
 - `log.key`: the Ed25519 seed that signs checkpoints (publisher and `keys init` only).
 
+Where several holders have shares of the OPRF key there is no `oprf.json`, but
+
+- `receiving.key`: the ristretto255 secret to which the holders of a rotation encrypt its factor (`rotate` only),
+- `ledger.json`: the public card of this ledger for its holders,
+- `factor-2.json` and so on: the factor that leads from one epoch's key to the next (`factors`).
+
 The public keys are in the log (`key_rotation`). A server whose OPRF key differs from the logged one would match no
 listed person and answer "clear" for every person, so it refuses to start.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
-import logging
 import os
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from ledger.errors import ConfigurationError, InvalidEncoding, LedgerError, StaleEpoch, Unavailable
+from ledger.errors import ConfigurationError, InvalidEncoding, LedgerError
 from ledger.protocol.encoding import b64url, unb64url
-from ledger.protocol.voprf import derive_secret, public_key
-from ledger.server.keys.epochs import EpochRow, current_of
+from ledger.protocol.sodium import check_scalar
+from ledger.protocol.voprf import derive_secret
 from ledger.server.settings import Settings
 
 OPRF_FILE, SESSION_FILE, LOG_FILE = "oprf.json", "session.key", "log.key"
+RECEIVING_FILE = "receiving.key"
 
 LOOKUP_STATES = frozenset({"current", "previous"})
 EVALUATE_STATES = frozenset({"next", "current"})
@@ -41,109 +43,6 @@ USED_STATES = frozenset({"next", "current", "previous"})
 
 NOT_THE_LOGGED_KEY = "Serving with it would call everyone clear."
 """Why a server refuses to start with another OPRF key than the logged one."""
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class EpochKey:
-    """A key epoch as this process sees it. `secret` is None where the key file is not on this machine; `repr` omits it.
-    `row.state` is next, current, previous or retired."""
-
-    row: EpochRow
-    secret: bytes | None
-
-    def __repr__(self) -> str:
-        return f"EpochKey(epoch={self.row.epoch}, state={self.row.state!r})"
-
-    def need_secret(self) -> bytes:
-        """Return the secret scalar. Raises Unavailable where this machine does not hold it."""
-        if self.secret is None:
-            raise Unavailable("This server does not hold the key of this epoch. Try again.", retry_after_seconds=5)
-        return self.secret
-
-
-class ServerKeys:
-    """The keys of an API process: those of all epochs that answer, re-read when an epoch changes its state.
-
-    Reading takes no lock: `update` replaces one reference.
-    """
-
-    def __init__(self, settings: Settings, rows: Sequence[EpochRow], session: bytes, log_verifier_key: str) -> None:
-        self.idempotency_key = hmac.digest(session, b"refund-ledger idempotency v1", hashlib.sha256)
-        self.sealing_key = hmac.digest(session, b"refund-ledger sealing v1", hashlib.sha256)
-        self.log_verifier_key = log_verifier_key
-        self._settings = settings
-        self._rows: tuple[EpochRow, ...] = ()
-        self._epochs: dict[int, EpochKey] = {}
-        self.update(rows)
-
-    def update(self, rows: Sequence[EpochRow]) -> bool:
-        """Use the epochs that the database holds. True if anything changed.
-
-        A key file that does not belong to its epoch's public key is not used. Raises ConfigurationError when no epoch
-        is current.
-        """
-        rows = tuple(rows)
-        if rows == self._rows and all(key.secret for key in self._epochs.values() if key.row.state in USED_STATES):
-            return False
-        epochs = {row.epoch: EpochKey(row, self._secret(row)) for row in rows}
-        self._current = epochs[current_of(rows).epoch]
-        changed = rows != self._rows
-        self._rows, self._epochs = rows, epochs
-        return changed
-
-    @property
-    def rows(self) -> tuple[EpochRow, ...]:
-        """Return all epochs, oldest first, as last read."""
-        return self._rows
-
-    @property
-    def epoch(self) -> int:
-        """Return the number of the current epoch."""
-        return self._current.row.epoch
-
-    @property
-    def holder(self) -> str:
-        """Return the id of this deployment's key holder."""
-        return self._current.row.holder
-
-    def in_state(self, *states: str) -> list[EpochKey]:
-        """Return the epochs in one of `states`, oldest first."""
-        return [key for key in self._epochs.values() if key.row.state in states]
-
-    def looks_up(self, epoch: int) -> bool:
-        """True if lookups (and, until grace ends, reports) under `epoch` are answered."""
-        key = self._epochs.get(epoch)
-        return key is not None and key.row.state in LOOKUP_STATES
-
-    def evaluating(self, epoch: int) -> EpochKey:
-        """Return the key that evaluates under `epoch`. Raises StaleEpoch."""
-        key = self._epochs.get(epoch)
-        if key is None or key.row.state not in EVALUATE_STATES:
-            raise StaleEpoch("This key epoch is not evaluated any more, or not yet.", epoch=self.epoch)
-        return key
-
-    def key_of(self, row: EpochRow) -> EpochKey:
-        """Return the key of an epoch as the caller's transaction reads it, which may be newer than the rows of the last
-        `update`."""
-        return EpochKey(row, self._secret(row))
-
-    def _secret(self, row: EpochRow) -> bytes | None:
-        if row.state not in USED_STATES:
-            return None
-        known = self._epochs.get(row.epoch)
-        if known is not None and known.secret is not None and known.row.public_key == row.public_key:
-            return known.secret
-        try:
-            _, _, secret = load_oprf(self._settings, row.epoch)
-        except ConfigurationError:
-            log.warning("oprf_key_missing", extra={"epoch": row.epoch})
-            return None
-        if public_key(secret) != row.public_key:
-            log.error("oprf_key_does_not_match", extra={"epoch": row.epoch})
-            return None
-        return secret
 
 
 def oprf_path(settings: Settings, epoch: int) -> Path:
@@ -177,6 +76,17 @@ def write_secret(path: Path, text: str) -> None:
     fsync_folder(path.parent)
 
 
+def destroy_secret(path: Path) -> None:
+    """Delete a secret file, and before it what a killed `write_secret` left of it. Raises OSError.
+
+    Deleting does not overwrite the data on a disk that remaps its blocks. Only an encrypted disk protects there.
+    """
+    for temporary in path.parent.glob(f".{path.name}.*"):
+        temporary.unlink()
+    path.unlink()
+    fsync_folder(path.parent)
+
+
 def fsync_folder(folder: Path) -> None:
     """Make a rename or a new file in `folder` durable. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -187,11 +97,31 @@ def fsync_folder(folder: Path) -> None:
 
 
 def create_key_files(settings: Settings) -> None:
-    """Create all key files with new keys. Raises ConfigurationError if any of the files exists."""
-    folder = settings.keys_dir
+    """Create all key files of a 1-of-1 ledger with new keys. Raises ConfigurationError if any of the files exists."""
     create_oprf_file(settings, 1)
-    write_secret(folder / SESSION_FILE, b64url(secrets.token_bytes(32)) + "\n")
-    write_secret(folder / LOG_FILE, b64url(secrets.token_bytes(32)) + "\n")
+    for name in (SESSION_FILE, LOG_FILE):
+        create_random_file(settings, name)
+
+
+def create_random_file(settings: Settings, name: str) -> None:
+    """Create a file with 32 random bytes. Raises ConfigurationError if it exists."""
+    write_secret(settings.keys_dir / name, b64url(secrets.token_bytes(32)) + "\n")
+
+
+def create_receiving_file(settings: Settings) -> None:
+    """Create the receiving key. Raises ConfigurationError if it exists."""
+    secret = derive_secret(secrets.token_bytes(32), b"refund-ledger receiving key")
+    write_secret(settings.keys_dir / RECEIVING_FILE, b64url(secret) + "\n")
+
+
+def load_receiving_key(settings: Settings) -> bytes:
+    """Return the secret scalar of the receiving key, 32 bytes. Raises ConfigurationError."""
+    secret = _secret_bytes(settings.keys_dir / RECEIVING_FILE)
+    try:
+        check_scalar(secret)
+    except LedgerError as error:
+        raise ConfigurationError(f"The key file {RECEIVING_FILE} is damaged.") from error
+    return secret
 
 
 def key_files(settings: Settings) -> list[Path]:
@@ -214,7 +144,7 @@ def raw_public(key: Ed25519PrivateKey) -> bytes:
 def load_oprf(settings: Settings, epoch: int = 1) -> tuple[int, str, bytes]:
     """Return (epoch, holder, secret) of this holder's share under `epoch`. Raises ConfigurationError."""
     path = oprf_path(settings, epoch)
-    text = _read(path)
+    text = read_secret_text(path)
     try:
         data = json.loads(text)
         stored, holder, secret = data["epoch"], data["holder"], unb64url(data["secret"], 32)
@@ -232,21 +162,21 @@ def load_session_key(settings: Settings) -> bytes:
     return _secret_bytes(settings.keys_dir / SESSION_FILE)
 
 
-def _read(path: Path) -> str:
+def read_secret_text(path: Path, advice: str = "Run `refund-ledger keys init` first.") -> str:
+    """Return the text of a key file. Raises ConfigurationError if it cannot be read, with `advice`, or is readable by
+    others."""
     try:
         mode = path.stat().st_mode
         text = path.read_text()
-    except OSError as error:
-        raise ConfigurationError(
-            f"The key file {path.name} cannot be read. Run `refund-ledger keys init` first."
-        ) from error
+    except (OSError, UnicodeError) as error:
+        raise ConfigurationError(f"The key file {path.name} cannot be read. {advice}") from error
     if mode & 0o077:
         raise ConfigurationError(f"The key file {path.name} must not be readable by others (mode 0600).")
     return text
 
 
 def _secret_bytes(path: Path) -> bytes:
-    text = _read(path).strip()
+    text = read_secret_text(path).strip()
     try:
         return unb64url(text, 32)
     except InvalidEncoding as error:

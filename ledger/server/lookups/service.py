@@ -38,7 +38,8 @@ from ledger.server.db.engine import (
 )
 from ledger.server.db.id_blocks import IdBlock
 from ledger.server.keys.epochs import read_epochs
-from ledger.server.keys.files import LOOKUP_STATES, ServerKeys
+from ledger.server.keys.files import LOOKUP_STATES
+from ledger.server.keys.server_keys import ServerKeys
 from ledger.server.lookups import queries as store
 from ledger.server.lookups.answers import LookupAnswers, QuestionEcho
 from ledger.server.lookups.clear_cache import ClearLookupCache

@@ -13,7 +13,7 @@ from ledger.errors import InvalidRequest, NotFound, QuotaExceeded
 from ledger.protocol.encoding import DAY_SECONDS, day_floor, format_time, unix_seconds
 from ledger.server.context import Context
 from ledger.server.db.engine import reading, writing
-from ledger.server.keys.files import ServerKeys
+from ledger.server.keys.server_keys import ServerKeys
 from ledger.server.oprf import budget_queries as store
 from ledger.server.platforms.members import Member
 from ledger.server.platforms.queries import lock_platform, read_platforms

@@ -16,10 +16,11 @@ from ledger.errors import StaleEpoch
 from ledger.protocol.encoding import day_floor
 from ledger.protocol.tags import tag
 from ledger.server.keys.epochs import EpochRow, current_of
-from ledger.server.keys.files import LOOKUP_STATES, ServerKeys
+from ledger.server.keys.files import LOOKUP_STATES
+from ledger.server.keys.server_keys import ServerKeys
 from ledger.server.records.commands import SubmitReport
 from ledger.server.records.queries import ReportRow
-from ledger.tlog.key_rotation import rotate_elements, rotation_factor
+from ledger.tlog.key_rotation import rotate_elements
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +46,13 @@ class ConvertedSubjects:
 
 
 def convert(keys: ServerKeys, answering: Answering, epoch: int, elements: Sequence[bytes]) -> dict[int, list[bytes]]:
-    """Return elements of `epoch` under each other answering epoch. Raises Unavailable for a key that is not here."""
+    """Return elements of `epoch` under each other answering epoch. Raises Unavailable if a key or factor is not on
+    this machine."""
     others = [row for number, row in answering.rows.items() if number != epoch]
     if not others or epoch not in answering.rows:
         return {}
-    secret = keys.key_of(answering.rows[epoch]).need_secret()
-    return {
-        row.epoch: rotate_elements(rotation_factor(secret, keys.key_of(row).need_secret()), elements) for row in others
-    }
+    own = answering.rows[epoch]
+    return {row.epoch: rotate_elements(keys.factor(own, row), elements) for row in others}
 
 
 def convert_report(keys: ServerKeys, answering: Answering, command: SubmitReport) -> list[ConvertedSubjects]:

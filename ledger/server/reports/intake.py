@@ -47,7 +47,7 @@ from ledger.server.db.tables.orders import HeldReport
 from ledger.server.db.tables.pictures import PictureHash
 from ledger.server.db.tables.reports import Listing, Report, ReportLink, Restitution, Subject
 from ledger.server.keys.epochs import read_epochs
-from ledger.server.keys.files import ServerKeys
+from ledger.server.keys.server_keys import ServerKeys
 from ledger.server.log.queries import Head
 from ledger.server.log.writer import open_head
 from ledger.server.lookups.listed_tags import ListedTag

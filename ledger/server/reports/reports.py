@@ -31,7 +31,8 @@ from ledger.rules.policy.values import Profile
 from ledger.rules.reports import ReportBody, check_intake, parse_body, verify_canonical
 from ledger.server.context import Context
 from ledger.server.db.engine import reading
-from ledger.server.keys.files import USED_STATES, ServerKeys
+from ledger.server.keys.files import USED_STATES
+from ledger.server.keys.server_keys import ServerKeys
 from ledger.server.log import queries as log_store
 from ledger.server.log.writer import tile_reader
 from ledger.server.platforms.members import Member, Members

@@ -15,14 +15,15 @@ from typing import Any
 from sqlalchemy import Connection
 
 from ledger.errors import ConfigurationError, RotationRefused
-from ledger.protocol.voprf import public_key
+from ledger.protocol.threshold import HolderKey, KeySet
 from ledger.rules.webhooks import MessageSource, WebhookType
 from ledger.server.keys.epochs import EpochRow
-from ledger.server.keys.files import load_oprf, oprf_path
+from ledger.server.keys.factors import load_factor
 from ledger.server.log.logged_keys import logged_keys
 from ledger.server.settings import Settings
 from ledger.server.webhooks.emit import emit_all
-from ledger.tlog.key_rotation import RotationKeys, rotation_factor
+from ledger.tlog.entries import Holders, SharedKey
+from ledger.tlog.key_rotation import RotationKeys
 
 LOCK_FILE = "rotation.lock"
 
@@ -48,8 +49,8 @@ def silent(_stage: RotationStage, _done: int, _total: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """The conversion from one epoch to the next. `factor` is the quotient of their keys, as secret as the keys
-    themselves."""
+    """The conversion from one epoch to the next. `factor` is the quotient of their keys; where one holder has the whole
+    key, it is as secret as the key."""
 
     old: EpochRow
     new: EpochRow
@@ -62,18 +63,19 @@ class Conversion:
 
 
 def load_conversion(settings: Settings, old: EpochRow, new: EpochRow) -> Conversion:
-    """Return the conversion with both keys read from their files. Raises ConfigurationError if a key is missing or is
-    not the key in the log."""
-    secrets = []
-    for row in (old, new):
-        _, holder, secret = load_oprf(settings, row.epoch)
-        if (holder, public_key(secret)) != (row.holder, row.public_key):
-            raise ConfigurationError(
-                f"{oprf_path(settings, row.epoch).name} is not the key that the log names for epoch {row.epoch}. "
-                "Rotate on the machine that announced it, or copy its key file here."
-            )
-        secrets.append(secret)
-    return Conversion(old, new, rotation_factor(*secrets))
+    """Return the conversion, from both keys or from the factor that the holders made. Raises ConfigurationError if a
+    file is missing or is not of the keys in the log."""
+    return Conversion(old, new, load_factor(settings, old, new))
+
+
+def epoch_key(row: EpochRow) -> Holders | SharedKey:
+    """Return the key of an epoch that is not retired, as an entry of the log names it. Raises HolderMismatch for stored
+    holders that contradict each other."""
+    if row.holder is not None:
+        return [(row.holder, row.public_key)]
+    assert row.statement_index is not None
+    holders = tuple([HolderKey(holder.index, holder.holder, holder.public_key) for holder in row.holders])
+    return SharedKey(KeySet(row.generation, row.threshold, row.public_key, holders), row.statement_index)
 
 
 def in_force(connection: Connection, rows: Sequence[EpochRow], current: EpochRow) -> dict[str, Any]:
@@ -82,7 +84,7 @@ def in_force(connection: Connection, rows: Sequence[EpochRow], current: EpochRow
     logged = logged_keys(connection)["log"]
     return {
         "epoch": current.epoch,
-        "holders": [(current.holder, current.public_key)],
+        "holders": epoch_key(current),
         "log_origin": logged["origin"],
         "log_key": logged["key"],
         "retired_epochs": [row.epoch for row in rows if row.state == "retired"],
@@ -93,7 +95,7 @@ def emit_key_rotated(
     settings: Settings, connection: Connection, now: datetime, stage: str, epoch: int, entry_index: int
 ) -> None:
     """Emit the webhook about `epoch` to the platforms that subscribe to it, in this transaction. `stage` is announced,
-    switched or retired."""
+    switched, retired, refreshed or reshared."""
     data: dict[str, str | int] = {"epoch": epoch, "state": stage, "entry_index": entry_index}
     source = MessageSource(settings.service, settings.environment)
     emit_all(connection, now, source, WebhookType.KEY_ROTATED, data)

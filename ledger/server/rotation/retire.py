@@ -1,8 +1,9 @@
 """The end of an epoch: it is retired in the log first, and destroyed when every process has read that.
 
 Retiring proves the reports that were recorded under the old epoch after the switch, and logs their root. Destroying
-deletes, in this order: listings and subjects of the epoch, its snapshots, the auditor's files, the key file. Each step
-can be repeated. So the key file of a retired epoch shows that work may be left to do on this machine.
+deletes, in this order: listings and subjects of the epoch, its snapshots, the auditor's files, the key file (where
+several holders share the key: the factor file). Each step can be repeated. So that file shows that work may be left to
+do on this machine.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from ledger.server.db.index_walks import last_report
 from ledger.server.db.tables.appeals import CaseTag
 from ledger.server.db.tables.reports import Listing, Subject
 from ledger.server.keys.epochs import EpochRow, change_epoch, current_of, only, read_epochs
-from ledger.server.keys.files import fsync_folder, oprf_path
+from ledger.server.keys.factors import converting_path
+from ledger.server.keys.files import destroy_secret
 from ledger.server.log.writer import GovernanceDraft, append, open_head
 from ledger.server.reports.malformed import context_of, take_back_malformed
 from ledger.server.rotation import queries as store
@@ -43,7 +45,7 @@ from ledger.server.rotation.run import TAIL_LIMIT, Clock
 from ledger.server.settings import Settings
 from ledger.server.snapshots import queries as snapshot_store
 from ledger.server.snapshots.files import folder_of
-from ledger.tlog.entries import GovernanceType, RotationRecord, key_rotation_body
+from ledger.tlog.entries import GovernanceType, KeyEvent, RotationRecord, key_rotation_body
 
 SETTLE = timedelta(minutes=1)
 """Time after a retirement until no process uses the epoch any longer. Processes accept no request on epochs that they
@@ -116,7 +118,8 @@ def _retire(
     yet."""
     head, recorded_at = open_head(connection, now)
     rows = read_epochs(connection)
-    if current_of(rows) != conversion.new or only(rows, "previous") != conversion.old:
+    current = current_of(rows)
+    if not conversion.new.same_keys(current) or not conversion.old.same_keys(only(rows, "previous")):
         raise RotationRefused("Another machine has retired this epoch.")
     if store.count_rows(connection, Subject, conversion.old.epoch, prover.last) > limit:
         return None
@@ -126,12 +129,16 @@ def _retire(
         if prover.elements
         else None
     )
-    members = in_force(connection, rows, conversion.new)
+    members = in_force(connection, rows, current)
     members["retired_epochs"] = sorted([*members["retired_epochs"], conversion.old.epoch])
     append(
         connection,
         head,
-        [GovernanceDraft(GovernanceType.KEY_ROTATION, key_rotation_body(**members, rotation=record))],
+        [
+            GovernanceDraft(
+                GovernanceType.KEY_ROTATION, key_rotation_body(**members, kind=KeyEvent.RETIRE, rotation=record)
+            )
+        ],
         recorded_at,
     )
     change_epoch(connection, conversion.old.epoch, state="retired", retired_at=recorded_at)
@@ -158,12 +165,12 @@ def finish_due(settings: Settings, engine: Engine, clock: Clock) -> None:
 
 
 def unsettled(rows: Sequence[EpochRow], settings: Settings, now: datetime) -> datetime | None:
-    """Return the time at which the retired epochs whose key files are on this machine can be destroyed; None if none
-    has to wait."""
+    """Return the time at which the retired epochs whose keys or factors are on this machine can be destroyed; None if
+    none has to wait."""
     waiting = [
-        row.retired_at + SETTLE
-        for row in rows
-        if row.state == "retired" and row.retired_at is not None and oprf_path(settings, row.epoch).exists()
+        old.retired_at + SETTLE
+        for old, new in _retired_pairs(rows)
+        if old.retired_at is not None and converting_path(settings, old, new).exists()
     ]
     return max([moment for moment in waiting if moment > now], default=None)
 
@@ -177,7 +184,7 @@ def destroy_settled(settings: Settings, engine: Engine, clock: Clock, progress: 
     destroyed = []
     for old, new in _retired_pairs(rows):
         assert old.retired_at is not None
-        if old.retired_at + SETTLE <= now and oprf_path(settings, old.epoch).exists():
+        if old.retired_at + SETTLE <= now and converting_path(settings, old, new).exists():
             with exclusive_run(settings):
                 _destroy(settings, engine, old, new, now, progress)
             destroyed.append(old.epoch)
@@ -216,8 +223,7 @@ def _destroy(
     progress(RotationStage.DESTROY, done + 1, done + 3)
     AuditFolder(audit_dir(settings, old.epoch, new.epoch)).destroy()
     progress(RotationStage.DESTROY, done + 2, done + 3)
-    oprf_path(settings, old.epoch).unlink()
-    fsync_folder(settings.keys_dir)
+    destroy_secret(converting_path(settings, old, new))
     progress(RotationStage.DESTROY, done + 3, done + 3)
 
 

@@ -14,17 +14,19 @@ from ledger.errors import RotationRefused
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.reports import Subject
 from ledger.server.keys.epochs import EpochRow, change_epoch, current_of, only, read_epochs
+from ledger.server.keys.factors import factor_pairs, factor_path
 from ledger.server.keys.files import oprf_path
 from ledger.server.log.writer import GovernanceDraft, append, open_head
 from ledger.server.reports.malformed import context_of, take_back_malformed
 from ledger.server.rotation import queries as store
-from ledger.server.rotation.announce import ensure_announced
+from ledger.server.rotation.announce import RotationFiles, ensure_announced
 from ledger.server.rotation.audit import AuditFolder, Prover, audit_dir, choose_audit_dir
 from ledger.server.rotation.convert import (
     Conversion,
     Progress,
     RotationStage,
     emit_key_rotated,
+    epoch_key,
     exclusive_run,
     in_force,
     silent,
@@ -33,7 +35,7 @@ from ledger.server.rotation.executor import multiplication_executor
 from ledger.server.rotation.fill import convert_tail, fill, prove_pairs
 from ledger.server.rotation.queries import START
 from ledger.server.settings import Settings
-from ledger.tlog.entries import GovernanceType, RotationRecord, key_rotation_body
+from ledger.tlog.entries import GovernanceType, KeyEvent, RotationRecord, key_rotation_body
 
 TAIL_LIMIT = 100
 """Subjects that the switch itself converts and proves, while all new reports have to wait."""
@@ -59,11 +61,12 @@ class Switched:
 
 @dataclass(frozen=True, slots=True)
 class EpochStatus:
-    """An epoch, the number of its subjects, and whether its key file is on this machine."""
+    """An epoch, the number of its subjects, and whether the key file that it needs is on this machine: its key, or the
+    factor that leads to it; None if it needs none."""
 
     row: EpochRow
     subjects: int
-    key_here: bool
+    key_here: bool | None
 
 
 def rotate(
@@ -74,18 +77,20 @@ def rotate(
     grace_days: int = 30,
     folder: Path | None = None,
     progress: Progress = silent,
+    files: RotationFiles | None = None,
 ) -> Switched:
-    """Run all stages up to the switch, or those that are left; return the switch. `folder` is for the auditor's files.
+    """Run all stages up to the switch, or those that are left; return the switch. `folder` is for the auditor's files,
+    `files` are what the holders of a shared key made (needed until the next epoch is announced).
 
     Reports with a malformed subject are withdrawn first (`server.reports.malformed`), because their elements cannot be
     converted.
 
     Raises RotationRefused during another run, during a grace period, or if rows are missing; ConfigurationError if key
-    files are missing or wrong; LogFrozen; Unavailable if the process that multiplies was killed; DatabaseUnavailable.
-    After an error, run it again.
+    files are missing or wrong; LogFrozen; Unavailable if the process that multiplies was killed; DatabaseUnavailable;
+    and for `files` what `ensure_announced` does. After an error, run it again.
     """
     with exclusive_run(settings):
-        conversion = ensure_announced(settings, engine, clock(), progress)
+        conversion = ensure_announced(settings, engine, clock(), progress, files)
         audit = AuditFolder(choose_audit_dir(settings, conversion.old.epoch, conversion.new.epoch, folder))
         audit.start()
         take_back_malformed(context_of(settings, engine, clock))
@@ -112,22 +117,35 @@ def rotate(
     return switched
 
 
-def announce(settings: Settings, engine: Engine, now: datetime, progress: Progress = silent) -> EpochRow:
+def announce(
+    settings: Settings,
+    engine: Engine,
+    now: datetime,
+    progress: Progress = silent,
+    files: RotationFiles | None = None,
+) -> EpochRow:
     """Run the first stage alone; platforms can tag their users under the next epoch from now on. Return the epoch.
 
-    A second announcement changes nothing. Raises RotationRefused, ConfigurationError, LogFrozen, DatabaseUnavailable.
+    A second announcement changes nothing. Raises RotationRefused, ConfigurationError, LogFrozen, DatabaseUnavailable,
+    and for `files` what `ensure_announced` does.
     """
     with exclusive_run(settings):
-        return ensure_announced(settings, engine, now, progress).new
+        return ensure_announced(settings, engine, now, progress, files).new
 
 
 def status(settings: Settings, engine: Engine) -> list[EpochStatus]:
     """Return all epochs, oldest first. Counts every subject. Raises DatabaseUnavailable."""
     with reading(engine) as connection:
-        return [
-            EpochStatus(row, store.count_rows(connection, Subject, row.epoch), oprf_path(settings, row.epoch).exists())
-            for row in read_epochs(connection)
-        ]
+        rows = read_epochs(connection)
+        converting = {new.epoch for _, new in factor_pairs(rows)}
+        statuses = []
+        for row in rows:
+            if row.is_shared:
+                here = factor_path(settings, row.epoch).exists() if row.epoch in converting else None
+            else:
+                here = oprf_path(settings, row.epoch).exists()
+            statuses.append(EpochStatus(row, store.count_rows(connection, Subject, row.epoch), here))
+        return statuses
 
 
 def _switch(
@@ -145,7 +163,8 @@ def _switch(
     """
     head, recorded_at = open_head(connection, now)
     rows = read_epochs(connection)
-    if current_of(rows) != conversion.old or only(rows, "next") != conversion.new:
+    old, new = current_of(rows), only(rows, "next")
+    if not conversion.old.same_keys(old) or new is None or not conversion.new.same_keys(new):
         raise RotationRefused("Another machine has continued this rotation.")
     if store.count_rows(connection, Subject, conversion.old.epoch, prover.last) > limit:
         return None
@@ -160,8 +179,9 @@ def _switch(
         )
     grace_until = recorded_at.replace(microsecond=0) + grace
     body = key_rotation_body(
-        **in_force(connection, rows, conversion.new),
-        previous_epoch=(conversion.old.epoch, [(conversion.old.holder, conversion.old.public_key)], grace_until),
+        **in_force(connection, rows, new),
+        kind=KeyEvent.SWITCH,
+        previous_epoch=(old.epoch, epoch_key(old), grace_until),
         rotation=RotationRecord(conversion.old.epoch, conversion.new.epoch, prover.elements, prover.root),
     )
     append(connection, head, [GovernanceDraft(GovernanceType.KEY_ROTATION, body)], recorded_at)

@@ -32,6 +32,8 @@ from tests.server.appeals.test_appeals import GRAVE, case_row, public, session_o
 from tests.server.conftest import LedgerFixture, Subjects
 from tests.support import evidence
 
+pytestmark = pytest.mark.one_engine
+
 STAFF = (Staff(1, "reviewer"), Staff(2, "reviewer"), Staff(3, "supervisor"), Staff(4, "reviewer", "acme-group"))
 MINOR: dict[str, Any] = {"conduct": "wardrobing", "evidence": evidence("intake_photo", "policy_clause")}
 VARIANTS: tuple[dict[str, Any], ...] = ({}, GRAVE, MINOR)

@@ -36,6 +36,8 @@ from ledger.server.db.tables.appeals import AppealCase
 from ledger.server.log import queries as log_store
 from ledger.server.settings import Settings
 
+pytestmark = pytest.mark.one_engine
+
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 
 
@@ -191,6 +193,7 @@ def test_a_link_is_not_followed(settings: Settings, tmp_path: Path) -> None:
         read(settings, name)
 
 
+@pytest.mark.both_engines
 def test_rows(engine: Engine) -> None:
     add_case(engine, 1, 101)
     add_case(engine, 2, 102)
@@ -273,6 +276,7 @@ def test_nothing_is_swept_while_the_log_is_frozen(engine: Engine, settings: Sett
     assert kept(settings) == {stray}
 
 
+@pytest.mark.both_engines
 def test_uploads_go_on_while_strays_are_swept(engine: Engine, settings: Settings) -> None:
     strays = [save(settings, b"x", secrets.token_bytes) for _ in range(30)]
     for stray in strays:

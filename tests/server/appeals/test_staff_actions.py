@@ -19,6 +19,8 @@ from tests.server.appeals.contested import staff_of
 from tests.server.appeals.test_appeals import ANNA, BEN, CLEO, GRAVE, case_row, contest
 from tests.server.conftest import LedgerFixture
 
+pytestmark = pytest.mark.one_engine
+
 
 def contested(ledger: LedgerFixture, person: int = 0) -> str:
     """A case about a new report of bolt."""
@@ -59,6 +61,7 @@ def test_who_has_not_seen_the_newest_changes_nothing(ledger: LedgerFixture) -> N
     assert audited(ledger, case) == [("case_take", ANNA.id, None)], "what was refused was not done"
 
 
+@pytest.mark.both_engines
 def test_of_two_forms_of_one_view_one_is_taken(ledger: LedgerFixture) -> None:
     case = contested(ledger)
     staff_actions.take(ledger.rt.context, case, ANNA)

@@ -42,6 +42,8 @@ from ledger.tlog.entries import PlatformState
 from tests.server.conftest import LedgerFixture
 from tests.support import evidence, lookup_request, opened, submit_lookup
 
+pytestmark = pytest.mark.one_engine
+
 MEMBERS = [
     "id", "tier", "credit", "points", "events", "reporters", "disputed", "protected", "has_statement", "reasons",
     "guidance", "matched_kinds", "policy", "as_of_index", "as_of", "expires_at", "service", "environment", "platform",
@@ -109,6 +111,7 @@ def test_the_longest_answer_fits() -> None:
     assert longest.endswith(b'.."}'), "there is room left"
 
 
+@pytest.mark.both_engines
 def test_a_disclosure_is_logged_against_the_tags_and_a_clean_lookup_is_not(ledger: LedgerFixture) -> None:
     ledger.report(ledger.acme, ledger.person())
     person = lookup_request(ledger.rt, ledger.person(), consent_ref="c-1")
@@ -145,6 +148,7 @@ def test_what_counts_as_a_disclosure(ledger: LedgerFixture, change: dict[str, An
         assert (answer["tier"], answer["protected"], answer["events"]) == ("clear", True, 0)
 
 
+@pytest.mark.both_engines
 def test_clean_lookups_are_counted_by_day_and_platform(ledger: LedgerFixture) -> None:
     ledger.report(ledger.acme, ledger.person())
     for number in (0, 1, 1, 2):
@@ -198,6 +202,7 @@ def test_min_index_reads_ones_own_writes_and_waits_no_longer_than_it_says(ledger
     assert time.monotonic() - started >= service.MIN_INDEX_WAIT_MS / 1000
 
 
+@pytest.mark.both_engines
 def test_min_index_is_met_by_a_report_that_comes_meanwhile(
     ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,6 +228,7 @@ def test_one_unmet_min_index_does_not_hold_up_the_others(ledger: LedgerFixture) 
     assert [type(future.exception(10)) for future in futures] == [type(None), IndexNotReached, type(None)]
 
 
+@pytest.mark.both_engines
 def test_two_processes_never_share_an_id(ledger: LedgerFixture) -> None:
     with opened(ledger.rt.settings) as other:
         ids = [

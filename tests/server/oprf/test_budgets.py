@@ -25,6 +25,8 @@ from ledger.server.runtime import Runtime, open_runtime
 from tests.forked import ForkedProcess
 from tests.support import ROOT, Platform, new_ledger, server_environment
 
+pytestmark = pytest.mark.one_engine
+
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 ACME = Platform("acme", "acme-group", "acme-1")
 MEMBER = ACME.member()
@@ -87,6 +89,7 @@ def test_a_refused_day_gives_the_burst_back(rt: Runtime) -> None:
     assert refusal(rt, 60, later)[0] == "daily", "the first refusal spent no burst"
 
 
+@pytest.mark.both_engines
 def test_a_grant_covers_what_the_quota_does_not(rt: Runtime) -> None:
     grant = {"platform": "acme", "reason": "first tagging", "now": NOW}
     budgets.grant(rt.engine, elements=70, days=2, **grant)  # type: ignore[arg-type]
@@ -166,6 +169,7 @@ def test_no_window_holds_more_than_burst_and_rate_allow(rt: Runtime, steps: list
             assert total <= BURST + RATE * seconds + 1e-6
 
 
+@pytest.mark.both_engines
 def test_threads_share_one_budget(rt: Runtime) -> None:
     granted: list[int] = []
     barrier = threading.Barrier(6)
@@ -187,6 +191,7 @@ def test_threads_share_one_budget(rt: Runtime) -> None:
     assert sum(granted) == used(rt) == 98
 
 
+@pytest.mark.both_engines
 def test_processes_share_one_budget(rt: Runtime) -> None:
     environment = {**os.environ, **server_environment(rt.settings)}
     processes = [

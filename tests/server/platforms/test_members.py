@@ -42,6 +42,8 @@ from ledger.tlog.entries import parse_leaf
 from tests import edwards
 from tests.support import new_ledger
 
+pytestmark = pytest.mark.one_engine
+
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 KEYS = [Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32).public_key().public_bytes_raw() for n in range(5)]
 
@@ -130,6 +132,7 @@ def test_unfit_enrolments_are_refused_and_leave_nothing(engine: Engine, changes:
     assert (log_size(engine), list_platforms(engine)) == (before, [])
 
 
+@pytest.mark.both_engines
 @pytest.mark.parametrize(
     "changes",
     [
@@ -178,6 +181,7 @@ def test_a_key_that_an_earlier_version_enrolled_is_listed_and_counts_as_revoked(
     assert [(vars(record)["platform"], vars(record)["kid"]) for record in said] == [("acme", "acme-2")]
 
 
+@pytest.mark.both_engines
 def test_the_same_enrolment_twice_at_once_succeeds_once(engine: Engine) -> None:
     before = log_size(engine)
     outcomes: list[str] = []
@@ -333,6 +337,7 @@ def test_the_background_refresh_sees_a_revocation(engine: Engine) -> None:
         members.close()
 
 
+@pytest.mark.both_engines
 def test_a_reading_that_began_earlier_does_not_replace_a_newer_one(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,8 @@ from tests.oracles import root_of
 from tests.server.conftest import LedgerFixture
 from tests.support import opened, publish
 
+pytestmark = pytest.mark.one_engine
+
 OPENINGS: tuple[Any, ...] = (Subject, Listing, Idempotency, Reversal, Restitution)
 
 
@@ -49,6 +51,7 @@ def test_nothing_is_erased_before_its_time(ledger: LedgerFixture) -> None:
     assert erase(ledger) == 0
 
 
+@pytest.mark.both_engines
 def test_everything_that_opens_a_report_goes(ledger: LedgerFixture) -> None:
     old = ledger.report(ledger.acme, ledger.person())
     paid = ledger.report(ledger.acme, ledger.person(1))
@@ -135,6 +138,7 @@ def test_the_process_does_a_round_when_it_starts(ledger: LedgerFixture) -> None:
     assert ids(ledger, Idempotency) == set()
 
 
+@pytest.mark.both_engines
 def test_records_of_lookups_are_forgotten_after_three_years(ledger: LedgerFixture) -> None:
     ledger.report(ledger.acme, ledger.person())
     ledger.lookup(ledger.person())

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from sqlalchemy import insert
 
 from ledger.protocol.encoding import b64url
@@ -21,6 +22,8 @@ from ledger.server.staff.accounts import StaffMember
 from tests.server.appeals.contested import contest, staff_of
 from tests.server.conftest import LedgerFixture
 from tests.support import evidence
+
+pytestmark = pytest.mark.one_engine
 
 CODES = {"receipt_sha256": b64url(bytes(32)), "tool": "refund-ledger/0.1.0 inspect/1"}
 

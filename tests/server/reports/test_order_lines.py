@@ -51,6 +51,8 @@ from tests.server.reports.lines import (
 )
 from tests.support import evidence, opened, report_payload
 
+pytestmark = pytest.mark.one_engine
+
 
 @pytest.fixture(scope="module", params=PLACES)
 def base_ledger(
@@ -226,6 +228,7 @@ def test_a_duplicate_of_an_older_report_is_withdrawn_without_cost(ledger: Ledger
     assert lost(ledger) == before + 2, "nor is one without another"
 
 
+@pytest.mark.both_engines
 def test_a_closed_order_stays_closed_when_everything_else_is_erased(ledger: LedgerPart) -> None:
     outcomes, made = (Outcome.OVERTURNED, Outcome.UNCONFIRMED, Outcome.UPHELD, None), []
     for outcome in outcomes:
@@ -357,6 +360,7 @@ def test_one_act_costs_once_however_many_contested_reports_fall(ledger: LedgerPa
 # --- races --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.both_engines
 def test_the_log_decides_between_an_appeal_and_the_reporter(ledger: LedgerPart) -> None:
     """Two processes: one files appeals, the other replaces or withdraws the same reports and reports the order anew."""
     seen = {"disputed": 0, "replaced": 0, "decided": 0, "reported": 0}

@@ -38,6 +38,8 @@ from ledger.server.reports.reports import get_report, list_reports, submit_repor
 from tests.server.conftest import LedgerFixture
 from tests.support import evidence, report_payload
 
+pytestmark = pytest.mark.one_engine
+
 
 def count(ledger: LedgerFixture, table: Any) -> int:
     with reading(ledger.rt.engine) as connection:
@@ -145,6 +147,7 @@ def test_subjects_must_be_as_many_and_all_different(ledger: LedgerFixture) -> No
 # --- orders ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.both_engines
 def test_one_live_report_an_order_and_control_group(ledger: LedgerFixture) -> None:
     first = ledger.report(ledger.acme, ledger.person(), order="A-1")
     for platform in (ledger.acme, ledger.acme2):
@@ -156,6 +159,7 @@ def test_one_live_report_an_order_and_control_group(ledger: LedgerFixture) -> No
     ledger.report(ledger.acme2, ledger.person(), order="A-1", **ledger.told_now())
 
 
+@pytest.mark.both_engines
 def test_of_many_reports_of_one_order_at_once_one_wins(ledger: LedgerFixture) -> None:
     items = [
         {"idempotency_key": f"k{n}", **report_payload(ledger.rt, ledger.acme, ledger.person(), order="A-1")}
@@ -166,6 +170,7 @@ def test_of_many_reports_of_one_order_at_once_one_wins(ledger: LedgerFixture) ->
     assert count(ledger, Report) == 1
 
 
+@pytest.mark.both_engines
 def test_a_bad_report_of_a_batch_does_not_touch_the_others(ledger: LedgerFixture) -> None:
     payloads = [report_payload(ledger.rt, ledger.acme, ledger.person(n)) for n in range(4)]
     payloads[1]["signature"] = payloads[2]["signature"]
@@ -191,6 +196,7 @@ def test_the_same_request_gets_the_same_answer_once(ledger: LedgerFixture) -> No
     assert count(ledger, Report) == 1
 
 
+@pytest.mark.both_engines
 def test_the_same_request_at_once_is_recorded_once(ledger: LedgerFixture) -> None:
     payload = report_payload(ledger.rt, ledger.acme, ledger.person())
     with ThreadPoolExecutor(8) as pool:
@@ -213,6 +219,7 @@ def test_a_key_belongs_to_one_request_of_one_platform(ledger: LedgerFixture) -> 
     ledger.report(ledger.bolt, ledger.person(1), key="k")
 
 
+@pytest.mark.both_engines
 def test_a_key_is_free_again_after_a_day(ledger: LedgerFixture) -> None:
     ledger.report(ledger.acme, ledger.person(), key="k")
     ledger.clock.moment += timedelta(hours=23)
@@ -255,6 +262,7 @@ def test_only_the_reporter_withdraws_and_only_once(ledger: LedgerFixture) -> Non
         ledger.withdraw(ledger.acme, report["id"], key="two")
 
 
+@pytest.mark.both_engines
 def test_of_many_withdrawals_at_once_one_wins(ledger: LedgerFixture) -> None:
     report = ledger.report(ledger.acme, ledger.person())
     futures = [
@@ -270,6 +278,7 @@ def test_reasons_are_a_closed_list(ledger: LedgerFixture, reason: str) -> None:
         ledger.withdraw(ledger.acme, report["id"], reason=reason)
 
 
+@pytest.mark.both_engines
 def test_report_withdraw_report_of_one_order_in_one_batch(ledger: LedgerFixture) -> None:
     first = ledger.report(ledger.acme, ledger.person(), order="A-1")
     told = ledger.told_now()
@@ -363,6 +372,7 @@ def test_a_cooling_report_is_the_reporters_alone_until_it_is_effective(ledger: L
     assert ledger.lookup(ledger.person())["tier"] == "clear"
 
 
+@pytest.mark.both_engines
 def test_pages_go_back_in_time_and_show_only_ones_own(ledger: LedgerFixture) -> None:
     made = [ledger.report(ledger.acme, ledger.person(), order=f"A-{n}") for n in range(5)]
     ledger.report(ledger.bolt, ledger.person())

@@ -81,12 +81,14 @@ def test_what_the_log_says(ledger: LedgerFixture) -> None:
     genesis = body_of(engine, 0)
     new = announce(settings, engine, ledger.clock())
     holder = {"id": "ledger", "public_key": b64url(new.public_key)}
-    assert body_of(engine, new.entry_index) == {**genesis, "next": {"epoch": 2, "holders": [holder]}}
+    announced = {"kind": "announce", "next": {"epoch": 2, "holders": [holder]}}
+    assert body_of(engine, new.entry_index) == {**genesis, **announced}
     done = rotated(ledger, grace_days=7)
     until = format_time(ledger.clock() + timedelta(days=7))
     assert body_of(engine, done.entry_index) == {
         "epoch": 2,
         "holders": [holder],
+        "kind": "switch",
         "log": genesis["log"],
         "retired": [],
         "previous": {"epoch": 1, "holders": genesis["holders"], "until": until},
@@ -96,7 +98,13 @@ def test_what_the_log_says(ledger: LedgerFixture) -> None:
     with reading(engine) as connection:
         head = log_store.read_head(connection)
     assert head is not None
-    assert body_of(engine, head.size - 1) == {"epoch": 2, "holders": [holder], "log": genesis["log"], "retired": [1]}
+    assert body_of(engine, head.size - 1) == {
+        "epoch": 2,
+        "holders": [holder],
+        "kind": "retire",
+        "log": genesis["log"],
+        "retired": [1],
+    }
 
 
 @on_one_engine

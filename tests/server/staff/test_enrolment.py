@@ -21,6 +21,8 @@ from ledger.server.staff.enrolment import FORM_MINUTES, LINK_HOURS, Invitation
 from ledger.server.staff.sessions import login, session_staff
 from tests.staffing import SEALING_KEY, TIMES, Person, cheap, enrol
 
+pytestmark = pytest.mark.one_engine
+
 T0 = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 NEW = "seven green bottles"
 
@@ -225,6 +227,7 @@ def test_no_shut_or_waiting_admin_is_a_second_admin(engine: Engine) -> None:
     assert not invited(engine, ann, "bo").confirmed_later
 
 
+@pytest.mark.both_engines
 def test_a_race_of_two_who_send_the_same_form_acts_once(engine: Engine) -> None:
     (ann,) = admins(engine, "ann")
     enrol(engine, "bo")
