@@ -17,10 +17,11 @@ from ledger.holder.settings import HolderSettings
 from ledger.holder.state import HolderSnapshot, read_snapshot
 from ledger.server.db.engine import open_engine
 from ledger.server.log import reader
+from ledger.server.log.genesis import init_keys
 from ledger.server.platforms.members import revoke_key, set_status
 from ledger.server.settings import Settings
 from ledger.tlog.merkle import parse_tile_path
-from tests.sharing import Holders, prepared, shared_ledger
+from tests.sharing import Holders, prepared
 from tests.support import Platform, ledger_settings, publish, sqlite_schema
 
 
@@ -56,7 +57,7 @@ def test_a_holder_follows_the_ledgers_own_log(settings: Settings, engines: tuple
     card = prepared(settings)
     made = Holders(card).generate(2)
     (settings.keys_dir.parent / "ledger.db").write_bytes(sqlite_schema())
-    shared_ledger(settings, made)
+    init_keys(settings, datetime.now(UTC), made.sharing)
     acme = Platform("acme", "acme-group", "acme-1").join(ledger)
     follower = LogFollower(holder, card, fetch_from(ledger), lambda: datetime.now(UTC))
 
