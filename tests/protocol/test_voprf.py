@@ -24,6 +24,7 @@ from ledger.errors import (
 )
 from ledger.protocol import sodium, voprf
 from ledger.protocol.voprf import HolderKey, Share
+from tests.counts import trials
 from tests.oracles import scalar_sum
 
 VECTORS = Path(__file__).resolve().parents[2] / ".." / "shared" / "vectors" / "rfc9497_ristretto255.json"
@@ -132,7 +133,7 @@ def test_every_rfc_vector(suite: dict[str, Any], vector: dict[str, Any]) -> None
 
 
 @given(st.lists(st.binary(max_size=40), min_size=1, max_size=5), st.binary(min_size=32, max_size=32), st.data())
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=trials(24, 40))
 def test_blinding_never_changes_the_element(inputs: list[bytes], seed: bytes, data: st.DataObject) -> None:
     secret = voprf.derive_secret(seed, b"property")
     uniform = st.binary(min_size=64, max_size=64).filter(lambda u: int.from_bytes(u, "little") % sodium.GROUP_ORDER)
@@ -143,7 +144,7 @@ def test_blinding_never_changes_the_element(inputs: list[bytes], seed: bytes, da
 
 
 @given(st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32), st.integers(1, 4), st.booleans())
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=trials(24, 40))
 def test_two_holders_give_the_sum_of_their_elements(seed_1: bytes, seed_2: bytes, count: int, swapped: bool) -> None:
     first, two = voprf.derive_secret(seed_1, b"one"), voprf.derive_secret(seed_2, b"two")
     inputs, blinds, blinded = many(count)
@@ -295,7 +296,7 @@ def test_false_proofs_are_refused(proof: bytes) -> None:
 
 
 @given(st.integers(0, 511))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=trials(36, 60))
 def test_one_flipped_bit_breaks_a_proof(bit: int) -> None:
     with pytest.raises(InvalidProof):
         voprf.verify(PUBLIC_KEY, BLINDED, EVALUATED, flip(PROOF, bit))
