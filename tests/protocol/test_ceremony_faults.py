@@ -360,7 +360,11 @@ def test_a_resharing_of_another_secret_than_the_share(prepared: Prepared) -> Non
     assert (caught.value.details["participant"], caught.value.details["reason"]) == (4, "malformed")
 
 
-@pytest.mark.parametrize("key", [bytes(32), b"\xff" * 32, polynomials.commit([static_secret(1)])[0]])
+@pytest.mark.parametrize(
+    "key",
+    [bytes(32), b"\xff" * 32, polynomials.commit([static_secret(1)])[0]],
+    ids=["identity", "no element", "doubled"],
+)
 def test_static_keys_that_are_no_elements_or_doubled(key: bytes) -> None:
     first, second, third = staying([1, 2, 3])
     with pytest.raises(CeremonyFault) as caught:
