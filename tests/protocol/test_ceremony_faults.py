@@ -384,6 +384,17 @@ def test_a_reveal_key_that_was_not_committed_to(prepared: Prepared) -> None:
         assert error.details == {"participant": BAD, "holder": "holder-2", "reason": "reveal_key"}
 
 
+def test_a_copied_commitment_cannot_be_opened(prepared: Prepared) -> None:
+    """Compare the commitments to the same secrets of another participant, or in another session: all differ."""
+    run = prepared[CeremonyKind.ROTATE]
+    secrets = rotation.FactorSecrets.of(run.entropy(1)[128:])
+    other = replace(run.session, nonce=random_bytes("again", 32))
+    written = [secrets.commitments(run.session, 1), secrets.commitments(run.session, BAD)]
+    written.append(secrets.commitments(other, 1))
+    assert written[0] == unverified_body(run.messages[1])[:128]
+    assert len({part for item in written for part in (item[:64], item[64:])}) == 6
+
+
 def reveal_parts(run: Run) -> tuple[bytes, int]:
     """The body of the certificate of the participant at fault, and where its encrypted factor begins."""
     body = unverified_body(run.certificates[BAD])
