@@ -1,4 +1,5 @@
-"""A holder follows the log that the ledger's own code writes and serves: genesis, refresh, and what it takes away."""
+"""A holder follows the log that the ledger's own code writes and serves: genesis, refresh, rotation, and what it takes
+away."""
 
 from __future__ import annotations
 
@@ -18,25 +19,18 @@ from ledger.holder.state import HolderSnapshot, read_snapshot
 from ledger.server.db.engine import open_engine
 from ledger.server.log import reader
 from ledger.server.platforms.members import revoke_key, set_status
-from ledger.server.settings import Settings
+from ledger.server.rotation.sharings import append_sharing, publish_sharing
 from ledger.tlog.merkle import parse_tile_path
-from tests.sharing import Holders, prepared, shared_ledger
-from tests.support import Platform, ledger_settings, publish, sqlite_schema
+from tests.sharing import shared_ledger
+from tests.support import Platform, publish
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return ledger_settings(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
-
-
-@pytest.fixture
-def engines(settings: Settings, tmp_path: Path) -> Iterator[tuple[Engine, Engine]]:
-    """The engines of the ledger and of a holder."""
-    holder = open_holder_database(HolderSettings(database_url=f"sqlite:///{tmp_path / 'holder.db'}"))
-    ledger = open_engine(settings.database_url)
-    yield ledger, holder
-    ledger.dispose()
-    holder.dispose()
+def holder(tmp_path: Path) -> Iterator[Engine]:
+    """The database of a holder."""
+    engine = open_holder_database(HolderSettings(database_url=f"sqlite:///{tmp_path / 'holder.db'}"))
+    yield engine
+    engine.dispose()
 
 
 def fetch_from(engine: Engine) -> Fetch:
@@ -51,32 +45,34 @@ def fetch_from(engine: Engine) -> Fetch:
     return fetch
 
 
-def test_a_holder_follows_the_ledgers_own_log(settings: Settings, engines: tuple[Engine, Engine]) -> None:
-    ledger, holder = engines
-    card = prepared(settings)
-    made = Holders(card).generate(2)
-    (settings.keys_dir.parent / "ledger.db").write_bytes(sqlite_schema())
-    shared_ledger(settings, made)
-    acme = Platform("acme", "acme-group", "acme-1").join(ledger)
-    follower = LogFollower(holder, card, fetch_from(ledger), lambda: datetime.now(UTC))
+def test_a_holder_follows_the_ledgers_own_log(tmp_path: Path, holder: Engine) -> None:
+    settings, holders, made = shared_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
+    ledger = open_engine(settings.database_url)
+    acme, now = Platform("acme", "acme-group", "acme-1").join(ledger), datetime.now(UTC)
+    follower = LogFollower(holder, holders.card, fetch_from(ledger), lambda: now)
 
     def followed() -> HolderSnapshot:
         publish(settings)
         follower.follow()
         return read_snapshot(holder)
 
+    assert [seen.statement.canonical for seen in followed().statements] == [made.statement.canonical]
+    publish_sharing(settings, ledger, holders.refresh().sharing, now)
+    with ledger.begin() as connection:
+        append_sharing(connection, settings, holders.rotate().sharing, now)
     snapshot = followed()
-    assert [seen.statement.canonical for seen in snapshot.statements] == [made.statement.canonical]
+    assert [(seen.statement.epoch, seen.generation) for seen in snapshot.statements] == [(1, 1), (1, 2), (2, 1)]
     assert snapshot.refused_statements == {}
     assert snapshot.head is not None
-    assert (snapshot.head.fault, snapshot.head.current_epoch, snapshot.head.next_epoch) == (None, 1, None)
-    set_status(ledger, platform="acme", status="suspended", now=datetime.now(UTC))
-    revoke_key(ledger, acme.kid, datetime.now(UTC))
+    assert (snapshot.head.fault, snapshot.head.current_epoch, snapshot.head.next_epoch) == (None, 1, 2)
+    set_status(ledger, platform="acme", status="suspended", now=now)
+    revoke_key(ledger, acme.kid, now)
     followed()
     assert taken_away(holder) == ({"acme"}, {("acme", "acme-1")})
-    set_status(ledger, platform="acme", status="active", now=datetime.now(UTC))
+    set_status(ledger, platform="acme", status="active", now=now)
     followed()
     assert taken_away(holder) == (set(), {("acme", "acme-1")})
+    ledger.dispose()
 
 
 def taken_away(engine: Engine) -> tuple[set[str], set[tuple[str, str]]]:
