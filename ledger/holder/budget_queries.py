@@ -48,9 +48,11 @@ def use_token(connection: Connection, digest: bytes, expires_at: int) -> None:
 
 @cache
 def _token_statement(dialect: str) -> Executable:
-    values = {"digest": bindparam("digest"), "expires_at": bindparam("expires_at")}
     statement: Executable = (
-        insert_of(dialect, UsedToken).values(values).on_conflict_do_nothing().returning(UsedToken.expires_at)
+        insert_of(dialect, UsedToken)
+        .values(digest=bindparam("digest"), expires_at=bindparam("expires_at"))
+        .on_conflict_do_nothing()
+        .returning(UsedToken.expires_at)
     )
     return statement
 

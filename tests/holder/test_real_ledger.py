@@ -6,12 +6,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
 
 from ledger.client.verify.log import Fetch
-from ledger.holder import queries
+from ledger.errors import AlreadyExists, TokenUsed
+from ledger.holder import admission, queries
 from ledger.holder.database import open_holder_database
 from ledger.holder.log_follower import LogFollower
 from ledger.holder.settings import HolderSettings
@@ -26,9 +29,9 @@ from tests.support import Platform, publish
 
 
 @pytest.fixture
-def holder(tmp_path: Path) -> Iterator[Engine]:
-    """The database of a holder."""
-    engine = open_holder_database(HolderSettings(database_url=f"sqlite:///{tmp_path / 'holder.db'}"))
+def holder(database_url: str) -> Iterator[Engine]:
+    """The database of a holder, on each engine; that of the ledger is SQLite here."""
+    engine = open_holder_database(HolderSettings(database_url=database_url))
     yield engine
     engine.dispose()
 
@@ -46,7 +49,7 @@ def fetch_from(engine: Engine) -> Fetch:
 
 
 def test_a_holder_follows_the_ledgers_own_log(tmp_path: Path, holder: Engine) -> None:
-    settings, holders, made = shared_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
+    settings, holders, made = shared_ledger(f"sqlite:///{tmp_path / 'the-ledger.db'}", tmp_path)
     ledger = open_engine(settings.database_url)
     acme, now = Platform("acme", "acme-group", "acme-1").join(ledger), datetime.now(UTC)
     follower = LogFollower(holder, holders.card, fetch_from(ledger), lambda: now)
@@ -73,6 +76,28 @@ def test_a_holder_follows_the_ledgers_own_log(tmp_path: Path, holder: Engine) ->
     followed()
     assert taken_away(holder) == (set(), {("acme", "acme-1")})
     ledger.dispose()
+
+
+def test_the_holders_people_admit_and_take_away_on_both_engines(holder: Engine) -> None:
+    now = datetime.now(UTC)
+    keys = [Ed25519PrivateKey.generate().public_key().public_bytes_raw() for _ in range(3)]
+    first = {"platform": "acme", "control_group": "east", "kid": "k1", "now": now}
+    assert admission.admit_platform(holder, public_key=keys[0], daily_elements=5, **first).new_platform  # type: ignore[arg-type]
+    new: dict[str, Any] = {"platform": "acme", "kid": "k2", "public_key": keys[1], "endorsed_by": "k1", "now": now}
+    assert admission.endorse_key(holder, token=(bytes(32), 1), **new)
+    with pytest.raises(TokenUsed):
+        admission.endorse_key(holder, token=(bytes(32), 1), **new)
+    assert not admission.endorse_key(holder, token=(bytes(31) + b"x", 1), **new)
+    with pytest.raises(AlreadyExists):
+        admission.endorse_key(holder, token=(bytes(31) + b"y", 1), **{**new, "kid": "k3", "public_key": keys[0]})
+    admission.endorse_key(holder, token=(bytes(31) + b"y", 1), **{**new, "kid": "k3", "public_key": keys[2]})
+    admission.revoke_key(holder, platform="acme", kid="k2", now=now)
+    admission.set_suspension(holder, platform="acme", suspended=True, now=now)
+    admission.set_daily_budget(holder, control_group="east", daily_elements=None)
+    snapshot = read_snapshot(holder)
+    assert snapshot.members["acme"].suspended
+    assert [key.revoked for key in snapshot.keys.values()] == [False, True, False]
+    assert snapshot.daily_elements == {"east": None}
 
 
 def taken_away(engine: Engine) -> tuple[set[str], set[tuple[str, str]]]:
