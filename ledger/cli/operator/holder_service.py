@@ -20,7 +20,7 @@ from ledger.cli import output
 from ledger.cli.decorator import command
 from ledger.cli.tables import Table
 from ledger.client.identity.keyfiles import load_public_keys
-from ledger.errors import InvalidRequest
+from ledger.errors import ConfigurationError, InvalidRequest
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
