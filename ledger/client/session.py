@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote
@@ -15,6 +16,10 @@ from urllib.parse import quote
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from ledger.client.holders.answers import ledger_share
+from ledger.client.holders.cards import CardSource, pin_cards, read_cards
+from ledger.client.holders.connection import CallingPlatform
+from ledger.client.holders.evaluation import EVALUATE_PATH
+from ledger.client.holders.group import HolderGroup
 from ledger.client.identity.epochs import Epochs
 from ledger.client.identity.keyfiles import load_signing_key, order_key_source
 from ledger.client.identity.own_key import suite_of_key
@@ -69,6 +74,7 @@ from ledger.protocol.threshold import VerifiedShare
 from ledger.rules import consent
 from ledger.rules.policy.values import Policy
 
+KEYS_PATH = "/v1/keys"
 READ_BUDGET_SECONDS = 10.0
 ATTEMPT_SECONDS = 5.0
 POLICY_SECONDS = 2.0
@@ -108,6 +114,7 @@ class Session:
         subject_budget_seconds: float = SUBJECT_BUDGET_SECONDS,
         check_budget_seconds: float = CHECK_BUDGET_SECONDS,
         connect_budget_seconds: float = CONNECT_BUDGET_SECONDS,
+        cards: CardSource | None = None,
         ca_file: str | Path | None = None,
         proxy: str | None = None,
         http_client: ClientFactory | None = None,
@@ -116,9 +123,9 @@ class Session:
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
         transport: Transport | None = None,
     ) -> None:
-        """Read suite and keys. `RefundLedger` explains the arguments.
+        """Read suite, cards and keys. `RefundLedger` explains the arguments.
 
-        Raises ConfigurationError.
+        Raises ConfigurationError, HolderMismatch (cards that contradict each other or the suite).
         """
         self.suite = suite if isinstance(suite, Suite) else load_suite(suite)
         self.key = key if isinstance(key, Ed25519PrivateKey) else load_signing_key(key)
@@ -136,6 +143,7 @@ class Session:
             raise ConfigurationError(f"refused_retention_days is 0 to {REFUSED_RETENTION_DAYS * 2}.")
         self.refused_retention = timedelta(days=refused_retention_days)
         pinned = self.suite.pinned
+        self.cards = pin_cards(self.suite, read_cards(cards))
         self.tokens = TokenSource(
             self.key,
             kid=self.suite.kid,
@@ -145,15 +153,24 @@ class Session:
             scopes=scopes,
             correctable=self.suite.url.startswith("https://") or is_loopback(self.suite.url),
         )
+        options = HttpOptions(ca_file, proxy, http_client)
         self.transport = transport or Transport(
             self.suite.url,
             self.tokens.token,
             refused=self.tokens.refused,
             insecure_http=insecure_http,
-            options=HttpOptions(ca_file, proxy, http_client),
+            options=options,
         )
         self.seen = SeenCheckpoint(self._in_state(CHECKPOINT_FILE), pinned.log_origin, self.suite.log_public)
-        self.epochs = Epochs(self.suite, self._in_state(EPOCHS_FILE), self.seen)
+        self.epochs = Epochs(self.suite, self._in_state(EPOCHS_FILE), self.seen, self.cards.statement)
+        self.holders = HolderGroup(
+            self.epochs,
+            self.cards,
+            CallingPlatform(self.key, self.suite.kid, self.suite.platform, now, random_bytes, options, insecure_http),
+            self._follow_holders,
+            budget_seconds=self.budget_seconds,
+            attempt_seconds=ATTEMPT_SECONDS,
+        )
         self.policies = Policies(pinned)
         self._blinders: dict[int, Blinder] = {}
         self.snapshots = Snapshots(
@@ -185,6 +202,7 @@ class Session:
         """Close connections and files. Items of the outbox stay there; a warning about them is logged if this client
         has used the outbox."""
         self.transport.close()
+        self.holders.close()
         self.snapshots.close()
         with self._outbox_lock:
             if self._opened_outbox is not None:
@@ -231,10 +249,17 @@ class Session:
         if not self._checked:
             self.snapshots.look()
             self.transport.retrying(limit.left(), self.compare_service, ATTEMPT_SECONDS)
-        if not self.epochs.holds(self.epochs.current):
-            self.transport.retrying(
-                limit.left(), lambda part: self.hold_epoch(self.epochs.current, part), ATTEMPT_SECONDS
-            )
+        current = self.epochs.current
+        if not self.epochs.holds(current) or self.epochs.is_behind(current):
+            self.transport.retrying(limit.left(), lambda part: self.hold_epoch(current, part), ATTEMPT_SECONDS)
+        self.holders.open()
+
+    def endorse_key(self, kid: str, public_key: bytes) -> dict[str, LedgerError | None]:
+        """Present a further key of the platform to all holders, with a token of the present key. Return for each holder
+        the error of its refusal, or None. Raises what `connect` does."""
+        self.ready()
+        body = {"kid": kid, "public_key": b64url(public_key)}
+        return self.holders.post_each(KEYS_PATH, json.dumps(body, separators=(",", ":")).encode(), self.retrying)
 
     def _prove_key(self, limit: Deadline) -> None:
         """Make a request that needs a token, and ignore refusals for other reasons than the token."""
@@ -337,23 +362,41 @@ class Session:
         """Return the person as a buyer under `epoch`, or None if that takes a request."""
         return self.blinder(epoch).remembered(person) if self.epochs.holds(epoch) else None
 
-    def blind(self, people: Sequence[Canonical], epoch: int, limit: Deadline | None = None) -> list[Buyer]:
-        """Return a buyer for each person under `epoch`, whose holders must be held. With `limit` in one attempt by
-        then."""
+    def blind(
+        self, people: Sequence[Canonical], epoch: int, limit: Deadline | None = None, *, again: bool = True
+    ) -> list[Buyer]:
+        """Return a buyer for each person under `epoch`, whose holders must be held. With `limit` by then, and in one
+        attempt of the ledger; key holders that fail for a reason that passes are asked again unless `again` is false.
+        """
+        return self._start_blinding(people, epoch, limit, again)()
 
+    def _start_blinding(
+        self, people: Sequence[Canonical], epoch: int, limit: Deadline | None, again: bool
+    ) -> Callable[[], list[Buyer]]:
         def evaluate(blinded: Sequence[bytes]) -> Callable[[], list[VerifiedShare]]:
-            body = {"epoch": epoch, "blinded": [b64url(element) for element in blinded]}
+            if self.epochs.keys(epoch).is_single:
+                return partial(self._by_ledger, epoch, blinded, limit)
+            return self.holders.start(epoch, blinded, limit, again)
 
-            def shares() -> list[VerifiedShare]:
-                if limit is not None:
-                    answer = self.post("/v1/oprf/evaluate", body, limit).json()
-                else:
-                    answer = self.retrying(lambda attempt: self.post("/v1/oprf/evaluate", body, attempt).json())
-                return [ledger_share(answer, epoch, self.epochs.keys(epoch), blinded)]
+        return self.blinder(epoch).start(people, evaluate)
 
-            return shares
+    def _by_ledger(self, epoch: int, blinded: Sequence[bytes], limit: Deadline | None) -> list[VerifiedShare]:
+        """Have the ledger evaluate with the whole key."""
+        body = {"epoch": epoch, "blinded": [b64url(element) for element in blinded]}
+        if limit is not None:
+            answer = self.post(EVALUATE_PATH, body, limit).json()
+        else:
+            answer = self.retrying(lambda attempt: self.post(EVALUATE_PATH, body, attempt).json())
+        return [ledger_share(answer, epoch, self.epochs.keys(epoch), blinded)]
 
-        return self.blinder(epoch).buyers(people, evaluate)
+    def _follow_holders(self, epoch: int, limit: Deadline | None) -> None:
+        """Read the suite, and have the newest sharing of an epoch's key proven."""
+        if limit is None:
+            self.retrying(self.read_service)
+            self.retrying(lambda part: self.hold_epoch(epoch, part))
+        else:
+            self.read_service(limit)
+            self.hold_epoch(epoch, limit)
 
     def tag(self, people: Sequence[Canonical], epoch: int | None = None) -> list[Buyer]:
         """Return a buyer for each person, with retries, under `epoch` or else the current one, which may change
@@ -371,20 +414,31 @@ class Session:
     def tag_in_time(self, person: Canonical, limit: Deadline) -> Buyer:
         """Return the person as a buyer under the current epoch by `limit`, connecting first and with retries."""
 
-        def attempt(part: Deadline) -> Buyer:
+        def prepared(part: Deadline) -> int:
             self.compare_service(part)
+            epoch = self.epochs.current
+            self.hold_epoch(epoch, part)
+            return epoch
+
+        def once(part: Deadline) -> Buyer:
+            return self.blind([person], prepared(part), part)[0]
+
+        def attempt(part: Deadline) -> Buyer:
             try:
                 return once(part)
             except StaleEpoch:
                 self.read_service(part)
                 return once(part)
 
-        def once(part: Deadline) -> Buyer:
-            epoch = self.epochs.current
-            self.hold_epoch(epoch, part)
-            return self.blind([person], epoch, part)[0]
-
-        return self.transport.retrying(limit.left(), attempt)
+        epoch = self.transport.retrying(limit.left(), prepared)
+        if self.epochs.keys(epoch).is_single:
+            return self.transport.retrying(limit.left(), attempt)
+        # Each holder is asked again by itself, so the evaluation as a whole is not repeated.
+        try:
+            return self.blind([person], epoch, limit)[0]
+        except StaleEpoch:
+            self.transport.retrying(limit.left(), self.read_service)
+            return self.blind([person], self.transport.retrying(limit.left(), prepared), limit)[0]
 
     def _tag_once(self, people: Sequence[Canonical], epoch: int | None) -> list[Buyer]:
         number = self.epochs.current if epoch is None else epoch

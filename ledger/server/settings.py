@@ -27,6 +27,9 @@ CLIENT_NAMES = frozenset(
 )
 """Variables of the SDK and the platforms' commands with the same prefix."""
 
+HOLDER_NAMES = "HOLDER_"
+"""Beginning of the variables of a key holder's service (`ledger/holder/settings.py`), which checks them itself."""
+
 _KUBERNETES = re.compile(r"(?:[A-Z0-9_]+_)?(SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)|PORT_[0-9]+_(TCP|UDP|SCTP)(_[A-Z]+)?)\Z")
 """Variables that Kubernetes sets in every container for services named `refund-ledger` or `refund-ledger-...`."""
 _LINK = re.compile(r"(tcp|udp|sctp)://")
@@ -160,32 +163,31 @@ class Settings(BaseSettings):
     @field_validator("public_url")
     @classmethod
     def _check_public_url(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        try:
-            parts = urlsplit(value)
-            sound = parts.port is None or 0 < parts.port < 65536
-        except ValueError:
-            parts, sound = urlsplit(""), False
-        if (
-            not sound
-            or parts.scheme not in ("http", "https")
-            or not parts.hostname
-            or re.search(r"[\s\x00-\x1f]", value)
-        ):
-            raise ValueError("an address that starts with https:// (or http://) and names a host")
-        if parts.username is not None or parts.query or parts.fragment or value.endswith(("?", "#")):
-            raise ValueError("an address without user, `?` and `#`")
-        try:
-            path_prefix(value)
-        except ConfigurationError:
-            raise ValueError("an address whose path holds letters, digits and ._~- between single slashes") from None
-        return value
+        return None if value is None else check_address(value)
 
     @property
     def origin(self) -> str:
         """Origin line of the log's checkpoints (C2SP tlog-checkpoint)."""
         return f"{self.service}/log"
+
+
+def check_address(value: str) -> str:
+    """Return an address that starts with https:// or http:// and has no more than a path. Raises ValueError, which says
+    what is expected."""
+    try:
+        parts = urlsplit(value)
+        sound = parts.port is None or 0 < parts.port < 65536
+    except ValueError:
+        parts, sound = urlsplit(""), False
+    if not sound or parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"[\s\x00-\x1f]", value):
+        raise ValueError("an address that starts with https:// (or http://) and names a host")
+    if parts.username is not None or parts.query or parts.fragment or value.endswith(("?", "#")):
+        raise ValueError("an address without user, `?` and `#`")
+    try:
+        path_prefix(value)
+    except ConfigurationError:
+        raise ValueError("an address whose path holds letters, digits and ._~- between single slashes") from None
+    return value
 
 
 def load_settings(variables: Mapping[str, str] | None = None, /, **changes: Any) -> Settings:
@@ -200,7 +202,7 @@ def load_settings(variables: Mapping[str, str] | None = None, /, **changes: Any)
     try:
         settings = Settings(**overrides) if variables is None else _settings_of(variables, overrides)
     except ValidationError as error:
-        problems += _problems(error)
+        problems += problems_of(error)
         raise ConfigurationError(_sentence(problems)) from None
     if problems:
         raise ConfigurationError(_sentence(problems))
@@ -242,15 +244,18 @@ def unknown_settings(names: Iterable[str]) -> list[str]:
         is_link = short.endswith("_PORT") and isinstance(names, Mapping) and _LINK.match(names[name]) is not None
         if not name.upper().startswith(PREFIX) or short in known or is_link or _KUBERNETES.match(short):
             continue
+        if short.startswith(HOLDER_NAMES):
+            continue
         near = difflib.get_close_matches(short, sorted(known), n=1, cutoff=0.6)
         problems.append(f"{name} is no setting" + (f"; do you mean {PREFIX}{near[0]}?" if near else "."))
     return problems
 
 
-def _problems(error: ValidationError) -> list[str]:
+def problems_of(error: ValidationError, prefix: str = PREFIX) -> list[str]:
+    """Return a sentence for each setting whose value is not allowed; `prefix` is the beginning of their variables."""
     problems = []
     for problem in error.errors(include_url=False, include_input=False):
-        name = PREFIX + str(problem["loc"][0]).upper() if problem["loc"] else "The settings"
+        name = prefix + str(problem["loc"][0]).upper() if problem["loc"] else "The settings"
         allowed = _allowed(problem["type"], dict(problem.get("ctx", {})), problem["msg"])
         problems.append(f"{name} must be {allowed}.")
     return sorted(problems)
