@@ -188,7 +188,7 @@ class Consortium:
     # --- material -------------------------------------------------------------------------------------------------
 
     def log(self) -> tuple[bytes, ...]:
-        """Return all entries of the public log, as anyone fetches them."""
+        """Return all entries of the public log, fetched without a token."""
         import urllib.request
 
         def fetch(path: str) -> bytes:
@@ -239,16 +239,17 @@ def running_consortium(root: Path) -> Iterator[Consortium]:
         (operator / "ledger.db").write_bytes(sqlite_schema())
         consortium = Consortium(root, settings, Exchange(root), recorders, make_candidates())
         make_key(consortium)
+        for holder in HOLDERS:
+            (consortium.folder(holder) / "holder.db").write_bytes(holder_schema())
+        for name in ("acme", "bolt"):
+            consortium.admit(consortium.enrol(name, f"{name}-group"), MEMBER_DAILY)
         consortium.server = RunningServer(settings, ["--no-snapshotter"])
         stack.callback(consortium.server.kill)
         recorders["ledger"].target = consortium.server.url
         for holder in HOLDERS:
-            (consortium.folder(holder) / "holder.db").write_bytes(holder_schema())
             consortium.services[holder] = HolderProcess(consortium.folder(holder), recorders["ledger"].url)
             stack.callback(consortium.services[holder].kill)
             recorders[holder].target = consortium.services[holder].url
-        for name in ("acme", "bolt"):
-            consortium.admit(consortium.enrol(name, f"{name}-group"), MEMBER_DAILY)
         list_persons(consortium)
         yield consortium
 

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from ledger.holder import backup
+from ledger.server.db.engine import open_engine, reading
+from ledger.server.log.logged_keys import load_server_keys
 from tests.claim.attacker import Possession, attack
 from tests.claim.consortium import HOLDERS, LISTED, OWN, Consortium
 from tests.claim.memory import encodings, memory_image
@@ -199,11 +201,17 @@ def combined(indexes: Sequence[int], shares: Sequence[int]) -> bytes:
 
 
 def test_memory_images_show_what_a_process_has(consortium: Consortium, operator: Possession) -> None:
-    """The image of a holder's process has its share, and the attacker finds it there."""
+    """Its share is in the image of a holder's process, and the attacker recognises it there."""
     image = operator.memory[0]
     outcome = attack(Possession(consortium.log(), {}, (image,)), consortium.candidates[:1])
     assert outcome.shares == shares_of(consortium, OWN)
     assert all(encodings(consortium.share(OWN, generation))["bytes"] in image for generation in (1, 2))
+    # So is that of the ledger's server: a key that it derives at its start and keeps is there.
+    engine = open_engine(consortium.settings.database_url, pool_size=1)
+    with reading(engine) as connection:
+        keys = load_server_keys(consortium.settings, connection)
+    engine.dispose()
+    assert keys.idempotency_key in operator.memory[1]
 
 
 def test_no_encoding_of_another_share_is_in_what_the_operator_has(consortium: Consortium, operator: Possession) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from ledger.protocol import voprf
+from ledger.protocol.encoding import b64url
 from tests.claim.attacker import Candidate, Possession, attack
 from tests.claim.buyer import EVALUATE, Buyer, post, reach
 from tests.claim.consortium import HOLDERS, OWN, Consortium, HolderProcess, in_time
@@ -20,7 +22,7 @@ OTHERS = tuple([holder for holder in HOLDERS if holder != OWN])
 
 @pytest.fixture(autouse=True)
 def _one_day() -> None:
-    """A daily budget renews at midnight (UTC): a test does not begin just before."""
+    """Do not begin a test just before midnight (UTC), when daily budgets renew."""
     now = datetime.now(UTC)
     midnight = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
     if (midnight - now).total_seconds() < 30:
@@ -36,7 +38,7 @@ def buyer(consortium: Consortium, platforms: Sequence[Caller], *, own: bool = Fa
 def wishes(consortium: Consortium) -> list[Candidate]:
     """The candidates in the order in which an attacker asks: every third one is listed."""
     listed, others = sorted(consortium.listed), [each for each in consortium.some if each not in consortium.listed]
-    return [each for place, one in enumerate(listed) for each in (one, *others[2 * place : 2 * place + 2])]
+    return [each for place, first in enumerate(listed) for each in (first, *others[2 * place : 2 * place + 2])]
 
 
 def said(consortium: Consortium, group: str) -> dict[str, int]:
@@ -63,7 +65,7 @@ def _known(consortium: Consortium, holder: str, platform: Caller) -> bool:
 
 
 def check_named(consortium: Consortium, party: Buyer) -> None:
-    """The party names the listed ones among the candidates that it had evaluated, and no other."""
+    """Check that the party names the listed ones among the candidates that it had evaluated, and no other."""
     files = {"tags": consortium.files(consortium.root / "operator")["operator/ledger.db"]}
     files["wal"] = consortium.files(consortium.root / "operator")["operator/ledger.db-wal"]
     outcome = attack(Possession(consortium.log(), files, evaluated=party.elements), consortium.some)
@@ -107,7 +109,7 @@ def test_grants_count_as_the_status_says(consortium: Consortium) -> None:
 
 
 def test_ghost_platforms_get_no_element(consortium: Consortium) -> None:
-    """The operator enrols platforms, and a key of its own for a member, in its own ledger: holders admit none."""
+    """Platforms that the operator enrols in its own ledger, and a key of its own for a member, are admitted nowhere."""
     ghosts = [consortium.enrol(f"ghost-{number}", f"ghost-group-{number}") for number in range(2)]
     party = buyer(consortium, ghosts, own=True)
     blinded = voprf.blind([b"phone:+8613800130000"], [voprf.derive_secret(bytes(32), b"claim")])
@@ -115,6 +117,10 @@ def test_ghost_platforms_get_no_element(consortium: Consortium) -> None:
         for _ in ghosts:
             assert party.ask(holder, blinded).status == 403
     assert {code for _, code in party.refusals} == {"not_admitted"}
+    # Nor can a ghost present a key.
+    new_key = json.dumps({"kid": "ghost-2", "public_key": b64url(ghosts[1].public_key)}).encode()
+    token = ghosts[0].token("north", new_key, datetime.now(UTC))
+    assert post(consortium.services["north"].url, "/v1/keys", token, new_key).code == "not_admitted"
     forged = Caller("acme", "acme-group", "acme-2")
     assert consortium.server is not None
     key = consortium.public_key_file(forged)
