@@ -1,10 +1,10 @@
 """The attacker program: a function from everything that a party has to the candidates that it can name.
 
-It knows the public log, the protocol and nothing else. It takes every 32-byte string in the material for a scalar of
-the key: a share k_i, or k itself. A string is one of them if its multiple of the base point is a K_i or K of the log.
-From shares it computes k, with any t of them, of whatever generation. With k, and also with each single share in k's
-place, it computes element and tag of all candidates. A candidate is named if its tag or its element occurs anywhere in
-the material.
+It knows the public log, the protocol and nothing else. It takes every 32-byte string in the material, also inside texts
+in base64url, base64 or hex, for a scalar of the key: a share k_i, or k itself. A string is one of them if its multiple
+of the base point is a K_i or K of the log. From shares it computes k, with any t of them, of whatever generation. With
+k, or else with each share in k's place, it computes element and tag of all candidates. A candidate is named if its tag
+or its element occurs anywhere in the material.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ Array = np.ndarray[Any, Any]
 
 STRING_BYTES = 32
 RUN_MAX_CHARS = 130
-"""Texts of several values in one run of characters, up to this length, are searched at each offset; of longer ones
-the beginning and the end."""
+"""A run of characters up to this length is searched for texts of 32 bytes at each offset. A longer one is the text of
+something longer: of a file it is decoded, and searched at each offset of its bytes."""
 
 
 def _alphabet(characters: str) -> Array:
@@ -205,11 +205,14 @@ def is_scalar(string: bytes) -> bool:
 
 @lru_cache(maxsize=256)
 def _scalars_of_file(data: bytes) -> frozenset[bytes]:
-    places = _places(data)
-    octets = np.frombuffer(data, np.uint8)
-    fit = places[octets[places + 31] <= 0x10] if len(places) else places
-    raw = [data[place : place + STRING_BYTES] for place in fit.tolist()]
-    return frozenset([string for string in (*raw, *_decoded_strings(data)) if is_scalar(string)])
+    scalars = {text for text in _decoded_strings(data) if is_scalar(text)}
+    for part in (data, _unwrapped(data)):
+        places = _places(part)
+        octets = np.frombuffer(part, np.uint8)
+        fit = places[octets[places + 31] <= 0x10] if len(places) else places
+        raw = [part[place : place + STRING_BYTES] for place in fit.tolist()]
+        scalars.update([string for string in raw if is_scalar(string)])
+    return frozenset(scalars)
 
 
 @lru_cache(maxsize=4)
@@ -239,20 +242,31 @@ def _sums(marked: Array) -> Array:
 @lru_cache(maxsize=256)
 def _heads(data: bytes) -> Array:
     """Return the first 8 bytes, as numbers in order, of all strings of 32 bytes in a file."""
-    decoded = b"".join(_decoded_strings(data))
-    words: Array = np.zeros(0, "<u8")
-    if len(data) >= STRING_BYTES:
-        words = np.ndarray((len(data) - 7,), "<u8", data, strides=(1,))[_places(data)]  # at each offset
-    return np.unique(np.concatenate([words, np.frombuffer(decoded, "<u8")[::4]]))
+    heads = [np.frombuffer(b"".join(_decoded_strings(data)), "<u8")[::4]]
+    for part in (data, _unwrapped(data)):
+        if len(part) >= STRING_BYTES:
+            heads.append(np.ndarray((len(part) - 7,), "<u8", part, strides=(1,))[_places(part)])  # at each offset
+    return np.unique(np.concatenate(heads))
 
 
 def _has(data: bytes, string: bytes) -> bool:
-    return string in data or string in _decoded_strings(data)
+    return string in data or string in _unwrapped(data) or string in _decoded_strings(data)
 
 
 @lru_cache(maxsize=256)
 def _decoded_strings(data: bytes) -> frozenset[bytes]:
     return frozenset(texts(data))
+
+
+@lru_cache(maxsize=256)
+def _unwrapped(data: bytes) -> bytes:
+    """Return what the long texts in base64url, base64 and hex in a file say, one after the other."""
+    parts = []
+    for run in _runs(data, RUN_MAX_CHARS + 1):
+        for text in (run[offset:].translate(_STANDARD) for offset in range(4)):
+            parts.append(base64.b64decode(text[: len(text) // 4 * 4]))
+        parts += [bytes.fromhex(match[0][: len(match[0]) // 2 * 2].decode()) for match in _HEX.finditer(run)]
+    return b"".join(parts)
 
 
 def texts(data: bytes) -> Iterator[bytes]:

@@ -44,34 +44,35 @@ def post(url: str, path: str, token: str, body: bytes) -> HolderAnswer:
 
 @dataclass
 class Buyer:
-    """The platforms of one party, the addresses of the holders by id, and the keys. With `own`, (holder, share), it is
-    a holder itself, and evaluates its part on its own."""
+    """The platforms of one party, the addresses of the holders by id, and the generations of the key, which it uses in
+    turn. With `own`, (holder, shares by generation), it is a holder itself, and evaluates its part on its own."""
 
     platforms: Sequence[Caller]
     urls: Mapping[str, str]
-    keys: KeySet
-    own: tuple[str, bytes] | None = None
+    generations: Sequence[KeySet]
+    own: tuple[str, Mapping[int, bytes]] | None = None
     elements: dict[Candidate, bytes] = field(default_factory=dict)
     """What it has got: the element of each candidate."""
     refusals: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Refusals, by holder and code."""
     turn: int = 0
+    bought: int = 0
 
     @property
     def needed(self) -> int:
         """Shares that it needs of other holders for an element."""
-        return self.keys.threshold - (1 if self.own else 0)
+        return self.generations[0].threshold - (1 if self.own else 0)
 
     @property
     def others(self) -> list[str]:
         """The holders that it has to ask."""
         return [holder for holder in self.urls if self.own is None or holder != self.own[0]]
 
-    def ask(self, holder: str, blinded: Sequence[bytes], generation: int | None = None) -> HolderAnswer:
+    def ask(self, holder: str, blinded: Sequence[bytes], generation: int = 2) -> HolderAnswer:
         """Have a holder evaluate, with the next one of its platforms."""
         self.turn += 1
         platform = self.platforms[self.turn % len(self.platforms)]
-        body = evaluation_body(blinded, 1, generation or self.keys.generation)
+        body = evaluation_body(blinded, 1, generation)
         answer = post(self.urls[holder], EVALUATE, platform.token(holder, body, datetime.now(UTC)), body)
         if answer.status != 200:
             self.refusals[holder, answer.code] += 1
@@ -106,17 +107,19 @@ class Buyer:
         """Get elements with the shares of these holders; False if one refused."""
         blinds = [voprf.derive_secret(secrets.token_bytes(32), b"claim") for _ in candidates]
         blinded = voprf.blind([text for _, text in candidates], blinds)
+        self.bought += 1
+        keys = self.generations[self.bought % len(self.generations)]
         shares: list[VerifiedShare] = []
         for holder in holders:
-            answer = self.ask(holder, blinded)
+            answer = self.ask(holder, blinded, keys.generation)
             if answer.status != 200:
                 self._last_refusing = holder
                 return False
-            shares.append(verify_share(self.keys, blinded, share_of(answer)))
+            shares.append(verify_share(keys, blinded, share_of(answer)))
         if self.own is not None:
-            name, secret = self.own
-            evaluation = voprf.evaluate(secret, blinded, secrets.token_bytes(voprf.NONCE_BYTES))
-            share = Share(self.keys.generation, self.keys.of(name).index, evaluation.evaluated, evaluation.proof)
-            shares.append(verify_share(self.keys, blinded, share))
+            name, own = self.own
+            evaluation = voprf.evaluate(own[keys.generation], blinded, secrets.token_bytes(voprf.NONCE_BYTES))
+            share = Share(keys.generation, keys.of(name).index, evaluation.evaluated, evaluation.proof)
+            shares.append(verify_share(keys, blinded, share))
         self.elements |= dict(zip(candidates, combine(blinds, shares), strict=True))
         return True

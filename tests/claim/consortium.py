@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -271,6 +272,7 @@ def make_key(consortium: Consortium) -> None:
     begun = consortium.ledger_command("keys", "init", *cards)
     assert (begun["threshold"], begun["holders"]) == (2, 3)
     first = exchange.cards(HOLDERS)
+    shutil.copytree(exchange.files, exchange.files / "first")  # what parties keep of the first ceremony
     exchange.all_rounds("refresh", HOLDERS)
     assert consortium.ledger_command("keys", "publish", *cards)["generation"] == 2
     consortium.statements = (first, exchange.cards(HOLDERS))

@@ -175,6 +175,8 @@ def test_each_form_of_a_leak_is_found(consortium: Consortium) -> None:
         "beside another text": Possession(log, {**others, "log": b"key_" + text + b"_share"}),
         "hex": Possession(log, {**others, "log": b"share=" + share.hex().encode()}),
         "capital letters": Possession(log, {**others, "log": b"share=" + share.hex().upper().encode()}),
+        "inside a longer text": Possession(log, {**others, "log": b"blob=" + base64.b64encode(bytes(100) + share * 2)}),
+        "inside longer hex": Possession(log, {**others, "log": (b"a" * 99 + share + b"b" * 9).hex().encode()}),
         "text in memory": Possession(log, others, in_memory(text).memory),
         "bytes in memory": Possession(log, others, in_memory(object_of_python(share)).memory),
     }

@@ -32,7 +32,8 @@ def _one_day() -> None:
 def buyer(consortium: Consortium, platforms: Sequence[Caller], *, own: bool = False) -> Buyer:
     """A party with these platforms; with `own` it runs the operator's holder."""
     urls = {holder: consortium.services[holder].url for holder in HOLDERS}
-    return Buyer(platforms, urls, consortium.keys(2), (OWN, consortium.share(OWN, 2)) if own else None)
+    shares = {generation: consortium.share(OWN, generation) for generation in (1, 2)}
+    return Buyer(platforms, urls, [consortium.keys(1), consortium.keys(2)], (OWN, shares) if own else None)
 
 
 def wishes(consortium: Consortium) -> list[Candidate]:
