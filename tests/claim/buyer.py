@@ -55,8 +55,9 @@ class Buyer:
     """What it has got: the element of each candidate."""
     refusals: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Refusals, by holder and code."""
-    turn: int = 0
-    bought: int = 0
+    asked: int = 0
+    """Requests so far, and evaluations by enough holders begun: they choose platform and generation."""
+    begun: int = 0
 
     @property
     def needed(self) -> int:
@@ -70,8 +71,8 @@ class Buyer:
 
     def ask(self, holder: str, blinded: Sequence[bytes], generation: int = 2) -> HolderAnswer:
         """Have a holder evaluate, with the next one of its platforms."""
-        self.turn += 1
-        platform = self.platforms[self.turn % len(self.platforms)]
+        self.asked += 1
+        platform = self.platforms[self.asked % len(self.platforms)]
         body = evaluation_body(blinded, 1, generation)
         answer = post(self.urls[holder], EVALUATE, platform.token(holder, body, datetime.now(UTC)), body)
         if answer.status != 200:
@@ -90,31 +91,29 @@ class Buyer:
                 count = min(count, 1)  # the last ones one by one, so that no holder has a rest alone
             if count == 0:
                 break
-            assert self._evaluate(waiting[:count], chosen)
+            assert self._refused_by(waiting[:count], chosen) is None
             del waiting[:count]
             for holder in chosen:
                 left[holder] -= count
         refusing: set[str] = set()
         while len(asked := [holder for holder in self.others if holder not in refusing][: self.needed]) == self.needed:
-            if self._evaluate(waiting[:1], asked):
+            refused_by = self._refused_by(waiting[:1], asked)
+            if refused_by is None:
                 del waiting[:1]
             else:
-                refusing.add(self._last_refusing)
+                refusing.add(refused_by)
 
-    _last_refusing: str = ""
-
-    def _evaluate(self, candidates: Sequence[Candidate], holders: Sequence[str]) -> bool:
-        """Get elements with the shares of these holders; False if one refused."""
+    def _refused_by(self, candidates: Sequence[Candidate], holders: Sequence[str]) -> str | None:
+        """Get elements with the shares of these holders, and return None, or the first holder that refuses."""
         blinds = [voprf.derive_secret(secrets.token_bytes(32), b"claim") for _ in candidates]
         blinded = voprf.blind([text for _, text in candidates], blinds)
-        self.bought += 1
-        keys = self.generations[self.bought % len(self.generations)]
+        self.begun += 1
+        keys = self.generations[self.begun % len(self.generations)]
         shares: list[VerifiedShare] = []
         for holder in holders:
             answer = self.ask(holder, blinded, keys.generation)
             if answer.status != 200:
-                self._last_refusing = holder
-                return False
+                return holder
             shares.append(verify_share(keys, blinded, share_of(answer)))
         if self.own is not None:
             name, own = self.own
@@ -122,4 +121,4 @@ class Buyer:
             share = Share(keys.generation, keys.of(name).index, evaluation.evaluated, evaluation.proof)
             shares.append(verify_share(keys, blinded, share))
         self.elements |= dict(zip(candidates, combine(blinds, shares), strict=True))
-        return True
+        return None

@@ -217,6 +217,11 @@ class Consortium:
         """Return the true share of a holder, for comparisons."""
         return active_shares(self.folder(holder))[generation - 1].secret
 
+    def ledger_database(self) -> dict[str, bytes]:
+        """Return the files of the ledger's database, with its write-ahead log."""
+        files = self.files(self.root / "operator")
+        return {name: data for name, data in files.items() if Path(name).name.startswith("ledger.db")}
+
     def files(self, *folders: Path) -> dict[str, bytes]:
         """Return all files below folders, with those that SQLite keeps beside its databases."""
         return {

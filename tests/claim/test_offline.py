@@ -26,11 +26,6 @@ BOUGHT = 60
 """Identifiers that the member has evaluated, of which half are listed."""
 
 
-def ledger_database(consortium: Consortium) -> dict[str, bytes]:
-    """The database of the ledger, with what is in its write-ahead log."""
-    return {name: data for name, data in consortium.files(consortium.root / "operator").items() if "ledger.db" in name}
-
-
 def holder_process(consortium: Consortium, holder: str) -> bytes:
     """The memory of a holder's process."""
     return memory_image(consortium.services[holder].pid)
@@ -45,7 +40,7 @@ def of_holder(consortium: Consortium, holder: str) -> Possession:
     """Everything of a holder, the exchanged files, the traffic of its service, and the ledger's database too."""
     files = {
         **consortium.files(consortium.folder(holder), consortium.exchange.files),
-        **ledger_database(consortium),
+        **consortium.ledger_database(),
         "traffic": consortium.recorders[holder].transcript,
         "log": lines(consortium.services[holder].log),
     }
@@ -110,7 +105,7 @@ def test_a_member_names_those_that_its_budget_bought(consortium: Consortium) -> 
     assert len(elements) == BOUGHT
     files = {
         **consortium.files(consortium.root / "members" / "bolt"),
-        **ledger_database(consortium),
+        **consortium.ledger_database(),
         **{f"traffic of {name}": recorder.transcript for name, recorder in consortium.recorders.items()},
     }
     without = attack(Possession(consortium.log(), files), consortium.some)
@@ -127,7 +122,7 @@ def test_a_thief_of_all_backups_names_no_listed_person(
     monkeypatch.setattr(backup, "PASSES", 1)
     passphrase = tmp_path / "passphrase"
     passphrase.write_text("nine red boats on a slow river")
-    files = dict(ledger_database(consortium))
+    files = consortium.ledger_database()
     for holder in HOLDERS:
         path = tmp_path / f"{holder}.backup"
         consortium.holder_command(holder, "backup", path, "--passphrase-file", passphrase)
@@ -138,7 +133,7 @@ def test_a_thief_of_all_backups_names_no_listed_person(
 
 @pytest.mark.parametrize("holders", list(combinations(HOLDERS, 2)))
 def test_any_two_holders_name_all_listed_persons(consortium: Consortium, holders: Sequence[str]) -> None:
-    files = {**ledger_database(consortium), **consortium.files(*[consortium.folder(holder) for holder in holders])}
+    files = {**consortium.ledger_database(), **consortium.files(*[consortium.folder(holder) for holder in holders])}
     outcome = attack(Possession(consortium.log(), files), consortium.some)
     assert (outcome.shares, outcome.keys) == (shares_of(consortium, *holders), frozenset({1}))
     assert outcome.named == consortium.listed
@@ -190,7 +185,7 @@ def test_the_key_itself_in_a_file_is_found(consortium: Consortium) -> None:
     indexes = [consortium.keys(1).of(holder).index for holder in OTHERS]
     shares = [int.from_bytes(consortium.share(holder, 1), "little") for holder in OTHERS]
     key = combined(indexes, shares)
-    files = {**ledger_database(consortium), "old.key": b"\xff" + key}
+    files = {**consortium.ledger_database(), "old.key": b"\xff" + key}
     outcome = attack(Possession(consortium.log(), files), consortium.some)
     assert (outcome.shares, outcome.keys, outcome.named) == (frozenset(), frozenset({1}), consortium.listed)
 
@@ -231,7 +226,7 @@ def test_no_encoding_of_another_share_is_in_what_the_operator_has(consortium: Co
 
 
 def test_a_share_from_before_a_refresh_and_one_from_after_it_name_no_listed_person(consortium: Consortium) -> None:
-    log, files = consortium.log(), ledger_database(consortium)
+    log, files = consortium.log(), consortium.ledger_database()
     assert consortium.keys(1).public_key == consortium.keys(2).public_key
 
     def stolen(*shares: tuple[str, int]) -> Possession:

@@ -26,7 +26,7 @@ def _one_day() -> None:
     now = datetime.now(UTC)
     midnight = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
     if (midnight - now).total_seconds() < 30:
-        in_time(lambda: datetime.now(UTC) > midnight, "midnight does not come")
+        in_time(lambda: datetime.now(UTC) > midnight, "midnight does not come", seconds=60)
 
 
 def buyer(consortium: Consortium, platforms: Sequence[Caller], *, own: bool = False) -> Buyer:
@@ -67,9 +67,8 @@ def _known(consortium: Consortium, holder: str, platform: Caller) -> bool:
 
 def check_named(consortium: Consortium, party: Buyer) -> None:
     """Check that the party names the listed ones among the candidates that it had evaluated, and no other."""
-    files = {"tags": consortium.files(consortium.root / "operator")["operator/ledger.db"]}
-    files["wal"] = consortium.files(consortium.root / "operator")["operator/ledger.db-wal"]
-    outcome = attack(Possession(consortium.log(), files, evaluated=party.elements), consortium.some)
+    possession = Possession(consortium.log(), consortium.ledger_database(), evaluated=party.elements)
+    outcome = attack(possession, consortium.some)
     assert outcome.named == consortium.listed & party.elements.keys()
     assert outcome.named
 
