@@ -24,7 +24,7 @@ def memory_image(pid: int) -> bytes:
     """Return the writable memory of a process: its runs of pages, with 64 zeros between them.
 
     Pages that the process still shares with the one that forked it are left out: they are older than anything that it
-    read itself.
+    read itself. Raises PermissionError where the system lets no process read another one's memory.
     """
     runs: list[bytes] = []
     with Path(f"/proc/{pid}/mem").open("rb", 0) as memory, Path(f"/proc/{pid}/pagemap").open("rb", 0) as pagemap:
