@@ -51,8 +51,12 @@ class _Connection:
     received: bytearray = field(default_factory=bytearray)
 
     def fill(self, left: Callable[[], float]) -> None:
-        """Receive more bytes. Raises TimeoutError, OSError, BrokenAnswer at the end of the stream."""
-        self.socket.settimeout(_positive(left()))
+        """Receive more bytes. Raises TimeoutError (also where bytes never stop, but no time is left), OSError,
+        BrokenAnswer at the end of the stream."""
+        seconds = left()
+        if seconds <= 0:
+            raise TimeoutError("The time of the request is over.")
+        self.socket.settimeout(_positive(seconds))
         data = self.socket.recv(_PART_BYTES)
         if not data:
             raise BrokenAnswer("The connection was closed.")
