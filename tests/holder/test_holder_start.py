@@ -78,6 +78,11 @@ def test_a_folder_without_a_share_or_of_another_ledger(
         open_service("north")
 
 
+def test_before_the_folder_is_made_there_is_no_database(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="holder init"):
+        open_holder_database(HolderSettings(dir=tmp_path / "none"))
+
+
 def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
     settings = HolderSettings(database_url=f"sqlite:///{tmp_path / 'holder.db'}")
     open_holder_database(settings).dispose()
