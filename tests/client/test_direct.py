@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from ledger.client.transport.connections import HttpOptions
-from ledger.client.transport.direct import AnswerTooLong, DirectAnswer, DirectConnections
+from ledger.client.transport.direct import AnswerTooLong, BrokenAnswer, DirectAnswer, DirectConnections
 from ledger.client.transport.forks import Sockets
 from ledger.client.transport.http import Deadline, Transport
 from ledger.errors import Unavailable
@@ -166,6 +166,21 @@ def test_each_wait_ends_in_time(answer: Sequence[bytes]) -> None:
         assert caught.value.details["reason"] == "timeout"
         assert time.monotonic() - started < PROMPT_SECONDS
         transport.close()
+
+
+@pytest.mark.parametrize(
+    ("first", "repeated"),
+    [
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"Trailer: 1\r\n"),
+    ],
+)
+def test_an_answer_whose_bytes_never_stop_ends_in_time(first: bytes, repeated: bytes) -> None:
+    with scripted([first, *[repeated * 2000] * 100_000]) as (url, _):
+        started = time.monotonic()
+        with pytest.raises((TimeoutError, BrokenAnswer)):  # later Pythons count lines
+            ask(DirectConnections(url, None, Sockets()), seconds=0.2)
+        assert time.monotonic() - started < PROMPT_SECONDS
 
 
 def test_faults_of_the_way_are_named() -> None:

@@ -57,8 +57,12 @@ class _Received(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Receive into `buffer` and return the number of bytes, 0 at the end. Raises TimeoutError, OSError."""
-        self._socket.settimeout(_positive(self._left()))
+        """Receive into `buffer` and return the number of bytes, 0 at the end. Raises TimeoutError (also where bytes
+        never stop, but no time is left), OSError."""
+        seconds = self._left()
+        if seconds <= 0:
+            raise TimeoutError("The time of the request is over.")
+        self._socket.settimeout(_positive(seconds))
         return self._socket.recv_into(buffer)
 
 
