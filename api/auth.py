@@ -55,7 +55,7 @@ class Authenticator:
         Raises Unauthenticated, InvalidToken, TokenExpired, UnknownKey, ScopeMissing, PlatformSuspended, and
         DatabaseUnavailable if the snapshot is too old to authenticate any platform.
         """
-        token = _bearer(authorization)
+        token = bearer_token(authorization)
         digest = hashlib.blake2b(token.encode(), digest_size=32).digest()
         now = self._now().timestamp()
         verified = self._remembered.get(digest)
@@ -144,7 +144,9 @@ def _check_key(key: MemberKey | None) -> MemberKey:
     return key
 
 
-def _bearer(authorization: str | None) -> str:
+def bearer_token(authorization: str | None) -> str:
+    """Return the token of an `Authorization` header. Raises Unauthenticated without a token, InvalidToken for one that
+    is too long or not ASCII."""
     if not authorization:
         raise Unauthenticated("Send a token: `Authorization: Bearer <JWT>`.")
     scheme, _, token = authorization.partition(" ")

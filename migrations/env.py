@@ -2,6 +2,8 @@
 
 PostgreSQL: a lock timeout of 5 s (statements behind a migration that waits for a lock wait too) and an advisory lock,
 so that two deployments never migrate together. SQLite: the write lock of the transaction does the same.
+
+The revisions in `versions` make the ledger's database, those in `holder` the database of a key holder.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ MIGRATION_LOCK = 7_246_315_028_117
 def run(connection: Connection) -> None:
     context.configure(
         connection=connection,
-        target_metadata=Base.metadata,
+        target_metadata=context.config.attributes.get("metadata") or Base.metadata,
         compare_type=True,
         compare_server_default=True,
         render_as_batch=connection.dialect.name == "sqlite",

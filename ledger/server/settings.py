@@ -27,6 +27,9 @@ CLIENT_NAMES = frozenset(
 )
 """Variables of the SDK and the platforms' commands with the same prefix."""
 
+HOLDER_NAMES = "HOLDER_"
+"""Beginning of the variables of a key holder's service (`ledger/holder/settings.py`), which checks them itself."""
+
 _KUBERNETES = re.compile(r"(?:[A-Z0-9_]+_)?(SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)|PORT_[0-9]+_(TCP|UDP|SCTP)(_[A-Z]+)?)\Z")
 """Variables that Kubernetes sets in every container for services named `refund-ledger` or `refund-ledger-...`."""
 _LINK = re.compile(r"(tcp|udp|sctp)://")
@@ -200,7 +203,7 @@ def load_settings(variables: Mapping[str, str] | None = None, /, **changes: Any)
     try:
         settings = Settings(**overrides) if variables is None else _settings_of(variables, overrides)
     except ValidationError as error:
-        problems += _problems(error)
+        problems += problems_of(error)
         raise ConfigurationError(_sentence(problems)) from None
     if problems:
         raise ConfigurationError(_sentence(problems))
@@ -242,15 +245,18 @@ def unknown_settings(names: Iterable[str]) -> list[str]:
         is_link = short.endswith("_PORT") and isinstance(names, Mapping) and _LINK.match(names[name]) is not None
         if not name.upper().startswith(PREFIX) or short in known or is_link or _KUBERNETES.match(short):
             continue
+        if short.startswith(HOLDER_NAMES):
+            continue
         near = difflib.get_close_matches(short, sorted(known), n=1, cutoff=0.6)
         problems.append(f"{name} is no setting" + (f"; do you mean {PREFIX}{near[0]}?" if near else "."))
     return problems
 
 
-def _problems(error: ValidationError) -> list[str]:
+def problems_of(error: ValidationError, prefix: str = PREFIX) -> list[str]:
+    """Return a sentence for each setting whose value is not allowed; `prefix` is the beginning of their variables."""
     problems = []
     for problem in error.errors(include_url=False, include_input=False):
-        name = PREFIX + str(problem["loc"][0]).upper() if problem["loc"] else "The settings"
+        name = prefix + str(problem["loc"][0]).upper() if problem["loc"] else "The settings"
         allowed = _allowed(problem["type"], dict(problem.get("ctx", {})), problem["msg"])
         problems.append(f"{name} must be {allowed}.")
     return sorted(problems)

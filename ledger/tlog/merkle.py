@@ -198,6 +198,43 @@ def grow(size: int, edge: Mapping[tuple[int, int], bytes], leaf_hashes: Sequence
     return Growth(new_size, root, tiles)
 
 
+class CompactTree:
+    """A growing tree of which only the roots of the complete subtrees on the right edge are kept: at most 63 hashes,
+    largest subtree first. Their sizes are the binary digits of `size`.
+
+    Raises InvalidTile unless `edge` has the length that belongs to `size`.
+    """
+
+    def __init__(self, size: int = 0, edge: bytes = b"") -> None:
+        if not 0 <= size <= MAX_TREE_SIZE or len(edge) != size.bit_count() * HASH_BYTES:
+            raise InvalidTile("The edge of a tree does not belong to its size.")
+        self.size = size
+        self._edge = [edge[place : place + HASH_BYTES] for place in range(0, len(edge), HASH_BYTES)]
+
+    @property
+    def edge(self) -> bytes:
+        """The hashes of the right edge, concatenated."""
+        return b"".join(self._edge)
+
+    def append(self, leaf: bytes) -> None:
+        """Append a leaf with the content `leaf`."""
+        node, complete = leaf_hash(leaf), self.size
+        while complete & 1:
+            node = node_hash(self._edge.pop(), node)
+            complete >>= 1
+        self._edge.append(node)
+        self.size += 1
+
+    def root(self) -> bytes:
+        """Return the root (32 bytes) over the leaves appended so far."""
+        if not self._edge:
+            return EMPTY_ROOT
+        *left, node = self._edge
+        for subtree in reversed(left):
+            node = node_hash(subtree, node)
+        return node
+
+
 # --- roots and proofs from tiles ----------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ import typer
 
 from ledger.cli.operator.benign_pictures import benign
 from ledger.cli.operator.holder import holder
+from ledger.cli.operator.holder_service import add_service_commands
 from ledger.cli.operator.keys import keys
 from ledger.cli.operator.platforms import platform
 from ledger.cli.operator.policy import policy
@@ -28,6 +29,7 @@ def add_operator_commands(app: typer.Typer) -> None:
     app.add_typer(policy, name="policy")
     app.command("publish")(publish)
     app.command("rotate")(rotate)
+    add_service_commands(holder)
     app.add_typer(holder, name="holder")
     app.command("demo")(demo)
     app.command("replay")(replay)

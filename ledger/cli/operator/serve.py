@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -190,8 +191,6 @@ def run(settings: Settings, environment: dict[str, str], *, publisher: bool = Tr
 
     Raises ConfigurationError if keys, log, schema or address do not allow it, DatabaseUnavailable.
     """
-    import uvicorn
-
     from api.app import create_app, server_options, start_logging
     from ledger.server.runtime import open_runtime
     from ledger.server.staff.accounts import needs_admin
@@ -205,57 +204,75 @@ def run(settings: Settings, environment: dict[str, str], *, publisher: bool = Tr
     listening: socket.socket | None = None
     try:
         no_admin = needs_admin(rt.engine)
-        listening = _listen(settings.host, settings.port)
-        url = _url(settings.host, listening.getsockname()[1])
+        listening = listen(settings.host, settings.port)
+        url = http_url(settings.host, listening.getsockname()[1])
         verdict: dict[str, Any] = {"frozen": None}
         if publisher:
             children.append(Child("publisher", environment))
             verdict |= children[0].first_line()
             children[0].watch()
 
-        class Server(uvicorn.Server):
-            """Prints the address when it listens."""
+        def announce() -> None:
+            _announce(settings, url, verdict, no_admin, rt.keys.current)
+            if snapshotter:
+                # No request waits for it, so it need not delay the start.
+                children.append(Child("snapshotter", environment))
+                children[-1].watch()
 
-            async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-                await super().startup(sockets)
-                if self.started:
-                    # A full collection of all imported objects takes longer than a lookup may; frozen objects are
-                    # never collected.
-                    gc.collect()
-                    gc.freeze()
-                    _announce(settings, url, verdict, no_admin, rt.keys.current)
-                    if snapshotter:
-                        # No request waits for it, so it need not delay the start.
-                        children.append(Child("snapshotter", environment))
-                        children[-1].watch()
-
-            def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-                deadline.start()
-                super().handle_exit(sig, frame)
-
-        config = uvicorn.Config(
-            lambda: create_app(settings, runtime=rt),
-            factory=True,
-            **server_options(settings),
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=GRACEFUL_SECONDS,
-        )
-        server = Server(config)
-
-        def stop(_number: int, _frame: FrameType | None) -> None:
-            deadline.start()
-            server.should_exit = True
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            # uvicorn finishes its requests and then raises the signal again; the default handler would end this
-            # process before `finally`.
-            signal.signal(number, stop)
-        server.run(sockets=[listening])
+        run_server(lambda: create_app(settings, runtime=rt), server_options(settings), listening, deadline, announce)
     finally:
         rt.close(CLOSE_SECONDS)
         _stop_all(children)
         if listening is not None:
             listening.close()
+
+
+def run_server(
+    create: Callable[[], Any],
+    options: dict[str, Any],
+    listening: socket.socket,
+    deadline: StopDeadline,
+    on_started: Callable[[], None],
+) -> None:
+    """Serve the application that `create` returns until SIGTERM or SIGINT, which starts `deadline`. `options` are those
+    of uvicorn's `Config`; `on_started` is called when the server listens."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        """Calls `on_started` when it listens."""
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                # A full collection of all imported objects takes longer than a lookup may; frozen objects are
+                # never collected.
+                gc.collect()
+                gc.freeze()
+                on_started()
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            deadline.start()
+            super().handle_exit(sig, frame)
+
+    server = Server(
+        uvicorn.Config(
+            create,
+            factory=True,
+            **options,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=GRACEFUL_SECONDS,
+        )
+    )
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        deadline.start()
+        server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn finishes its requests and then raises the signal again; the default handler would end this process
+        # before the caller's `finally`.
+        signal.signal(number, stop)
+    server.run(sockets=[listening])
 
 
 def _stop_all(children: list[Child]) -> None:
@@ -266,7 +283,8 @@ def _stop_all(children: list[Child]) -> None:
         child.stop(max(0.1, end - time.monotonic()))
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound to the address, for `run_server`. Raises ConfigurationError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -279,7 +297,8 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _url(host: str, port: int) -> str:
+def http_url(host: str, port: int) -> str:
+    """Return the URL of an address."""
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Dialect, String, Table, insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.orm import DeclarativeBase
 
 from ledger.server.db.base import Base
 from ledger.server.db.types import Bytes32, UtcDateTime
@@ -82,14 +83,14 @@ def _array_statement(tables: tuple[tuple[type[Base], tuple[str, ...]], ...]) -> 
     return (f"WITH {before} {last}" if first else last), checks
 
 
-def upsert(connection: Connection, model: type[Base]) -> Any:
+def upsert(connection: Connection, model: type[DeclarativeBase]) -> Any:
     """Return an `INSERT` into the table of `model` that supports `ON CONFLICT` on this engine. The syntax of both
     engines is the same; SQLAlchemy has a class for each."""
     table = table_of(model)
     return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
 
 
-def table_of(model: type[Base]) -> Table:
+def table_of(model: type[DeclarativeBase]) -> Table:
     """Return the `Table` object of a model."""
     table = model.__table__
     assert isinstance(table, Table)

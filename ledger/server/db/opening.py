@@ -42,9 +42,10 @@ _REASONS = (
 )
 
 
-def engine_of(settings: Settings, **options: Any) -> Engine:
+def engine_of(settings: Settings, setting: str = SETTING, **options: Any) -> Engine:
     """Return an engine with the timeouts and deadlines of `settings`; `options` (of `open_engine`) replace them. Does
-    not connect yet. Raises ConfigurationError for a URL that names no database."""
+    not connect yet. `setting` is the name of the setting with the URL, for messages. Raises ConfigurationError for a
+    URL that names no database."""
     chosen: dict[str, Any] = {
         "lock_timeout_ms": settings.lock_timeout_ms,
         "statement_timeout_ms": settings.statement_timeout_ms,
@@ -56,34 +57,42 @@ def engine_of(settings: Settings, **options: Any) -> Engine:
     try:
         return open_engine(settings.database_url, **{**chosen, **options})
     except ConfigurationError as error:
-        raise ConfigurationError(f"{SETTING} cannot be used. {error}") from None
+        raise ConfigurationError(f"{setting} cannot be used. {error}") from None
     except (SQLAlchemyError, ValueError, ImportError):
         raise ConfigurationError(
-            f"{SETTING} is no address of a database: it must be sqlite:///path or postgresql+psycopg://user@host/name."
+            f"{setting} is no address of a database: it must be sqlite:///path or postgresql+psycopg://user@host/name."
         ) from None
     except OSError as error:
-        raise ConfigurationError(f"The database's file cannot be made: {error.strerror}. Check {SETTING}.") from None
+        raise ConfigurationError(f"The database's file cannot be made: {error.strerror}. Check {setting}.") from None
 
 
-def open_database(settings: Settings, *, current: bool = True, create: bool = False, **options: Any) -> Engine:
-    """Return an engine as `engine_of` does, for the ledger's database, after connecting once.
+def open_database(
+    settings: Settings,
+    *,
+    current: bool = True,
+    create: bool = False,
+    setting: str = SETTING,
+    history: migrate.MigrationHistory = migrate.LEDGER_HISTORY,
+    **options: Any,
+) -> Engine:
+    """Return an engine as `engine_of` does, for the database with the tables of `history`, after connecting once.
 
     `current` requires the schema of this version; `create` allows an SQLite file that does not exist yet. Raises
     ConfigurationError for a URL, path, file or schema that cannot work, DatabaseUnavailable when it does not answer.
     """
-    _check_file(settings.database_url, create)
-    engine = engine_of(settings, **options)
+    _check_file(settings.database_url, create, setting, history)
+    engine = engine_of(settings, setting, **options)
     try:
-        reach(engine)
+        reach(engine, setting)
         if current:
-            migrate.check_current(engine)
+            migrate.check_current(engine, history)
     except BaseException:
         engine.dispose()
         raise
     return engine
 
 
-def reach(engine: Engine) -> None:
+def reach(engine: Engine, setting: str = SETTING) -> None:
     """Connect once. Raises DatabaseUnavailable with the reason in words, ConfigurationError for a file that is not a
     database."""
     try:
@@ -92,12 +101,12 @@ def reach(engine: Engine) -> None:
             if engine.dialect.name == "sqlite":
                 connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")
     except DatabaseUnavailable as error:
-        message = f"The database cannot be reached: {_reason(error)}. Check {SETTING} and the database's server."
+        message = f"The database cannot be reached: {_reason(error)}. Check {setting} and the database's server."
         if engine.dialect.name == "sqlite":
-            message = f"The database's file cannot be used: {_reason(error)}. Check {SETTING} and its disk."
+            message = f"The database's file cannot be used: {_reason(error)}. Check {setting} and its disk."
         raise DatabaseUnavailable(message, retry_after_seconds=1) from error
     except SQLAlchemyError as error:
-        raise ConfigurationError(f"{SETTING} names something that is no database of this ledger.") from error
+        raise ConfigurationError(f"{setting} names something that is no database of this ledger.") from error
 
 
 def _reason(error: DatabaseUnavailable) -> str:
@@ -115,7 +124,7 @@ def _reason(error: DatabaseUnavailable) -> str:
     return next((reason for part, reason in _REASONS if part in text), "it does not answer as a database should")
 
 
-def _check_file(url: str, create: bool) -> None:
+def _check_file(url: str, create: bool, setting: str, history: migrate.MigrationHistory) -> None:
     """Raise ConfigurationError if `url` names an SQLite file that is missing, in a missing folder, or not SQLite."""
     try:
         parsed = make_url(url)
@@ -126,17 +135,17 @@ def _check_file(url: str, create: bool) -> None:
     path = Path(parsed.database)
     folder = path.parent
     if path.is_dir():
-        raise ConfigurationError(f"{SETTING} names a folder; it must name a file in it.")
+        raise ConfigurationError(f"{setting} names a folder; it must name a file in it.")
     if not folder.is_dir():
         if not (create and folder == DEFAULT_FOLDER):
-            raise ConfigurationError(f"{SETTING} names a file in a folder that does not exist. Make the folder first.")
+            raise ConfigurationError(f"{setting} names a file in a folder that does not exist. Make the folder first.")
     elif not path.exists():
         if not create:
-            raise ConfigurationError(f"{SETTING} names a file that does not exist. Run `refund-ledger keys init`.")
+            raise ConfigurationError(f"{setting} names a file that does not exist. {history.first_step}")
     elif not os.access(path, os.R_OK | os.W_OK):
-        raise ConfigurationError(f"{SETTING} names a file that this user cannot read and write.")
+        raise ConfigurationError(f"{setting} names a file that this user cannot read and write.")
     else:
         with path.open("rb") as file:
             start = file.read(len(_SQLITE_MAGIC))
         if start and start != _SQLITE_MAGIC:
-            raise ConfigurationError(f"{SETTING} names a file that is no SQLite database.")
+            raise ConfigurationError(f"{setting} names a file that is no SQLite database.")

@@ -1,0 +1,44 @@
+"""The service of a holder: evaluations with its share, refusals, and what needs no token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ledger.protocol import sodium, voprf
+from ledger.tlog.key_statement import parse_card
+from tests.holder.kit import (
+    Caller,
+    Consortium,
+    HolderService,
+    as_scalar,
+    combined,
+    points,
+    share_of,
+)
+
+
+def test_any_two_holders_together_evaluate_as_the_key_itself(
+    consortium: Consortium, open_service: Callable[..., HolderService]
+) -> None:
+    sharing = consortium.sharings[0]
+    caller = Caller("acme", "acme-group")
+    blinds = [voprf.derive_secret(bytes([number]) * 32, b"blind") for number in range(1, 4)]
+    blinded = voprf.blind([b"phone:+1", b"phone:+2", b"email:x"], blinds)
+    shares = []
+    for name in ("north", "west"):
+        service = open_service(name)
+        caller.admitted(service.rt.engine)
+        service.rt.state.refresh()
+        shares.append(share_of(service.evaluate(caller, blinded)))
+    whole = as_scalar(sharing.secret)
+    expected = [sodium.scalarmult(whole, voprf.hash_to_group(text)) for text in (b"phone:+1", b"phone:+2", b"email:x")]
+    assert combined(sharing.statement.keys, blinds, blinded, shares) == expected
+    assert [share.index for share in shares] == [1, 3]
+
+
+def test_an_evaluation_answers(service: HolderService, acme: Caller) -> None:
+    answer = service.evaluate(acme, points(2))
+    assert share_of(answer).index == 1
+    assert answer.json["epoch"] == answer.json["generation"] == 1
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-content-type-options"] == "nosniff"
