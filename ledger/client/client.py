@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from ledger.client.appeals import Appeals
 from ledger.client.choices import Purpose
+from ledger.client.holders.cards import CardSource
 from ledger.client.identity.environment import read_credentials
 from ledger.client.identity.suite import Suite
 from ledger.client.inputs import check_identifiers
@@ -23,6 +24,7 @@ from ledger.client.lookups.local_standing import CheckPolicy
 from ledger.client.lookups.lookups import Lookups
 from ledger.client.lookups.request import Query, Refund
 from ledger.client.models.appeals import PersonStatement
+from ledger.client.models.key_holders import KeyHolders
 from ledger.client.models.lookups import Check, Lookup
 from ledger.client.models.pictures import PictureHash
 from ledger.client.outbox.queue import OutboxQueue
@@ -79,6 +81,7 @@ class RefundLedger:
         subject_budget_seconds: float = SUBJECT_BUDGET_SECONDS,
         check_budget_seconds: float = CHECK_BUDGET_SECONDS,
         connect_budget_seconds: float = CONNECT_BUDGET_SECONDS,
+        cards: CardSource | None = None,
         ca_file: str | Path | None = None,
         proxy: str | None = None,
         http_client: ClientFactory | None = None,
@@ -87,7 +90,7 @@ class RefundLedger:
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
         transport: Transport | None = None,
     ) -> None:
-        """Read suite and keys; nothing is sent before the first call.
+        """Read suite, cards and keys, and compare the cards with the suite; nothing is sent before the first call.
 
         `suite` is what `refund-ledger platform add` wrote and `key` the signing key of `refund-ledger make-key`, by
         their files or as objects. `state_dir` keeps the outbox, the last checkpoint, proven key epochs and snapshots
@@ -98,10 +101,13 @@ class RefundLedger:
         Time budgets in seconds, each for the whole call with name resolution, connecting, TLS, blinding and retries:
         `lookup_budget_seconds` (0.3), `subject_budget_seconds` (2), `check_budget_seconds` (5),
         `connect_budget_seconds` (8). `budget_seconds` (10) bounds all attempts of each other request.
+        `cards` are needed where several holders share the key: card files (`NAME.card.json`), a folder of them, or
+        parsed cards, from at least as many holders outside the operator as evaluate together.
         `ca_file`, `proxy` and `http_client` are explained at `ledger.client.transport.connections.HttpOptions`.
         `insecure_http` allows plain http to another machine. `now`, `random_bytes` and `transport` are for tests.
 
-        Raises ConfigurationError.
+        Raises ConfigurationError (also for missing cards, with whose they are), HolderMismatch (a card contradicts the
+        suite or another card; `holder` in the details).
         """
         self._session = Session(
             suite,
@@ -115,6 +121,7 @@ class RefundLedger:
             subject_budget_seconds=subject_budget_seconds,
             check_budget_seconds=check_budget_seconds,
             connect_budget_seconds=connect_budget_seconds,
+            cards=cards,
             ca_file=ca_file,
             proxy=proxy,
             http_client=http_client,
@@ -138,16 +145,18 @@ class RefundLedger:
 
         The suite is the file `REFUND_LEDGER_SUITE` or the text `REFUND_LEDGER_SUITE_JSON`, the signing key the file
         `REFUND_LEDGER_KEY` or the PEM text `REFUND_LEDGER_KEY_PEM`, the order key the file `REFUND_LEDGER_ORDER_KEY` or
-        its text `REFUND_LEDGER_ORDER_KEY_TEXT`, the state folder `REFUND_LEDGER_STATE`. Raises ConfigurationError,
-        which names variables and never repeats what they hold.
+        its text `REFUND_LEDGER_ORDER_KEY_TEXT`, the state folder `REFUND_LEDGER_STATE`, the holders' cards the files or
+        the folder `REFUND_LEDGER_CARDS`. Raises ConfigurationError, which names variables and never repeats what they
+        hold, and HolderMismatch.
         """
-        given = {name: options.pop(name, None) for name in ("order_key", "state_dir")}
+        given = {name: options.pop(name, None) for name in ("order_key", "state_dir", "cards")}
         credentials = read_credentials(os.environ if environment is None else environment, **given)
         return cls(
             credentials.suite,
             credentials.key,
             order_key=credentials.order_key,
             state_dir=credentials.state_dir,
+            cards=credentials.cards,
             **options,
         )
 
@@ -191,6 +200,32 @@ class RefundLedger:
         """The platform's public keys under which its reports verify: that of `key` first, then what else the suite file
         names, for reports that were signed under an earlier one."""
         return self._session.public_keys
+
+    # --- key holders ----------------------------------------------------------------------------------------------
+
+    @property
+    def key_holders(self) -> KeyHolders:
+        """Who holds the key that tags are made with: how many holders there are, how many of them evaluate together,
+        and whether one has the whole key (`single`) and so could find out by itself who every person is.
+
+        Makes no request. Raises StaleEpoch while the holders of a new key epoch are not proven yet.
+        """
+        return self._session.key_holders()
+
+    @property
+    def holder_failures(self) -> Mapping[str, Mapping[str, int]]:
+        """How often each key holder gave no valid share to this client, by holder and reason (`timeout`, `connect`,
+        `invalid_proof`, `malformed`, `wrong_generation`, or the code of a refusal): for monitoring. Each is also logged
+        as `holder_failed`."""
+        return self._session.holder_failures.counts()
+
+    def endorse_key(self, kid: str, public_key: Ed25519PublicKey) -> Mapping[str, LedgerError | None]:
+        """Present a further key of this platform to all key holders, signed with the present one: holders accept a key
+        that an admitted key presents. `kid` is the id that the operator registered, or will register, for it.
+
+        Returns for each holder None, or the error of its refusal; call it again for those. Raises what `connect` does.
+        """
+        return self._session.endorse_key(kid, public_key.public_bytes_raw())
 
     # --- tags -----------------------------------------------------------------------------------------------------
 

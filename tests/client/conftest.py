@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.client.shared_ledger import SharedLedger, shared_ledger
 from tests.client.small_ledger import SmallLedger, small_ledger
 
 
@@ -14,4 +15,11 @@ from tests.client.small_ledger import SmallLedger, small_ledger
 def ledger(tmp_path: Path) -> Iterator[SmallLedger]:
     """A SmallLedger that is being served."""
     with small_ledger(tmp_path) as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Iterator[SharedLedger]:
+    """A SharedLedger of 2 of 3 holders that is being served."""
+    with shared_ledger(tmp_path) as ledger:
         yield ledger

@@ -1,6 +1,6 @@
-"""Suite, signing key and order key from environment variables, for containers that get their secrets that way.
+"""Suite, holders' cards, signing key and order key from environment variables, for containers that get them that way.
 
-Each is named either by its file or by its text, never by both. Errors name variables and never repeat what they hold.
+Suite and keys are named by file or by text, never by both. Errors name variables and never repeat what they hold.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from ledger.client.holders.cards import CardSource, cards_from_text
 from ledger.client.identity.keyfiles import parse_order_key, parse_signing_key
 from ledger.client.identity.suite import Suite, parse_suite_text
 from ledger.errors import ConfigurationError
@@ -20,7 +21,8 @@ SUITE, SUITE_JSON = "REFUND_LEDGER_SUITE", "REFUND_LEDGER_SUITE_JSON"
 KEY, KEY_PEM = "REFUND_LEDGER_KEY", "REFUND_LEDGER_KEY_PEM"
 ORDER_KEY, ORDER_KEY_TEXT = "REFUND_LEDGER_ORDER_KEY", "REFUND_LEDGER_ORDER_KEY_TEXT"
 STATE = "REFUND_LEDGER_STATE"
-VARIABLES = (SUITE, SUITE_JSON, KEY, KEY_PEM, ORDER_KEY, ORDER_KEY_TEXT, STATE)
+CARDS = "REFUND_LEDGER_CARDS"
+VARIABLES = (SUITE, SUITE_JSON, KEY, KEY_PEM, ORDER_KEY, ORDER_KEY_TEXT, STATE, CARDS)
 """All variables that the SDK and the commands of platforms read here."""
 
 
@@ -33,6 +35,7 @@ class Credentials:
     key: str | Path | Ed25519PrivateKey = field(repr=False)
     order_key: bytes | str | Path | None = field(repr=False)
     state_dir: str | Path | None = None
+    cards: CardSource | None = None
 
 
 def read_credentials(
@@ -42,6 +45,7 @@ def read_credentials(
     key: str | Path | None = None,
     order_key: bytes | str | Path | None = None,
     state_dir: str | Path | None = None,
+    cards: CardSource | None = None,
 ) -> Credentials:
     """Return the given arguments, and the rest from `environment`. An argument goes before both variables of its kind;
     an empty variable counts as not set. Raises ConfigurationError when something is missing, named twice or
@@ -66,7 +70,13 @@ def read_credentials(
             f"The signing key of {KEY_PEM} needs its order key: set {ORDER_KEY} (a file) or {ORDER_KEY_TEXT} (its "
             "text). `refund-ledger make-key` wrote it beside the signing key; all services of a platform share one."
         )
-    return Credentials(found_suite, found_key, found_order_key, state_dir or environment.get(STATE) or None)
+    return Credentials(
+        found_suite,
+        found_key,
+        found_order_key,
+        state_dir or environment.get(STATE) or None,
+        cards or cards_from_text(environment.get(CARDS, "")),
+    )
 
 
 def read_suite(environment: Mapping[str, str]) -> Path | Suite | None:

@@ -1,20 +1,35 @@
-"""Key epochs: which epochs this platform may use, and how it follows a rotation.
+"""Key epochs: which epochs this platform may use, and how it follows a rotation, refresh or resharing.
 
-The suite file pins the holders' keys of the epochs there were when it was written. Holders of a later epoch are taken
-from the log only: the service names the entry that announced them, and that entry must be a `key_rotation` under a
-checkpoint of the pinned log key that continues the history seen before. Entry and proof are kept in the state folder
-and verified again at each start. The service never goes back to an earlier epoch.
+Where one holder has the whole key, the suite file pins its key in the epochs there were when it was written; where the
+key is shared, the cards of holders do. Keys of a later epoch or generation are taken from the log only: the service
+names the entry that announced them, and that entry must be a `key_rotation` under a checkpoint of the pinned log key
+that continues the history seen before. An entry of a shared key has a statement of all its holders and names the entry
+with the statement that it follows; the client reads these entries back to the one that the cards pin, and accepts each
+step only as `ledger.tlog.key_statement.check_succession` does. Entries and proofs are kept in the state folder and
+verified again at each start. The client never goes back to an earlier epoch or generation.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ledger.client.identity.keyfiles import replace_file
-from ledger.client.identity.suite import Epoch, EpochMember, LogMember, Service, Suite, check_served, parse_keys
+from ledger.client.identity.suite import (
+    Epoch,
+    EpochMember,
+    ListedHolder,
+    LogMember,
+    Service,
+    Suite,
+    check_same_key,
+    check_served,
+    parse_keys,
+)
 from ledger.client.models.decoding import decode
 from ledger.client.state import SeenCheckpoint, is_unwritable, turn, warn_of_memory
 from ledger.client.transport.forks import ForkLock
@@ -24,6 +39,7 @@ from ledger.errors import (
     HolderMismatch,
     InvalidInput,
     InvalidLeaf,
+    InvalidProof,
     LedgerError,
     StaleEpoch,
     Unavailable,
@@ -31,26 +47,59 @@ from ledger.errors import (
 )
 from ledger.protocol.threshold import KeySet
 from ledger.tlog.entries import GovernanceType, Leaf
+from ledger.tlog.key_statement import (
+    Endorsement,
+    KeyStatement,
+    check_succession,
+    parse_endorsement,
+    parse_statement,
+)
 from ledger.tlog.proof import open_leaf_proof
 
 ANSWERING = frozenset({"current", "previous"})
 """States of an epoch in which lookups and reports under it are answered."""
 
 
+MAX_STEPS = 10_000
+"""Statements between the pinned one and the newest, at most."""
+
+VerifyMultiple = Callable[[bytes, bytes, bytes], None]
+"""(K, K', proof): raises InvalidProof unless K' is a multiple of K that the makers of the proof know."""
+
+_Sharing = tuple[int, int]
+"""Epoch and generation."""
+
+
 class Epochs:
     """The epochs of one service. `path` is the file in which proven announcements are kept; without one, or where it
-    cannot be written, they are proven anew by each process. Thread-safe."""
+    cannot be written, they are proven anew by each process. `pinned` is the statement of the holders' cards, None
+    where one holder has the whole key. Thread-safe."""
 
-    def __init__(self, suite: Suite, path: Path | None, seen: SeenCheckpoint) -> None:
+    def __init__(
+        self,
+        suite: Suite,
+        path: Path | None,
+        seen: SeenCheckpoint,
+        pinned: KeyStatement | None = None,
+        verify_multiple: VerifyMultiple | None = None,
+    ) -> None:
         self._suite = suite
         self._path = path
         self._spare = ForkLock()
         self._seen = seen
+        self._verify_multiple = verify_multiple or _unproven
         self._following = ForkLock()
-        self._held: dict[int, KeySet] = {epoch.epoch: epoch.keys for epoch in suite.pinned.epochs}
+        self._shared = pinned is not None
+        self._statements: dict[_Sharing, KeyStatement] = {}
+        self._held: dict[int, tuple[KeySet, ...]] = {}
         self._newest = suite.current.epoch
+        if pinned is None:
+            self._held = {epoch.epoch: (epoch.keys,) for epoch in suite.pinned.epochs if epoch.keys.is_single}
+        else:
+            self._add(pinned)
+            self._add_earlier(pinned)
         self._listed: dict[int, Epoch] = {}
-        self._kept: dict[int, dict[str, Any]] = {}
+        self._kept: dict[_Sharing, dict[str, Any]] = {}
         self._load()
 
     @property
@@ -74,10 +123,31 @@ class Epochs:
         return epoch in self._held
 
     def keys(self, epoch: int) -> KeySet:
-        """Return the sharing of the key of `epoch`. Raises StaleEpoch unless they are pinned or proven."""
+        """Return the newest known sharing of the key of `epoch`. Raises StaleEpoch unless it is pinned or proven."""
+        return self.sharings(epoch)[0]
+
+    def sharings(self, epoch: int) -> tuple[KeySet, ...]:
+        """Return the known sharings of the key of `epoch`, newest first. For 24 hours after a refresh holders may use
+        either of two. Raises StaleEpoch unless one is pinned or proven."""
         if epoch not in self._held:
             raise StaleEpoch("The holders of this key epoch are not known.", epoch=self.current)
         return self._held[epoch]
+
+    def stated(self, epoch: int, generation: int) -> KeyStatement | None:
+        """Return the statement of the holders of a known sharing, None where one holder has the whole key."""
+        return self._statements.get((epoch, generation))
+
+    def is_behind(self, epoch: int) -> bool:
+        """True if the service lists a newer sharing of `epoch` than is proven."""
+        listed = self._listed.get(epoch)
+        return listed is not None and (epoch not in self._held or listed.keys.generation > self.keys(epoch).generation)
+
+    def listed(self, epoch: int, holder: str) -> ListedHolder | None:
+        """Return what the operator lists about a key holder, None if it lists nothing."""
+        for source in (self._listed.get(epoch), *self._suite.pinned.epochs):
+            if source is not None and holder in source.listed:
+                return source.listed[holder]
+        return None
 
     def take(self, served: Service) -> None:
         """Store the epochs as the service lists them now.
@@ -91,8 +161,9 @@ class Epochs:
         if [epoch.state for epoch in served.epochs].count("current") != 1 or len(listed) != len(served.epochs):
             raise UnexpectedAnswer("The service must list exactly one current key epoch, and each epoch once.")
         held = self._held
-        if any(held[epoch.epoch] != epoch.keys for epoch in served.epochs if epoch.epoch in held):
-            raise HolderMismatch("The server names other key holders than the log announced.")
+        for epoch in served.epochs:
+            for keys in held.get(epoch.epoch, ()):
+                check_same_key(keys, epoch.keys)
         current = next(epoch.epoch for epoch in served.epochs if epoch.state == "current")
         if current < self._newest:
             ahead = listed.get(self._newest)
@@ -104,18 +175,25 @@ class Epochs:
             self._move(current)
 
     def hold(self, epoch: int, fetch: Fetch, wait_seconds: float) -> None:
-        """Make sure that the holders of `epoch` are pinned or proven; if not, prove them from the log.
+        """Make sure that the holders of `epoch` are pinned or proven; if not, prove them from the log. Where they are,
+        and the service lists a newer sharing of the key, prove that one; an outage leaves the known one in use.
 
         `wait_seconds` bounds the wait for another thread that proves it. Raises StaleEpoch (the service does not list
-        it), HolderMismatch, InvalidLeaf and the other errors of a false log, Equivocation, ReceiptPending, Unavailable.
+        it), HolderMismatch, InvalidSignature, InvalidProof, InvalidLeaf and the other errors of a false log,
+        Equivocation, ReceiptPending, Unavailable.
         """
-        if self.holds(epoch):
+        if self.holds(epoch) and not self.is_behind(epoch):
             return
         if not self._following.acquire(timeout=wait_seconds):
+            if self.holds(epoch):
+                return
             raise Unavailable("The new key epoch is still being verified.", reason="timeout")
         try:
             if not self.holds(epoch):
                 self._prove(epoch, fetch)
+            elif self.is_behind(epoch):
+                with suppress(Unavailable):
+                    self._prove(epoch, fetch)
         finally:
             self._following.release()
 
@@ -125,19 +203,78 @@ class Epochs:
             raise StaleEpoch("The service does not list this key epoch.", epoch=self.current)
         if listed.entry_index is None:
             raise UnexpectedAnswer("The service does not say where its log announces the key epoch.")
-        pinned, public_key = self._suite.pinned, self._suite.log_public
         note = fetch_checkpoint(fetch)
         self._seen.accept(note, fetch)
-        leaf, proof = prove_leaf(fetch, listed.entry_index, note, pinned.log_origin, public_key)
-        kept = {"epoch": epoch, "leaf": leaf.decode(), "proof": proof}
-        keys = self._announced(kept)
-        if keys != listed.keys:
+        if self._shared:
+            self._prove_statements(epoch, listed.entry_index, note, fetch)
+            proven = listed.keys in self._held[epoch]
+        else:
+            kept = self._proven_leaf(listed.entry_index, note, fetch) | {"epoch": epoch}
+            keys = self._announced(kept)
+            proven = keys == listed.keys
+            if proven:
+                self._kept[epoch, 1] = kept
+                self._held = {**self._held, epoch: (keys,)}
+        if not proven:
             raise HolderMismatch("The server names other key holders than its log announced.")
-        self._held = {**self._held, epoch: keys}
-        self._kept[epoch] = kept
         self._store()
         if self._listed[epoch].state == "current":
             self._move(epoch)
+
+    def _prove_statements(self, epoch: int, index: int, note: str, fetch: Fetch) -> None:
+        """Read the entries with statements back from entry `index` to a known statement, and take each step."""
+        steps: list[tuple[AnnouncedSharing, dict[str, Any]]] = []
+        while len(steps) < MAX_STEPS:
+            kept = self._proven_leaf(index, note, fetch)
+            announced = self._announced_sharing(kept)
+            sharing = (announced.statement.epoch, announced.statement.keys.generation)
+            known = self._statements.get(sharing)
+            if known is not None:
+                if known.canonical != announced.statement.canonical:
+                    raise HolderMismatch("The log states other key holders than the cards.")
+                break
+            steps.append((announced, kept | {"epoch": sharing[0], "generation": sharing[1]}))
+            if announced.previous_entry is None or not announced.previous_entry < index:
+                raise HolderMismatch("The key statements of the log do not lead back to the pinned one.")
+            index = announced.previous_entry
+        for announced, kept in reversed(steps):
+            self._follow(announced)
+            self._kept[kept["epoch"], kept["generation"]] = kept
+        if not self.holds(epoch):
+            raise HolderMismatch("The entry that the service names announces another key epoch.")
+
+    def _follow(self, announced: AnnouncedSharing) -> None:
+        """Hold an announced sharing. Raises HolderMismatch, InvalidSignature, InvalidProof unless it follows a known
+        one."""
+        before = announced.statement.previous
+        known = None if before is None else self._statements.get((before.epoch, before.generation))
+        if known is None:
+            raise HolderMismatch("The key statements of the log do not lead back to the pinned one.")
+        check_succession(known, announced.statement, announced.endorsements, self._verify_multiple)
+        self._add(announced.statement)
+
+    def _add(self, statement: KeyStatement) -> None:
+        keys = statement.keys
+        others = [known for known in self._held.get(statement.epoch, ()) if known.generation != keys.generation]
+        held = tuple(sorted([keys, *others], key=lambda known: -known.generation))
+        self._statements = {**self._statements, (statement.epoch, keys.generation): statement}
+        self._held = {**self._held, statement.epoch: held}
+
+    def _add_earlier(self, pinned: KeyStatement) -> None:
+        """Hold what the suite file names of sharings before the cards. Its shares are checked against the public key
+        that the cards name, so whoever holds them, no other element than the key's can come of them."""
+        previous = pinned.previous
+        for epoch in self._suite.pinned.epochs:
+            earlier_epoch = previous is not None and epoch.epoch == previous.epoch < pinned.epoch
+            earlier_generation = epoch.epoch == pinned.epoch and epoch.keys.generation < pinned.keys.generation
+            expected = previous.public_key if previous is not None and earlier_epoch else pinned.keys.public_key
+            if (earlier_epoch or earlier_generation) and epoch.keys.public_key == expected:
+                self._held[epoch.epoch] = (*self._held.get(epoch.epoch, ()), epoch.keys)
+
+    def _proven_leaf(self, index: int, note: str, fetch: Fetch) -> dict[str, Any]:
+        """Return an entry and its proof as they are kept."""
+        leaf, proof = prove_leaf(fetch, index, note, self._suite.pinned.log_origin, self._suite.log_public)
+        return {"leaf": leaf.decode(), "proof": proof}
 
     def _move(self, current: int) -> None:
         if current != self._newest:
@@ -145,22 +282,35 @@ class Epochs:
             self._store()
 
     def _announced(self, kept: Mapping[str, Any]) -> KeySet:
-        """Return the sharing in a kept announcement, verified. Raises the errors of a false proof."""
+        """Return the keys in a kept announcement of an epoch, verified. Raises the errors of a false proof."""
+        known = {epoch: held[0] for epoch, held in self._held.items()}
+        keys = announced_keys(self._opened(kept), kept["epoch"], self._suite.pinned, known)
+        if not keys.is_single:
+            raise HolderMismatch("A ledger whose key one holder has cannot share it later.")
+        return keys
+
+    def _announced_sharing(self, kept: Mapping[str, Any]) -> AnnouncedSharing:
+        """Return the sharing in a kept entry, whose proof is verified and whose succession is not. Raises the errors of
+        a false proof."""
+        return announced_sharing(self._opened(kept), self._suite.pinned)
+
+    def _opened(self, kept: Mapping[str, Any]) -> Leaf:
         pinned = self._suite.pinned
-        leaf, _ = open_leaf_proof(kept["proof"], kept["leaf"].encode(), pinned.log_origin, self._suite.log_public)
-        return announced_keys(leaf, kept["epoch"], pinned, self._held)
+        return open_leaf_proof(kept["proof"], kept["leaf"].encode(), pinned.log_origin, self._suite.log_public)[0]
 
     # --- state folder -----------------------------------------------------------------------------------------------
 
     def _load(self) -> None:
         """Load the stored announcements. Each is a proof; one that no longer verifies is fetched again."""
-        for kept in _read(self._path).get("epochs", ()):
+        for kept in sorted(_entries(_read(self._path)), key=_sharing_of):
             try:
-                keys = self._announced(kept)
+                if self._shared:
+                    self._follow(self._announced_sharing(kept))
+                else:
+                    self._held = {**self._held, kept["epoch"]: (self._announced(kept),)}
             except (LedgerError, KeyError, TypeError, AttributeError, UnicodeError):
                 continue
-            self._held = {**self._held, kept["epoch"]: keys}
-            self._kept[kept["epoch"]] = kept
+            self._kept[_sharing_of(kept)] = kept
         current = _read(self._path).get("current")
         if type(current) is int and current in self._held:
             self._newest = max(self._newest, current)
@@ -175,7 +325,7 @@ class Epochs:
                 warn_of_memory(self._path.parent, problem)
                 return
             before = _read(self._path)
-            others = {entry["epoch"]: entry for entry in _entries(before) if entry["epoch"] not in self._kept}
+            others = {_sharing_of(entry): entry for entry in _entries(before) if _sharing_of(entry) not in self._kept}
             current = before.get("current")
             newest = max(self._newest, current) if type(current) is int else self._newest
             value = {"current": newest, "epochs": [*others.values(), *self._kept.values()]}
@@ -193,6 +343,35 @@ class _Announcement(EpochMember, frozen=True, kw_only=True):
     log: LogMember
     next: EpochMember | None = None
     previous: EpochMember | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnnouncedSharing:
+    """A sharing that an entry of the log introduces: the statement of its holders, their signatures, and the index of
+    the entry whose statement it follows."""
+
+    statement: KeyStatement
+    endorsements: tuple[Endorsement, ...]
+    previous_entry: int | None
+
+
+def announced_sharing(leaf: Leaf, pinned: Service) -> AnnouncedSharing:
+    """Return the sharing that the proven entry `leaf` introduces; it must be of the `pinned` log. Raises InvalidLeaf,
+    HolderMismatch, NewerFormat."""
+    body = leaf.body
+    if leaf.type != GovernanceType.KEY_ROTATION or body is None or "statement" not in body:
+        raise InvalidLeaf("The entry that the service names states no key holders.")
+    endorsements, previous = body.get("endorsements"), body.get("previous_entry")
+    if not isinstance(endorsements, list) or not (previous is None or (type(previous) is int and previous >= 0)):
+        raise InvalidLeaf("The statement of key holders in the log is malformed.")
+    try:
+        statement = parse_statement(body["statement"])
+        signatures = tuple([parse_endorsement(value) for value in endorsements])
+    except InvalidInput as error:
+        raise InvalidLeaf("The statement of key holders in the log is malformed.") from error
+    if statement.log_key != pinned.log_key:
+        raise HolderMismatch("The statement of key holders names another log key.")
+    return AnnouncedSharing(statement, signatures, previous)
 
 
 def announced_keys(leaf: Leaf, epoch: int, pinned: Service, known: Mapping[int, KeySet]) -> KeySet:
@@ -230,5 +409,15 @@ def _read(path: Path | None) -> dict[str, Any]:
     return value if isinstance(value, dict) and isinstance(value.get("epochs"), list) else {}
 
 
-def _entries(value: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+def _entries(value: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [entry for entry in value.get("epochs", ()) if isinstance(entry, dict) and type(entry.get("epoch")) is int]
+
+
+def _sharing_of(kept: Mapping[str, Any]) -> _Sharing:
+    """Return epoch and generation of a kept announcement; that of a whole key has no generation."""
+    generation = kept.get("generation", 1)
+    return kept["epoch"], generation if type(generation) is int else 0
+
+
+def _unproven(_old: bytes, _new: bytes, _proof: bytes) -> None:
+    raise InvalidProof("This version cannot check the proof of a rotation.")

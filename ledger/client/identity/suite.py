@@ -30,16 +30,27 @@ _PROFILE = re.compile(r"[A-Z]{2}\Z")
 
 
 @dataclass(frozen=True, slots=True)
+class ListedHolder:
+    """The facts that the operator lists about a holder of a shared key beside its public key: the address of its
+    service, its organisation, whether that is the operator, its Ed25519 signing key (32 bytes). None: not listed."""
+
+    url: str | None = None
+    organisation: str | None = None
+    operator: bool | None = None
+    signing_key: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Epoch:
     """A key epoch and the newest sharing of its key. `state` is next, current, previous or retired; `entry_index` is
-    the entry of the log that announced this sharing, where the suite names it. `addresses` are the URLs of holders'
-    own services, by id, as the operator lists them."""
+    the entry of the log that announced this sharing, where the suite names it. `listed` has what else the operator
+    lists about each holder, by id."""
 
     epoch: int
     state: str
     keys: KeySet
     entry_index: int | None = None
-    addresses: Mapping[str, str] = field(default_factory=dict)
+    listed: Mapping[str, ListedHolder] = field(default_factory=dict)
 
     @property
     def holders(self) -> tuple[HolderKey, ...]:
@@ -118,6 +129,8 @@ class HolderMember(Model, frozen=True):
     public_key: str
     index: Count | None = None
     url: str | None = None
+    organisation: str | None = None
+    operator: bool | None = None
     signing_key: str | None = None
 
 
@@ -241,7 +254,7 @@ def parse_service(value: object) -> Service:
         suite=answer.suite,
         epochs=tuple(
             [
-                Epoch(epoch.epoch, epoch.state, parse_keys(epoch), epoch.entry_index, _addresses(epoch))
+                Epoch(epoch.epoch, epoch.state, parse_keys(epoch), epoch.entry_index, _listed(epoch))
                 for epoch in answer.epochs
             ]
         ),
@@ -294,16 +307,26 @@ def parse_keys(member: EpochMember) -> KeySet:
     return KeySet(member.generation, member.threshold, unb64url(member.public_key, ELEMENT_BYTES), holders)
 
 
-def _addresses(member: EpochMember) -> dict[str, str]:
-    return {holder.id: holder.url for holder in member.holders if holder.url}
+def _listed(member: EpochMember) -> dict[str, ListedHolder]:
+    return {
+        holder.id: ListedHolder(
+            holder.url or None,
+            holder.organisation,
+            holder.operator,
+            None if holder.signing_key is None else unb64url(holder.signing_key, 32),
+        )
+        for holder in member.holders
+    }
 
 
 def check_served(pinned: Service, served: Service) -> None:
     """Check that the served suite does not contradict the pinned one. New epochs are no contradiction, and neither is a
     pinned one that is missing: `ledger.client.identity.epochs` follows the log.
 
-    Raises HolderMismatch (another holder or key for a known epoch), ConfigurationError (another service, environment
-    or log).
+    A refresh or resharing keeps an epoch's key, and gives its holders other shares: which ones is proven by the log.
+
+    Raises HolderMismatch (another key of a known epoch, or another holder of a known sharing), ConfigurationError
+    (another service, environment or log).
     """
     if (served.service, served.environment) != (pinned.service, pinned.environment):
         raise ConfigurationError("The server at this address is another service or environment than the pinned one.")
@@ -311,8 +334,19 @@ def check_served(pinned: Service, served: Service) -> None:
         raise ConfigurationError("The server's log key is not the pinned one. Do not go on; ask the operator why.")
     known = {epoch.epoch: epoch for epoch in pinned.epochs}
     for epoch in served.epochs:
-        if epoch.epoch in known and known[epoch.epoch].keys != epoch.keys:
-            raise HolderMismatch("The server names other key holders than the pinned ones.")
+        if epoch.epoch in known:
+            check_same_key(known[epoch.epoch].keys, epoch.keys)
+
+
+def check_same_key(known: KeySet, named: KeySet) -> None:
+    """Check that two sharings are of one key and, if they are of one generation, are the same. Raises
+    HolderMismatch."""
+    if named == known:
+        return
+    if named.generation == known.generation or known.is_single or named.is_single:
+        raise HolderMismatch("The server names other key holders than the pinned ones.")
+    if named.public_key != known.public_key:
+        raise HolderMismatch("The server names another key of this epoch than the pinned one.")
 
 
 def is_loopback(url: str) -> bool:

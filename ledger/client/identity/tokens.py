@@ -71,8 +71,9 @@ class TokenSource:
         self._lock = ForkLock()
         self._signed = _Signed("", 0, 0)
 
-    def token(self) -> str:
-        """Return a token with at least `RENEW_SECONDS` left, if the clock runs forward."""
+    def token(self, _content: bytes | None = None) -> str:
+        """Return a token with at least `RENEW_SECONDS` left, if the clock runs forward. It is for any request, whatever
+        its content."""
         with self._lock:
             now = int(self._now().timestamp()) + self._correction
             # A clock set back would make the kept token one from the future, so it counts as worn out too.

@@ -134,7 +134,7 @@ class Lookups:
             return person
         epoch = self._session.epochs.current
         self._session.hold_epoch(epoch, limit)
-        return self._session.blind([person], epoch, limit)[0]
+        return self._session.blind([person], epoch, limit, again=False)[0]
 
     def _check_query(self, query: Query) -> None:
         """Check a query as far as possible without a request. Raises InvalidRequest, ConsentMissing."""

@@ -162,8 +162,8 @@ class _Pools:
 
 
 class Transport(ForkAware):
-    """Sends requests to one service. Thread-safe. `authorization` makes the bearer token; `refused` decides whether to
-    retry when the ledger refuses one. `options` is about connections.
+    """Sends requests to one service. Thread-safe. `authorization` makes the bearer token of a request with the given
+    body; `refused` decides whether to retry when the ledger refuses one. `options` is about connections.
 
     `https` is required except on this machine: tags and elements must not travel in clear. Raises ConfigurationError
     for another address, unless `insecure_http`, and for `options` that cannot be used. A child process made by
@@ -173,7 +173,7 @@ class Transport(ForkAware):
     def __init__(
         self,
         url: str,
-        authorization: Callable[[], str] | None = None,
+        authorization: Callable[[bytes | None], str] | None = None,
         *,
         refused: Refused | None = None,
         insecure_http: bool = False,
@@ -330,7 +330,7 @@ class Transport(ForkAware):
         request_id = f"rcl-{b64url(secrets.token_bytes(16))}"
         sent = {**client_headers(), **headers, "X-Request-Id": request_id}
         if self._authorization is not None:
-            sent["Authorization"] = f"Bearer {self._authorization()}"
+            sent["Authorization"] = f"Bearer {self._authorization(content)}"
         timeout = httpx2.Timeout(max(min(deadline.left(), stall_seconds), 0.001))
         pools = self._opened()
         try:
