@@ -14,6 +14,8 @@ def _(message: str) -> str:
 
 
 TEXTS: Mapping[str, str] = {
+    "begin": _("three holders make and share the key; servers start"),
+    "former": _("%(former)s has a ledger of one key holder, which stays as it is; this demo uses %(folder)s"),
     "title": _("One buyer's standing, as each platform's report changes it"),
     "columns": _("what happened|tier|credit|points|owners|advice"),
     "before": _("no report yet"),
@@ -28,12 +30,31 @@ TEXTS: Mapping[str, str] = {
     "accused": _("a fourth one: acme reports a switched return"),
     "contested": _("the fourth contests it at /me"),
     "healed": _("a reviewer at /console overturns it"),
+    "stopped": _("holder south is stopped; a new buyer"),
     "ways": _("The first buyer again, looked up in three ways"),
     "way_columns": _("how|tier|credit|points|what the ledger learns"),
     "direct": _("lookup|the pseudonyms, and that they are looked up now"),
     "private": _("check, one sealed bucket each|the first few bits of each pseudonym"),
     "download": _("check, from a downloaded copy|nothing about any buyer"),
     "bounded": _("at least"),
+    "parties": _("The key is shared by 3 holders, 2 evaluate: what each party holds and could learn"),
+    "party_columns": _("party|holds|named|could learn, from all that it has"),
+    "operator": _("operator of ledger|log key, reports, pseudonyms, share 3|who looks up which pseudonym; no name"),
+    "north": _("holder north|share 1, its list of platforms|how many identifiers each platform tags; no name"),
+    "south": _("holder south|share 2, its list of platforms|the same; no name"),
+    "thief": _(
+        "thief of a backup of north, with passphrase|share 1|no name; after the next refresh, the share is void"
+    ),
+    "two": _("north and south together|two shares: the key|each name that they guess. So holders are independent"),
+    "member": _(
+        "member acme|its own signing key|the standing of people whom it names itself: %(daily)s a day, so 10^9 numbers "
+        "take %(days)s days"
+    ),
+    "by_budget": _("by budget"),
+    "outage": _(
+        "With holder south stopped, a new buyer was tagged by the other two and looked up in %(milliseconds)s ms. "
+        "Failing, as the SDK named it: %(named)s."
+    ),
     "photos": _("The first claim's photo, and what a chat makes of it"),
     "photo_columns": _("photo|signs of its origin|used before?"),
     "photo": _("as acme got it: PNG"),
