@@ -58,6 +58,8 @@ TRIED_MORE = (
     "tests/faults/test_frozen.py",
     "tests/faults/test_rotation_kills.py",
     "tests/cli/test_replay.py",
+    "tests/holder/test_ceremony_kills.py",
+    "tests/holder/test_ceremony_backup.py",
 )
 """Tests that take a count from `tests/counts.py` or hypothesis' own, or run on one engine only in `make test`."""
 

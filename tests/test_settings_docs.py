@@ -19,6 +19,7 @@ from api.platform import lookups as lookup_routes
 from api.public import service_schemas
 from ledger.client.identity.environment import VARIABLES
 from ledger.client.transport import connections
+from ledger.holder.settings import HolderSettings
 from ledger.protocol import voprf
 from ledger.rules import appeals, conduct, pictures, reports, rounds, webhook_urls
 from ledger.server.settings import CLIENT_NAMES, PREFIX, Settings
@@ -56,26 +57,34 @@ class Row(NamedTuple):
     meaning: str
 
 
-def table() -> dict[str, Row]:
-    """The rows of the table of settings, by name."""
-    lines = PAGES["operations.md"].partition("\n## Settings\n")[2].partition("\n## ")[0].splitlines()
+def table(page: str) -> dict[str, Row]:
+    """The rows of a page's table of settings, by name."""
+    lines = PAGES[page].partition("\n## Settings\n")[2].partition("\n## ")[0].splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
     by_name = {name.strip("`"): Row(*cells) for name, *cells in rows}
     assert len(by_name) == len(rows), "each once"
     return by_name
 
 
-ROWS = table()
+Model = type[Settings] | type[HolderSettings]
+ROWS = table("operations.md")
+TABLES: list[tuple[Model, dict[str, Row]]] = [(Settings, ROWS), (HolderSettings, table("holders.md"))]
 
 
-def test_the_table_has_every_setting_and_no_other() -> None:
-    assert [name.lower() for name in ROWS] == list(Settings.model_fields)
-    assert all(row.meaning for row in ROWS.values())
+@pytest.mark.parametrize(("model", "rows"), TABLES)
+def test_the_table_has_every_setting_and_no_other(model: Model, rows: dict[str, Row]) -> None:
+    assert [name.lower() for name in rows] == list(model.model_fields)
+    assert all(row.meaning for row in rows.values())
 
 
-@pytest.mark.parametrize("name", Settings.model_fields)
-def test_a_row_has_the_default_unit_and_range_of_its_setting(name: str) -> None:
-    row, field = ROWS[name.upper()], Settings.model_fields[name]
+@pytest.mark.parametrize(
+    ("model", "row", "name"),
+    [(model, rows.get(name.upper()), name) for model, rows in TABLES for name in model.model_fields],
+    ids=str,
+)
+def test_a_row_has_the_default_unit_and_range_of_its_setting(model: Model, row: Row | None, name: str) -> None:
+    field = model.model_fields[name]
+    assert row is not None
     default = field.default
     if default is None or isinstance(default, bool):
         assert row.default == str(default).lower()
@@ -86,9 +95,9 @@ def test_a_row_has_the_default_unit_and_range_of_its_setting(name: str) -> None:
     assert row.unit == unit if unit else bool(row.unit) == (number is not None and name != "port")
     good, bad = examples(row.allowed, number)
     for value in good:
-        assert accepted(name, value), f"{value!r} is said to be allowed"
+        assert accepted(model, name, value), f"{value!r} is said to be allowed"
     for value in bad:
-        assert not accepted(name, value), f"{value!r} is said to be refused"
+        assert not accepted(model, name, value), f"{value!r} is said to be refused"
     assert (row.allowed == "a path") == (field.annotation is Path)
 
 
@@ -99,9 +108,9 @@ def is_number(annotation: Any) -> type | None:
     return annotation if annotation in (int, float) else None
 
 
-def accepted(name: str, value: Any) -> bool:
+def accepted(model: Model, name: str, value: Any) -> bool:
     try:
-        Settings.model_validate({name: value})
+        model.model_validate({name: value})
     except ValidationError:
         return False
     return True
@@ -159,10 +168,11 @@ def words(allowed: str) -> Values:
     return known[allowed]
 
 
-def test_choices_are_listed_completely() -> None:
-    for name, field in Settings.model_fields.items():
+@pytest.mark.parametrize(("model", "rows"), TABLES)
+def test_choices_are_listed_completely(model: Model, rows: dict[str, Row]) -> None:
+    for name, field in model.model_fields.items():
         if get_origin(field.annotation) is Literal:
-            assert re.findall(r"`(\w+)`", ROWS[name.upper()].allowed) == list(get_args(field.annotation))
+            assert re.findall(r"`(\w+)`", rows[name.upper()].allowed) == list(get_args(field.annotation))
 
 
 # --- variables of clients -------------------------------------------------------------------------------------------
@@ -177,6 +187,7 @@ def test_the_variables_of_clients_are_listed() -> None:
 
 def test_every_variable_that_a_page_names_exists() -> None:
     known = {name.upper() for name in Settings.model_fields} | CLIENT_NAMES
+    known |= {f"HOLDER_{name.upper()}" for name in HolderSettings.model_fields} | {"HOLDER"}
     readmes = [path.read_text(encoding="utf-8") for path in ROOT.glob("README*.md")]
     for page in (*PAGES.values(), *readmes):
         assert set(re.findall(r"REFUND_LEDGER_([A-Z_]*[A-Z])", page)) <= known

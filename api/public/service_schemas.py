@@ -34,20 +34,36 @@ class EvaluationAnswer(Wire):
 
 
 class Holder(Wire):
-    """A key holder and its ristretto255 public key."""
+    """A key holder and its ristretto255 public key. The members about a share are there where several holders share the
+    key; of the one holder of a whole key (1 of 1) `url` is null, because this service evaluates."""
 
     id: str
-    url: str | None
-    public_key: Bytes32
+    url: Annotated[str | None, Field(description="Where the holder evaluates: `POST {url}/v1/oprf/evaluate`.")]
+    public_key: Annotated[Bytes32, Field(description="K_i, or K of a whole key.")]
+    index: Annotated[int | None, Field(ge=1, le=255, description="The index of the share.")] = None
+    signing_key: Annotated[Bytes32 | None, Field(description="Ed25519 key that signs statements and cards.")] = None
+    organisation: str | None = None
+    operator: Annotated[bool | None, Field(description="Whether the organisation is the operator.")] = None
 
 
 class SuiteEpoch(Wire):
-    """A key epoch: `next` evaluates only, `previous` answers lookups only."""
+    """A key epoch: `next` evaluates only, `previous` answers lookups only. Any `threshold` of the holders evaluate
+    together; with one holder the operator alone can evaluate."""
 
     epoch: Epoch
     state: Literal["next", "current", "previous"]
+    generation: Annotated[int, Field(ge=1, description="Number of the newest sharing of this epoch's key.")]
+    threshold: Annotated[int, Field(ge=1, le=255)]
+    public_key: Annotated[Bytes32, Field(description="K, the public key of the epoch.")]
     holders: list[Holder]
-    entry_index: Annotated[int, Field(ge=0, description="The log's entry that announced these keys.")]
+    entry_index: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="The log's entry that announced these keys; with several holders, the one with the statement "
+            "of this sharing.",
+        ),
+    ]
 
 
 class LogKey(Wire):
@@ -107,6 +123,15 @@ class Checks(Wire):
     ]
 
 
+class KeysHeld(Wire):
+    """Who holds the current key, in numbers. With a threshold of 1 one holder has the whole key."""
+
+    epoch: Epoch
+    generation: Annotated[int, Field(ge=1)]
+    threshold: Annotated[int, Field(ge=1)]
+    holders: Annotated[int, Field(ge=1)]
+
+
 class Readiness(Wire):
     """Whether this process can answer lookups (`/readyz`) or take reports (`/readyz/write`), and the states of its
     parts. Both paths answer with the same members; `status` is the result for the path."""
@@ -126,3 +151,4 @@ class Readiness(Wire):
         list[str],
         Field(description="Jobs of maintenance that have failed for a while, by name. Not counted in `status`."),
     ]
+    keys: KeysHeld

@@ -210,14 +210,14 @@ class RefundLedger:
 
         Makes no request. Raises StaleEpoch while the holders of a new key epoch are not proven yet.
         """
-        return self._session.key_holders()
+        return self._session.holders.described()
 
     @property
     def holder_failures(self) -> Mapping[str, Mapping[str, int]]:
         """How often each key holder gave no valid share to this client, by holder and reason (`timeout`, `connect`,
         `invalid_proof`, `malformed`, `wrong_generation`, or the code of a refusal): for monitoring. Each is also logged
         as `holder_failed`."""
-        return self._session.holder_failures.counts()
+        return self._session.holders.failures.counts()
 
     def endorse_key(self, kid: str, public_key: Ed25519PublicKey) -> Mapping[str, LedgerError | None]:
         """Present a further key of this platform to all key holders, signed with the present one: holders accept a key

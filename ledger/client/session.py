@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
-import logging
 import secrets
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -19,8 +17,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from ledger.client.holders.answers import ledger_share
 from ledger.client.holders.cards import CardSource, pin_cards, read_cards
-from ledger.client.holders.connection import Caller, HolderConnection, HolderConnections
-from ledger.client.holders.evaluation import EVALUATE_PATH, Attempts, Evaluation, HolderFailures, note_failure
+from ledger.client.holders.connection import CallingPlatform
+from ledger.client.holders.evaluation import EVALUATE_PATH
+from ledger.client.holders.group import HolderGroup
 from ledger.client.identity.epochs import Epochs
 from ledger.client.identity.keyfiles import load_signing_key, order_key_source
 from ledger.client.identity.own_key import suite_of_key
@@ -30,7 +29,6 @@ from ledger.client.inputs import check_idempotency_key
 from ledger.client.lookups.questions import Questioner
 from ledger.client.lookups.reason_texts import ReasonTexts
 from ledger.client.models.decoding import Model, decode
-from ledger.client.models.key_holders import KeyHolder, KeyHolders
 from ledger.client.outbox.sender import OutboxSender
 from ledger.client.outbox.store import Outbox
 from ledger.client.policies import Policies
@@ -67,13 +65,12 @@ from ledger.errors import (
     LimitExceeded,
     NotFound,
     StaleEpoch,
-    StaleGeneration,
     Unavailable,
     UnexpectedAnswer,
     UnknownKey,
 )
 from ledger.protocol.encoding import b64url
-from ledger.protocol.threshold import HolderKey, KeySet, VerifiedShare
+from ledger.protocol.threshold import VerifiedShare
 from ledger.rules import consent
 from ledger.rules.policy.values import Policy
 
@@ -82,10 +79,6 @@ READ_BUDGET_SECONDS = 10.0
 ATTEMPT_SECONDS = 5.0
 POLICY_SECONDS = 2.0
 """The longest time that a report waits for the policy in effect or its text, where none is known."""
-LAST_SECONDS = 0.05
-"""The part of a call's time that is kept, at most, to name the holders that did not answer in it."""
-EARLIER_GENERATION_SECONDS = 60.0
-"""The time for which an earlier generation of the key is asked for first, once holders did not know the newest yet."""
 REFUSED_RETENTION_DAYS = 30
 """The time for which the outbox keeps a refused item: enough to look at it, and less than any other item is kept."""
 
@@ -168,14 +161,16 @@ class Session:
             insecure_http=insecure_http,
             options=options,
         )
-        self._connections = HolderConnections(
-            Caller(self.key, self.suite.kid, self.suite.platform, now, random_bytes, options, insecure_http)
-        )
-        self.holder_failures = HolderFailures()
-        self._earlier: dict[int, tuple[KeySet, float]] = {}
-        self._described = False
         self.seen = SeenCheckpoint(self._in_state(CHECKPOINT_FILE), pinned.log_origin, self.suite.log_public)
         self.epochs = Epochs(self.suite, self._in_state(EPOCHS_FILE), self.seen, self.cards.statement)
+        self.holders = HolderGroup(
+            self.epochs,
+            self.cards,
+            CallingPlatform(self.key, self.suite.kid, self.suite.platform, now, random_bytes, options, insecure_http),
+            self._follow_holders,
+            budget_seconds=self.budget_seconds,
+            attempt_seconds=ATTEMPT_SECONDS,
+        )
         self.policies = Policies(pinned)
         self._blinders: dict[int, Blinder] = {}
         self.snapshots = Snapshots(
@@ -207,7 +202,7 @@ class Session:
         """Close connections and files. Items of the outbox stay there; a warning about them is logged if this client
         has used the outbox."""
         self.transport.close()
-        self._connections.close()
+        self.holders.close()
         self.snapshots.close()
         with self._outbox_lock:
             if self._opened_outbox is not None:
@@ -257,71 +252,14 @@ class Session:
         current = self.epochs.current
         if not self.epochs.holds(current) or self.epochs.is_behind(current):
             self.transport.retrying(limit.left(), lambda part: self.hold_epoch(current, part), ATTEMPT_SECONDS)
-        self._open_holders()
-
-    def _open_holders(self) -> None:
-        """Prepare the connections to holders, and log once who they are."""
-        described = self.key_holders()
-        if not described.single:
-            for holder in self.epochs.keys(described.epoch).holders:
-                try:
-                    self._connection(described.epoch, holder).open()
-                except LedgerError as error:
-                    note_failure(self.holder_failures, holder.holder, error)
-        if not self._described:
-            self._described = True
-            log_event(
-                "key_holders",
-                level=logging.INFO,
-                threshold=described.threshold,
-                holders=len(described.holders),
-                generation=described.generation,
-                single=described.single,
-            )
-
-    def key_holders(self) -> KeyHolders:
-        """Return who holds the current key, as far as is known. Raises StaleEpoch if its holders are not proven yet."""
-        epoch = self.epochs.current
-        keys = self.epochs.keys(epoch)
-        stated = self.epochs.stated(epoch, keys.generation)
-        holders = []
-        for holder in keys.holders:
-            listed = self.epochs.listed(epoch, holder.holder)
-            facts = stated.holder(holder.index) if stated is not None else listed
-            holders.append(
-                KeyHolder(
-                    holder.holder,
-                    facts.organisation if facts else None,
-                    facts.operator if facts else None,
-                    self._url(epoch, holder),
-                )
-            )
-        return KeyHolders(epoch, keys.generation, keys.threshold, tuple(holders))
+        self.holders.open()
 
     def endorse_key(self, kid: str, public_key: bytes) -> dict[str, LedgerError | None]:
         """Present a further key of the platform to all holders, with a token of the present key. Return for each holder
         the error of its refusal, or None. Raises what `connect` does."""
         self.ready()
-        epoch = self.epochs.current
-        content = json.dumps({"kid": kid, "public_key": b64url(public_key)}, separators=(",", ":")).encode()
-        outcomes: dict[str, LedgerError | None] = {}
-        for holder in self.epochs.keys(epoch).holders:
-            try:
-                post = partial(self._connection(epoch, holder).post, KEYS_PATH, content)
-                self.retrying(post)
-                outcomes[holder.holder] = None
-            except LedgerError as error:
-                outcomes[holder.holder] = error
-        return outcomes
-
-    def _connection(self, epoch: int, holder: HolderKey) -> HolderConnection:
-        """Return the connection to a holder. Raises ConfigurationError, Unavailable."""
-        return self._connections.to(holder.holder, self._url(epoch, holder))
-
-    def _url(self, epoch: int, holder: HolderKey) -> str | None:
-        """Return the address of a holder: that of its card, else the one that the operator lists."""
-        listed = self.epochs.listed(epoch, holder.holder)
-        return self.cards.urls.get(holder.holder) or (listed.url if listed else None)
+        body = {"kid": kid, "public_key": b64url(public_key)}
+        return self.holders.post_each(KEYS_PATH, json.dumps(body, separators=(",", ":")).encode(), self.retrying)
 
     def _prove_key(self, limit: Deadline) -> None:
         """Make a request that needs a token, and ignore refusals for other reasons than the token."""
@@ -438,8 +376,7 @@ class Session:
         def evaluate(blinded: Sequence[bytes]) -> Callable[[], list[VerifiedShare]]:
             if self.epochs.keys(epoch).is_single:
                 return partial(self._by_ledger, epoch, blinded, limit)
-            evaluation = self._by_holders(epoch, self._keys_in_use(epoch), blinded, limit, again)
-            return partial(self._shares, epoch, evaluation, blinded, limit, again)
+            return self.holders.start(epoch, blinded, limit, again)
 
         return self.blinder(epoch).start(people, evaluate)
 
@@ -452,49 +389,14 @@ class Session:
             answer = self.retrying(lambda attempt: self.post(EVALUATE_PATH, body, attempt).json())
         return [ledger_share(answer, epoch, self.epochs.keys(epoch), blinded)]
 
-    def _by_holders(
-        self, epoch: int, keys: KeySet, blinded: Sequence[bytes], limit: Deadline | None, again: bool
-    ) -> Evaluation:
-        left = self.budget_seconds if limit is None else limit.left()
-        # It ends a little before the call's own time does, which says nothing about holders.
-        attempts = Attempts(Deadline(left - min(left * 0.05, LAST_SECONDS)), ATTEMPT_SECONDS, again)
-        return Evaluation(epoch, keys, blinded, attempts, partial(self._connection, epoch), self.holder_failures)
-
-    def _shares(
-        self, epoch: int, evaluation: Evaluation, blinded: Sequence[bytes], limit: Deadline | None, again: bool
-    ) -> list[VerifiedShare]:
-        """Return the shares of the threshold's number of holders. If holders use another generation of the key, follow
-        the log and ask once more; for 24 hours after a refresh the generation before it may be in use."""
-        try:
-            return evaluation.shares()
-        except StaleGeneration as error:
-            stale = error
+    def _follow_holders(self, epoch: int, limit: Deadline | None) -> None:
+        """Read the suite, and have the newest sharing of an epoch's key proven."""
         if limit is None:
             self.retrying(self.read_service)
             self.retrying(lambda part: self.hold_epoch(epoch, part))
         else:
             self.read_service(limit)
             self.hold_epoch(epoch, limit)
-        for place, keys in enumerate(self.epochs.sharings(epoch)[:2]):
-            if keys == evaluation.keys:
-                continue
-            try:
-                shares = self._by_holders(epoch, keys, blinded, limit, again).shares()
-            except StaleGeneration as error:
-                stale = error
-                continue
-            self._earlier.pop(epoch, None)
-            if place > 0:
-                self._earlier[epoch] = keys, time.monotonic() + EARLIER_GENERATION_SECONDS
-            return shares
-        raise Unavailable(f"The key holders use another generation of the key. {stale}", **stale.details)
-
-    def _keys_in_use(self, epoch: int) -> KeySet:
-        """Return the newest sharing, or for a minute the one before it after holders were not ready for the newest."""
-        earlier, until = self._earlier.get(epoch, (None, 0.0))
-        if earlier is not None and time.monotonic() < until:
-            return earlier
-        return self.epochs.keys(epoch)
 
     def tag(self, people: Sequence[Canonical], epoch: int | None = None) -> list[Buyer]:
         """Return a buyer for each person, with retries, under `epoch` or else the current one, which may change

@@ -23,6 +23,7 @@ from ledger.errors import (
     InvalidInput,
     LedgerError,
 )
+from ledger.holder.agreement import deals_digest, describe, difference
 from ledger.holder.files import destroy, read_limited, read_secret, replace_secret, write_once
 from ledger.holder.folder import HolderFolder, open_folder
 from ledger.holder.shares import (
@@ -46,8 +47,6 @@ from ledger.tlog.ceremony_files import (
     ParticipantFile,
     ceremony_of,
     check_certificate,
-    deals_digest,
-    difference,
     make_certificate,
     make_deal,
     make_endorsement_file,
@@ -365,14 +364,6 @@ def destroy_old(
                 destroy(path / STATE_NAME)
                 names.append(STATE_NAME)
         return names
-
-
-def describe(ceremony: Ceremony) -> str:
-    """Return kind, epoch, generation, threshold and attempt of a ceremony in a few words."""
-    return (
-        f"{ceremony.kind.value}, epoch {ceremony.epoch}, generation {ceremony.generation}, {ceremony.threshold} of "
-        f"{len(ceremony.receivers)}, attempt {ceremony.attempt}"
-    )
 
 
 def _old_share(folder: HolderFolder, ceremony: Ceremony) -> bytes | None:

@@ -36,8 +36,9 @@ from ledger.errors import (
     Unavailable,
 )
 from ledger.holder import queries as store
-from ledger.holder.queries import HeadRow, RevocationRow, StatementRow
+from ledger.holder.queries import AcceptedStatementRow, HeadRow, RevocationRow
 from ledger.holder.state import stored_statement
+from ledger.protocol.ceremony.kinds import CeremonyKind
 from ledger.protocol.encoding import unb64url
 from ledger.protocol.tags import MAX_EPOCH
 from ledger.server.db.engine import reading, writing
@@ -46,7 +47,6 @@ from ledger.tlog.ceremony_files import verify_multiple
 from ledger.tlog.checkpoint import Checkpoint, open_checkpoint, parse_verifier_key
 from ledger.tlog.entries import GovernanceType, Leaf, PlatformState, parse_leaf
 from ledger.tlog.key_statement import (
-    CeremonyKind,
     KeyStatement,
     check_endorsed,
     check_succession,
@@ -154,7 +154,7 @@ class LogFollower:
     # --- reading --------------------------------------------------------------------------------------------------
 
     def _read(
-        self, head: HeadRow | None, known: Sequence[StatementRow]
+        self, head: HeadRow | None, known: Sequence[AcceptedStatementRow]
     ) -> tuple[str, Checkpoint, CompactTree, _Changes]:
         """Return the newest checkpoint with its note, the tree at its size, and what the new entries change. Raises
         _Faulty, Unavailable, NotFound."""
@@ -307,7 +307,7 @@ class LogFollower:
 
 def _write_changes(connection: Connection, changes: _Changes, now: datetime) -> None:
     rows = [
-        StatementRow(statement.epoch, statement.keys.generation, index, statement.canonical, now)
+        AcceptedStatementRow(statement.epoch, statement.keys.generation, index, statement.canonical, now)
         for statement, index in changes.new
     ]
     store.insert_statements(connection, rows)

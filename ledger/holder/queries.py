@@ -61,7 +61,7 @@ class HeadRow:
 
 
 @dataclass(frozen=True, slots=True)
-class StatementRow:
+class AcceptedStatementRow:
     """An accepted key statement as stored: its canonical bytes, its entry, and when the holder saw it first."""
 
     epoch: int
@@ -87,7 +87,7 @@ def _columns(model: Any, row: Any) -> list[Any]:
 _PLATFORMS = select(*_columns(AdmittedPlatform, AdmittedRow)).order_by(AdmittedPlatform.name)
 _KEYS = select(*_columns(AdmittedKey, AdmittedKeyRow)).order_by(AdmittedKey.platform, AdmittedKey.kid)
 _HEAD = select(*_columns(LogHead, HeadRow))
-_STATEMENTS = select(*_columns(LoggedStatement, StatementRow)).order_by(
+_STATEMENTS = select(*_columns(LoggedStatement, AcceptedStatementRow)).order_by(
     LoggedStatement.epoch, LoggedStatement.generation
 )
 _REVOCATIONS = select(*_columns(LogRevocation, RevocationRow))
@@ -191,12 +191,12 @@ def change_head(connection: Connection, **values: Any) -> None:
     connection.execute(update(LogHead).values(**values))
 
 
-def read_statements(connection: Connection) -> list[StatementRow]:
+def read_statements(connection: Connection) -> list[AcceptedStatementRow]:
     """Return the accepted key statements, by epoch and generation."""
-    return [StatementRow(*row) for row in connection.execute(_STATEMENTS)]
+    return [AcceptedStatementRow(*row) for row in connection.execute(_STATEMENTS)]
 
 
-def insert_statements(connection: Connection, rows: Sequence[StatementRow]) -> None:
+def insert_statements(connection: Connection, rows: Sequence[AcceptedStatementRow]) -> None:
     """Insert accepted key statements."""
     for row in rows:
         values = {name: getattr(row, name) for name in row.__dataclass_fields__}

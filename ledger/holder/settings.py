@@ -10,11 +10,11 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ledger.errors import ConfigurationError
-from ledger.server.settings import Settings, problems_of
+from ledger.server.settings import Settings, check_address, problems_of
 
 HOLDER_PREFIX = "REFUND_LEDGER_HOLDER_"
 DATABASE_SETTING = HOLDER_PREFIX + "DATABASE_URL"
@@ -56,6 +56,11 @@ class HolderSettings(BaseSettings):
     """Connections from one address (IPv6: from one /64); 0 means no such limit. Default: half of all."""
     pooler: Literal["auto", "transaction"] = "auto"
     """The pooler between this program and PostgreSQL: `auto` detects it, `transaction` is one in transaction mode."""
+
+    @field_validator("ledger_url")
+    @classmethod
+    def _check_ledger_url(cls, value: str | None) -> str | None:
+        return None if value is None else check_address(value)
 
     @property
     def database(self) -> str:

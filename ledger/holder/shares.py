@@ -59,9 +59,16 @@ def active_shares(folder: Path) -> tuple[HeldShare, ...]:
 
 
 def share_files(folder: Path) -> list[ShareFile]:
-    """Return the checked contents of all share files, in the order of epochs and generations. Raises
-    ConfigurationError."""
-    return [read_share(folder, epoch, generation) for epoch, generation in _listed(folder)]
+    """Return the checked contents of all share files, in the order of epochs and generations. One that another process
+    destroys meanwhile is left out. Raises ConfigurationError."""
+    contents = []
+    for epoch, generation in _listed(folder):
+        try:
+            contents.append(read_share(folder, epoch, generation))
+        except ConfigurationError:
+            if share_path(folder, epoch, generation).exists():
+                raise
+    return contents
 
 
 def read_share(folder: Path, epoch: int, generation: int) -> ShareFile:

@@ -1,4 +1,4 @@
-"""What a holder's process knows of its database: admission, and the state of the log.
+"""The state of a holder that its processes share in the database: admission, and the log.
 
 A background thread reads all rows every `refresh_seconds`. Reading takes no lock: a refresh replaces one reference.
 When the newest snapshot is older than `MAX_AGE_SECONDS`, because the database is not available, no request is accepted,
@@ -28,7 +28,7 @@ MAX_AGE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class HolderMember:
+class AdmittedMember:
     """An admitted platform as a request uses it. `suspended` is what the holder or the log says."""
 
     platform: str
@@ -37,7 +37,7 @@ class HolderMember:
 
 
 @dataclass(frozen=True, slots=True)
-class HolderMemberKey:
+class AdmittedMemberKey:
     """A key of an admitted platform (32 bytes); `revoked` is what the holder or the log says."""
 
     platform: str
@@ -65,8 +65,8 @@ class SeenStatement:
 class HolderSnapshot:
     """All rows as one transaction read them; `started` is the monotonic time when the read began."""
 
-    members: Mapping[str, HolderMember]
-    keys: Mapping[tuple[str, str], HolderMemberKey]
+    members: Mapping[str, AdmittedMember]
+    keys: Mapping[tuple[str, str], AdmittedMemberKey]
     daily_elements: Mapping[str, int | None]
     head: HeadRow | None
     statements: tuple[SeenStatement, ...]
@@ -134,11 +134,11 @@ def read_snapshot(engine: Engine, started: float = 0.0) -> HolderSnapshot:
         revoked_names = {(row.platform, row.kid) for row in revocations}
         revoked_keys = {(row.platform, row.public_key) for row in revocations}
         members = {
-            row.name: HolderMember(row.name, row.control_group, row.suspended_at is not None or row.name in suspended)
+            row.name: AdmittedMember(row.name, row.control_group, row.suspended_at is not None or row.name in suspended)
             for row in store.read_admitted(connection)
         }
         keys = {
-            (row.platform, row.kid): HolderMemberKey(
+            (row.platform, row.kid): AdmittedMemberKey(
                 row.platform,
                 row.kid,
                 row.public_key,

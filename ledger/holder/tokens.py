@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from jwt.types import Options
 
 from ledger.errors import InvalidToken, NotAdmitted, PlatformSuspended, TokenExpired, UnknownKey
-from ledger.holder.state import HolderMember, HolderMemberKey, HolderSnapshot
+from ledger.holder.state import AdmittedMember, AdmittedMemberKey, HolderSnapshot
 from ledger.protocol.encoding import b64url
 
 MAX_LIFETIME_SECONDS = 60
@@ -47,7 +47,7 @@ class HolderToken:
     """A verified token: the platform that signed it, its key, the digest by which its use is recorded, and its expiry
     (Unix seconds, rounded up)."""
 
-    member: HolderMember
+    member: AdmittedMember
     kid: str
     digest: bytes
     expires_at: int
@@ -94,7 +94,7 @@ class TokenVerifier:
         return HolderToken(member, key.kid, used, math.ceil(expires_at))
 
     @staticmethod
-    def _key(snapshot: HolderSnapshot, token: str) -> HolderMemberKey:
+    def _key(snapshot: HolderSnapshot, token: str) -> AdmittedMemberKey:
         """Return the key that the token names, before its signature is checked. Raises as `verify`."""
         try:
             kid = jwt.get_unverified_header(token).get("kid")
@@ -110,7 +110,7 @@ class TokenVerifier:
             raise UnknownKey("The token's `kid` names no active key of the platform here.")
         return key
 
-    def _claims(self, token: str, key: HolderMemberKey) -> Mapping[str, Any]:
+    def _claims(self, token: str, key: AdmittedMemberKey) -> Mapping[str, Any]:
         """Return the claims of a token with a valid signature; `verify` checks the times against the holder's clock.
         Raises InvalidToken."""
         try:

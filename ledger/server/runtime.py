@@ -154,7 +154,7 @@ def open_runtime(settings: Settings, now: Callable[[], datetime] = utc_now, *, u
         *maintenance.workers,
     )
     process = ProcessState(
-        settings, now, heartbeat, members, policies, sequencer, lookups, clear_cache, maintenance, workers
+        settings, now, heartbeat, members, policies, sequencer, lookups, clear_cache, maintenance, workers, keys
     )
     metrics.gauges = partial(gauges, process)
     return Runtime(

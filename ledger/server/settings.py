@@ -163,32 +163,31 @@ class Settings(BaseSettings):
     @field_validator("public_url")
     @classmethod
     def _check_public_url(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        try:
-            parts = urlsplit(value)
-            sound = parts.port is None or 0 < parts.port < 65536
-        except ValueError:
-            parts, sound = urlsplit(""), False
-        if (
-            not sound
-            or parts.scheme not in ("http", "https")
-            or not parts.hostname
-            or re.search(r"[\s\x00-\x1f]", value)
-        ):
-            raise ValueError("an address that starts with https:// (or http://) and names a host")
-        if parts.username is not None or parts.query or parts.fragment or value.endswith(("?", "#")):
-            raise ValueError("an address without user, `?` and `#`")
-        try:
-            path_prefix(value)
-        except ConfigurationError:
-            raise ValueError("an address whose path holds letters, digits and ._~- between single slashes") from None
-        return value
+        return None if value is None else check_address(value)
 
     @property
     def origin(self) -> str:
         """Origin line of the log's checkpoints (C2SP tlog-checkpoint)."""
         return f"{self.service}/log"
+
+
+def check_address(value: str) -> str:
+    """Return an address that starts with https:// or http:// and has no more than a path. Raises ValueError, which says
+    what is expected."""
+    try:
+        parts = urlsplit(value)
+        sound = parts.port is None or 0 < parts.port < 65536
+    except ValueError:
+        parts, sound = urlsplit(""), False
+    if not sound or parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"[\s\x00-\x1f]", value):
+        raise ValueError("an address that starts with https:// (or http://) and names a host")
+    if parts.username is not None or parts.query or parts.fragment or value.endswith(("?", "#")):
+        raise ValueError("an address without user, `?` and `#`")
+    try:
+        path_prefix(value)
+    except ConfigurationError:
+        raise ValueError("an address whose path holds letters, digits and ._~- between single slashes") from None
+    return value
 
 
 def load_settings(variables: Mapping[str, str] | None = None, /, **changes: Any) -> Settings:

@@ -22,6 +22,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256, sha512
 from typing import Any, TypeVar
 
@@ -127,7 +128,7 @@ class Ceremony:
         self._check_independent()
         if self.previous is not None:
             self._check_previous(self.previous)
-        self.session()
+        self.session()  # refuses what the messages refuse
 
     @property
     def card(self) -> LedgerCard:
@@ -163,12 +164,12 @@ class Ceremony:
             "previous": None if self.previous is None else self.previous.json,
         }
 
-    @property
+    @cached_property
     def canonical(self) -> bytes:
         """Return the canonical JSON, whose fingerprint people compare."""
         return canonical_json(self.json)
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
         """Return the SHA-256 of the canonical JSON: the nonce of the session."""
         return sha256(self.canonical).digest()
@@ -189,6 +190,10 @@ class Ceremony:
 
     def session(self) -> CeremonySession:
         """Return the session of the cryptographic messages. Raises CeremonyFault, InvalidInput."""
+        return self._session
+
+    @cached_property
+    def _session(self) -> CeremonySession:
         known = {} if self.previous is None else {key.holder: key.index for key in self.previous.keys.holders}
         placed = {participant.holder: index for index, participant in enumerate(self.receivers, 1)}
         participants = []
@@ -489,38 +494,6 @@ def ceremony_of(members: Any) -> Ceremony:
         return ceremony
 
     return _of_form("description of a ceremony", parse)
-
-
-def deals_digest(deals: Sequence[DealFile]) -> bytes:
-    """Return the SHA-256 over all files of the first round, in the order of the participants: their fingerprint is the
-    same for all who have the same files."""
-    listed = [
-        [deal.holder, b64url(sha256(canonical_json(dict(deal.members))).digest())]
-        for deal in sorted(deals, key=lambda deal: deal.holder)
-    ]
-    return sha256(b"refund-ledger deals v1\n" + canonical_json(listed)).digest()
-
-
-def difference(own: Ceremony, other: Ceremony) -> str:
-    """Return, as part of a sentence, in what `other` differs from `own`."""
-    if own.card != other.card:
-        return "for another ledger"
-    if own.kind is not other.kind:
-        return f"of another kind ({other.kind.value})"
-    if (own.epoch, own.generation) != (other.epoch, other.generation):
-        return f"for another generation (epoch {other.epoch}, generation {other.generation})"
-    if own.attempt != other.attempt:
-        return f"of another attempt ({other.attempt})"
-    if own.threshold != other.threshold:
-        return f"with another threshold ({other.threshold})"
-    for left, right in zip(own.participants, other.participants, strict=False):
-        if left.holder != right.holder:
-            break
-        if left != right:
-            return f"with another participant file of {left.holder}"
-    if [item.holder for item in own.participants] != [item.holder for item in other.participants]:
-        return f"with other participants ({', '.join(item.holder for item in other.participants)})"
-    return "with other leaving holders" if own.leaving != other.leaving else "with another present sharing"
 
 
 # --- the factor of a rotation -----------------------------------------------------------------------------------

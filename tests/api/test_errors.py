@@ -33,8 +33,6 @@ NEVER_SENT = {
     "policy_version_not_next",
     "policy_overtaken",
     "invalid_scalar",
-    "invalid_public_key",
-    "already_exists",
     "rotation_refused",
     # A cursor is checked like any other parameter: `invalid_request`.
     # The client's business: the service never sees an identifier, a proof or a receipt.

@@ -326,6 +326,7 @@ def test_health_and_readiness(api: Api) -> None:
                 "clock": "ok",
                 "checks": dict.fromkeys(checks, "ok"),
                 "failing_jobs": [],
+                "keys": {"epoch": 1, "generation": 1, "threshold": 1, "holders": 1},
             },
         ), "without a publisher reports are taken all the same"
 

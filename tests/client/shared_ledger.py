@@ -22,13 +22,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from ledger.client import RefundLedger
 from ledger.client.identity.suite import parse_suite
 from ledger.protocol import voprf
+from ledger.protocol.ceremony.kinds import CeremonyKind
+from ledger.protocol.ceremony.rotation import prove_multiple
 from ledger.protocol.encoding import b64url, unb64url
 from ledger.protocol.threshold import HolderKey, KeySet
+from ledger.tlog.ceremony_files import MULTIPLE_CONTEXT
 from ledger.tlog.checkpoint import verifier_key
 from ledger.tlog.entries import GovernanceType
+from ledger.tlog.key_history import event_of
 from ledger.tlog.key_statement import (
     Card,
-    CeremonyKind,
     Endorsement,
     KeyStatement,
     PreviousKeys,
@@ -103,7 +106,11 @@ class SmallHolder:
         epoch = asked["epoch"]
         known = [generation for number, generation in self.shares if number == epoch]
         if not known:
-            return 409, {"code": "stale_epoch", "detail": "Another epoch.", "epoch": max(self.shares)[0]}
+            return 409, {
+                "code": "stale_epoch",
+                "detail": "Another epoch.",
+                "epoch": max(self.shares, default=(1, 1))[0],
+            }
         if asked["generation"] not in known:
             return 409, {"code": "stale_generation", "detail": "Another generation.", "generation": max(known)}
         blinded = [unb64url(text, 32) for text in asked["blinded"]]
@@ -280,12 +287,23 @@ class SharedLedger(SmallLedger):
         self.group, self.threshold = list(group), threshold
         return statement
 
+    def announce(self, epoch: int, **changes: Any) -> None:
+        """Rotate to the key of `epoch`, a multiple of the current one, and log that it will follow."""
+        before, factor = self.newest(self.current), fresh_scalar()
+        self.oprf[epoch] = multiplied(self.oprf[before[0]], factor)
+        old, new = self.statements[before].keys.public_key, voprf.public_key(self.oprf[epoch])
+        proof = prove_multiple(factor, old, new, MULTIPLE_CONTEXT, secrets.token_bytes(64))
+        self.states[epoch] = "next"
+        self.share(epoch, 1, CeremonyKind.ROTATE, before, multiple_proof=changes.get("multiple_proof", proof))
+        self.log_sharing(epoch, 1)
+
     def log_sharing(self, epoch: int, generation: int) -> None:
         """Log the statement of a sharing."""
         statement = self.statements[epoch, generation]
         before = statement.previous
         body = {
             **self.rotation_body(epoch if statement.kind is CeremonyKind.GENERATE else self.current),
+            "kind": event_of(statement.kind).value,
             "statement": statement.json,
             "endorsements": [endorsement_json(part) for part in self.endorsements[epoch, generation]],
             "previous_entry": None if before is None else self.entries[before.epoch, before.generation],

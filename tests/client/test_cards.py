@@ -18,9 +18,10 @@ from ledger.client.holders.cards import PinnedCards, pin_cards, read_cards
 from ledger.client.identity.environment import read_credentials
 from ledger.client.identity.suite import parse_suite
 from ledger.errors import ConfigurationError, HolderMismatch, LedgerError
+from ledger.protocol.ceremony.kinds import CeremonyKind
 from ledger.protocol.encoding import b64url
 from ledger.tlog.checkpoint import verifier_key
-from ledger.tlog.key_statement import Card, CeremonyKind, make_card
+from ledger.tlog.key_statement import Card, make_card
 from tests.client.shared_ledger import SharedLedger, SmallHolder, fresh_scalar
 from tests.client.small_ledger import ORIGIN, SmallLedger
 from tests.client.test_epochs import WHO

@@ -32,6 +32,7 @@ from ledger.holder.runtime import HolderRuntime, open_holder_runtime
 from ledger.holder.settings import HolderSettings
 from ledger.holder.shares import HeldShare, ShareFile, share_path, share_text
 from ledger.protocol import sodium, voprf
+from ledger.protocol.ceremony.kinds import CeremonyKind
 from ledger.protocol.ceremony.rotation import prove_multiple
 from ledger.protocol.encoding import b64url, unb64url
 from ledger.protocol.threshold import HolderKey, KeySet, Share, combine, verify_share
@@ -40,7 +41,6 @@ from ledger.tlog.ceremony_files import MULTIPLE_CONTEXT
 from ledger.tlog.checkpoint import Checkpoint, sign, verifier_key
 from ledger.tlog.entries import GovernanceType, PlatformState, governance_leaf, platform_status_body
 from ledger.tlog.key_statement import (
-    CeremonyKind,
     Endorsement,
     KeyStatement,
     PreviousKeys,
@@ -158,9 +158,7 @@ class Consortium:
         self.log = SignedLog()
         self.threshold = threshold
         receiving = sodium.scalarmult_base(voprf.derive_secret(bytes(32), b"receiving"))
-        self.card = LedgerCard(
-            SERVICE, "test", "Operator Ltd", self.log.verifier_key, "http://127.0.0.1:1", receiving
-        )
+        self.card = LedgerCard(SERVICE, "test", "Operator Ltd", self.log.verifier_key, "http://127.0.0.1:1", receiving)
         self.folders: dict[str, HolderFolder] = {
             name: init_folder(folder / name, self.card, name, f"{name.capitalize()} Ltd", f"https://{name}.example")
             for name in names

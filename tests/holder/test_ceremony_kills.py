@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ledger.errors import ConfigurationError
-from ledger.holder import files
+from ledger.holder import backup, files
 from ledger.holder.ceremony import read_state
 from ledger.holder.folder import read_folder
 from ledger.holder.shares import active_shares
@@ -197,6 +197,23 @@ def test_giving_up_a_finished_ceremony(killer: Killer, exchange: Exchange) -> No
         count += 1
     assert count > 5
     assert active_shares(exchange.folder(VICTIM)) == ()
+
+
+def test_restore(killer: Killer, exchange: Exchange, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backup, "MEMORY_KIB", 1024)
+    folder, saved, passphrase = tmp_path / "restored", tmp_path / "saved", tmp_path / "passphrase"
+    passphrase.write_text("a passphrase of this test")
+    run("backup", saved, "--passphrase-file", passphrase, "--folder", exchange.folder(VICTIM))
+    words = ["restore", saved, "--passphrase-file", passphrase, "--folder", folder]
+    count = 1
+    while killer.run(words, count) == KILLED:
+        if (folder / "holder.json").exists():
+            assert len(active_shares(folder)) == 1
+        run(*words)
+        assert active_shares(folder)[0].secret == active_shares(exchange.folder(VICTIM))[0].secret
+        shutil.rmtree(folder)
+        count += trials(9, 1)
+    assert count > 15
 
 
 def test_a_temporary_name_of_a_finished_file_is_deleted_without_its_bytes(tmp_path: Path) -> None:

@@ -81,10 +81,15 @@ def test_grants_cover_what_the_day_does_not_and_end(service: HolderService, acme
     service.rt.state.refresh()
     for elements, days in ((50, 2), (40, 1)):
         budgets.grant_elements(
-            service.rt.engine, control_group="acme-group", elements=elements, reason="first tagging", days=days, now=START
+            service.rt.engine,
+            control_group="acme-group",
+            elements=elements,
+            reason="first tagging",
+            days=days,
+            now=START,
         )
     assert service.evaluate(acme, points(60)).status == 200  # 30 of the day, 30 of the grant that ends first
-    assert {grant["elements"]: grant["used"] for grant in group(service)["grants"]} == {50: 0, 40: 30}
+    assert {row["elements"]: row["used"] for row in group(service)["grants"]} == {50: 0, 40: 30}
     service.clock.turn(days=1)
     assert group(service)["granted"] == 50, "a grant that has ended counts no longer"
     assert service.evaluate(acme, points(80)).status == 200
@@ -106,11 +111,12 @@ def test_what_is_malformed_or_stale_costs_nothing(service: HolderService, acme: 
     assert service.evaluate(acme, []).code == "batch_size_invalid"
     assert service.evaluate(acme, [good], epoch=2).code == "stale_epoch"
     assert service.evaluate(acme, [good], generation=2).code == "stale_generation"
-    for members in (
+    malformed: list[Any] = [
         {"epoch": "1", "blinded": []}, {"epoch": 1}, {"epoch": True, "blinded": []}, {"epoch": 1, "blinded": "x"},
         {"epoch": 1, "blinded": [b64url(good)], "more": 1}, {"epoch": 1, "generation": 0, "blinded": []},
         {"epoch": 1, "generation": "1", "blinded": []}, [], 5,
-    ):  # fmt: skip
+    ]  # fmt: skip
+    for members in malformed:
         body = json.dumps(members).encode()
         answer = service.post("/v1/oprf/evaluate", acme.token("north", body, service.clock()), body)
         assert (answer.status, answer.code) == (422, "invalid_request")

@@ -25,7 +25,7 @@ def metrics(service: HolderService) -> str:
 
 def test_the_page_has_every_route_and_no_other(service: HolderService) -> None:
     page = (ROOT / "docs" / "holders.md").read_text("utf-8")
-    rows = re.findall(r"^\| `(GET|POST) (/[^`]*)` \|", page, re.MULTILINE)
+    rows = re.findall(r"^\| `(GET|POST)` \| `(/[^`]*)` \|", page, re.MULTILINE)
     assert rows == [(route.method, route.path) for route in service.app.routes]
 
 
@@ -67,7 +67,9 @@ def test_bodies_are_limited_and_json(service: HolderService, acme: Caller) -> No
     answer = service.request("POST", "/v1/oprf/evaluate", body, authorization=bearer, content_type="text/plain")
     assert (answer.status, answer.code) == (415, "unsupported_media_type")
     broken = b'{"epoch": 1,'
-    assert service.post("/v1/oprf/evaluate", acme.token("north", broken, service.clock()), broken).code == "invalid_json"
+    assert (
+        service.post("/v1/oprf/evaluate", acme.token("north", broken, service.clock()), broken).code == "invalid_json"
+    )
 
 
 def test_heads_and_health(service: HolderService) -> None:
@@ -79,7 +81,7 @@ def test_heads_and_health(service: HolderService) -> None:
 
 
 def test_a_stale_snapshot_answers_nothing(service: HolderService, acme: Caller) -> None:
-    service.rt.state._monotonic = lambda: service.rt.state.latest.started + 5.1  # type: ignore[method-assign]
+    service.rt.state._monotonic = lambda: service.rt.state.latest.started + 5.1
     answer = service.evaluate(acme, points(1))
     assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, "database_unavailable", "1")
     assert service.request("GET", "/readyz").json["database"] == "unavailable"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ledger.protocol import sodium, voprf
-from ledger.tlog.key_statement import parse_card
 from tests.holder.kit import (
     Caller,
     Consortium,

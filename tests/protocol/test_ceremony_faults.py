@@ -175,7 +175,7 @@ def test_views_that_differ_are_not_certified(prepared: Prepared, kind: CeremonyK
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_views_that_differ_in_the_share_of_another_are_not_certified(prepared: Prepared, kind: CeremonyKind) -> None:
-    """The dealer shows two messages that differ in what it encrypted for itself, which no other participant opens."""
+    """Let the dealer show two messages that differ in what it encrypted for itself, which no other one opens."""
     run = prepared[kind]
     body = unverified_body(run.messages[BAD])
     places = [participant.number for _, participant in run.session.receivers]

@@ -170,6 +170,7 @@ def certify(
 ) -> None:
     """Check the deals of all participants, and write this holder's certificate file."""
     from ledger.holder import ceremony as steps
+    from ledger.holder.agreement import describe
     from ledger.tlog.ceremony_files import file_text
 
     with _opened(step.folder) as opened:
@@ -182,7 +183,7 @@ def certify(
     ledger = " and to the ledger's operator" if ceremony.kind.value == "rotate" else ""
     _emit(
         {"file": str(file), **_facts(ceremony), "fingerprint": digits},
-        f"All deals verify ({steps.describe(ceremony)}).",
+        f"All deals verify ({describe(ceremony)}).",
         f"Send {file} to all other participants{ledger}. It is not secret.",
         "When you have the certificate files of all: refund-ledger holder finish *.certificate.json",
     )
@@ -257,7 +258,8 @@ def abandon(
     folder: FolderOption = None,
 ) -> None:
     """Give up the ceremony that runs, and destroy its private state. All participants then begin the next attempt."""
-    from ledger.holder.ceremony import describe, give_up
+    from ledger.holder.agreement import describe
+    from ledger.holder.ceremony import give_up
 
     with _opened(folder) as opened:
         if not yes:
@@ -313,7 +315,8 @@ def restore(
 
 def _begin(opened: HolderFolder, ceremony: Ceremony, step: StepOptions) -> None:
     """Confirm what all participants agree on, deal, and write the file."""
-    from ledger.holder.ceremony import begin, describe
+    from ledger.holder.agreement import describe
+    from ledger.holder.ceremony import begin
     from ledger.tlog.ceremony_files import file_text
 
     digits = fingerprint(ceremony.canonical)

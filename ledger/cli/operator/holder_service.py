@@ -240,9 +240,9 @@ def _key_in_words(key: dict[str, Any]) -> str:
 def _at_all_holders(value: dict[str, Any]) -> str:
     holders, threshold, days = value["holders"], value["threshold"], value["days_for_1e9"]
     return (
-        f"Each element needs {threshold} of {holders} holders. A party that spends equal budgets at all of them reaches "
-        f"{holders}/{threshold} times as much: {value['within_30_days']:,} elements in 30 days at most, and 10^9 "
-        f"{'never' if days is None else f'in {days:,} days'}."
+        f"Each element needs {threshold} of {holders} holders. A party that spends equal budgets at all of them "
+        f"reaches {holders}/{threshold} times as much: at most {value['within_30_days']:,} elements in 30 days, and "
+        f"10^9 {'never' if days is None else f'in {days:,} days'}."
     )
 
 

@@ -19,7 +19,7 @@ from ledger.errors import ConfigurationError, Unavailable
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class CallingPlatform:
     """The platform as holders see it: its signing key with the key's id, its clock and its source of random bytes, and
     the options of its connections."""
 
@@ -37,7 +37,7 @@ class HolderConnection(ForkAware):
     silent takes none that another one needs. Thread-safe. Raises ConfigurationError for an address that is not https,
     unless it is on this machine or plain http is allowed."""
 
-    def __init__(self, holder: str, url: str, caller: Caller) -> None:
+    def __init__(self, holder: str, url: str, caller: CallingPlatform) -> None:
         self.holder = holder
         self.url = url
         self.tokens = HolderTokens(
@@ -76,7 +76,8 @@ class HolderConnection(ForkAware):
         self._transport.open()
 
     def post(self, path: str, content: bytes, limit: Deadline) -> Any:
-        """POST a JSON body in one attempt and return the answer's JSON. Raises what `Transport.send` does."""
+        """POST a JSON body in one attempt and return the answer's JSON. Raises Unavailable when this is closed, and
+        what `Transport.send` does."""
         with self._lock:
             if self._closed:
                 raise Unavailable("The connection to the key holder is closed.", reason="closed")
@@ -108,7 +109,7 @@ class HolderConnection(ForkAware):
 class HolderConnections:
     """The connections to all holders, made when they are needed first. Thread-safe."""
 
-    def __init__(self, caller: Caller) -> None:
+    def __init__(self, caller: CallingPlatform) -> None:
         self._caller = caller
         self._lock = ForkLock()
         self._connections: dict[str, HolderConnection] = {}

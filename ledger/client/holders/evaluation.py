@@ -1,4 +1,4 @@
-"""Evaluation by t of n key holders: all are asked at once and directly, and the first t valid shares count.
+"""GroupEvaluation by t of n key holders: all are asked at once and directly, and the first t valid shares count.
 
 A holder that is slow, silent, refuses or lies costs the answer nothing as long as t others answer: it is named in a log
 event (`holder_failed`) and counted, and its share is not used. Shares are verified as they arrive, in the threads that
@@ -74,7 +74,7 @@ class Attempts:
     again: bool
 
 
-class Evaluation:
+class GroupEvaluation:
     """One evaluation of a batch by all holders of a key set, which runs from its making on."""
 
     def __init__(
@@ -112,8 +112,9 @@ class Evaluation:
     def shares(self) -> list[VerifiedShare]:
         """Return the shares of as many holders as the threshold, once they are there and verified.
 
-        Raises StaleGeneration or StaleEpoch (holders use other shares than these), QuotaExceeded, InvalidProof, or
-        Unavailable, when so many holders failed that too few are left, with their reasons in `holders` of the details.
+        When the holders left are fewer than that: raises StaleGeneration or StaleEpoch (holders use other shares than
+        these), QuotaExceeded or InvalidProof (of too many of them), the error of their refusal, else Unavailable. The
+        reasons of all holders that failed are in `holders` of the details.
         """
         threshold = self.keys.threshold
         with self._changed:

@@ -12,9 +12,8 @@ verified again at each start. The client never goes back to an earlier epoch or 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,32 +38,26 @@ from ledger.errors import (
     HolderMismatch,
     InvalidInput,
     InvalidLeaf,
-    InvalidProof,
     LedgerError,
     StaleEpoch,
     Unavailable,
     UnexpectedAnswer,
 )
 from ledger.protocol.threshold import KeySet
+from ledger.tlog.ceremony_files import verify_multiple
 from ledger.tlog.entries import GovernanceType, Leaf
-from ledger.tlog.key_statement import (
-    Endorsement,
-    KeyStatement,
-    check_succession,
-    parse_endorsement,
-    parse_statement,
-)
+from ledger.tlog.key_history import LoggedSharing, VerifyMultiple, introduced
+from ledger.tlog.key_statement import KeyStatement, check_succession
 from ledger.tlog.proof import open_leaf_proof
 
 ANSWERING = frozenset({"current", "previous"})
 """States of an epoch in which lookups and reports under it are answered."""
+EVALUATED = frozenset({"next", "current"})
+"""States of an epoch in which identifiers are evaluated under it."""
 
 
 MAX_STEPS = 10_000
 """Statements between the pinned one and the newest, at most."""
-
-VerifyMultiple = Callable[[bytes, bytes, bytes], None]
-"""(K, K', proof): raises InvalidProof unless K' is a multiple of K that the makers of the proof know."""
 
 _Sharing = tuple[int, int]
 """Epoch and generation."""
@@ -81,13 +74,13 @@ class Epochs:
         path: Path | None,
         seen: SeenCheckpoint,
         pinned: KeyStatement | None = None,
-        verify_multiple: VerifyMultiple | None = None,
+        verify_multiple: VerifyMultiple = verify_multiple,
     ) -> None:
         self._suite = suite
         self._path = path
         self._spare = ForkLock()
         self._seen = seen
-        self._verify_multiple = verify_multiple or _unproven
+        self._verify_multiple = verify_multiple
         self._following = ForkLock()
         self._shared = pinned is not None
         self._statements: dict[_Sharing, KeyStatement] = {}
@@ -117,6 +110,11 @@ class Epochs:
         if self._listed:
             return epoch in self._listed and self._listed[epoch].state in ANSWERING
         return epoch in self._held and epoch <= self._newest
+
+    def evaluates(self, epoch: int) -> bool:
+        """True if tags can be made under `epoch`, as far as is known: it is current, or announced to follow."""
+        listed = self._listed.get(epoch)
+        return epoch == self.current if listed is None else listed.state in EVALUATED
 
     def holds(self, epoch: int) -> bool:
         """True if the holders of `epoch` are pinned or proven."""
@@ -223,7 +221,7 @@ class Epochs:
 
     def _prove_statements(self, epoch: int, index: int, note: str, fetch: Fetch) -> None:
         """Read the entries with statements back from entry `index` to a known statement, and take each step."""
-        steps: list[tuple[AnnouncedSharing, dict[str, Any]]] = []
+        steps: list[tuple[LoggedSharing, dict[str, Any]]] = []
         while len(steps) < MAX_STEPS:
             kept = self._proven_leaf(index, note, fetch)
             announced = self._announced_sharing(kept)
@@ -243,7 +241,7 @@ class Epochs:
         if not self.holds(epoch):
             raise HolderMismatch("The entry that the service names announces another key epoch.")
 
-    def _follow(self, announced: AnnouncedSharing) -> None:
+    def _follow(self, announced: LoggedSharing) -> None:
         """Hold an announced sharing. Raises HolderMismatch, InvalidSignature, InvalidProof unless it follows a known
         one."""
         before = announced.statement.previous
@@ -262,7 +260,7 @@ class Epochs:
 
     def _add_earlier(self, pinned: KeyStatement) -> None:
         """Hold what the suite file names of sharings before the cards. Its shares are checked against the public key
-        that the cards name, so whoever holds them, no other element than the key's can come of them."""
+        that the cards name, so they give the elements of that key and of no other, whichever holders have them."""
         previous = pinned.previous
         for epoch in self._suite.pinned.epochs:
             earlier_epoch = previous is not None and epoch.epoch == previous.epoch < pinned.epoch
@@ -289,7 +287,7 @@ class Epochs:
             raise HolderMismatch("A ledger whose key one holder has cannot share it later.")
         return keys
 
-    def _announced_sharing(self, kept: Mapping[str, Any]) -> AnnouncedSharing:
+    def _announced_sharing(self, kept: Mapping[str, Any]) -> LoggedSharing:
         """Return the sharing in a kept entry, whose proof is verified and whose succession is not. Raises the errors of
         a false proof."""
         return announced_sharing(self._opened(kept), self._suite.pinned)
@@ -345,33 +343,20 @@ class _Announcement(EpochMember, frozen=True, kw_only=True):
     previous: EpochMember | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AnnouncedSharing:
-    """A sharing that an entry of the log introduces: the statement of its holders, their signatures, and the index of
-    the entry whose statement it follows."""
-
-    statement: KeyStatement
-    endorsements: tuple[Endorsement, ...]
-    previous_entry: int | None
-
-
-def announced_sharing(leaf: Leaf, pinned: Service) -> AnnouncedSharing:
+def announced_sharing(leaf: Leaf, pinned: Service) -> LoggedSharing:
     """Return the sharing that the proven entry `leaf` introduces; it must be of the `pinned` log. Raises InvalidLeaf,
     HolderMismatch, NewerFormat."""
-    body = leaf.body
-    if leaf.type != GovernanceType.KEY_ROTATION or body is None or "statement" not in body:
-        raise InvalidLeaf("The entry that the service names states no key holders.")
-    endorsements, previous = body.get("endorsements"), body.get("previous_entry")
-    if not isinstance(endorsements, list) or not (previous is None or (type(previous) is int and previous >= 0)):
-        raise InvalidLeaf("The statement of key holders in the log is malformed.")
+    if leaf.type != GovernanceType.KEY_ROTATION or leaf.body is None:
+        raise InvalidLeaf("The entry that the service names announces no key epoch.")
     try:
-        statement = parse_statement(body["statement"])
-        signatures = tuple([parse_endorsement(value) for value in endorsements])
+        sharing = introduced(leaf.index, leaf.body)
     except InvalidInput as error:
         raise InvalidLeaf("The statement of key holders in the log is malformed.") from error
-    if statement.log_key != pinned.log_key:
+    if sharing is None:
+        raise InvalidLeaf("The entry that the service names states no key holders.")
+    if sharing.statement.log_key != pinned.log_key:
         raise HolderMismatch("The statement of key holders names another log key.")
-    return AnnouncedSharing(statement, signatures, previous)
+    return sharing
 
 
 def announced_keys(leaf: Leaf, epoch: int, pinned: Service, known: Mapping[int, KeySet]) -> KeySet:
@@ -417,7 +402,3 @@ def _sharing_of(kept: Mapping[str, Any]) -> _Sharing:
     """Return epoch and generation of a kept announcement; that of a whole key has no generation."""
     generation = kept.get("generation", 1)
     return kept["epoch"], generation if type(generation) is int else 0
-
-
-def _unproven(_old: bytes, _new: bytes, _proof: bytes) -> None:
-    raise InvalidProof("This version cannot check the proof of a rotation.")

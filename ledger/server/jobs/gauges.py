@@ -18,6 +18,7 @@ def gauges(process: ProcessState) -> Iterator[Metric]:
     yield _gauge("snapshots_over_capacity", text, capacity_alarms(process.settings))
     yield from _database(process)
     yield from _log(process)
+    yield from _keys(process)
     yield from _threads(process)
 
 
@@ -63,6 +64,15 @@ def _log(process: ProcessState) -> Iterator[Metric]:
     yield _gauge("publisher_up", text, heart.publisher() is True)
     text = "Publishers that stand by, on all hosts."
     yield _gauge("publishers_standing_by", text, seen.publishers_standing_by)
+
+
+def _keys(process: ProcessState) -> Iterator[Metric]:
+    current = process.keys.current
+    yield _gauge("key_epoch", "Number of the current key epoch.", current.epoch)
+    yield _gauge("key_generation", "Generation of the newest sharing of the current key.", current.generation)
+    text = "Holders that evaluate together at least; 1 if the operator alone has the whole key."
+    yield _gauge("key_threshold", text, current.threshold)
+    yield _gauge("key_holders", "Holders of the current key.", max(1, len(current.holders)))
 
 
 def _threads(process: ProcessState) -> Iterator[Metric]:

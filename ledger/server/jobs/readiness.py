@@ -17,6 +17,8 @@ from typing import Any
 
 from ledger.server.jobs.heartbeat import CLOCK_TOLERANCE_SECONDS, Heartbeat
 from ledger.server.jobs.maintenance import Maintenance
+from ledger.server.keys.epochs import EpochRow
+from ledger.server.keys.server_keys import ServerKeys
 from ledger.server.log.policies import PolicyFollower
 from ledger.server.lookups.clear_cache import ClearLookupCache
 from ledger.server.lookups.service import LookupService
@@ -47,6 +49,7 @@ class ProcessState:
     clear_cache: ClearLookupCache
     maintenance: Maintenance
     workers: Sequence[Worker]
+    keys: ServerKeys
 
 
 def readiness(process: ProcessState) -> dict[str, Any]:
@@ -81,6 +84,17 @@ def _state(process: ProcessState) -> dict[str, Any]:
         "clock": clock,
         "checks": _checks(process),
         "failing_jobs": process.maintenance.failing(process.maintenance.jobs),
+        "keys": _keys(process.keys.current),
+    }
+
+
+def _keys(epoch: EpochRow) -> dict[str, int]:
+    """Return who holds the current key, in numbers. With a threshold of 1 the operator alone can evaluate."""
+    return {
+        "epoch": epoch.epoch,
+        "generation": epoch.generation,
+        "threshold": epoch.threshold,
+        "holders": max(1, len(epoch.holders)),
     }
 
 

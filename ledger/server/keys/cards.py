@@ -58,7 +58,7 @@ class NewSharing:
         """Return the sharing of these cards, one of each holder, with the `endorsements` of holders who leave.
 
         Raises HolderMismatch for cards of different statements, for a missing or doubled card, and for a threshold
-        below 2; InvalidSignature for a false signature.
+        below 2; InvalidSignature for a false signature; InvalidInput without any card.
         """
         if not cards:
             raise InvalidInput("Give the card of every holder.")
@@ -118,8 +118,8 @@ class NewSharing:
 def read_cards(cards: Sequence[Path], endorsements: Sequence[Path] = ()) -> NewSharing:
     """Return the sharing of these card files, and of the endorsement files of holders who leave.
 
-    Raises InvalidInput (with the file's name) for a file that cannot be read or is of another form, HolderMismatch,
-    InvalidSignature, NewerFormat.
+    Raises InvalidInput (with the file's name) for a file that cannot be read, InvalidCanonicalForm for one of another
+    form, HolderMismatch, InvalidSignature, NewerFormat.
     """
     parsed = []
     for path in cards:

@@ -100,6 +100,8 @@ def test_metrics_count_and_name_no_person(rt: Runtime) -> None:
     assert values["refund_ledger_database_up",] == 1
     assert values["refund_ledger_log_entries",] == 2
     assert values["refund_ledger_log_frozen",] == 0
+    keys = [values[f"refund_ledger_key_{name}",] for name in ("epoch", "generation", "threshold", "holders")]
+    assert keys == [1, 1, 1, 1]
     assert values["refund_ledger_snapshots_over_capacity",] == 0
     labels = {label for _, *labels in values for label in labels}
     own = {worker.name for worker in rt.process.workers} | {job.name for job in rt.maintenance.jobs}
