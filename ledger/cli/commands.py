@@ -12,6 +12,7 @@ from ledger.cli import output
 from ledger.cli.ca_file import add_ca_file
 from ledger.cli.platform.appeal import appeal, record_link
 from ledger.cli.platform.inspect import inspect_files
+from ledger.cli.platform.key_holders import endorse_key, key_holders
 from ledger.cli.platform.lookup import check, lookup
 from ledger.cli.platform.make_key import make_key
 from ledger.cli.platform.pictures import pictures
@@ -63,6 +64,8 @@ app.add_typer(appeal, name="appeal")
 app.command("record-link")(record_link)
 app.command("verify")(verify)
 app.command("make-key")(make_key)
+app.command("endorse-key")(endorse_key)
+app.command("key-holders")(key_holders)
 app.command("verify-rotation")(verify_rotation)
 
 if is_server_installed():

@@ -50,6 +50,14 @@ StateOption = Annotated[
         help="Folder of the outbox and the last checkpoint. (or $REFUND_LEDGER_STATE; default: XDG state)",
     ),
 ]
+CardsOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--cards",
+        help="A key holder's card, or a folder of cards, where the key is shared; repeat for more. "
+        "(or $REFUND_LEDGER_CARDS)",
+    ),
+]
 PhoneOption = Annotated[
     str | None, typer.Option("--phone", help="Phone number with + and country code, or a national one with --region.")
 ]
@@ -94,25 +102,29 @@ class OptionGroup:
 
 @dataclass(frozen=True)
 class LedgerOptions(OptionGroup):
-    """The arguments with which the SDK is opened for a platform: its suite file, its key, and the folder of its
-    outbox."""
+    """The arguments with which the SDK is opened for a platform: its suite file, its key, the folder of its outbox, and
+    the key holders' cards."""
 
     suite: SuiteOption
     key: KeyOption
     state_dir: StateOption = None
+    cards: CardsOption = None
 
     def open(self, *, lookup_budget_seconds: float | None = None) -> RefundLedger:
         """Open the SDK with these files, or with those that the environment names. `lookup_budget_seconds` is the time
         limit of a lookup (default `LOOKUP_BUDGET_SECONDS`).
 
-        Raises ConfigurationError.
+        Raises ConfigurationError, HolderMismatch.
         """
-        credentials = read_credentials(os.environ, suite=self.suite, key=self.key, state_dir=self.state_dir)
+        credentials = read_credentials(
+            os.environ, suite=self.suite, key=self.key, state_dir=self.state_dir, cards=self.cards
+        )
         return RefundLedger(
             credentials.suite,
             credentials.key,
             order_key=credentials.order_key,
             state_dir=credentials.state_dir,
+            cards=credentials.cards,
             lookup_budget_seconds=lookup_budget_seconds or LOOKUP_BUDGET_SECONDS,
         )
 

@@ -35,6 +35,7 @@ from ledger.client.models.appeals import (
     RecordLink,
     ReopeningRequest,
 )
+from ledger.client.models.key_holders import KeyHolder, KeyHolders
 from ledger.client.models.lookups import Check, Lookup, Reason, Tier
 from ledger.client.models.pictures import PictureHash, PictureReuse
 from ledger.client.models.reports import (
@@ -115,6 +116,8 @@ __all__ = [
     "IssuerVerdict",
     "Item",
     "ItemState",
+    "KeyHolder",
+    "KeyHolders",
     "KeyRotated",
     "Kind",
     "LetterKind",
