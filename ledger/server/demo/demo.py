@@ -434,18 +434,17 @@ def _photos(photos: _Photos, story: _Story) -> Table:
 
 
 def _parties(findings: Findings, story: _Story) -> Table:
-    """Return the table of what each party holds, named in this run, and could learn."""
-    text = story.text
-    table = Table(title=text("parties"), box=box.SIMPLE, show_edge=False)
-    for number, name in enumerate(text("party_columns").split("|")):
-        table.add_column(name, justify="right" if number == 2 else "left", overflow="fold")
-    values = {"daily": story.said.number(findings.daily), "days": story.said.number(findings.days_for_1e9)}
-    for party in findings.parties:
-        name, holds, learns = text(party.name).split("|")
-        style = "bold red" if party.named else "green"
-        table.add_row(name, holds, f"[{style}]{party.named} / {findings.listed}[/]", learns)
-    name, holds, learns = text("member", **values).split("|")
-    table.add_row(name, holds, text("by_budget"), learns)
+    """Return the table of what each party holds, how many people it named in this run, and what it could learn."""
+    text, number = story.text, story.said.number
+    title = text("parties", candidates=findings.candidates, listed=findings.listed)
+    table = Table(title=title, box=box.SIMPLE, show_edge=False)
+    for name in text("party_columns").split("|"):
+        table.add_column(name, overflow="fold")
+    rows = [(party.name, f"{party.named} / {findings.listed}", bool(party.named)) for party in findings.parties]
+    rows.insert(-1, ("member", text("by_budget"), True))
+    for row, named, can_name in rows:
+        name, holds, learns = text(row, daily=number(findings.daily), days=number(findings.days_for_1e9)).split("|")
+        table.add_row(name, holds, f"[{'red' if can_name else 'green'}]{named}[/]", learns)
     return table
 
 

@@ -37,23 +37,24 @@ TEXTS: Mapping[str, str] = {
     "private": _("check, one sealed bucket each|the first few bits of each pseudonym"),
     "download": _("check, from a downloaded copy|nothing about any buyer"),
     "bounded": _("at least"),
-    "parties": _("The key is shared by 3 holders, 2 evaluate: what each party holds and could learn"),
-    "party_columns": _("party|holds|named|could learn, from all that it has"),
-    "operator": _("operator of ledger|log key, reports, pseudonyms, share 3|who looks up which pseudonym; no name"),
-    "north": _("holder north|share 1, its list of platforms|how many identifiers each platform tags; no name"),
-    "south": _("holder south|share 2, its list of platforms|the same; no name"),
-    "thief": _(
-        "thief of a backup of north, with passphrase|share 1|no name; after the next refresh, the share is void"
+    "parties": _(
+        "What each party holds and could learn: 2 of 3 holders evaluate; each tried %(candidates)s numbers, "
+        "%(listed)s of them listed"
     ),
-    "two": _("north and south together|two shares: the key|each name that they guess. So holders are independent"),
+    "party_columns": _("party|holds|named|could learn"),
+    "operator": _("operator, also holder ledger|log key, database, 1 share|no name; who looks up which pseudonym"),
+    "north": _("holder north|1 share, list of platforms|no name; how many identifiers a platform tags"),
+    "south": _("holder south|1 share, list of platforms|no name; how many identifiers a platform tags"),
+    "thief": _("thief of north's backup, with its passphrase|1 share|no name; a refresh makes the share useless"),
     "member": _(
-        "member acme|its own signing key|the standing of people whom it names itself: %(daily)s a day, so 10^9 numbers "
-        "take %(days)s days"
+        "acme, a member|its signing key, its customers|the standing of people whom it names itself: at most %(daily)s "
+        "a day, 10^9 numbers in %(days)s days"
     ),
     "by_budget": _("by budget"),
+    "two": _("north and south together|2 shares: the key|all names; so holders must be independent"),
     "outage": _(
-        "With holder south stopped, a new buyer was tagged by the other two and looked up in %(milliseconds)s ms. "
-        "Failing, as the SDK named it: %(named)s."
+        "With holder south stopped, the other two tagged a new buyer; the lookup took %(milliseconds)s ms. The SDK "
+        "named who failed: %(named)s."
     ),
     "photos": _("The first claim's photo, and what a chat makes of it"),
     "photo_columns": _("photo|signs of its origin|used before?"),
