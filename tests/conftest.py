@@ -18,7 +18,7 @@ from ledger.server.db import engine as store_engine
 from ledger.server.db import id_blocks, migrate
 from ledger.server.db.schema import Base
 from ledger.server.staff import passwords
-from tests import pg, shared_routes
+from tests import pg, shared_routes, trusted
 from tests.compiled import sharing
 from tests.counts import LONG, trials
 from tests.hanging import HangWatch
@@ -30,7 +30,7 @@ from tests.support import sqlite_schema
 
 # A shared two-core machine makes single examples slow without any of them being wrong, so no deadline.
 settings.register_profile(
-    "default", deadline=None, max_examples=trials(40, 1000), suppress_health_check=[HealthCheck.too_slow]
+    "default", deadline=None, max_examples=trials(24, 1000), suppress_health_check=[HealthCheck.too_slow]
 )
 # CI draws the same examples every time: a red run is about the change, and can be repeated.
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True, database=None, print_blob=True)
@@ -58,6 +58,7 @@ id_blocks.BLOCK = 500
 # Four accounts at the real cost take a second of a processor, and nearly every test of a page has four.
 passwords.hasher = cheap
 shared_routes.share()
+trusted.share()
 store_engine.create_engine = sharing(store_engine.create_engine)  # type: ignore[attr-defined]
 
 

@@ -27,6 +27,8 @@ SMALL = frozenset(
         "control_group",
         "id_block",
         "key_epoch",
+        "key_holder",  # a few for each sharing of the key
+        "key_sharing",
         "log_head",
         "platform",
         "platform_key",

@@ -20,6 +20,7 @@ from ledger.rules.guidance import ADVICE_TEXTS, Advice
 from ledger.rules.languages import DEFAULT_LOCALE, LANGUAGES, LOCALES
 from ledger.rules.reasons import REASON_TEXTS
 from ledger.rules.reasons import Reason as Code
+from tests.counts import trials
 
 TEXT = st.text(st.sampled_from('abc \\"\n\t#~|%{}«中、é\u2028\x0b'), min_size=1, max_size=90)
 
@@ -30,7 +31,7 @@ def written(catalogue: Catalog, width: int = 76) -> str:
     return target.getvalue().decode("utf-8")
 
 
-@settings(max_examples=60)
+@settings(max_examples=trials(36, 60))
 @given(entries=st.dictionaries(TEXT, TEXT, max_size=4), width=st.sampled_from([20, 76, 120]))
 def test_what_babel_writes_is_read(entries: dict[str, str], width: int) -> None:
     catalogue = Catalog(locale="fr")

@@ -273,6 +273,15 @@ class RefundLedger:
         """
         return self._session.tag(people, epoch)
 
+    def start_tagging(self, people: Sequence[Canonical], epoch: int) -> Callable[[], list[Buyer]]:
+        """Start what `tag_canonical` does under key epoch `epoch`, and return the function that waits for its result:
+        holders of a shared key evaluate meanwhile. Call it once.
+
+        The function raises StaleEpoch when `epoch` is not evaluated (any longer), QuotaExceeded, InvalidProof,
+        HolderMismatch, Unavailable.
+        """
+        return self._session.start_tagging(people, epoch)
+
     def tagging_epoch(self, epoch: int | Literal["current", "next"] = "current") -> int:
         """Return the number of the key epoch that tags are made under now, or will be next. Asks the service.
 

@@ -411,6 +411,13 @@ class Session:
             self.retrying(self.read_service)
             return self._tag_once(people, epoch)
 
+    def start_tagging(self, people: Sequence[Canonical], epoch: int) -> Callable[[], list[Buyer]]:
+        """Start what `tag` does under `epoch` if its key is shared and known here, and return the function that waits
+        for the result, or makes it."""
+        if people and self._checked and self.epochs.holds(epoch) and not self.epochs.keys(epoch).is_single:
+            return self._start_blinding(people, epoch, None, again=True)
+        return partial(self.tag, people, epoch)
+
     def tag_in_time(self, person: Canonical, limit: Deadline) -> Buyer:
         """Return the person as a buyer under the current epoch by `limit`, connecting first and with retries."""
 

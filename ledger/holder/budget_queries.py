@@ -1,19 +1,21 @@
 """Queries on the budgets of control groups and on used tokens.
 
 The token's row is written first and the burst row second. The lock of the burst row serialises all spending of one
-control group: the rest of the transaction sees the result of the transaction before it.
+control group: the rest of the transaction sees the result of the transaction before it. The statements of every
+evaluation are made once, because making them takes longer than running them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 
-from sqlalchemy import Connection, case, delete, func, insert, select, update
+from sqlalchemy import BigInteger, Connection, Executable, bindparam, case, delete, func, insert, select, update
 
 from ledger.errors import TokenUsed
 from ledger.holder.tables import GroupBurst, GroupGrant, GroupUse, UsedToken
-from ledger.server.db.bulk import table_of, upsert
+from ledger.server.db.bulk import insert_of, table_of
 
 CLOCK_TOLERANCE_US = 60_000_000
 """A clock is set back by more than this only by an operator."""
@@ -39,9 +41,20 @@ _GRANT = select(*[getattr(GroupGrant, name) for name in GroupGrantRow.__dataclas
 
 def use_token(connection: Connection, digest: bytes, expires_at: int) -> None:
     """Record a token as used. Raises TokenUsed if it was used before, by whatever process."""
-    taken = upsert(connection, UsedToken).values(digest=digest, expires_at=expires_at).on_conflict_do_nothing()
-    if not connection.execute(taken.returning(UsedToken.expires_at)).all():
+    values = {"digest": digest, "expires_at": expires_at}
+    if not connection.execute(_token_statement(connection.dialect.name), values).all():
         raise TokenUsed("This token was used before. Sign a new one for each request.")
+
+
+@cache
+def _token_statement(dialect: str) -> Executable:
+    statement: Executable = (
+        insert_of(dialect, UsedToken)
+        .values(digest=bindparam("digest"), expires_at=bindparam("expires_at"))
+        .on_conflict_do_nothing()
+        .returning(UsedToken.expires_at)
+    )
+    return statement
 
 
 def forget_tokens(connection: Connection, expired_before: int) -> int:
@@ -57,19 +70,30 @@ def take_group_burst(connection: Connection, control_group: str, now_us: int, co
     """
     if cost_us > span_us:
         return False
+    values = {
+        "control_group": control_group,
+        "first_us": now_us + cost_us,
+        "now_us": now_us,
+        "cost_us": cost_us,
+        "limit_us": now_us + span_us,
+    }
+    return len(connection.execute(_burst_statement(connection.dialect.name), values).all()) == 1
+
+
+@cache
+def _burst_statement(dialect: str) -> Executable:
+    now_us, cost_us, limit_us = [bindparam(name, type_=BigInteger) for name in ("now_us", "cost_us", "limit_us")]
     stored = _BURST.c.whole_at_us
-    start = case((stored < now_us, now_us), else_=stored)
-    statement = (
-        upsert(connection, GroupBurst)
-        .values(control_group=control_group, whole_at_us=now_us + cost_us)
+    spent = case((stored < now_us, now_us), else_=stored) + cost_us
+    statement: Executable = (
+        insert_of(dialect, GroupBurst)
+        .values(control_group=bindparam("control_group"), whole_at_us=bindparam("first_us"))
         .on_conflict_do_update(
-            index_elements=[_BURST.c.control_group],
-            set_={"whole_at_us": start + cost_us},
-            where=start + cost_us <= now_us + span_us,
+            index_elements=[_BURST.c.control_group], set_={"whole_at_us": spent}, where=spent <= limit_us
         )
         .returning(_BURST.c.control_group)
     )
-    return len(connection.execute(statement).all()) == 1
+    return statement
 
 
 def empty_group_burst(connection: Connection, control_group: str, empty_us: int) -> None:
@@ -99,17 +123,24 @@ def take_day(connection: Connection, control_group: str, day: int, elements: int
 
 
 def _count_use(connection: Connection, control_group: str, day: int, elements: int, daily_elements: int) -> bool:
-    statement = (
-        upsert(connection, GroupUse)
-        .values(control_group=control_group, day=day, elements=elements)
+    values = {"control_group": control_group, "day": day, "count": elements, "most": daily_elements}
+    return len(connection.execute(_use_statement(connection.dialect.name), values).all()) == 1
+
+
+@cache
+def _use_statement(dialect: str) -> Executable:
+    total = _USE.c.elements + bindparam("count", type_=BigInteger)
+    statement: Executable = (
+        insert_of(dialect, GroupUse)
+        .values(control_group=bindparam("control_group"), day=bindparam("day"), elements=bindparam("count"))
         .on_conflict_do_update(
             index_elements=[_USE.c.control_group, _USE.c.day],
-            set_={"elements": _USE.c.elements + elements},
-            where=_USE.c.elements + elements <= daily_elements,
+            set_={"elements": total},
+            where=total <= bindparam("most", type_=BigInteger),
         )
         .returning(_USE.c.elements)
     )
-    return len(connection.execute(statement).all()) == 1
+    return statement
 
 
 def read_group_use(connection: Connection, day: int) -> dict[str, int]:

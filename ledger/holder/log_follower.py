@@ -91,7 +91,7 @@ class _Changes:
     new: list[tuple[KeyStatement, int]] = field(default_factory=list)
     refused: list[tuple[int, str]] = field(default_factory=list)
     suspended: dict[str, bool] = field(default_factory=dict)
-    revoked: dict[tuple[str, str], RevocationRow] = field(default_factory=dict)
+    revoked: set[RevocationRow] = field(default_factory=set)
 
 
 class LogFollower:
@@ -314,7 +314,7 @@ def _write_changes(connection: Connection, changes: _Changes, now: datetime) -> 
     store.insert_refused_statements(connection, changes.refused)
     for platform, suspended in changes.suspended.items():
         store.set_log_suspension(connection, platform, suspended)
-    for revocation in changes.revoked.values():
+    for revocation in changes.revoked:
         store.insert_log_revocation(connection, revocation)
 
 
@@ -330,7 +330,7 @@ def _take_away(body: Mapping[str, Any], changes: _Changes) -> None:
         kid, public_key = key.get("kid"), key.get("public_key")
         try:
             if isinstance(kid, str) and _KID.match(kid) and isinstance(public_key, str):
-                changes.revoked[platform, kid] = RevocationRow(platform, kid, unb64url(public_key, 32))
+                changes.revoked.add(RevocationRow(platform, kid, unb64url(public_key, 32)))
         except InvalidEncoding:
             continue
 

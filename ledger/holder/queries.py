@@ -19,7 +19,7 @@ from ledger.holder.tables import (
     LogSuspension,
     RefusedStatement,
 )
-from ledger.server.db.bulk import table_of, upsert
+from ledger.server.db.bulk import upsert
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,9 +235,8 @@ def read_log_revocations(connection: Connection) -> list[RevocationRow]:
 
 def insert_log_revocation(connection: Connection, row: RevocationRow) -> None:
     """Record that the log says that a key is revoked. It stays revoked, whatever the log says later."""
-    table = table_of(LogRevocation)
     connection.execute(
         upsert(connection, LogRevocation)
         .values(platform=row.platform, kid=row.kid, public_key=row.public_key)
-        .on_conflict_do_update(index_elements=[table.c.platform, table.c.kid], set_={"public_key": row.public_key})
+        .on_conflict_do_nothing()
     )

@@ -167,4 +167,4 @@ class LogRevocation(HolderBase):
 
     platform: Mapped[str] = mapped_column(String(64), primary_key=True)
     kid: Mapped[str] = mapped_column(String(64), primary_key=True)
-    public_key: Mapped[bytes] = mapped_column(Bytes32)
+    public_key: Mapped[bytes] = mapped_column(Bytes32, primary_key=True)

@@ -23,7 +23,7 @@ from ledger.protocol.urls import path_prefix
 PREFIX = "REFUND_LEDGER_"
 
 CLIENT_NAMES = frozenset(
-    {"SUITE", "SUITE_JSON", "KEY", "KEY_PEM", "ORDER_KEY", "ORDER_KEY_TEXT", "STATE", "CA_FILE"},
+    {"SUITE", "SUITE_JSON", "KEY", "KEY_PEM", "ORDER_KEY", "ORDER_KEY_TEXT", "STATE", "CARDS", "CA_FILE"},
 )
 """Variables of the SDK and the platforms' commands with the same prefix."""
 

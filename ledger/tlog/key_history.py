@@ -136,6 +136,8 @@ class KeyHistory:
             self.sharings.append(sharing)
         try:
             self._check_named(body)
+            if sharing is not None:
+                _check_introduced(sharing.statement, body)
         except LedgerError:
             if sharing is not None:
                 self.sharings.pop()
@@ -183,6 +185,15 @@ class KeyHistory:
             or [_members(holder, ("index", "id", "public_key")) for holder in named] != holders
         ):
             raise HolderMismatch("The entry names other keys than the newest statement of the epoch.", epoch=epoch)
+
+
+def _check_introduced(statement: KeyStatement, body: Mapping[str, Any]) -> None:
+    """Raises HolderMismatch unless the entry names the epoch of the statement that it introduces, as the announced one
+    for a rotation."""
+    following = body.get("next", {}).get("epoch")
+    named = {following} if statement.kind is CeremonyKind.ROTATE else {body.get("epoch"), following}
+    if statement.epoch not in named:
+        raise HolderMismatch("The entry does not name the epoch of its key statement.", epoch=statement.epoch)
 
 
 def _number(members: Mapping[str, Any], name: str) -> int:

@@ -58,7 +58,7 @@ def upgrade() -> None:
         sa.Column("platform", sa.String(length=64), nullable=False),
         sa.Column("kid", sa.String(length=64), nullable=False),
         sa.Column("public_key", BYTES32, nullable=False),
-        sa.PrimaryKeyConstraint("platform", "kid", name=op.f("pk_log_revocation")),
+        sa.PrimaryKeyConstraint("platform", "kid", "public_key", name=op.f("pk_log_revocation")),
     )
     op.create_table(
         "log_suspension",

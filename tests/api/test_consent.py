@@ -21,6 +21,7 @@ from ledger.server.db.engine import reading
 from ledger.server.db.tables.lookups import LookupLog
 from tests.api.conftest import ACME, READER, Api, person
 from tests.api.test_hotpath import THE_LONG_WAY, send, shown
+from tests.counts import trials
 from tests.rules.test_reports import body as report_body
 from tests.support import CONSENT, Platform
 
@@ -48,7 +49,7 @@ def takes(read: Any, *given: Any, **named: Any) -> bool:
     return False
 
 
-@settings(max_examples=150)
+@settings(max_examples=trials(90, 150))
 @given(st.text(min_size=0, max_size=132) | st.text("ab 意\u0301\u3164é~\x7f", max_size=8))
 @example("同意-2026")
 @example("terms 2026")

@@ -21,6 +21,7 @@ from api.platform.report_schemas import BatchItems, RestitutionRequest, Withdraw
 from api.platform.webhook_schemas import EndpointRequest
 from ledger.errors import InvalidRequest, LedgerError
 from tests.api.conftest import ACME, Api
+from tests.counts import trials
 
 MANY = 100_000
 JUNK: dict[str, Any] = {f"u{number}": number for number in range(MANY)}
@@ -73,7 +74,7 @@ def test_a_few_unknown_members_are_told_with_everything_else() -> None:
     assert [each["loc"] for each in errors] == [["subjects", 1, "?"]] * (MAX_UNKNOWN + 1)
 
 
-@settings(max_examples=60)
+@settings(max_examples=trials(36, 60))
 @given(
     st.recursive(
         st.none() | st.integers() | st.text(max_size=3),

@@ -25,6 +25,7 @@ from ledger.server.appeals import staff_actions
 from ledger.server.context import Context
 from tests.cli.test_appeal_commands import access
 from tests.cli.test_commands import options
+from tests.counts import trials
 from tests.faulty import free_port
 from tests.kit import Connect, Running, person, report_arguments
 from tests.personas import PNG
@@ -140,7 +141,7 @@ IDS = st.text("abcdefXYZ0123456789_-", min_size=1, max_size=45)
 SENTENCES = st.lists(st.text("abc中文", min_size=1, max_size=6), min_size=2, max_size=8).map(" ".join)
 
 
-@settings(max_examples=40)
+@settings(max_examples=trials(24, 40))
 @given(
     rows=st.integers(1, 4).flatmap(
         lambda columns: st.lists(

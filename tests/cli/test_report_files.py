@@ -35,6 +35,7 @@ from ledger.errors import (
 )
 from ledger.protocol.encoding import format_time
 from tests.cli.test_commands import machine, report_json, run
+from tests.counts import trials
 from tests.faulty import free_port, proxy
 from tests.kit import Connect, Running, person, report_arguments
 
@@ -465,7 +466,7 @@ EVIDENCE_FIELDS = (
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=trials(36, 60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_value_of_a_field_ends_a_file(running: Running, data: st.DataObject) -> None:
     """For any value of a field, the report is fit or has its own error, and the other reports of the file are fit."""

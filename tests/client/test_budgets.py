@@ -28,6 +28,7 @@ from ledger.client.transport.connections import MAX_CONNECTIONS
 from ledger.client.transport.http import Deadline, Transport
 from ledger.errors import Unavailable
 from tests.client.small_ledger import SmallLedger
+from tests.counts import trials
 from tests.faulty import PROMPT_SECONDS, SLOW_SECONDS, free_port
 
 WHO = {"phone": "+86 138 0013 8000"}
@@ -240,7 +241,7 @@ def test_a_thread_apart_ends_with_its_work() -> None:
     transport.close()
 
 
-@settings(max_examples=50)
+@settings(max_examples=trials(30, 50))
 @given(budget=st.floats(0.05, 5), seed=st.integers(0, 2**32))
 def test_retries_end_within_any_budget(budget: float, seed: int) -> None:
     """Whatever the pauses and failures are."""

@@ -54,7 +54,7 @@ class Disk:
         return taken
 
 
-@settings(max_examples=trials(40, 1000), deadline=None)
+@settings(max_examples=trials(24, 1000), deadline=None)
 @given(
     parts=st.lists(st.binary(max_size=50), max_size=8),
     room=st.integers(0, 200),

@@ -48,6 +48,7 @@ from ledger.errors import (
 from ledger.protocol.encoding import b64url
 from ledger.rules.webhooks import format_secret, signature_header
 from tests.client.small_ledger import SmallLedger, small_ledger
+from tests.counts import trials
 from tests.kit import report_arguments
 from tests.support import CONSENT
 
@@ -361,14 +362,14 @@ def test_a_webhook_never_raises_anything_else(secrets: Any, header: Any, body: A
             verify_webhook(*arguments)
 
 
-@settings(max_examples=40)
+@settings(max_examples=trials(24, 40))
 @given(name=st.sampled_from(sorted(report_arguments())), value=_ANYTHING)
 def test_a_report_never_raises_anything_else(ledger: SmallLedger, acme: RefundLedger, name: str, value: Any) -> None:
     with suppress(LedgerError):
         acme.reports._payload(buyer=ledger.buyer(WHO), **report_arguments(**{name: value}))
 
 
-@settings(max_examples=40)
+@settings(max_examples=trials(24, 40))
 @given(name=st.sampled_from(["order", "purpose", "refund", "consent_ref", "min_index", "region"]), value=_ANYTHING)
 def test_a_lookup_never_raises_anything_else(ledger: SmallLedger, acme: RefundLedger, name: str, value: Any) -> None:
     with suppress(LedgerError):

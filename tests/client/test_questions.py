@@ -20,6 +20,7 @@ from ledger.errors import AnswerMismatch, InvalidRequest, UnexpectedAnswer
 from ledger.protocol.encoding import b64url, unb64url
 from ledger.protocol.request_digest import question_digest
 from tests.client.small_ledger import SmallLedger
+from tests.counts import trials
 from tests.faulty import answering, proxy
 from tests.kit import Connect, Running, person, report_arguments
 from tests.support import CONSENT
@@ -237,7 +238,7 @@ def test_an_older_log_than_was_shown_is_an_error(ledger: SmallLedger) -> None:
         assert acme.lookup(buyer, order="1", min_index=110).as_of_index == 110
 
 
-@settings(max_examples=50)
+@settings(max_examples=trials(30, 50))
 @given(steps=st.lists(st.tuples(st.floats(0, 3), st.integers(0, 5), st.floats(0, 0.2)), min_size=1, max_size=40))
 def test_servers_that_are_200_ms_behind_are_never_accused(steps: list[tuple[float, int, float]]) -> None:
     """The log grows all the time; each answer comes from a process that knows what was there up to 200 ms before."""
@@ -254,7 +255,7 @@ def test_servers_that_are_200_ms_behind_are_never_accused(steps: list[tuple[floa
         seen.saw(known)
 
 
-@settings(max_examples=50)
+@settings(max_examples=trials(30, 50))
 @given(steps=st.lists(st.tuples(st.floats(0, 1), st.integers(1, 5)), min_size=1, max_size=20))
 def test_a_log_that_was_cut_back_is_found_out(steps: list[tuple[float, int]]) -> None:
     """After twice the time at the latest the floor covers what was answered, however many questions came between."""

@@ -27,6 +27,7 @@ from ledger.client.tables.reader import (
     opened,
 )
 from ledger.errors import ConfigurationError, InvalidRequest, InvalidTable
+from tests.counts import trials
 
 PHONE = "+86 138 0013 8000"
 SECRET = "13800138000"
@@ -54,7 +55,7 @@ def refused(data: bytes, **form: object) -> InvalidTable:
 CELLS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=trials(48, 80), deadline=None)
 @given(st.data())
 def test_what_is_written_by_the_rules_is_read_back(data: st.DataObject) -> None:
     width = data.draw(st.integers(1, 4))
@@ -76,7 +77,7 @@ def test_what_is_written_by_the_rules_is_read_back(data: st.DataObject) -> None:
     assert [cells for _, cells in read_rows] == [row for row in rows if row != [""] or always]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=trials(48, 80), deadline=None)
 @given(st.lists(st.lists(CELLS, min_size=2, max_size=3), max_size=8), st.sampled_from(["\n", "\r\n"]))
 def test_every_strict_reader_reads_the_output_back(rows: list[list[str]], end: str) -> None:
     data = encode_rows(rows, end)
@@ -86,7 +87,7 @@ def test_every_strict_reader_reads_the_output_back(rows: list[list[str]], end: s
     assert [cells for _, cells in read(header + encode_rows(pairs, end))[1]] == pairs
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=trials(36, 60), deadline=None)
 @given(st.binary(max_size=80), st.sampled_from(["utf-8", "utf-16-le", "gb18030", "big5", "shift-jis", "latin-1"]))
 def test_any_bytes_are_read_or_refused_in_words(data: bytes, encoding: str) -> None:
     try:
@@ -97,7 +98,7 @@ def test_any_bytes_are_read_or_refused_in_words(data: bytes, encoding: str) -> N
     assert chained is None
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=trials(24, 40), deadline=None)
 @given(st.lists(st.lists(CELLS, min_size=5, max_size=5), min_size=1, max_size=5), st.integers(0, 400))
 def test_a_table_that_was_cut_anywhere_keeps_its_whole_rows(rows: list[list[str]], cut: int) -> None:
     import tempfile

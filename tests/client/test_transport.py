@@ -11,14 +11,8 @@ from typing import Any
 import pytest
 
 from ledger import errors
-from ledger.client.transport.http import (
-    MAX_ANSWER_BYTES,
-    Deadline,
-    Transport,
-    WrongLength,
-    error_from,
-    error_from_problem,
-)
+from ledger.client.transport.http import MAX_ANSWER_BYTES, Deadline, Transport, WrongLength
+from ledger.client.transport.problems import error_from, error_from_problem
 from ledger.errors import (
     AnswerMismatch,
     LedgerError,

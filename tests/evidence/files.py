@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from functools import cache
 
 from PIL import Image
 
@@ -49,6 +50,12 @@ def source_packet(source: str) -> bytes:
 
 def picture(width: int = 64, height: int = 48, seed: int = 1) -> Image.Image:
     """A picture with shapes in it, no two seeds alike."""
+    return _drawn(width, height, seed).copy()
+
+
+@cache
+def _drawn(width: int, height: int, seed: int) -> Image.Image:
+    """The picture of `picture`, drawn once."""
     image = Image.new("RGB", (width, height))
     image.putdata(
         [

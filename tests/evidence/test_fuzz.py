@@ -26,7 +26,7 @@ from tests.evidence import files
 from tests.evidence.test_containers import RICH_EXIF, SMALL
 
 SECONDS = 5.0
-FUZZ = settings(max_examples=trials(30, 3000), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FUZZ = settings(max_examples=trials(18, 3000), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 HEADS = {
     "jpeg": b"\xff\xd8\xff",
     "png": b"\x89PNG\r\n\x1a\n",

@@ -25,6 +25,7 @@ from ledger.rules.conduct import Conduct, Evidence, EvidenceType, check_evidence
 from ledger.rules.corroboration import Again, Corroboration, corroborations
 from ledger.rules.findings import TRUSTED, FindingCode, Strength, Trust, speaks_for_person
 from ledger.rules.provenance import Origin, OriginSource
+from tests.counts import trials
 from tests.evidence import files
 from tests.evidence.signed import Authority, Keys, authority, certificate, created, sign, trust_lists, using
 from tests.evidence.stamps import stamping
@@ -379,7 +380,7 @@ _results = st.lists(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=trials(24, 40))
 @given(
     st.fixed_dictionaries(
         {

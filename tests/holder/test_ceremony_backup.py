@@ -30,18 +30,18 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Exchange:
+def certified(tmp_path_factory: pytest.TempPathFactory) -> Exchange:
     """All have certified."""
-    exchange = Exchange.create(tmp_path_factory.mktemp("made"), THREE)
+    exchange = Exchange.create(tmp_path_factory.mktemp("certified"), THREE)
     exchange.begin("deal", THREE, "--threshold", 2)
     exchange.certify(THREE)
     return exchange
 
 
 @pytest.fixture
-def exchange(made: Exchange, tmp_path: Path) -> Exchange:
+def exchange(certified: Exchange, tmp_path: Path) -> Exchange:
     """A copy of it, with a passphrase."""
-    shutil.copytree(made.root, tmp_path / "copy")
+    shutil.copytree(certified.root, tmp_path / "copy")
     (tmp_path / "copy" / "passphrase").write_text(PASSPHRASE + "\n")
     return Exchange(tmp_path / "copy")
 

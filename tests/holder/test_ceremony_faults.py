@@ -27,9 +27,9 @@ Fault = Callable[[Exchange], object]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Exchange]:
+def exchanges(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Exchange]:
     """Exchanges after `init`, after `deal`, after `certify`, and after `finish`."""
-    root = tmp_path_factory.mktemp("made")
+    root = tmp_path_factory.mktemp("exchanges")
     exchange = Exchange.create(root / "init", THREE)
     copies = {"init": exchange}
 
@@ -47,11 +47,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Exchange]:
 
 
 @pytest.fixture
-def after(made: dict[str, Exchange], tmp_path: Path) -> Callable[[str], Exchange]:
+def after(exchanges: dict[str, Exchange], tmp_path: Path) -> Callable[[str], Exchange]:
     """A copy of the exchange after a step."""
 
     def copied(step: str) -> Exchange:
-        shutil.copytree(made[step].root, tmp_path / step)
+        shutil.copytree(exchanges[step].root, tmp_path / step)
         return Exchange(tmp_path / step)
 
     return copied
@@ -320,12 +320,12 @@ def test_views_that_differ_are_named(after: Callable[[str], Exchange]) -> None:
 # --- order ------------------------------------------------------------------------------------------------------
 
 
-def test_steps_out_of_order(after: Callable[[str], Exchange], made: dict[str, Exchange]) -> None:
+def test_steps_out_of_order(after: Callable[[str], Exchange], exchanges: dict[str, Exchange]) -> None:
     exchange = after("init")
-    words = [*made["deal"].of("deal", THREE), "--folder", exchange.folder("north")]
+    words = [*exchanges["deal"].of("deal", THREE), "--folder", exchange.folder("north")]
     assert "No ceremony runs" in refusal("certify", *words, code=2)["message"]
     dealt = after("deal")
-    certificates = made["certify"].of("certificate", THREE)
+    certificates = exchanges["certify"].of("certificate", THREE)
     error = refusal("finish", *certificates, "--folder", dealt.folder("north"), code=2)
     assert "has not certified" in error["message"]
     for kind in ("refresh", "rotate", "card", "backup"):
@@ -457,6 +457,6 @@ def test_a_damaged_profile_is_named(after: Callable[[str], Exchange]) -> None:
     assert "damaged" in refusal(*exchange.certify_words("north", THREE), code=2)["message"]
 
 
-def test_payloads_are_the_documented_messages(made: dict[str, Exchange]) -> None:
-    members = json.loads((made["deal"].files / "north.deal.json").read_text())
+def test_payloads_are_the_documented_messages(exchanges: dict[str, Exchange]) -> None:
+    members = json.loads((exchanges["deal"].files / "north.deal.json").read_text())
     assert unb64url(members["payload"])[:4] == b"RLC\x01"

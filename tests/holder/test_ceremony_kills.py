@@ -141,15 +141,15 @@ def ceremony_survives(killer: Killer, exchange: Exchange, kind: str, names: Sequ
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Exchange:
-    exchange = Exchange.create(tmp_path_factory.mktemp("made"), THREE)
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Exchange:
+    exchange = Exchange.create(tmp_path_factory.mktemp("begun"), THREE)
     exchange.all_rounds("deal", THREE, "--threshold", 2)
     return exchange
 
 
 @pytest.fixture
-def exchange(made: Exchange, tmp_path: Path) -> Exchange:
-    shutil.copytree(made.root, tmp_path / "copy")
+def exchange(begun: Exchange, tmp_path: Path) -> Exchange:
+    shutil.copytree(begun.root, tmp_path / "copy")
     return Exchange(tmp_path / "copy")
 
 

@@ -1,43 +1,39 @@
-"""A holder follows the log that the ledger's own code writes and serves: genesis, refresh, and what it takes away."""
+"""A holder follows the log that the ledger's own code writes and serves: genesis, refresh, rotation, and what it takes
+away."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
 
 from ledger.client.verify.log import Fetch
-from ledger.holder import queries
+from ledger.errors import AlreadyExists, TokenUsed
+from ledger.holder import admission, queries
 from ledger.holder.database import open_holder_database
 from ledger.holder.log_follower import LogFollower
 from ledger.holder.settings import HolderSettings
 from ledger.holder.state import HolderSnapshot, read_snapshot
 from ledger.server.db.engine import open_engine
 from ledger.server.log import reader
-from ledger.server.log.genesis import init_keys
 from ledger.server.platforms.members import revoke_key, set_status
-from ledger.server.settings import Settings
+from ledger.server.rotation.sharings import append_sharing, publish_sharing
 from ledger.tlog.merkle import parse_tile_path
-from tests.sharing import Holders, prepared
-from tests.support import Platform, ledger_settings, publish, sqlite_schema
+from tests.sharing import shared_ledger
+from tests.support import Platform, publish
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return ledger_settings(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
-
-
-@pytest.fixture
-def engines(settings: Settings, tmp_path: Path) -> Iterator[tuple[Engine, Engine]]:
-    """The engines of the ledger and of a holder."""
-    holder = open_holder_database(HolderSettings(database_url=f"sqlite:///{tmp_path / 'holder.db'}"))
-    ledger = open_engine(settings.database_url)
-    yield ledger, holder
-    ledger.dispose()
-    holder.dispose()
+def holder(database_url: str) -> Iterator[Engine]:
+    """The database of a holder, on each engine; that of the ledger is SQLite here."""
+    engine = open_holder_database(HolderSettings(database_url=database_url))
+    yield engine
+    engine.dispose()
 
 
 def fetch_from(engine: Engine) -> Fetch:
@@ -52,32 +48,56 @@ def fetch_from(engine: Engine) -> Fetch:
     return fetch
 
 
-def test_a_holder_follows_the_ledgers_own_log(settings: Settings, engines: tuple[Engine, Engine]) -> None:
-    ledger, holder = engines
-    card = prepared(settings)
-    made = Holders(card).generate(2)
-    (settings.keys_dir.parent / "ledger.db").write_bytes(sqlite_schema())
-    init_keys(settings, datetime.now(UTC), made.sharing)
-    acme = Platform("acme", "acme-group", "acme-1").join(ledger)
-    follower = LogFollower(holder, card, fetch_from(ledger), lambda: datetime.now(UTC))
+def test_a_holder_follows_the_ledgers_own_log(tmp_path: Path, holder: Engine) -> None:
+    settings, holders, made = shared_ledger(f"sqlite:///{tmp_path / 'the-ledger.db'}", tmp_path)
+    ledger = open_engine(settings.database_url)
+    acme, now = Platform("acme", "acme-group", "acme-1").join(ledger), datetime.now(UTC)
+    follower = LogFollower(holder, holders.card, fetch_from(ledger), lambda: now)
 
     def followed() -> HolderSnapshot:
         publish(settings)
         follower.follow()
         return read_snapshot(holder)
 
+    assert [seen.statement.canonical for seen in followed().statements] == [made.statement.canonical]
+    publish_sharing(settings, ledger, holders.refresh().sharing, now)
+    with ledger.begin() as connection:
+        append_sharing(connection, settings, holders.rotate().sharing, now)
     snapshot = followed()
-    assert [seen.statement.canonical for seen in snapshot.statements] == [made.statement.canonical]
+    assert [(seen.statement.epoch, seen.generation) for seen in snapshot.statements] == [(1, 1), (1, 2), (2, 1)]
     assert snapshot.refused_statements == {}
     assert snapshot.head is not None
-    assert (snapshot.head.fault, snapshot.head.current_epoch, snapshot.head.next_epoch) == (None, 1, None)
-    set_status(ledger, platform="acme", status="suspended", now=datetime.now(UTC))
-    revoke_key(ledger, acme.kid, datetime.now(UTC))
+    assert (snapshot.head.fault, snapshot.head.current_epoch, snapshot.head.next_epoch) == (None, 1, 2)
+    set_status(ledger, platform="acme", status="suspended", now=now)
+    revoke_key(ledger, acme.kid, now)
     followed()
     assert taken_away(holder) == ({"acme"}, {("acme", "acme-1")})
-    set_status(ledger, platform="acme", status="active", now=datetime.now(UTC))
+    set_status(ledger, platform="acme", status="active", now=now)
     followed()
     assert taken_away(holder) == (set(), {("acme", "acme-1")})
+    ledger.dispose()
+
+
+def test_the_holders_people_admit_and_take_away_on_both_engines(holder: Engine) -> None:
+    now = datetime.now(UTC)
+    keys = [Ed25519PrivateKey.generate().public_key().public_bytes_raw() for _ in range(3)]
+    first = {"platform": "acme", "control_group": "east", "kid": "k1", "now": now}
+    assert admission.admit_platform(holder, public_key=keys[0], daily_elements=5, **first).new_platform  # type: ignore[arg-type]
+    new: dict[str, Any] = {"platform": "acme", "kid": "k2", "public_key": keys[1], "endorsed_by": "k1", "now": now}
+    assert admission.endorse_key(holder, token=(bytes(32), 1), **new)
+    with pytest.raises(TokenUsed):
+        admission.endorse_key(holder, token=(bytes(32), 1), **new)
+    assert not admission.endorse_key(holder, token=(bytes(31) + b"x", 1), **new)
+    with pytest.raises(AlreadyExists):
+        admission.endorse_key(holder, token=(bytes(31) + b"y", 1), **{**new, "kid": "k3", "public_key": keys[0]})
+    admission.endorse_key(holder, token=(bytes(31) + b"y", 1), **{**new, "kid": "k3", "public_key": keys[2]})
+    admission.revoke_key(holder, platform="acme", kid="k2", now=now)
+    admission.set_suspension(holder, platform="acme", suspended=True, now=now)
+    admission.set_daily_budget(holder, control_group="east", daily_elements=None)
+    snapshot = read_snapshot(holder)
+    assert snapshot.members["acme"].suspended
+    assert [key.revoked for key in snapshot.keys.values()] == [False, True, False]
+    assert snapshot.daily_elements == {"east": None}
 
 
 def taken_away(engine: Engine) -> tuple[set[str], set[tuple[str, str]]]:

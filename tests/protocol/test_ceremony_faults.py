@@ -360,7 +360,11 @@ def test_a_resharing_of_another_secret_than_the_share(prepared: Prepared) -> Non
     assert (caught.value.details["participant"], caught.value.details["reason"]) == (4, "malformed")
 
 
-@pytest.mark.parametrize("key", [bytes(32), b"\xff" * 32, polynomials.commit([static_secret(1)])[0]])
+@pytest.mark.parametrize(
+    "key",
+    [bytes(32), b"\xff" * 32, polynomials.commit([static_secret(1)])[0]],
+    ids=["identity", "no element", "doubled"],
+)
 def test_static_keys_that_are_no_elements_or_doubled(key: bytes) -> None:
     first, second, third = staying([1, 2, 3])
     with pytest.raises(CeremonyFault) as caught:
@@ -378,6 +382,17 @@ def test_a_reveal_key_that_was_not_committed_to(prepared: Prepared) -> None:
     for payload in (b"", bytes(32), factor.reveal_key + b"\x00"):
         error = certify_with(run, lie(run, [6], payload, head))
         assert error.details == {"participant": BAD, "holder": "holder-2", "reason": "reveal_key"}
+
+
+def test_a_copied_commitment_cannot_be_opened(prepared: Prepared) -> None:
+    """Compare the commitments to the same secrets of another participant, or in another session: all differ."""
+    run = prepared[CeremonyKind.ROTATE]
+    secrets = rotation.FactorSecrets.of(run.entropy(1)[128:])
+    other = replace(run.session, nonce=random_bytes("again", 32))
+    written = [secrets.commitments(run.session, 1), secrets.commitments(run.session, BAD)]
+    written.append(secrets.commitments(other, 1))
+    assert written[0] == unverified_body(run.messages[1])[:128]
+    assert len({part for item in written for part in (item[:64], item[64:])}) == 6
 
 
 def reveal_parts(run: Run) -> tuple[bytes, int]:

@@ -33,7 +33,7 @@ OTHER = voprf.derive_secret(b"\x01" * 32, b"spellings")
 PUBLIC, OTHER_PUBLIC = voprf.public_key(SECRET), voprf.public_key(OTHER)
 GOOD = [element(1), element(2)]
 NONCE = bytes(64)
-some = settings(deadline=None, max_examples=30)
+some = settings(deadline=None, max_examples=trials(18, 30))
 
 
 @cache
@@ -55,7 +55,7 @@ def test_libsodium_itself_takes_the_spelling_with_bit_255() -> None:
 
 
 @given(ELEMENTS)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=trials(36, 60))
 def test_of_all_spellings_only_the_canonical_one_is_valid(encoding: bytes) -> None:
     assert sodium.is_valid_point(encoding)
     assert decodes(encoding)
@@ -77,7 +77,7 @@ numbers = st.one_of(
 
 
 @given(numbers)
-@settings(deadline=None, max_examples=trials(60, 3000))
+@settings(deadline=None, max_examples=trials(36, 3000))
 def test_validity_is_that_of_the_rfc_for_any_32_bytes(number: int) -> None:
     encoding = number.to_bytes(32, "little")
     assert sodium.is_valid_point(encoding) == (decodes(encoding) and encoding != bytes(32))
@@ -172,7 +172,7 @@ def rotated() -> tuple[list[bytes], list[bytes], bytes]:
 
 @pytest.mark.parametrize("side", [0, 1], ids=["old", "new"])
 @given(st.integers(0, 3), st.data())
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=trials(18, 30))
 def test_a_rotation_file_holds_canonical_elements_only(side: int, place: int, data: st.DataObject) -> None:
     old, new, proof = rotated()
     lists = (list(old), list(new))

@@ -17,6 +17,7 @@ from ledger.protocol import sodium
 from ledger.protocol.signing_keys import check_public_key, is_sound
 from ledger.tlog.checkpoint import parse_verifier_key, verifier_key
 from tests import edwards
+from tests.counts import trials
 
 UNFIT = edwards.unfit_keys()
 
@@ -66,7 +67,7 @@ below = st.integers(2**255 - 60, 2**255 - 1)
 
 
 @given(st.one_of(st.integers(0, 2**256 - 1), below, below.map(lambda n: n | 1 << 255), st.integers(0, 60)))
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=trials(24, 40))
 def test_any_32_bytes_are_judged_as_the_curve_says(number: int) -> None:
     key = number.to_bytes(32, "little")
     assert is_sound(key) == edwards.fit(key)

@@ -24,6 +24,7 @@ from ledger.errors import (
     InvalidScalar,
 )
 from ledger.protocol import sodium
+from tests.counts import trials
 
 P = 2**255 - 19
 L = sodium.GROUP_ORDER
@@ -164,7 +165,7 @@ def test_nothing_but_bytes_reaches_the_library(foreign: Any) -> None:
 
 
 @given(st.binary(min_size=64, max_size=64), scalars, scalars)
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=trials(30, 50))
 def test_scalar_arithmetic_is_that_of_the_integers_modulo_the_order(uniform: bytes, a: bytes, b: bytes) -> None:
     x, y = int.from_bytes(a, "little"), int.from_bytes(b, "little")
     assert sodium.scalar_reduce(uniform) == scalar(int.from_bytes(uniform, "little"))
@@ -174,7 +175,7 @@ def test_scalar_arithmetic_is_that_of_the_integers_modulo_the_order(uniform: byt
 
 
 @given(scalars, scalars, points, points)
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=trials(30, 50))
 def test_group_laws(a: bytes, b: bytes, p: bytes, q: bytes) -> None:
     assert sodium.is_valid_point(p)
     assert sodium.scalarmult(a, sodium.scalarmult(b, p)) == sodium.scalarmult(sodium.scalar_mul(a, b), p)

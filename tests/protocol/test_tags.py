@@ -17,6 +17,7 @@ from ledger.errors import InvalidInput, InvalidPoint, UnsupportedKind
 from ledger.protocol import sodium, voprf
 from ledger.protocol.identifiers import Kind
 from ledger.protocol.tags import MAX_EPOCH, prefix, subject_commitment, tag
+from tests.counts import trials
 from tests.oracles import scalar_sum
 
 VECTORS = json.loads((Path(__file__).resolve().parents[2] / "docs" / "vectors" / "tags.json").read_text("utf-8"))[
@@ -65,14 +66,14 @@ def test_a_commitment_is_hmac_sha256(salt: bytes, epoch: int, kind: Kind, elemen
 
 
 @given(bytes_32, bytes_32)
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=trials(18, 30))
 def test_a_wrong_kind_or_another_element_never_matches(first: bytes, two: bytes) -> None:
     elements = {first, two}
     assert len({tag(kind, element) for kind in Kind for element in elements}) == len(Kind) * len(elements)
 
 
 @given(bytes_32, epochs, kinds, bytes_32)
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=trials(18, 30))
 def test_a_commitment_binds_every_part(salt: bytes, epoch: int, kind: Kind, element: bytes) -> None:
     other_kind = next(k for k in Kind if k != kind)
     flipped = bytes([element[0] ^ 1]) + element[1:]

@@ -22,6 +22,7 @@ from ledger.errors import (
 )
 from ledger.protocol import sodium, voprf
 from ledger.protocol.threshold import KeySet, Share, combine, verify_share
+from tests.counts import trials
 
 VECTORS = Path(__file__).resolve().parents[2] / ".." / "shared" / "vectors" / "rfc9497_ristretto255.json"
 MODE_VOPRF = 1
@@ -129,7 +130,7 @@ def test_every_rfc_vector(suite: dict[str, Any], vector: dict[str, Any]) -> None
 
 
 @given(st.lists(st.binary(max_size=40), min_size=1, max_size=5), st.binary(min_size=32, max_size=32), st.data())
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=trials(24, 40))
 def test_blinding_never_changes_the_element(inputs: list[bytes], seed: bytes, data: st.DataObject) -> None:
     secret = voprf.derive_secret(seed, b"property")
     uniform = st.binary(min_size=64, max_size=64).filter(lambda u: int.from_bytes(u, "little") % sodium.GROUP_ORDER)
@@ -277,7 +278,7 @@ def test_false_proofs_are_refused(proof: bytes) -> None:
 
 
 @given(st.integers(0, 511))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=trials(36, 60))
 def test_one_flipped_bit_breaks_a_proof(bit: int) -> None:
     with pytest.raises(InvalidProof):
         voprf.verify(PUBLIC_KEY, BLINDED, EVALUATED, flip(PROOF, bit))

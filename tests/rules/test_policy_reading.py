@@ -15,6 +15,7 @@ from ledger.rules.policy.shipped import policy_text, shipped_policy
 from ledger.rules.policy.values import Policy, parse_policy, read_policy
 from ledger.rules.reports import check_conduct_in_policy, check_intake, parse_body
 from ledger.server.stats.policy_draft import draft, values_of
+from tests.counts import trials
 from tests.rules.test_reports import NOW, body
 
 TEXT = policy_text(1)
@@ -133,7 +134,7 @@ def test_reports_from_before_keep_a_severity_that_the_policy_has_a_retention_for
 
 
 @given(st.sets(st.sampled_from([conduct for conduct in Conduct if conduct.spec.severity])))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=trials(18, 30), deadline=None)
 def test_any_conduct_that_protects_nobody_may_be_left_out(gone: set[Conduct]) -> None:
     text = without(*gone)
     left = {POLICY.severity[conduct] for conduct in Conduct if conduct not in gone}

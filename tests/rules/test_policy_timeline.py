@@ -84,7 +84,7 @@ def test_a_timeline_is_complete_for_seven_days() -> None:
         assert later.entry_at(latest) is known.entry_at(latest)
 
 
-@settings(max_examples=trials(50, 1000))
+@settings(max_examples=trials(30, 1000))
 @given(seconds=st.integers(0, 400 * 86_400), last=st.integers(0, 500))
 def test_the_first_moment_that_is_allowed_is_accepted_and_none_before(seconds: int, last: int) -> None:
     now = BEGIN + timedelta(seconds=seconds)

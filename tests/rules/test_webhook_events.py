@@ -132,7 +132,7 @@ def test_a_message_is_exactly_its_row(
         assert "138" not in str(caught.value)
 
 
-@settings(max_examples=trials(30, 1000))
+@settings(max_examples=trials(18, 1000))
 @given(st.sampled_from(ROWS), st.sampled_from(ROWS), st.sampled_from(list(Recipient)))
 def test_the_payload_of_another_row_is_refused(row: Any, other: Any, recipient: Recipient) -> None:
     type_, own, members = row
@@ -255,7 +255,7 @@ _JSON = st.recursive(
 )
 
 
-@settings(max_examples=trials(60, 2000))
+@settings(max_examples=trials(36, 2000))
 @given(
     st.sampled_from(VECTORS["messages"]),
     st.dictionaries(st.sampled_from(["recipient", "service", "environment", "specversion"]), _JSON, max_size=3),

@@ -248,7 +248,7 @@ def check_reasons(private: Standing, direct: Standing, true: set[Reason]) -> Non
 # --- the agreement ------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=trials(60, 3000))
+@settings(max_examples=trials(36, 3000))
 @given(seeds)
 def test_a_private_answer_is_the_direct_one_or_says_that_it_is_a_bound(seed: int) -> None:
     of = world(seed)
@@ -339,7 +339,7 @@ def test_entries_that_were_sealed_and_opened_say_the_same(seed: int) -> None:
             assert private.bounded or private.standing == direct
 
 
-@settings(max_examples=trials(30, 1000))
+@settings(max_examples=trials(18, 1000))
 @given(seeds)
 def test_a_conduct_that_a_reader_does_not_know_folds_by_its_severity(seed: int) -> None:
     """A later ledger's snapshot, read by this version: everything but the conduct's reason is what it would be."""

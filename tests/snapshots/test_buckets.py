@@ -23,6 +23,7 @@ from ledger.snapshots.buckets import (
     split_answer,
 )
 from ledger.snapshots.layout import CAPACITY_STEP, ENTRY_BYTES, MAX_BITS, MAX_CAPACITY
+from tests.counts import trials
 from tests.oracles import root_of
 from tests.snapshots.test_manifest import MANIFEST
 from tests.support import ROOT
@@ -66,7 +67,7 @@ def test_bits_are_exact_at_the_step(listed: int) -> None:
 
 
 @given(st.integers(0, 5 * 10**8))
-@settings(max_examples=40)
+@settings(max_examples=trials(24, 40))
 def test_capacity_is_the_smallest_that_hardly_ever_overflows(entries: int) -> None:
     bits = bits_for(entries)
     capacity = capacity_for(entries, bits)

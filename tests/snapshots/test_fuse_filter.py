@@ -152,7 +152,7 @@ def test_no_tag_of_a_chosen_set_is_missed(name: str) -> None:
     assert created.contains_many(others).mean() < 1.5 / 256
 
 
-@settings(max_examples=trials(40, 1000))
+@settings(max_examples=trials(24, 1000))
 @given(st.lists(TAGS, max_size=60), TAGS, st.lists(TAGS, max_size=30), st.randoms(use_true_random=False))
 def test_members_agreement_and_order(tags: list[bytes], seed: bytes, probes: list[bytes], rng: random.Random) -> None:
     file = build(b"".join(tags), seed)

@@ -29,6 +29,7 @@ from ledger.snapshots.manifest import (
 )
 from ledger.tlog import checkpoint
 from ledger.tlog.entries import GovernanceType, Leaf, event_leaf, governance_leaf, parse_leaf
+from tests.counts import trials
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 PUBLIC = KEY.public_key().public_bytes_raw()
@@ -76,7 +77,7 @@ manifests = st.builds(
 
 
 @given(manifests)
-@settings(max_examples=60)
+@settings(max_examples=trials(36, 60))
 def test_a_manifest_comes_back_from_its_json(manifest: Manifest) -> None:
     data = manifest_bytes(manifest)
     assert parse_manifest(json.loads(data)) == manifest

@@ -36,6 +36,7 @@ from ledger.snapshots.sealed import (
     seal_packed,
     snapshot_keys,
 )
+from tests.counts import trials
 from tests.snapshots import sealed_by_hand as by_hand
 
 VERSION = bytes(range(16))
@@ -167,7 +168,7 @@ def test_conduct_bytes_never_change() -> None:
 
 
 @given(bytes_32, kinds, versions, prefixes, lists_of_events(0, 13))
-@settings(max_examples=60)
+@settings(max_examples=trials(36, 60))
 def test_what_is_sealed_opens_and_is_as_specified(
     secret: bytes, kind: Kind, version: bytes, prefix: int, listed: list[SealedEvent]
 ) -> None:
@@ -247,7 +248,7 @@ def test_wrong_arguments_have_names() -> None:
 
 
 @given(bytes_32, versions, kinds, prefixes, lists_of_events(1, 5))
-@settings(max_examples=40)
+@settings(max_examples=trials(24, 40))
 def test_only_the_very_element_kind_version_and_prefix_open(
     other: bytes, version: bytes, kind: Kind, prefix: int, listed: list[SealedEvent]
 ) -> None:
@@ -358,7 +359,7 @@ def test_as_many_slots_are_sealed_as_a_client_opens() -> None:
 
 
 @given(bytes_32, st.sets(st.text(min_size=1, max_size=8), max_size=6))
-@settings(max_examples=40)
+@settings(max_examples=trials(24, 40))
 def test_groups_are_told_apart_under_one_tag_and_not_known_again_under_another(tag: bytes, groups: set[str]) -> None:
     given_names = group_pseudonyms(KEYS, tag, groups)
     assert given_names.keys() == groups

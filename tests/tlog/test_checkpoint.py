@@ -65,7 +65,7 @@ def test_the_note_is_what_the_specification_says() -> None:
     assert (signature.name, signature.key_id) == (ORIGIN, identity)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=trials(24, 40))
 @given(st.integers(1, 2**63 - 1), st.binary(min_size=32, max_size=32))
 def test_checkpoints_come_back(size: int, root: bytes) -> None:
     checkpoint = Checkpoint(ORIGIN, size, root)
@@ -117,7 +117,7 @@ def test_only_the_pinned_log_and_key_are_believed() -> None:
             open_checkpoint(note, origin, key)
 
 
-@settings(deadline=None, max_examples=trials(100, 3000))
+@settings(deadline=None, max_examples=trials(60, 3000))
 @given(st.integers(0, len(NOTE.encode()) * 8 - 1))
 def test_every_flipped_bit_is_noticed(bit: int) -> None:
     data = bytearray(NOTE.encode())

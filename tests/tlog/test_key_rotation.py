@@ -26,6 +26,7 @@ from ledger.errors import (
 )
 from ledger.protocol import dleq, sodium, voprf
 from ledger.tlog.key_rotation import MAX_BATCH, RotationKeys, prove, rotate_elements, rotation_factor, verify
+from tests.counts import trials
 
 VECTORS = json.loads((Path(__file__).resolve().parents[2] / "docs" / "vectors" / "rotation.json").read_text("utf-8"))
 
@@ -65,7 +66,7 @@ def proof_of(count: int) -> bytes:
 
 
 @given(st.lists(st.binary(max_size=20), min_size=1, max_size=5), st.binary(min_size=32, max_size=32))
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=trials(18, 30))
 def test_a_rotated_element_is_the_one_under_the_new_key(inputs: list[bytes], seed: bytes) -> None:
     old, new = voprf.derive_secret(seed, b"k"), voprf.derive_secret(seed, b"k'")
     elements = [sodium.scalarmult(old, voprf.hash_to_group(x)) for x in inputs]
@@ -262,7 +263,7 @@ def test_a_proof_made_for_false_pairs_is_refused(name: str) -> None:
 
 
 @given(st.integers(0, 511))
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=trials(24, 40))
 def test_one_flipped_bit_breaks_a_proof(bit: int) -> None:
     flipped = (int.from_bytes(proof_of(3), "big") ^ 1 << bit).to_bytes(64, "big")
     with pytest.raises(InvalidRotation):

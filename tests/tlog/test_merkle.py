@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from ledger.errors import Inconsistent, InvalidEncoding, InvalidInclusion, InvalidTile
 from ledger.tlog import merkle
+from tests.counts import trials
 from tests.oracles import root_of
 
 VECTORS = Path(__file__).resolve().parents[2] / ".." / "shared" / "vectors" / "merkle_proofs.json"
@@ -208,7 +209,7 @@ def test_every_published_consistency_case() -> None:
 # --- properties ---------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=trials(36, 60))
 @given(st.lists(st.integers(0, 700), max_size=6))
 def test_growing_in_any_steps_makes_the_tree_of_all_leaves(steps: list[int]) -> None:
     tree = Tiles()
@@ -240,7 +241,7 @@ def test_a_tree_of_seventy_thousand_has_the_tiles_of_the_specification() -> None
     assert merkle.edge_tiles(256) == [(1, 0)]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=trials(36, 60))
 @given(st.data())
 def test_inclusion_proofs_are_the_definition_and_verify(data: st.DataObject) -> None:
     size = data.draw(st.integers(1, 1200))
@@ -271,7 +272,7 @@ def test_inclusion_proofs_are_the_definition_and_verify(data: st.DataObject) -> 
         merkle.verify_inclusion(at, size, leaf, proof, root)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=trials(36, 60))
 @given(st.data())
 def test_consistency_proofs_are_the_definition_and_verify(data: st.DataObject) -> None:
     new = data.draw(st.integers(1, 1200))

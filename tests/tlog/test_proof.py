@@ -80,7 +80,7 @@ def test_the_text_is_what_the_specification_says() -> None:
     assert parse_proof(text) == TlogProof(7, hashes, NOTE, b"{}?>")
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=trials(30, 50))
 @given(
     st.integers(0, 2**63 - 1),
     st.lists(st.binary(min_size=32, max_size=32), max_size=63),
@@ -149,7 +149,7 @@ def test_only_the_pinned_log_is_believed() -> None:
             open_receipt(text, origin, PUBLIC)
 
 
-@settings(deadline=None, max_examples=trials(100, 3000))
+@settings(deadline=None, max_examples=trials(60, 3000))
 @given(st.data())
 def test_every_flipped_bit_is_noticed(data: st.DataObject) -> None:
     raw = bytearray(receipt(7).encode())
@@ -278,7 +278,7 @@ def test_the_example_in_the_documentation() -> None:
     assert parse_proof(text).checkpoint_note == note
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=trials(30, 50))
 @given(st.integers(0, 299), st.integers(0, 299))
 def test_a_public_leaf_is_proven_at_its_own_place_only(number: int, other: int) -> None:
     def proof(index: int, hashes: list[bytes]) -> str:
@@ -306,7 +306,7 @@ def test_a_public_leaf_is_proven_at_its_own_place_only(number: int, other: int) 
         open_leaf_proof(text[1:], LEAVES[number], ORIGIN, PUBLIC)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=trials(18, 30))
 @given(st.integers(0, 299))
 def test_a_sealed_receipt_proves_the_place_and_tells_nothing(number: int) -> None:
     text = sealed_receipt(receipt(number))

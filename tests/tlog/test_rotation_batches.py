@@ -35,6 +35,7 @@ from ledger.tlog.key_rotation import (
     rotation_leaf,
 )
 from ledger.tlog.merkle import EMPTY_ROOT, MAX_TREE_SIZE
+from tests.counts import trials
 
 VECTORS = json.loads((Path(__file__).resolve().parents[2] / "docs" / "vectors" / "rotation.json").read_text("utf-8"))
 
@@ -63,7 +64,7 @@ def merkle_root(leaves: Sequence[bytes]) -> bytes:
 
 
 @given(st.sets(st.tuples(st.integers(0, MAX_TREE_SIZE), st.integers(0, 255)), max_size=70), BYTES_32)
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=trials(24, 40))
 def test_the_root_is_that_of_rfc_6962_at_every_size(places: set[tuple[int, int]], seed: bytes) -> None:
     tree, leaves = RotationTree(), []
     assert tree.root() == EMPTY_ROOT == merkle_root([])
@@ -175,7 +176,7 @@ items_strategy = st.builds(
     st.integers(0, 2**32 - 1),
     st.data(),
 )
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=trials(24, 40))
 def test_a_file_says_what_was_written(
     items: list[Rotated], proof: bytes, old_epoch: int, number: int, data: st.DataObject
 ) -> None:
@@ -193,7 +194,7 @@ def test_the_longest_file_is_as_long_as_stated() -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=len)
 @given(st.data())
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=trials(24, 40))
 def test_cut_longer_and_altered_files_are_refused(file: bytes, data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(file) - 1).filter(lambda place: place != len(file) - DIGEST))
     bit = data.draw(st.integers(0, len(file) * 8 - 1))

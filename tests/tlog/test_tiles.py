@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ledger.errors import InvalidTile
 from ledger.tlog import merkle
 from ledger.tlog.merkle import TileLevel
+from tests.counts import trials
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,7 @@ def test_impossible_tiles_have_no_name(level: int, index: int, width: int) -> No
         merkle.tile_path(level, index, width)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=trials(30, 50))
 @given(st.lists(st.binary(max_size=300), min_size=1, max_size=256))
 def test_bundles_come_back(entries: list[bytes]) -> None:
     data = merkle.encode_bundle(entries)

@@ -7,7 +7,7 @@ when a command runs, not before.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +20,7 @@ from ledger.cli import output
 from ledger.cli.decorator import command
 from ledger.cli.tables import Table
 from ledger.client.identity.keyfiles import load_public_keys
-from ledger.errors import InvalidRequest
+from ledger.errors import ConfigurationError, InvalidRequest
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -192,14 +192,19 @@ def serve(
 
 @command
 def status(folder: FolderOption = None) -> None:
-    """Show the shares, the log, who is admitted, and how many identifiers each control group could try."""
+    """Show the shares, the log, who is admitted, and how many identifiers each control group could try. Destroys shares
+    that were replaced more than a day ago."""
     from ledger.holder.folder import read_folder
+    from ledger.holder.serving import destroy_replaced
     from ledger.holder.shares import active_shares
+    from ledger.holder.state import read_snapshot
     from ledger.holder.status import holder_status
 
     with _opened_database(folder) as (settings, engine):
-        holder = read_folder(settings.dir).holder
-        value = holder_status(settings, engine, holder, active_shares(settings.dir), datetime.now(UTC))
+        holder, now = read_folder(settings.dir).holder, datetime.now(UTC)
+        with suppress(ConfigurationError):  # a command changes the folder; the next round destroys them
+            destroy_replaced(settings.dir, read_snapshot(engine), now)
+        value = holder_status(settings, engine, holder, active_shares(settings.dir), now)
     output.emit(value, lambda console: _show(console, value))
 
 

@@ -55,6 +55,7 @@ class HolderConnection(ForkAware):
             refused=self.tokens.refused,
             insecure_http=caller.insecure_http,
             options=caller.options,
+            direct=True,
         )
         self._workers = Workers(f"refund-ledger-{holder}", MAX_CONNECTIONS)
         self._lock = ForkLock()

@@ -16,7 +16,7 @@ from ledger.client.identity.suite import Suite
 from ledger.client.models.decoding import Count, Model, as_mapping, compare, decode
 from ledger.client.models.lookups import Lookup, parse_lookup
 from ledger.client.transport.forks import ForkLock
-from ledger.client.transport.http import error_from_problem
+from ledger.client.transport.problems import error_from_problem
 from ledger.errors import AnswerMismatch, InvalidCanonicalForm, InvalidRequest, LedgerError, UnexpectedAnswer
 from ledger.protocol.encoding import b64url
 from ledger.protocol.request_digest import NONCE_BYTES, question_digest

@@ -25,7 +25,8 @@ from ledger.client.models.reports import AcceptedReport, Delivery, ReportView, p
 from ledger.client.outbox.delivered import delivered_before, note_of
 from ledger.client.outbox.items import BATCH_BYTES, BATCH_ITEMS, check_item, in_order, report_id_of, take_chunk
 from ledger.client.outbox.store import AttemptVerdict, Item, ItemState, New, Operation, Outbox
-from ledger.client.transport.http import HttpAnswer, Transport, error_from_problem
+from ledger.client.transport.http import HttpAnswer, Transport
+from ledger.client.transport.problems import error_from_problem
 from ledger.errors import (
     AnswerMismatch,
     ConfigurationError,

@@ -9,7 +9,7 @@ ended: existing rows must be those of the input, an incomplete last row is cut, 
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ledger.client.client import RefundLedger
-from ledger.client.subjects import Canonical, normalise
+from ledger.client.subjects import BATCHES_AHEAD, Buyer, Canonical, normalise
 from ledger.client.tables.customers import Customers, open_customers
 from ledger.client.tables.output import OutputTable
 from ledger.client.tables.reader import TableFormat
@@ -122,11 +122,15 @@ def tag_file(
                 progress(customers.table.read_bytes(), total, done)
 
         run.resume(cells, tell)
-        while batch := list(islice(cells, batch_size)):
-            if not run.tag(batch):
+        started: deque[_Batch] = deque()
+        while True:
+            while len(started) < BATCHES_AHEAD and (batch := list(islice(cells, batch_size))):
+                started.append(run.start(batch))
+            if not started:
+                return replace(run.done, finished=True)
+            if not run.finish(started.popleft()):
                 return run.done
             tell(run.done)
-        return replace(run.done, finished=True)
 
 
 MAX_ROWS = 1_000_000
@@ -180,6 +184,16 @@ def _cells(customers: Customers) -> Iterator[Cell]:
         who = str(record.number) if customers.id is None else record.cells[customers.id]
         for kind, raw in customers.identifiers(record):
             yield Cell(record.line, who, kind, raw)
+
+
+class _Batch(NamedTuple):
+    """A batch of cells that is being tagged: each identifier or the code of its error, the well-formed ones, and the
+    function that waits for their tags."""
+
+    cells: list[Cell]
+    canonical: list[Canonical | str]
+    people: list[Canonical]
+    tagged: Callable[[], list[Buyer]]
 
 
 class _Run:
@@ -246,17 +260,22 @@ class _Run:
             invalid_by_kind=dict(self._invalid),
         )
 
-    def tag(self, cells: list[Cell]) -> bool:
-        """Tag a batch and write its rows; return False when the daily quota does not cover it."""
+    def start(self, cells: list[Cell]) -> _Batch:
+        """Have holders of a shared key begin with a batch. Raises what `RefundLedger.tag_many` does."""
         canonical: list[Canonical | str] = [self._canonical(cell) for cell in cells]
-        tags = self._tags([[person[0]] for person in canonical if not isinstance(person, str)])
+        people: list[Canonical] = [[person[0]] for person in canonical if not isinstance(person, str)]
+        return _Batch(cells, canonical, people, self._ledger.start_tagging(people, self.done.epoch))
+
+    def finish(self, batch: _Batch) -> bool:
+        """Wait for a batch and write its rows; return False when the daily quota does not cover it."""
+        tags = self._tags(batch)
         if tags is None:
             return False
         given = iter(tags)
         epoch = str(self.done.epoch)
         rows: list[tuple[str, ...]] = []
         wrong: list[tuple[str, ...]] = []
-        for cell, person in zip(cells, canonical, strict=True):
+        for cell, person in zip(batch.cells, batch.canonical, strict=True):
             code, tag = (person, "") if isinstance(person, str) else ("", next(given))
             rows.append((cell.id, cell.kind, epoch, tag, code))
             self._identifiers[cell.kind] += 1
@@ -281,12 +300,14 @@ class _Run:
         except InvalidIdentifier as error:
             return error.code
 
-    def _tags(self, people: list[Canonical]) -> list[str] | None:
+    def _tags(self, batch: _Batch) -> list[str] | None:
         """Return the tag of each, base64url; None when the daily quota does not cover them and is not waited for."""
         waited, pause = 0.0, 1.0
-        while people:
+        begun: Callable[[], list[Buyer]] | None = batch.tagged
+        while batch.people:
             try:
-                buyers = self._ledger.tag_canonical(people, self.done.epoch)
+                tagged, begun = begun, None
+                buyers = tagged() if tagged else self._ledger.tag_canonical(batch.people, self.done.epoch)
                 return [b64url(buyer.subjects[0].tag) for buyer in buyers]
             except (Unavailable, LimitExceeded) as error:
                 after = error.details.get("retry_after_seconds")

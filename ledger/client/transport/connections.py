@@ -158,10 +158,11 @@ def uses_proxy(url: str, local: bool, options: HttpOptions) -> bool:
 # --- names of faults ------------------------------------------------------------------------------------------------
 
 
-def unreached(error: Exception, host: str, proxied: bool) -> Unavailable:
+def unreached(error: Exception, host: str, proxied: bool, in_connecting: bool = False) -> Unavailable:
     """Return the Unavailable for a request that got no answer. `details["reason"]` is `timeout`, `dns_failed`,
-    `tls_failed`, `proxy_failed`, `connect` (no connection was made) or `connection` (it broke)."""
-    if isinstance(error, httpx2.TimeoutException):
+    `tls_failed`, `proxy_failed`, `connect` (no connection was made, which `in_connecting` says of an OSError) or
+    `connection` (it broke)."""
+    if isinstance(error, httpx2.TimeoutException | TimeoutError):
         return Unavailable("The ledger did not answer in time.", reason="timeout")
     causes = list(_causes(error))
     for cause in causes:
@@ -177,7 +178,7 @@ def unreached(error: Exception, host: str, proxied: bool) -> Unavailable:
         if isinstance(cause, ssl.SSLError):
             said = _tls_words(cause.reason or "no TLS")
             return Unavailable(f"No TLS connection to {host} could be made: {said}.", reason="tls_failed", tls=said)
-    in_connecting = isinstance(error, httpx2.ConnectError)
+    in_connecting = in_connecting or isinstance(error, httpx2.ConnectError | ConnectionRefusedError)
     if isinstance(error, httpx2.ProxyError) or (proxied and in_connecting):
         return Unavailable("The proxy could not be reached, or refused the connection.", reason="proxy_failed")
     if any(isinstance(cause, socket.gaierror) for cause in causes):

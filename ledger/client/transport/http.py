@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextvars
 import json
 import random
-import re
 import secrets
 import threading
 import time
@@ -37,10 +36,13 @@ from ledger.client.transport.connections import (
     client_headers,
     host_of,
     new_client,
+    tls_context,
     unreached,
     uses_proxy,
 )
+from ledger.client.transport.direct import AnswerTooLong, DirectConnections
 from ledger.client.transport.forks import ForkAware, ForkLock, Sockets, renew_if_forked
+from ledger.client.transport.problems import REQUEST_ID, error_from, plain
 from ledger.errors import (
     AnswerMismatch,
     ConfigurationError,
@@ -61,13 +63,9 @@ STALL_SECONDS = 30.0
 """A download in which nothing comes for so long is given up."""
 RETRY_FIRST_SECONDS = 0.1
 RETRY_LONGEST_SECONDS = 2.0
-_REQUEST_ID = re.compile(r"rcl-[A-Za-z0-9_-]{22}\Z")
-"""Ids of the SDK's requests; what has another form was put there by a gateway."""
 _SHARED_PATHS = ("/log/", "/v1/snapshots/", "/v1/suite", "/v1/texts/")
 """Paths with the same answer for all members: a cache may return the answer to another request, with its id. It is
 verified against signatures and pinned keys instead."""
-_MESSAGE_CHARS = 500
-_PROBLEM_FIELDS = frozenset({"type", "title", "status", "detail", "code"})
 _TOO_LONG = 413
 _FIXED_PATHS = (
     "/v1/lookups",
@@ -77,10 +75,6 @@ _FIXED_PATHS = (
     "/v1/oprf/evaluate",
 )
 """Paths at which the ledger never answers a POST with 404."""
-_PROBLEM_MEDIA_TYPE = "application/problem+json"
-_PROBLEM_TYPE_PREFIX = "urn:refund-ledger:problem:"
-_CODE = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
-_PROXY_LOGIN = 407
 
 Refused = Callable[[LedgerError, str, datetime | None, bool], LedgerError | None]
 """(error, token, date of the answer, second attempt) -> None: ask once more; else what to raise."""
@@ -153,17 +147,22 @@ class _Pools:
     http: httpx2.Client
     threads: ThreadPoolExecutor
     proxied: bool
+    direct: DirectConnections | None = None
     own_threads: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(MAX_CONNECTIONS))
     """Room for threads of `Transport.in_own_thread`."""
 
     def close(self) -> None:
         self.threads.shutdown(wait=False, cancel_futures=True)
         self.http.close()
+        if self.direct is not None:
+            self.direct.close()
 
 
 class Transport(ForkAware):
     """Sends requests to one service. Thread-safe. `authorization` makes the bearer token of a request with the given
-    body; `refused` decides whether to retry when the ledger refuses one. `options` is about connections.
+    body; `refused` decides whether to retry when the ledger refuses one. `options` is about connections; `direct` has
+    `send` make them as `ledger.client.transport.direct` does, where neither a proxy nor a client of the integrator is
+    to be used.
 
     `https` is required except on this machine: tags and elements must not travel in clear. Raises ConfigurationError
     for another address, unless `insecure_http`, and for `options` that cannot be used. A child process made by
@@ -180,6 +179,7 @@ class Transport(ForkAware):
         options: HttpOptions | None = None,
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
+        direct: bool = False,
     ) -> None:
         local = is_loopback(url)
         if url.startswith("http://") and not (local or insecure_http):
@@ -190,6 +190,7 @@ class Transport(ForkAware):
         self._refused = refused
         self._options = options or HttpOptions()
         self._options.check()
+        self._direct = direct
         self._sleep = sleep
         self._jitter = jitter
         self._sockets = Sockets()
@@ -232,7 +233,12 @@ class Transport(ForkAware):
     def _new_pools(self) -> _Pools:
         http = new_client(self._url, self._local, self._options)
         threads = ThreadPoolExecutor(MAX_CONNECTIONS, thread_name_prefix="refund-ledger")
-        return _Pools(http, threads, uses_proxy(self._url, self._local, self._options))
+        proxied = uses_proxy(self._url, self._local, self._options)
+        direct = None
+        if self._direct and not proxied and self._options.http_client is None:
+            context = tls_context(self._options.ca_file) if self._url.startswith("https://") else None
+            direct = DirectConnections(self._url, context, self._sockets)
+        return _Pools(http, threads, proxied, direct)
 
     def send(
         self,
@@ -253,6 +259,9 @@ class Transport(ForkAware):
             sent.setdefault("Content-Type", "application/json")
 
         def attempt() -> HttpAnswer:
+            direct = self._opened().direct
+            if direct is not None and query is None:
+                return self._send_directly(direct, method, path, deadline, content, sent)
             with self._answer(method, path, deadline, content=content, query=query, headers=sent) as response:
                 drop = partial(_close, response)
                 shared = path.startswith(_SHARED_PATHS)
@@ -267,6 +276,41 @@ class Transport(ForkAware):
             return HttpAnswer(response.status_code, lower, body, _request_id(response), drop)
 
         return self._authorized(attempt)
+
+    def _send_directly(
+        self,
+        direct: DirectConnections,
+        method: str,
+        path: str,
+        deadline: Deadline,
+        content: bytes | None,
+        headers: Mapping[str, str],
+    ) -> HttpAnswer:
+        deadline.check()
+        sent = self._headers(headers, content)
+        request_id = sent["X-Request-Id"]
+        try:
+            answer = direct.request(method, path, sent, content, deadline.left, MAX_ANSWER_BYTES)
+        except AnswerTooLong as error:
+            raise UnexpectedAnswer("The ledger's answer is too long.", request_id=request_id) from error
+        except OSError as error:
+            failed = unreached(error, host_of(self._url), proxied=False)
+            failed.details["request_id"] = request_id
+            raise failed from error
+        asked = {name.lower(): value for name, value in sent.items()}
+        mismatch = _mismatched_header(asked, answer.headers)
+        if mismatch is not None:
+            raise AnswerMismatch("The ledger's answer belongs to another request.", compared=mismatch)
+        if not 200 <= answer.status < 300:
+            raise _failure_of(method, path, asked, answer.status, answer.headers, answer.body, shared=False)
+        return HttpAnswer(answer.status, answer.headers, answer.body, _answered_id(request_id, answer.headers))
+
+    def _headers(self, headers: Mapping[str, str], content: bytes | None) -> dict[str, str]:
+        """Return all headers of a request, with an id and a token of its own."""
+        sent = {**client_headers(), **headers, "X-Request-Id": f"rcl-{b64url(secrets.token_bytes(16))}"}
+        if self._authorization is not None:
+            sent["Authorization"] = f"Bearer {self._authorization(content)}"
+        return sent
 
     def download(self, path: str, size: int, write: Callable[[bytes], object], deadline: Deadline) -> None:
         """GET `path` in one attempt and pass its `size` bytes to `write` part by part.
@@ -327,10 +371,8 @@ class Transport(ForkAware):
     ) -> Iterator[httpx2.Response]:
         """Return the answer's head; its body is read in the block. Raises Unavailable, from within the block too."""
         deadline.check()
-        request_id = f"rcl-{b64url(secrets.token_bytes(16))}"
-        sent = {**client_headers(), **headers, "X-Request-Id": request_id}
-        if self._authorization is not None:
-            sent["Authorization"] = f"Bearer {self._authorization(content)}"
+        sent = self._headers(headers, content)
+        request_id = sent["X-Request-Id"]
         timeout = httpx2.Timeout(max(min(deadline.left(), stall_seconds), 0.001))
         pools = self._opened()
         try:
@@ -467,7 +509,7 @@ def _mismatched_header(request: Mapping[str, str], response: Mapping[str, str]) 
     A gateway may remove either header, replace the id of the request by one of its own, or append its own id.
     """
     ids = [request_id.strip() for request_id in response.get("x-request-id", "").split(",")]
-    if request["x-request-id"] not in ids and any(_REQUEST_ID.match(request_id) for request_id in ids):
+    if request["x-request-id"] not in ids and any(REQUEST_ID.match(request_id) for request_id in ids):
         return "request_id"
     key = response.get("idempotency-key")
     return "idempotency_key" if key is not None and key != request.get("idempotency-key") else None
@@ -498,60 +540,41 @@ def _read(response: httpx2.Response, deadline: Deadline) -> bytes:
 
 def _failure(response: httpx2.Response, body: bytes, shared: bool) -> Exception:
     """Return the error for an answer with a status other than 2xx: a LedgerError, or _TokenRefused around it."""
-    sent = response.request.headers["x-request-id"]
-    error = error_from(response.status_code, response.headers, body, None if shared else sent)
     asked = response.request
-    if isinstance(error, NotFound) and asked.method == "POST" and asked.url.path.endswith(_FIXED_PATHS):
+    return _failure_of(
+        asked.method, asked.url.path, asked.headers, response.status_code, response.headers, body, shared
+    )
+
+
+def _failure_of(
+    method: str,
+    path: str,
+    asked: Mapping[str, str],
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    shared: bool,
+) -> Exception:
+    """As `_failure`; `asked` and `headers` are those of request and answer, with lower-case names."""
+    sent = asked["x-request-id"]
+    error = error_from(status, headers, body, None if shared else sent)
+    if isinstance(error, NotFound) and method == "POST" and path.endswith(_FIXED_PATHS):
         # The ledger has these paths: something in front of it asked for another one.
         error = Unavailable("The ledger was asked for another path.", reason="proxy_answer", status=404)
-    error.details.setdefault("request_id", _request_id(response))
+    error.details.setdefault("request_id", _answered_id(sent, headers))
     if isinstance(error, Unauthenticated):
-        token = response.request.headers.get("authorization", "").removeprefix("Bearer ")
-        return _TokenRefused(error, token, _date(response.headers))
+        token = asked.get("authorization", "").removeprefix("Bearer ")
+        return _TokenRefused(error, token, _date(headers))
     return error
-
-
-def error_from(status: int, headers: Mapping[str, str], body: bytes, request_id: str | None) -> LedgerError:
-    """Return the named error of a failed answer (RFC 9457) to the request `request_id` (None: whichever), or
-    Unavailable with the reason `proxy_answer` or `proxy_failed` when it is not the ledger's. `headers` have lower-case
-    names."""
-    problem = _own_problem(headers, body, request_id)
-    if problem is not None:
-        error = error_from_problem(status, problem)
-    elif status == _PROXY_LOGIN:
-        error = Unavailable("The proxy wants a login.", reason="proxy_failed", status=status)
-    else:
-        text = f"Something in front of the ledger answered with status {status}; the ledger did not."
-        error = Unavailable(text, reason="proxy_answer", status=status)
-    after = headers.get("retry-after", "")
-    if after.isascii() and after.isdigit():
-        error.details["retry_after_seconds"] = int(after[:9])
-    return error
-
-
-def _own_problem(headers: Mapping[str, str], body: bytes, request_id: str | None) -> Mapping[str, Any] | None:
-    """Return the ledger's own problem document in `body`; None if it is another's."""
-    if headers.get("content-type", "").partition(";")[0].strip().lower() != _PROBLEM_MEDIA_TYPE:
-        return None
-    try:
-        problem = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(problem, dict):
-        return None
-    code, answered_id = problem.get("code"), problem.get("request_id")
-    if not isinstance(code, str) or not _CODE.match(code) or problem.get("type") != _PROBLEM_TYPE_PREFIX + code:
-        return None
-    if not isinstance(answered_id, str) or not answered_id:
-        return None
-    # A gateway may have put an id of its own in the place of ours. The id of another request of an SDK is refused.
-    return problem if request_id is None or answered_id == request_id or not _REQUEST_ID.match(answered_id) else None
 
 
 def _request_id(response: httpx2.Response) -> str:
     """Return the id that the ledger has logged: ours, or what a gateway made of it."""
-    sent = str(response.request.headers["x-request-id"])
-    request_id = response.headers.get("x-request-id", "")
+    return _answered_id(str(response.request.headers["x-request-id"]), response.headers)
+
+
+def _answered_id(sent: str, headers: Mapping[str, str]) -> str:
+    request_id = headers.get("x-request-id", "")
     return sent if not request_id or sent in request_id else plain(request_id)
 
 
@@ -562,37 +585,3 @@ def _date(headers: Mapping[str, str]) -> datetime | None:
         return answered_at.astimezone(UTC) if answered_at.tzinfo is not None else None
     except (ValueError, TypeError, OverflowError):
         return None
-
-
-def error_from_problem(status: int, problem: Mapping[str, Any]) -> LedgerError:
-    """Return the error whose `code` the problem has; an unknown code, or none, becomes Unavailable (5xx) or
-    UnexpectedAnswer: only a known code refuses anything for good."""
-    code, detail = problem.get("code"), problem.get("detail")
-    known = _classes().get(code) if isinstance(code, str) else None
-    details = {str(name): value for name, value in problem.items() if name not in _PROBLEM_FIELDS}
-    details["status"] = status
-    message = plain(detail) if isinstance(detail, str) else ""
-    if status >= 500 and (known is None or not issubclass(known, Unavailable)):
-        known, details["answered_code"] = Unavailable, plain(str(code))
-        message = message or f"The ledger failed with status {status}."
-    elif known is None or known is LedgerError:
-        known, details["answered_code"] = UnexpectedAnswer, plain(str(code))
-        message = message or f"The ledger answered with status {status} and no reason."
-    return known(message or f"The ledger refused with status {status}.", **details)
-
-
-def plain(text: str) -> str:
-    """Return `text` without what could move a terminal's cursor."""
-    return "".join(char for char in text[:_MESSAGE_CHARS] if char.isprintable())
-
-
-def _classes() -> dict[str, type[LedgerError]]:
-    """Return every error class by its code. The first class with a code wins: a subclass without its own adds
-    nothing."""
-    classes: dict[str, type[LedgerError]] = {}
-    level: list[type[LedgerError]] = [LedgerError]
-    while level:
-        for error_class in level:
-            classes.setdefault(error_class.code, error_class)
-        level = [sub for error_class in level for sub in error_class.__subclasses__()]
-    return classes

@@ -72,7 +72,6 @@ class CeremonySuite:
             return False
         commitment, response = signature[:32], signature[32:]
         try:
-            sodium.check_point(commitment)
             challenge = self._challenge(commitment, public, message)
             expected = sodium.add(commitment, sodium.scalarmult(challenge, public))
             return sodium.scalarmult_base(response) == expected

@@ -238,10 +238,8 @@ def _committed(
 ) -> bytes:
     factor = opened[: sodium.SCALAR_BYTES]
     place = session.participants.index(who)
-    if (
-        commitment(session, who.number, b"factor", opened) != commitments[place]
-        or len(opened) != _OPENED_BYTES
-        or not sodium.is_canonical_scalar(factor)
+    if commitment(session, who.number, b"factor", opened) != commitments[place] or not sodium.is_canonical_scalar(
+        factor
     ):
         raise fault(who, "factor", "A participant's factor is not the one that it committed to.")
     return factor

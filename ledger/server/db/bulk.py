@@ -86,8 +86,13 @@ def _array_statement(tables: tuple[tuple[type[Base], tuple[str, ...]], ...]) -> 
 def upsert(connection: Connection, model: type[DeclarativeBase]) -> Any:
     """Return an `INSERT` into the table of `model` that supports `ON CONFLICT` on this engine. The syntax of both
     engines is the same; SQLAlchemy has a class for each."""
+    return insert_of(connection.dialect.name, model)
+
+
+def insert_of(dialect: str, model: type[DeclarativeBase]) -> Any:
+    """Return the `INSERT` of `upsert` for the engine of this name, for statements that are made once."""
     table = table_of(model)
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 def table_of(model: type[DeclarativeBase]) -> Table:

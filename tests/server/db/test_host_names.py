@@ -112,7 +112,7 @@ def test_a_command_says_that_the_name_servers_are_silent(resolver: Resolver) -> 
         open_database(Settings(database_url=url, connect_deadline_ms=500))
 
 
-@settings(max_examples=trials(30, 500), deadline=None)
+@settings(max_examples=trials(18, 500), deadline=None)
 @given(st.lists(st.ip_addresses(v=4).map(str), min_size=1, max_size=20))
 def test_every_address_of_a_name_is_given_to_libpq_once(addresses: list[str]) -> None:
     connections = dialler(("db.example", 6543), seconds=5)

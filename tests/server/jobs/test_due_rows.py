@@ -57,7 +57,7 @@ class Table:
         return len(rows)
 
 
-@settings(max_examples=trials(50, 1000), deadline=None)
+@settings(max_examples=trials(30, 1000), deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 99), st.booleans()), unique_by=lambda row: row[0], max_size=20),
     st.integers(1, 7),
