@@ -21,6 +21,7 @@ from tests.bench import (
     bench_buckets,
     bench_filter,
     bench_growth,
+    bench_holders,
     bench_hostile,
     bench_ids,
     bench_inspection,
@@ -42,7 +43,7 @@ def main() -> None:
     parser.add_argument(
         "names",
         nargs="*",
-        help="oprf, reports, growth, lookups, hostile, filter, ids, pictures, buckets, snapshots, rotation, "
+        help="oprf, holders, reports, growth, lookups, hostile, filter, ids, pictures, buckets, snapshots, rotation, "
         "inspection; default: all",
     )
     names = parser.parse_args().names
@@ -56,6 +57,7 @@ def main() -> None:
 
         benchmarks: dict[str, Callable[[], Rows]] = {
             "oprf": bench_oprf.run,
+            "holders": lambda: bench_holders.run(folder / "holders"),
             "reports": lambda: bench_reports.run(new_database, folder / "reports"),
             "growth": lambda: bench_growth.run(new_database, folder / "growth"),
             "lookups": lambda: bench_lookups.run(new_database, folder / "lookups"),
