@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import Engine, select
 
+from ledger.client.identity.suite import Service
 from ledger.client.verify.log import Fetch
 from ledger.client.verify.rotation import RotationReport, read_places, verify_rotation
 from ledger.protocol import sodium
@@ -95,13 +96,13 @@ def log_of(rt: Runtime) -> Fetch:
     return fetch
 
 
-def audited(rt: Runtime, folder: Path, log_key: str | None = None) -> RotationReport:
+def audited(rt: Runtime, folder: Path, log_key: str | None = None, pinned: Service | None = None) -> RotationReport:
     """What the auditor's check says of `folder`, after the publisher has signed."""
     publish(rt.settings)
     origin, public_key = parse_verifier_key(log_key or rt.keys.log_verifier_key)
     fetch = log_of(rt)
     note = fetch("checkpoint").decode()
-    return verify_rotation(folder, read_places(folder), fetch, note, None, origin, public_key)
+    return verify_rotation(folder, read_places(folder), fetch, note, pinned, origin, public_key)
 
 
 def batches(folder: Path) -> Sequence[Path]:

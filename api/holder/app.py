@@ -243,7 +243,7 @@ class HolderApp:
             raise InvalidRequest("An object with exactly these members is expected: kid, public_key.")
         try:
             endorse_key(
-                self._runtime.engine,
+                self._runtime.evaluator.engine,  # with a deadline for its answers
                 platform=token.member.platform,
                 kid=members["kid"],
                 public_key=unb64url(members["public_key"], 32),

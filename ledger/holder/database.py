@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
+from ledger.errors import ConfigurationError
 from ledger.holder.settings import DATABASE_SETTING, HolderSettings
 from ledger.holder.tables import HolderBase
 from ledger.server.db import migrate
@@ -24,8 +25,10 @@ def open_holder_database(settings: HolderSettings, *, upgrade: bool = False, **o
     """Return an engine for the holder's database, after connecting once. An empty database gets its tables; an older
     one is migrated only with `upgrade`. `options` are those of `open_engine`.
 
-    Raises ConfigurationError for a URL, path, file or schema that cannot work, DatabaseUnavailable.
+    Raises ConfigurationError for a URL, path, folder, file or schema that cannot work, DatabaseUnavailable.
     """
+    if settings.database_url is None and not settings.dir.is_dir():
+        raise ConfigurationError(f"{settings.dir} is no holder's folder. Run `refund-ledger holder init` first.")
     common: dict[str, Any] = {"setting": DATABASE_SETTING, "history": HOLDER_HISTORY}
     engine = open_database(settings.shared, current=False, create=True, **common, **options)
     try:

@@ -29,11 +29,17 @@ MAX_AGE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class AdmittedMember:
-    """An admitted platform as a request uses it. `suspended` is what the holder or the log says."""
+    """An admitted platform as a request uses it, and whether the holder's people or the log suspended it."""
 
     platform: str
     control_group: str
-    suspended: bool
+    suspended_here: bool
+    suspended_by_log: bool
+
+    @property
+    def suspended(self) -> bool:
+        """True if its tokens are refused."""
+        return self.suspended_here or self.suspended_by_log
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +81,11 @@ class HolderSnapshot:
 
     @property
     def active_groups(self) -> frozenset[str]:
-        """The control groups that have a platform which is not suspended and has a key that is not revoked."""
+        """The control groups with a platform that the holder's people have not suspended and that has a key which is
+        not revoked. A suspension by the log does not count: who writes the log can end it at any time."""
         signing = {key.platform for key in self.keys.values() if not key.revoked}
         members = self.members.values()
-        return frozenset(row.control_group for row in members if not row.suspended and row.platform in signing)
+        return frozenset(row.control_group for row in members if not row.suspended_here and row.platform in signing)
 
     def of_epoch(self, epoch: int) -> list[SeenStatement]:
         """Return the accepted statements of an epoch, by generation."""
@@ -134,7 +141,7 @@ def read_snapshot(engine: Engine, started: float = 0.0) -> HolderSnapshot:
         revoked_names = {(row.platform, row.kid) for row in revocations}
         revoked_keys = {(row.platform, row.public_key) for row in revocations}
         members = {
-            row.name: AdmittedMember(row.name, row.control_group, row.suspended_at is not None or row.name in suspended)
+            row.name: AdmittedMember(row.name, row.control_group, row.suspended_at is not None, row.name in suspended)
             for row in store.read_admitted(connection)
         }
         keys = {

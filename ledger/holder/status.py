@@ -162,6 +162,7 @@ def _platforms(snapshot: HolderSnapshot) -> list[dict[str, Any]]:
             "platform": member.platform,
             "control_group": member.control_group,
             "suspended": member.suspended,
+            "suspended_by_log": member.suspended_by_log,
             "keys": [
                 {"kid": key.kid, "endorsed_by": key.endorsed_by, "revoked": key.revoked}
                 for key in snapshot.keys.values()

@@ -50,6 +50,7 @@ def run(rounds: int = ROUNDS) -> list[dict[str, Any]]:
 
 
 def alternate(tasks: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """The seconds of each task in each round; tasks take turns, after a round that is not measured."""
     timings: dict[str, list[float]] = {name: [] for name in tasks}
     for task in tasks.values():
         task()
@@ -66,6 +67,7 @@ def alternate(tasks: dict[str, Callable[[], object]], rounds: int) -> dict[str, 
 
 
 def bare(scalar: bytes, points: list[bytes], multiplications: int, additions: int) -> None:
+    """Call libsodium's multiplication and addition so many times, and nothing else."""
     lib = sodium._lib()
     multiply, add = lib.crypto_scalarmult_ristretto255, lib.crypto_core_ristretto255_add
     product, total = ctypes.create_string_buffer(32), ctypes.create_string_buffer(points[0], 32)

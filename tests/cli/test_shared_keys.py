@@ -117,6 +117,12 @@ def test_a_1_of_1_ledger_says_what_it_is_and_stays_one(tmp_path: Path, monkeypat
     assert SINGLE_PARTY in " ".join(added.output.split())
 
 
+def test_the_ledger_has_no_budgets(shared: SharedLedger) -> None:
+    for command in (("grant", "acme", "--elements", "5", "--reason", "x"), ("quota", "acme", "7")):
+        refused = machine("platform", *command, code=ExitCode.REFUSED)["error"]
+        assert refused["code"] == "evaluated_by_holders", shared
+
+
 def test_a_suite_file_names_the_holders(shared: SharedLedger, tmp_path: Path) -> None:
     settings = shared.rt.settings
     engine = open_engine(settings.database_url)

@@ -23,8 +23,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from ledger.cli.platform.verify import log_fetch
 from ledger.client import Query, RefundLedger
-from ledger.client.transport.connections import CA_VARIABLE
-from ledger.client.transport.http import Transport
+from ledger.client.transport.connections import CA_VARIABLE, HttpOptions
+from ledger.client.transport.http import Deadline, Transport
 from ledger.errors import ConfigurationError, InvalidProof, NotFound, ScopeMissing, Unavailable
 from ledger.protocol.encoding import b64url
 from tests.client.small_ledger import Answer, SmallLedger, small_ledger
@@ -116,6 +116,19 @@ def test_a_private_authority_can_be_trusted(
     with over_tls(ledger, authority, **options) as acme:
         acme.connect()
         assert acme.lookup(WHO, order="A-1").tier == "clear"
+
+
+def test_requests_to_holders_trust_the_same_authorities(authority: Authority) -> None:
+    with answering(lambda method, path, body: (200, {}, body), tls=authority.server) as url:
+        trusting = Transport(url, direct=True, options=HttpOptions(ca_file=authority.pem))
+        for number in (b"1", b"2"):
+            assert trusting.send("POST", "/v1/x", Deadline(PROMPT_SECONDS), content=number).body == number
+        stranger = Transport(url, direct=True)
+        with pytest.raises(Unavailable) as caught:
+            stranger.send("POST", "/v1/x", Deadline(PROMPT_SECONDS), content=b"1")
+        assert caught.value.details["reason"] == "tls_failed"
+        trusting.close()
+        stranger.close()
 
 
 @pytest.mark.parametrize("variable", [CA_VARIABLE, "SSL_CERT_FILE"])

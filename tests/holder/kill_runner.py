@@ -1,7 +1,8 @@
 """Runs a command of a holder and kills it at a given durable step: `python -m tests.holder.kill_runner`.
 
 Reads lines of JSON, [count, word, ...]: each is run by a child of its own, which dies of SIGKILL before its durable
-operation number `count`. When it is gone, its exit status is printed.
+operation number `count`. When it is gone, its exit status is printed. The words `destroy-old FOLDER` are no command:
+they stand for what the service does 24 hours after the log has generation 2.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+from ledger.holder.ceremony import destroy_old
 from tests.holder.ceremony_kit import run
 
 OPERATIONS = ("open", "fsync", "link", "replace", "rename", "unlink", "pwrite")
@@ -41,7 +45,11 @@ def act(count: int, words: Sequence[str]) -> None:
     """Run the command in this process, and end it."""
     try:
         die_at(count)
-        run(*words)
+        if words[0] == "destroy-old":
+            now = datetime.now(UTC)
+            destroy_old(Path(words[1]), {(1, 1): now - timedelta(90), (1, 2): now - timedelta(1)}, {1}, now)
+        else:
+            run(*words)
     except BaseException as error:
         sys.stderr.write(f"{error!r}\n")
         sys.stderr.flush()

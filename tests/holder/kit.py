@@ -393,7 +393,7 @@ def evaluation_body(elements: Sequence[bytes], epoch: int = 1, generation: int |
 
 @cache
 def points(count: int) -> tuple[bytes, ...]:
-    """So many blinded elements."""
+    """Blinded elements, `count` of them."""
     return tuple([voprf.hash_to_group(number.to_bytes(4, "big")) for number in range(count)])
 
 

@@ -199,6 +199,18 @@ def test_giving_up_a_finished_ceremony(killer: Killer, exchange: Exchange) -> No
     assert active_shares(exchange.folder(VICTIM)) == ()
 
 
+def test_destroying_an_old_share(killer: Killer, exchange: Exchange) -> None:
+    exchange.all_rounds("refresh", THREE)
+    folder, count = exchange.folder(VICTIM), 1
+    while killer.run(["destroy-old", folder], count) == KILLED:
+        nothing_half(exchange)
+        assert [share.generation for share in active_shares(folder)][-1] == 2
+        count += 1
+    assert count > 5
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"holder.json", "ledger.json", "signing.key", "static.key", "share-1-2.json", "lock"}
+
+
 def test_restore(killer: Killer, exchange: Exchange, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backup, "MEMORY_KIB", 1024)
     folder, saved, passphrase = tmp_path / "restored", tmp_path / "saved", tmp_path / "passphrase"

@@ -172,6 +172,18 @@ def test_the_status_adds_groups_up_and_counts_active_ones_only(service: HolderSe
     assert group(service, "bolt-group")["today"] == 0, "no key can sign"
 
 
+def test_a_suspension_by_the_log_does_not_lower_what_a_group_reaches(
+    service: HolderService, acme: Caller, consortium: Consortium
+) -> None:
+    consortium.log.status("acme", suspended=True)
+    service.rt.follower.follow()
+    assert group(service)["today"] == 1000, "the operator can end it"
+    (platform,) = status(service)["platforms"]
+    assert (platform["suspended"], platform["suspended_by_log"]) == (True, True)
+    admission.set_suspension(service.rt.engine, platform="acme", suspended=True, now=START)
+    assert group(service)["today"] == 0
+
+
 def test_grants_and_budgets_follow_rules(service: HolderService, acme: Caller) -> None:
     good: dict[str, Any] = {"control_group": "acme-group", "elements": 1, "reason": "x", "days": 1, "now": START}
     for change in ({"elements": 0}, {"elements": 10**9 + 1}, {"days": 0}, {"days": 367}, {"reason": ""}):

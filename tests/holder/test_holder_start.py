@@ -13,6 +13,7 @@ from ledger.errors import ConfigurationError, Inconsistent, Unavailable
 from ledger.holder.database import open_holder_database
 from ledger.holder.settings import HolderSettings, load_holder_settings
 from ledger.server.db.engine import open_engine
+from ledger.server.settings import load_settings
 from tests.holder.kit import Consortium, HolderService
 
 
@@ -77,6 +78,11 @@ def test_a_folder_without_a_share_or_of_another_ledger(
         open_service("north")
 
 
+def test_before_the_folder_is_made_there_is_no_database(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="holder init"):
+        open_holder_database(HolderSettings(dir=tmp_path / "none"))
+
+
 def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
     settings = HolderSettings(database_url=f"sqlite:///{tmp_path / 'holder.db'}")
     open_holder_database(settings).dispose()
@@ -96,5 +102,8 @@ def test_settings_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFUND_LEDGER_HOLDER_PORT", "x")
     with pytest.raises(ConfigurationError) as caught:
         load_holder_settings()
+    assert load_settings({"REFUND_LEDGER_HOLDER_DIR": "x", "REFUND_LEDGER_HOLDER": "y"}).holder == "y", (
+        "not the server's"
+    )
     assert "BURST_ELEMENT is no setting; do you mean REFUND_LEDGER_HOLDER_BURST_ELEMENTS?" in str(caught.value)
     assert "REFUND_LEDGER_HOLDER_PORT must be a whole number." in str(caught.value)

@@ -49,7 +49,7 @@ def fetch_from(engine: Engine) -> Fetch:
 
 
 def test_a_holder_follows_the_ledgers_own_log(tmp_path: Path, holder: Engine) -> None:
-    settings, holders, made = shared_ledger(f"sqlite:///{tmp_path / 'the-ledger.db'}", tmp_path)
+    settings, holders, first = shared_ledger(f"sqlite:///{tmp_path / 'the-ledger.db'}", tmp_path)
     ledger = open_engine(settings.database_url)
     acme, now = Platform("acme", "acme-group", "acme-1").join(ledger), datetime.now(UTC)
     follower = LogFollower(holder, holders.card, fetch_from(ledger), lambda: now)
@@ -59,7 +59,7 @@ def test_a_holder_follows_the_ledgers_own_log(tmp_path: Path, holder: Engine) ->
         follower.follow()
         return read_snapshot(holder)
 
-    assert [seen.statement.canonical for seen in followed().statements] == [made.statement.canonical]
+    assert [seen.statement.canonical for seen in followed().statements] == [first.statement.canonical]
     publish_sharing(settings, ledger, holders.refresh().sharing, now)
     with ledger.begin() as connection:
         append_sharing(connection, settings, holders.rotate().sharing, now)

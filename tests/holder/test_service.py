@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 
+from ledger.client.holders.answers import holder_share
+from ledger.client.holders.tokens import HolderTokens
 from ledger.protocol import sodium, voprf
 from tests.holder.kit import (
     Caller,
@@ -11,6 +14,7 @@ from tests.holder.kit import (
     HolderService,
     as_scalar,
     combined,
+    evaluation_body,
     points,
     share_of,
 )
@@ -41,3 +45,21 @@ def test_an_evaluation_answers(service: HolderService, acme: Caller) -> None:
     assert answer.json["epoch"] == answer.json["generation"] == 1
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_the_sdks_own_tokens_and_parsers_fit(service: HolderService, acme: Caller, consortium: Consortium) -> None:
+    tokens = HolderTokens(
+        acme.key,
+        kid=acme.kid,
+        platform=acme.name,
+        holder="north",
+        now=service.clock,
+        random_bytes=secrets.token_bytes,
+        correctable=True,
+    )
+    blinded, body = points(3), evaluation_body(points(3), 1, 1)
+    answer = service.post("/v1/oprf/evaluate", tokens.token(body), body)
+    verified = holder_share(answer.json, 1, consortium.sharings[0].statement.keys, 1, blinded)
+    assert verified.index == 1
+    service.clock.turn(seconds=51)
+    assert service.post("/v1/oprf/evaluate", tokens.token(body), body).status == 200

@@ -221,6 +221,23 @@ def test_growing_in_any_steps_makes_the_tree_of_all_leaves(steps: list[int]) -> 
     assert merkle.tree_root(tree.size, tree.read) == tree.root
 
 
+@given(st.lists(st.integers(0, 300), max_size=4))
+def test_a_tree_of_which_only_the_edge_is_kept_has_the_same_root(steps: list[int]) -> None:
+    kept, leaves = merkle.CompactTree(), [number.to_bytes(4, "big") for number in range(sum(steps))]
+    for step in steps:
+        for leaf in leaves[kept.size : kept.size + step]:
+            kept.append(leaf)
+        assert len(kept.edge) == 32 * kept.size.bit_count()
+        assert kept.root() == mth([merkle.leaf_hash(leaf) for leaf in leaves[: kept.size]])
+        kept = merkle.CompactTree(kept.size, kept.edge)
+
+
+@pytest.mark.parametrize(("size", "edge"), [(1, b""), (0, bytes(32)), (3, bytes(32)), (2, bytes(33)), (-1, b"")])
+def test_an_edge_belongs_to_its_size(size: int, edge: bytes) -> None:
+    with pytest.raises(InvalidTile):
+        merkle.CompactTree(size, edge)
+
+
 @pytest.mark.parametrize("size", [255, 256, 257, 65_279, 65_280, 65_535, 65_536, 65_537, 66_000, 70_000])
 def test_the_edges_of_tiles(size: int) -> None:
     root = root_of(HASHES[:size])

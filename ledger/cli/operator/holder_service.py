@@ -225,7 +225,8 @@ def _show(console: Console, value: dict[str, Any]) -> None:
             + (" (revoked)" if key["revoked"] else f" (by {key['endorsed_by']})" if key["endorsed_by"] else "")
             for key in row["keys"]
         )
-        platforms.add_row(row["platform"], row["control_group"], "suspended" if row["suspended"] else "active", keys)
+        state = "suspended by the log" if row["suspended_by_log"] else "suspended" if row["suspended"] else "active"
+        platforms.add_row(row["platform"], row["control_group"], state, keys)
     console.print(platforms if value["platforms"] else "No platform is admitted.")
     budgets = Table("control group", "today", "by grants", "a day", "in 30 days, at most", "days for 10^9")
     for row in (*value["control_groups"], {"control_group": "all together", **value["all_groups"]}):

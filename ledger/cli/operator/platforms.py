@@ -26,7 +26,7 @@ from ledger.client.identity.keyfiles import (
     order_key_path,
     replace_file,
 )
-from ledger.errors import AlreadyExists, ConfigurationError
+from ledger.errors import AlreadyExists, ConfigurationError, EvaluatedByHolders
 from ledger.protocol.encoding import b64url
 from ledger.rules.jurisdictions import Profile
 
@@ -359,6 +359,21 @@ def _set_status(name: str, status: str, *, urgent: bool = False) -> None:
     _done(name, f"{name} is {status}.", status=status)
 
 
+def _check_evaluates(engine: Engine) -> None:
+    """Raises EvaluatedByHolders where this ledger has no share of the key, so its budgets count nothing."""
+    from ledger.server.db.engine import reading
+    from ledger.server.keys.epochs import current_of, read_epochs
+
+    with reading(engine) as connection:
+        current = current_of(read_epochs(connection))
+    if current.is_shared:
+        raise EvaluatedByHolders(
+            "This ledger evaluates nothing, so it has no budgets: each key holder has its own (`refund-ledger holder "
+            "admit` and `grant`).",
+            holders=[holder.holder for holder in current.holders],
+        )
+
+
 @platform.command("quota")
 @command
 def quota(
@@ -371,6 +386,7 @@ def quota(
     from ledger.server.platforms import members
 
     with opened_database() as (_, engine):
+        _check_evaluates(engine)
         members.set_quota(engine, platform=name, quota=elements)
     many = "the default number of" if elements is None else str(elements)
     _done(name, f"{name} may have {many} elements a day.", quota=elements)
@@ -388,6 +404,7 @@ def grant(
     from ledger.server.oprf import budgets as oprf
 
     with opened_database() as (_, engine):
+        _check_evaluates(engine)
         oprf.grant(engine, platform=name, elements=elements, reason=reason, days=days, now=datetime.now(UTC))
     sentence = f"{name} may have {elements:,} more elements within {days} days."
     _done(name, sentence, elements=elements, reason=reason, days=days)

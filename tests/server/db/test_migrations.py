@@ -258,3 +258,43 @@ def test_lines_of_an_earlier_ledger(database_url: str) -> None:
     }
     assert tuple(cases) == (len(stories), 0)
     engine.dispose()
+
+
+def test_a_ledger_of_an_earlier_version_has_one_holder(database_url: str) -> None:
+    """0016 -> 0017 with data, and back."""
+    config = migrate.alembic_config(database_url)
+    command.upgrade(config, "0016")
+    engine = open_engine(database_url)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO key_epoch (epoch, state, holder, public_key, entry_index, switch_index, announced_at) "
+                "VALUES (1, 'current', 'ledger', :key, 0, 0, :at)"
+            ),
+            {"key": b"k" * 32, "at": datetime(2026, 1, 2, 3, tzinfo=UTC)},
+        )
+    migrate.upgrade(database_url)
+    with reading(engine) as connection:
+        (row,) = read_epochs(connection)
+    assert (row.holder, row.threshold, row.generation, row.holders, row.is_shared) == ("ledger", 1, 1, (), False)
+    engine.dispose()
+    command.downgrade(config, "0016")
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT holder FROM key_epoch")).scalar_one() == "ledger"
+    engine.dispose()
+
+
+def test_a_shared_key_does_not_go_back_to_the_earlier_schema(database_url: str) -> None:
+    migrate.upgrade(database_url)
+    engine = open_engine(database_url)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO key_sharing (epoch, generation, kind, entry_index, statement, logged_at) "
+                "VALUES (1, 1, 'generate', 0, :text, :at)"
+            ),
+            {"text": b"{}", "at": datetime(2026, 1, 2, 3, tzinfo=UTC)},
+        )
+    engine.dispose()
+    with pytest.raises(RuntimeError, match="several holders"):
+        command.downgrade(migrate.alembic_config(database_url), "0016")

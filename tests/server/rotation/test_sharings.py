@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, select
 
+from ledger.client.identity.suite import parse_service
 from ledger.errors import (
     CeremonyFault,
     ConfigurationError,
@@ -39,7 +41,7 @@ from ledger.server.rotation.sharings import append_sharing, publish_sharing
 from ledger.server.runtime import open_runtime
 from ledger.server.webhooks import emit
 from tests.rotations import GRACE, audited, body_of, epochs, on_one_engine, places
-from tests.sharing import Made, SharedLedger, opened_shared, shared_ledger
+from tests.sharing import Holders, Made, SharedLedger, opened_shared, shared_ledger
 
 
 @pytest.fixture
@@ -187,6 +189,12 @@ def test_a_rotation_by_the_holders(ledger: SharedLedger) -> None:
         assert ledger.seen(number, 1, 2)[2] == ledger.seen(number, 2, 1)[2] == 1
     report = audited(ledger.rt, done.audit_dir)
     assert (report.elements, report.threshold, report.holders, report.sharings) == (8, 2, ("north", "south", "west"), 3)
+    pinned = parse_service(suite(settings, ledger.rt.keys, ledger.rt.policies.timeline, ledger.clock()))
+    assert audited(ledger.rt, done.audit_dir, pinned=pinned) == report
+    other = Holders(ledger.holders.card).generate().statement.keys
+    foreign = replace(pinned, epochs=tuple([replace(epoch, keys=other) for epoch in pinned.epochs]))
+    with pytest.raises(HolderMismatch, match="suite file"):
+        audited(ledger.rt, done.audit_dir, pinned=foreign)
     # The holders may refresh the new key while the old one still answers.
     published(ledger, ledger.holders.refresh())
     assert ledger.seen(4, 2, 2)[2] == 1
