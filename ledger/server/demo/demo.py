@@ -146,8 +146,8 @@ def demo(
     started = time.monotonic()
     story = _Story(said)
     if has_single_holder(folder):
-        # The key of such a ledger cannot be shared later: whoever had it once has it.
-        former, folder = folder, folder.with_name(f"{folder.name}-2-of-3")
+        # The key of such a ledger cannot be shared later: its holder keeps it.
+        former, folder = folder, folder.parent / f"{folder.resolve().name}-2-of-3"
         story.note("former", former=former, folder=folder)
     story.note("begin")
     with shared_ledger(folder, PLATFORMS, service=SERVICE) as ledger:
@@ -395,6 +395,7 @@ def _show(story: _Story, receipt: VerifiedReceipt, log: LogReport, folder: Path,
     output.emit(
         {
             "as_expected": story.as_expected,
+            "folder": str(folder),
             "steps": steps,
             "ways": [{"way": way, "tier": lookup.tier, "credit": lookup.credit} for way, lookup in story.ways],
             "photos": None if story.photos is None else asdict(story.photos),

@@ -34,7 +34,7 @@ CANDIDATES = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Party:
+class DemoParty:
     """A party, how many shares of the key it has, and how many listed people it named."""
 
     name: str
@@ -47,7 +47,7 @@ class Findings:
     """What the parties named, of how many listed people and among how many numbers; and how many identifiers the owner
     of a member platform can have evaluated in a day by its budgets at all holders."""
 
-    parties: tuple[Party, ...]
+    parties: tuple[DemoParty, ...]
     listed: int
     candidates: int
     daily: int
@@ -83,7 +83,7 @@ def look_for_names(settings: Settings, folder: Path, phones: Sequence[str], cont
     points = [voprf.hash_to_group(canonical(Kind.PHONE, guess)) for guess in guesses]
     parties = tuple(
         [
-            Party(name, len(holdings.shares), _count_named(holdings, points, stored))
+            DemoParty(name, len(holdings.shares), _count_named(holdings, points, stored))
             for name, holdings in _holdings(settings, folder).items()
         ]
     )
