@@ -67,7 +67,7 @@ def alternate(tasks: dict[str, Callable[[], object]], rounds: int) -> dict[str, 
 
 
 def bare(scalar: bytes, points: list[bytes], multiplications: int, additions: int) -> None:
-    """Call libsodium's multiplication and addition so many times, and nothing else."""
+    """Call libsodium's multiplication and addition this often, and nothing else."""
     lib = sodium._lib()
     multiply, add = lib.crypto_scalarmult_ristretto255, lib.crypto_core_ristretto255_add
     product, total = ctypes.create_string_buffer(32), ctypes.create_string_buffer(points[0], 32)

@@ -3,7 +3,6 @@
     keys, ledger.db, ...    the operator's side, without a share of the key
     holders/NAME            the folder of each holder, with its database
     holders/exchange        the files of the ceremony, as participants send them to each other
-    holders/north.backup    an encrypted backup of one holder, and its passphrase beside it
     cards/PLATFORM          the holders' cards, as each platform got them
 
 All of them are on one machine here, which in earnest no two organisations would share.
@@ -12,7 +11,6 @@ All of them are on one machine here, which in earnest no two organisations would
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -40,9 +38,6 @@ OPERATOR = "Demo Ledger Operator"
 THRESHOLD = 2
 HOLDERS: Mapping[str, str] = {"north": "North Traders Association", "south": "South University", "ledger": OPERATOR}
 """The organisation of each holder. The operator runs the third one."""
-
-SAVED_HOLDER = "north"
-"""The holder of which a backup is written."""
 
 _PLANNED_URL = "http://127.0.0.1:8000"
 """The address in `ledger.json`. The server chooses a free port in each run, and the holders get its address then."""
@@ -170,27 +165,8 @@ def _hold_ceremony(settings: Settings, folder: Path) -> None:
     for holder in HOLDERS:
         with open_folder(holder_folder(folder, holder)) as opened:
             finished = ceremony.finish(opened, certificates)
-            if holder == SAVED_HOLDER:
-                _save(folder, opened)
         assert finished.card is not None
         _send(exchange, holder, "card", finished.card)
-
-
-def _save(folder: Path, opened: Any) -> None:
-    """Write an encrypted backup of a holder, with a new passphrase."""
-    from ledger.holder.backup import write_backup
-    from ledger.holder.files import write_public
-
-    backup, passphrase = saved_files(folder)
-    if not backup.exists():
-        write_public(passphrase, secrets.token_urlsafe(16) + "\n", 0o600)
-        write_backup(opened, backup, passphrase.read_text("utf-8").strip())
-
-
-def saved_files(folder: Path) -> tuple[Path, Path]:
-    """Return the files of the backup of SAVED_HOLDER and of its passphrase."""
-    path = holder_folder(folder, SAVED_HOLDER)
-    return path.with_suffix(".backup"), path.with_suffix(".passphrase")
 
 
 def _send(exchange: Path, holder: str, kind: str, members: Mapping[str, Any]) -> None:

@@ -7,23 +7,19 @@ A party names a person if it computes the element T = k H(x) of the number x, wh
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from ledger.protocol import sodium, threshold, voprf
 from ledger.protocol.identifiers import Kind, canonical
 from ledger.server.demo.local_holders import (
     HOLDERS,
-    SAVED_HOLDER,
     THRESHOLD,
     holder_folder,
     holder_settings,
-    saved_files,
 )
 
 if TYPE_CHECKING:
@@ -31,6 +27,8 @@ if TYPE_CHECKING:
     from ledger.server.settings import Settings
 
 CANDIDATES = 500
+HOLDER_ASKED = "north"
+"""The holder whose `holder status` is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,31 +93,19 @@ def look_for_names(settings: Settings, folder: Path, phones: Sequence[str], cont
 def _holdings(settings: Settings, folder: Path) -> Mapping[str, _Holdings]:
     from ledger.holder.folder import read_folder
     from ledger.holder.shares import active_shares
-    from ledger.server.keys.files import load_receiving_key, load_session_key
+    from ledger.server.keys.files import load_log_key, load_receiving_key, load_session_key
 
-    shares = {holder: active_shares(holder_folder(folder, holder)) for holder in HOLDERS}
+    shares = {holder: active_shares(holder_folder(folder, holder))[-1:] for holder in HOLDERS}
     static = {holder: read_folder(holder_folder(folder, holder)).static_secret() for holder in HOLDERS}
-    own = (load_receiving_key(settings), load_session_key(settings), static["ledger"])
-    holdings = {"operator": _Holdings(shares["ledger"], own)}
+    # The key folder and the database, which also a backup of the ledger has.
+    backed_up = (load_receiving_key(settings), load_session_key(settings), load_log_key(settings).private_bytes_raw())
+    holdings = {"operator": _Holdings(shares["ledger"], (*backed_up, static["ledger"]))}
     for holder in HOLDERS:
         if holder != "ledger":
             holdings[holder] = _Holdings(shares[holder], (static[holder],))
-    with _stolen(folder) as stolen:
-        holdings["thief"] = _Holdings(active_shares(stolen), (read_folder(stolen).static_secret(),))
+    holdings["thief"] = _Holdings((), backed_up)
     holdings["two"] = _Holdings((*shares["north"], *shares["south"]))
     return holdings
-
-
-@contextmanager
-def _stolen(folder: Path) -> Iterator[Path]:
-    """Yield a folder with what a thief of the backup of SAVED_HOLDER has, who has its passphrase too."""
-    from ledger.holder.backup import restore_backup
-
-    backup, passphrase = saved_files(folder)
-    with TemporaryDirectory(prefix="demo-thief-") as place:
-        path = Path(place) / SAVED_HOLDER
-        restore_backup(path, backup, passphrase.read_text("utf-8").strip())
-        yield path
 
 
 def _count_named(holdings: _Holdings, points: Sequence[bytes], stored: frozenset[bytes]) -> int:
@@ -168,11 +154,11 @@ def _daily_budget(folder: Path, control_group: str) -> int:
     from ledger.holder.shares import active_shares
     from ledger.holder.status import holder_status
 
-    settings = holder_settings(folder, SAVED_HOLDER)
+    settings = holder_settings(folder, HOLDER_ASKED)
     engine = open_holder_database(settings, pool_size=1)
     try:
         shares = active_shares(settings.dir)
-        status = holder_status(settings, engine, SAVED_HOLDER, shares, datetime.now(UTC))
+        status = holder_status(settings, engine, HOLDER_ASKED, shares, datetime.now(UTC))
     finally:
         engine.dispose()
     budgets = {row["control_group"]: row["daily"] for row in status["control_groups"]}

@@ -43,9 +43,12 @@ TEXTS: Mapping[str, str] = {
     ),
     "party_columns": _("party|holds|named|could learn"),
     "operator": _("operator, also holder ledger|log key, database, 1 share|no name; who looks up which pseudonym"),
-    "north": _("holder north|1 share, list of platforms|no name; how many identifiers a platform tags"),
+    "north": _(
+        "holder north, or a thief of its backup|1 share, list of platforms|no name; how many identifiers a platform "
+        "tags"
+    ),
     "south": _("holder south|1 share, list of platforms|no name; how many identifiers a platform tags"),
-    "thief": _("thief of north's backup, with its passphrase|1 share|no name; a refresh makes the share useless"),
+    "thief": _("thief of the ledger's backup|log key, database|no name"),
     "member": _(
         "acme, a member|its signing key, its customers|the standing of people whom it names itself: at most %(daily)s "
         "a day, 10^9 numbers in %(days)s days"
