@@ -29,6 +29,7 @@ from ledger.client.state import locked
 from ledger.client.transport.forks import ForkLock, Sockets
 from ledger.client.transport.http import Deadline, Transport
 from ledger.errors import ConfigurationError, LedgerError, Unavailable
+from tests.client.shared_ledger import shared_ledger
 from tests.faulty import answering, proxy
 
 PATIENCE_SECONDS = 60.0
@@ -283,6 +284,28 @@ def tls_goes_on_after_a_child_has_dropped_it(folder: Path) -> None:
                 assert tls.recv(100) == b"still here %d" % number
 
 
+def a_child_asks_key_holders_by_itself(folder: Path) -> None:
+    """Also one that is forked while threads of the parent wait for a silent holder."""
+    people = [{"device": f"device-{number:012d}"} for number in range(5)]
+    with shared_ledger(folder) as shared:
+        shared.group[0].be_silent()
+        truth = [shared.buyer(person) for person in people]
+        acme = shared.connect(subject_budget_seconds=PATIENCE_SECONDS / 4)
+        before = acme.tag(**people[0])
+        assert before == truth[0]
+
+        def work(number: int) -> None:
+            assert acme.tag(**people[number]) == truth[number]
+            acme.close()
+            refused = error_of(lambda: acme.tag(device="device-9123456789abcdef"))
+            assert isinstance(refused, Unavailable), "closed"
+
+        for number in (1, 2, 3):
+            ended_well(child(partial(work, number)))
+        assert acme.tag(**people[4]) == truth[4], "the parent goes on"
+        acme.close()
+
+
 def _is_dropped(connection: ssl.SSLSocket) -> None:
     assert connection.fileno() == -1
 
@@ -297,6 +320,7 @@ CASES = {
         a_child_that_closes_leaves_the_parents_connection,
         a_fork_that_python_does_not_see_is_noticed,
         tls_goes_on_after_a_child_has_dropped_it,
+        a_child_asks_key_holders_by_itself,
     )
 }
 

@@ -33,7 +33,7 @@ from tests.client.test_epochs import WHO
 from tests.client.test_holders import OTHER, expected
 
 
-def one() -> bytes:
+def scalar_one() -> bytes:
     return (1).to_bytes(32, "little")
 
 
@@ -189,7 +189,9 @@ def _other_factor(shared: SharedLedger) -> dict[str, Any]:
     """A key of which no multiple is known: the operator's own."""
     factor = fresh_scalar()
     new = voprf.public_key(factor)
-    return {"multiple_proof": prove_multiple(factor, sodium.scalarmult_base(one()), new, MULTIPLE_CONTEXT, bytes(64))}
+    return {
+        "multiple_proof": prove_multiple(factor, sodium.scalarmult_base(scalar_one()), new, MULTIPLE_CONTEXT, bytes(64))
+    }
 
 
 def test_a_rotation_to_a_key_that_is_no_proven_multiple(shared: SharedLedger) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -27,9 +30,11 @@ from ledger.errors import (
     UnexpectedAnswer,
     UnknownKey,
 )
-from tests.client.shared_ledger import SharedLedger, SmallHolder, shared_ledger
+from ledger.tlog.key_statement import make_card
+from tests.client.shared_ledger import PLATFORM_KEY, SharedLedger, SmallHolder, shared_ledger
 from tests.client.test_epochs import WHO
 from tests.faulty import PROMPT_SECONDS, free_port
+from tests.support import ROOT
 
 OTHER = {"email": "li@example.com"}
 Spoil = Callable[[SmallHolder], object]
@@ -249,3 +254,31 @@ def test_calls_leave_no_thread_behind(shared: SharedLedger) -> None:
         assert not thread.is_alive()
     with pytest.raises(Unavailable):
         acme.tag(**OTHER)
+
+
+_PROGRAM = """
+import sys
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from ledger.client import RefundLedger
+folder, key = sys.argv[1:]
+ledger = RefundLedger(
+    folder + "/suite.json", Ed25519PrivateKey.from_private_bytes(bytes.fromhex(key)), state_dir=folder + "/other",
+    order_key=bytes(32), cards=folder, subject_budget_seconds=60,
+)
+print(ledger.tag(device="device-0123456789abcdef").subjects[0].tag.hex())
+"""
+
+
+def test_a_program_ends_while_a_holder_is_silent(shared: SharedLedger, tmp_path: Path) -> None:
+    """It does not close the client, and Python waits for no thread of it."""
+    (tmp_path / "suite.json").write_text(json.dumps(shared.suite_file()))
+    for holder in shared.group:
+        card = make_card(shared.statements[1, 1], holder.index, holder.url, holder.signing_key)
+        (tmp_path / f"{holder.id}.card.json").write_text(json.dumps(card))
+    shared.group[0].delay_seconds = 60
+    started = time.monotonic()
+    command = [sys.executable, "-c", _PROGRAM, str(tmp_path), PLATFORM_KEY.private_bytes_raw().hex()]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    truth = expected(shared, {"device": "device-0123456789abcdef"})
+    assert (done.returncode, done.stderr, done.stdout.strip()) == (0, "", truth.subjects[0].tag.hex())
+    assert time.monotonic() - started < 40

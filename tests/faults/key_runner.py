@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,9 @@ def run(count: int, command: list[str]) -> int:
 
 
 def main() -> None:
-    """One child for each line of standard input."""
+    """One child for each line of standard input. What the commands load is loaded before: each child has it then."""
+    for module in ("rotation.run", "rotation.sharings", "log.genesis", "keys.cards", "db.opening"):
+        import_module(f"ledger.server.{module}")
     for line in sys.stdin:
         count, _, command = line.partition(" ")
         child = os.fork()

@@ -222,6 +222,7 @@ def _show(report: LogReport, compared: int | None, receipts_count: int) -> None:
         "events": report.events_count,
         "governance_entries": report.entries_count - report.events_count,
         "unknown_entries": dict(report.unknown_sorts),
+        "key_sharings": report.sharings_count,
         "tiles": report.tiles_count,
         "last_seen_size": report.last_seen_size,
         "receipts": receipts_count,
