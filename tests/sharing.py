@@ -268,9 +268,9 @@ def shared_ledger(database_url: str, folder: Path, **overrides: Any) -> tuple[Se
     if database_url.startswith("sqlite") and file is not None and not Path(file).exists():
         Path(file).write_bytes(sqlite_schema())
     holders = Holders(prepared(settings))
-    made = holders.generate()
-    init_keys(settings, datetime.now(UTC), made.sharing)
-    return settings, holders, made
+    first = holders.generate()
+    init_keys(settings, datetime.now(UTC), first.sharing)
+    return settings, holders, first
 
 
 @dataclass

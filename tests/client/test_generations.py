@@ -33,7 +33,7 @@ from tests.client.test_epochs import WHO
 from tests.client.test_holders import OTHER, expected
 
 
-def one() -> bytes:
+def scalar_one() -> bytes:
     return (1).to_bytes(32, "little")
 
 
@@ -189,7 +189,9 @@ def _other_factor(shared: SharedLedger) -> dict[str, Any]:
     """A key of which no multiple is known: the operator's own."""
     factor = fresh_scalar()
     new = voprf.public_key(factor)
-    return {"multiple_proof": prove_multiple(factor, sodium.scalarmult_base(one()), new, MULTIPLE_CONTEXT, bytes(64))}
+    return {
+        "multiple_proof": prove_multiple(factor, sodium.scalarmult_base(scalar_one()), new, MULTIPLE_CONTEXT, bytes(64))
+    }
 
 
 def test_a_rotation_to_a_key_that_is_no_proven_multiple(shared: SharedLedger) -> None:
@@ -331,6 +333,23 @@ def test_a_false_sharing_is_not_followed(shared: SharedLedger, name: str) -> Non
         for holder in shared.group:
             holder.shares = {(1, 1): truth[holder.id]}
         shared.replace.clear()
+
+
+@pytest.mark.parametrize("entry", ["of the earlier sharing", "of the newest sharing"])
+def test_holders_of_an_earlier_generation_announce_no_epoch(shared: SharedLedger, entry: str) -> None:
+    """They may have left, or their signing keys may have been stolen since."""
+    suite, cards = shared.suite_file(), shared.cards()
+    shared.refresh()
+    with shared.connect(suite=suite, cards=cards) as acme:
+        acme.connect()
+        assert generation(acme) == 2
+        newest, place = shared.statements.pop((1, 2)), shared.entries.pop((1, 2))
+        if entry == "of the newest sharing":
+            shared.entries[1, 1] = place
+        shared.announce(2)
+        shared.statements[1, 2], shared.entries[1, 2] = newest, place
+        with pytest.raises(HolderMismatch):
+            acme.tag_many([WHO], epoch="next")
 
 
 def test_the_sdk_never_goes_back_to_an_earlier_generation(shared: SharedLedger) -> None:

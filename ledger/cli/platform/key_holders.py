@@ -27,7 +27,10 @@ SINGLE = (
 
 @command
 def key_holders(account: LedgerOptions) -> None:
-    """Show the holders of the ledger's key, after comparing their cards with the ledger and its log."""
+    """Show which organisations hold the ledger's key.
+
+    Their cards are compared with the ledger and its log first.
+    """
     with account.open() as ledger:
         ledger.connect()
         described = ledger.key_holders
@@ -48,6 +51,10 @@ def _show(console: Console, described: KeyHolders) -> None:
             f"nothing. Key epoch {described.epoch}, generation {described.generation}.",
             soft_wrap=True,
         )
+        console.print(
+            f"Fingerprint of the key statement: {described.fingerprint}. Compare it with a holder by telephone.",
+            soft_wrap=True,
+        )
 
 
 @command
@@ -56,8 +63,11 @@ def endorse_key(
     public_key: Annotated[Path, typer.Argument(help="The further public key (PEM), such as `acme-2.public.pem`.")],
     kid: Annotated[str, typer.Option("--kid", help="The id that the operator registers for it, such as acme-2.")],
 ) -> None:
-    """Present a further signing key of this platform to all key holders, signed with the present one (--key). Each
-    holder then accepts both. Exit 1 if a holder refused; run the command again."""
+    """Present a further signing key to all key holders.
+
+    The present one (--key) signs it, and each holder then accepts both. Exit 1 if a holder refused; run the command
+    again.
+    """
     keys = load_public_keys(public_key)
     if len(keys) != 1:
         raise InvalidRequest(f"{public_key.name} must hold exactly one public key.")
