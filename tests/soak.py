@@ -73,7 +73,7 @@ STORIES = 40
 
 def try_more() -> None:
     """Run the tests of `TRIED_MORE` with their large counts. Raises CalledProcessError where one fails."""
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", *TRIED_MORE]
+    command = [sys.executable, "-m", "pytest", "-q", "--workers", "2", *TRIED_MORE]
     environment = {**os.environ, "LONG_TESTS": "1", "OPENBLAS_NUM_THREADS": "1"}
     subprocess.run(command, cwd=ROOT, env=environment, check=True)
 

@@ -5,8 +5,8 @@ all test files, and collects eight thousand tests, which takes nine seconds of a
 first process collects, hands the tests out, and reports; a test, its fixtures and what a file's tests share run in a
 worker, as with xdist.
 
-The tests of a file stay together, in the order in which pytest has them, until no file is left: then a worker that has
-nothing to do takes the second half of what another still has to run.
+The tests of a file, or of a folder that is a package, stay together in pytest's order until no group is left: then a
+worker that has nothing to do takes the second half of what another still has to run.
 
 Measuring coverage needs xdist (`make test COVERAGE=1`), and `--pdb` needs one process.
 """
@@ -21,7 +21,7 @@ import sys
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
@@ -73,15 +73,17 @@ class Worker:
         else:
             self.given.append(number)
 
-    def close(self) -> None:
-        """Wait for the worker's end, and end it after `ENDING_SECONDS`."""
+    def close(self) -> int | None:
+        """Return the status of the worker's end, which is waited for and after `ENDING_SECONDS` brought about."""
         self.process.join(ENDING_SECONDS)
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
+        status = self.process.exitcode
         self.process.close()
         self.pipe.close()
         os.close(self.exit)
+        return status
 
 
 class Workers:
@@ -115,7 +117,7 @@ class _Run:
     def __init__(self, session: pytest.Session, number: int) -> None:
         self._session = session
         self._names = itertools.count()
-        self._files = deque(_by_file(session.items))
+        self._groups = deque(_in_groups(session.items))
         self._workers: list[Worker] = []
         for _ in range(number):
             self._start()
@@ -146,14 +148,14 @@ class _Run:
             self._give(worker)
 
     def _give(self, worker: Worker) -> None:
-        """Give the worker its next test, of its file, of the next file, or of another worker's file."""
+        """Give the worker its next test: of its group, of the next one, or of another worker's."""
         if worker.ended:
             return
         if self._session.shouldfail or self._session.shouldstop:
             worker.give(None)
             return
-        if not worker.waiting and self._files:
-            worker.waiting.extend(self._files.popleft())
+        if not worker.waiting and self._groups:
+            worker.waiting.extend(self._groups.popleft())
         if not worker.waiting:
             longest = max(self._workers, key=lambda each: len(each.waiting)).waiting
             worker.waiting.extendleft([longest.pop() for _ in range((len(longest) + 1) // 2)])
@@ -162,9 +164,10 @@ class _Run:
     def _hear(self, worker: Worker) -> None:
         """Report what the worker sends; replace it after a crash."""
         try:
-            kind, content = worker.pipe.recv() if worker.pipe.poll() else ("crash", None)
+            said: tuple[str, Any] = worker.pipe.recv() if worker.pipe.poll() else ("crash", None)
         except (EOFError, ConnectionResetError):
-            kind, content = "crash", None
+            said = "crash", None
+        kind, content = said
         if kind == "ran":
             self._report(worker.given.popleft(), content)
             self._give(worker)
@@ -172,9 +175,7 @@ class _Run:
             self._session.config.hook.pytest_warning_recorded.call_historic(kwargs=content)
         else:
             self._workers.remove(worker)
-            worker.process.join()
-            status = worker.process.exitcode
-            worker.close()
+            status = worker.close()
             if kind == "broken":
                 self._session.shouldstop = f"{worker.name}: {content}"
             elif kind == "crash":
@@ -199,10 +200,16 @@ class _Run:
             self._start(left)
 
 
-def _by_file(items: Sequence[pytest.Item]) -> Iterator[list[int]]:
-    """The numbers of the items, in lists of consecutive ones of one file."""
-    for _, numbers in itertools.groupby(range(len(items)), lambda number: items[number].nodeid.partition("::")[0]):
-        yield list(numbers)
+def _in_groups(items: Sequence[pytest.Item]) -> list[list[int]]:
+    """Return the numbers of the items in lists whose tests share fixtures: first one list for each package of tests
+    (a folder with `__init__.py` below `tests`), then one for each file."""
+    groups: dict[tuple[bool, str], list[int]] = {}
+    for number, item in enumerate(items):
+        package = item.getparent(pytest.Package)
+        of_file = package is None or package.nodeid == "tests"
+        group = item.nodeid.partition("::")[0] if package is None or of_file else package.nodeid
+        groups.setdefault((of_file, group), []).append(number)
+    return [groups[group] for group in sorted(groups, key=lambda group: group[0])]
 
 
 class _Reports:

@@ -51,12 +51,12 @@ def is_examined(name: str, look: int) -> bool:
     return LONG or crc32(name.encode()) % 2 == look % 2
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """Chromium, named by `CHROMIUM` or found on the PATH. Without one it skips, or fails if `REQUIRE_BROWSER` is 1.
 
-    One for each module and no longer: while it is open, Playwright keeps an event loop running in this thread, and
-    tests of other modules start their own.
+    One for this folder and no longer: while it is open, Playwright keeps an event loop running in this thread, and
+    tests of other folders start their own. Starting it costs two seconds of a processor.
     """
     program = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if program is None or not Path(program).exists():
@@ -102,9 +102,9 @@ class Profiles:
         self._free[repr(sorted(options.items()))].append(context)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def profiles(browser: Browser) -> Profiles:
-    """The profiles of this file's tests."""
+    """The profiles of this folder's tests."""
     return Profiles(browser)
 
 
