@@ -27,7 +27,7 @@ from tests.kit import connect, reviewers, running
 from tests.memory_files import use_memory
 from tests.staffing import cheap
 from tests.support import sqlite_schema
-from tests.workers import Workers, run_folder
+from tests.workers import Workers, made_once, run_folder
 
 # A shared two-core machine makes single examples slow without any of them being wrong, so no deadline.
 settings.register_profile(
@@ -211,18 +211,16 @@ def database_url(request: pytest.FixtureRequest, make_database: Callable[..., st
 
 
 @pytest.fixture(scope="session")
-def postgresql_schema(pg_admin_url: str) -> Callable[[], str]:
-    """`postgresql_schema()` gives the URL of a database with the schema and nothing in it, made once a process: copying
-    it is many times faster than migrating. (For SQLite: `tests.support.sqlite_schema`.)"""
-    created: list[str] = []
+def postgresql_schema(pg_admin_url: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], str]:
+    """`postgresql_schema()` gives the URL of a database with the schema and nothing in it, made once a run: copying it
+    is many times faster than migrating. (For SQLite: `tests.support.sqlite_schema`.)"""
 
-    def template() -> str:
-        if not created:
-            created.append(pg.create_database(make_url(pg_admin_url)).render_as_string(hide_password=False))
-            migrate.upgrade(created[0])
-        return created[0]
+    def make(file: Path) -> None:
+        url = pg.create_database(make_url(pg_admin_url)).render_as_string(hide_password=False)
+        migrate.upgrade(url)
+        file.write_text(url)
 
-    return template
+    return lambda: made_once(tmp_path_factory, "postgresql-schema", make).read_text()
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ Measuring coverage needs xdist (`make test COVERAGE=1`), and `--pdb` needs one p
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import itertools
 import multiprocessing
@@ -21,7 +22,7 @@ import sys
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
@@ -45,6 +46,19 @@ def run_folder(factory: pytest.TempPathFactory) -> Path:
     """Return the temporary folder that all processes of this run share."""
     base = factory.getbasetemp()
     return base.parent if NAME in os.environ or "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Return the file or folder `name` of the whole test run. The first process that asks fills it with `make`, while
+    the others wait."""
+    root = run_folder(factory)
+    path, finished = root / name, root / f"{name}.finished"
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not finished.exists():
+            make(path)
+            finished.touch()
+    return path
 
 
 class Worker:

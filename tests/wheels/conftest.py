@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from tests.wheels.environments import PLATFORM, PROJECTS, SERVER, Environment, Wheel, build, make_environment
-from tests.workers import run_folder
-
-
-def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """Return the folder `name` of the whole test run. The first process that asks fills it with `make`, while the
-    others wait."""
-    root = run_folder(factory)
-    folder, finished = root / name, root / f"{name}.finished"
-    with (root / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not finished.exists():
-            make(folder)
-            finished.touch()
-    return folder
+from tests.workers import made_once
 
 
 @pytest.fixture(scope="session")
