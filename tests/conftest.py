@@ -25,6 +25,7 @@ from tests.hanging import HangWatch
 from tests.kept import Kept, keep
 from tests.kit import connect, reviewers, running
 from tests.memory_files import use_memory
+from tests.shared_server import SharedServer
 from tests.staffing import cheap
 from tests.support import sqlite_schema
 from tests.workers import Workers, made_once, run_folder
@@ -73,6 +74,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers of this file, put temporary files in memory, and watch for tests that hang."""
     use_memory()
     config.pluginmanager.register(HangWatch())
+    config.pluginmanager.register(SharedServer())
     if config.getoption("workers") > 1:
         config.pluginmanager.register(Workers(config.getoption("workers")))
     config.addinivalue_line(

@@ -125,7 +125,7 @@ def reports_of(ledger: RefundLedger, order: str) -> list[str]:
 
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Shared by all tests of a process: use buyers and orders of your own."""
+    """Shared by the tests of several files (`tests.shared_server`): use buyers and orders of your own."""
     yield from make_running(tmp_path_factory.mktemp("ledger"))
 
 

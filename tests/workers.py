@@ -19,12 +19,13 @@ import itertools
 import multiprocessing
 import os
 import sys
+import tempfile
 import traceback
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from typing import Any
 import pytest
 
 from tests import forked
+from tests.shared_server import files_with_server
 
 NAME = "TEST_WORKER"
 """The environment variable with a worker's name; the first process has none."""
@@ -215,14 +217,19 @@ class _Run:
 
 
 def _in_groups(items: Sequence[pytest.Item]) -> list[list[int]]:
-    """Return the numbers of the items in lists whose tests share fixtures: first one list for each package of tests
-    (a folder with `__init__.py` below `tests`), then one for each file."""
+    """Return the numbers of the items in lists whose tests share fixtures: first one list for the files that share a
+    server and one for each package of tests (a folder with `__init__.py` below `tests`), then one for each file."""
+    with_server = files_with_server(items)
     groups: dict[tuple[bool, str], list[int]] = {}
     for number, item in enumerate(items):
         package = item.getparent(pytest.Package)
-        of_file = package is None or package.nodeid == "tests"
-        group = item.nodeid.partition("::")[0] if package is None or of_file else package.nodeid
-        groups.setdefault((of_file, group), []).append(number)
+        if item.path in with_server:
+            group = (False, "server")
+        elif package is not None and package.nodeid != "tests":
+            group = (False, package.nodeid)
+        else:
+            group = (True, str(item.path))
+        groups.setdefault(group, []).append(number)
     return [groups[group] for group in sorted(groups, key=lambda group: group[0])]
 
 
@@ -286,15 +293,18 @@ def _become_a_worker(config: pytest.Config, name: str) -> None:
     for plugin in list(config.pluginmanager.get_plugins()):
         if type(plugin).__name__ in ("LogXML", "Workers"):
             config.pluginmanager.unregister(plugin)
-    # Captured output is in a file whose position all forks would share.
-    capture = config.pluginmanager.getplugin("capturemanager")
-    if capture is not None:
-        capture.stop_global_capturing()
-        capture.start_global_capturing()
-        capture.suspend_global_capture()
+    # Captured output is in files whose positions all forks would share. The objects stay: modules refer to them.
+    capturing = config.pluginmanager.getplugin("capturemanager")._global_capturing
+    for stream in (capturing.out, capturing.err):
+        if hasattr(stream, "targetfd"):  # there is a file
+            with tempfile.TemporaryFile() as own:
+                os.dup2(own.fileno(), stream.tmpfile.fileno(), inheritable=False)
     factory = config._tmp_path_factory  # type: ignore[attr-defined]
     factory._basetemp = factory.getbasetemp() / name
     factory._basetemp.mkdir(mode=0o700)
+    # The tracker of semaphores and shared memory is not a child of this process either.
+    tracker: Any = resource_tracker._resource_tracker
+    tracker._fd = tracker._pid = None
     if forkserver._forkserver._forkserver_pid is not None:  # type: ignore[attr-defined]
         # It is no child of this process, which would therefore start another.
         forkserver._forkserver.ensure_running = lambda: None  # type: ignore[method-assign]

@@ -9,7 +9,7 @@ import pytest
 from tests.claim.consortium import Consortium, running_consortium
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def consortium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
     """Three holders, a ledger with a hundred listed identifiers, and members."""
     with running_consortium(tmp_path_factory.mktemp("consortium")) as consortium:
