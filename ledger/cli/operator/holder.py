@@ -252,8 +252,8 @@ def abandon(
         bool,
         typer.Option(
             "--unlogged",
-            help="Also a finished ceremony that cannot be logged, because a holder destroyed its card. Destroys the new "
-            "share.",
+            help="Also a finished ceremony that cannot be logged, because a holder destroyed its card. Destroys the "
+            "new share.",
         ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
