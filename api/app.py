@@ -19,7 +19,6 @@ from starlette.types import Receive, Scope, Send
 import ledger
 from api import openapi
 from api.auth import Authenticator
-from api.connections import limited_http
 from api.console import routes as console
 from api.consumer import json as me
 from api.consumer import routes as me_pages
@@ -87,24 +86,6 @@ class Api(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
         await self.hot(scope, receive, send)
-
-
-def start_logging() -> None:
-    """Write the logs of libraries to standard error as JSON lines, until the application is created."""
-    bridge_logging(make_logger())
-
-
-def server_options(settings: Settings) -> dict[str, Any]:
-    """Return the options of uvicorn's `Config` that set the limits of docs/operations.md and disable answers and logs
-    of uvicorn itself."""
-    return {
-        "http": limited_http(settings),
-        "ws": "none",
-        "log_config": None,
-        "access_log": False,
-        "server_header": False,
-        "proxy_headers": False,  # no code here reads the address of the caller
-    }
 
 
 def create_app(

@@ -187,7 +187,7 @@ def _become(
 
 
 def _fork_children_too() -> None:
-    """Let `serve` fork publisher and snapshotter as well, and the demo its server."""
+    """Let `serve` fork publisher and snapshotter as well, and the demo its services."""
     from ledger.cli.operator import serve
     from ledger.server.demo import local_ledger
 
@@ -201,11 +201,10 @@ def _fork_children_too() -> None:
             stderr=2,
         )
 
-    def server(environment: Mapping[str, str], log_file: IO[bytes]) -> ForkedProcess:
-        arguments = ["--json", "serve", "--port", "0"]
+    def service(arguments: Sequence[str], environment: Mapping[str, str], log_file: IO[bytes]) -> ForkedProcess:
         return ForkedProcess(
             "ledger",
-            arguments,
+            ["--json", *arguments],
             environment=environment,
             folder=Path.cwd(),
             group=os.getpgid(0),
@@ -213,7 +212,7 @@ def _fork_children_too() -> None:
         )
 
     serve.Child._spawn = spawn  # type: ignore[method-assign,assignment]
-    local_ledger._spawn = server  # type: ignore[assignment]
+    local_ledger._spawn = service  # type: ignore[assignment]
 
 
 def _follow_the_stated_parent() -> None:

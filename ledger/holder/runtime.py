@@ -219,7 +219,7 @@ def open_holder_runtime(
 
 @lru_cache(maxsize=8)
 def _signed_card(folder: HolderFolder, statement: KeyStatement, index: int) -> bytes:
-    """Return a card. Cached, because anyone may ask for it, and making it takes as long as evaluating 20 elements."""
+    """Return a card. Cached, because all may ask for it, and making it takes as long as evaluating 20 elements."""
     return canonical_json(make_card(statement, index, folder.url, folder.signing_key()))
 
 

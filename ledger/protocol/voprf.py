@@ -116,14 +116,42 @@ def evaluate(secret: bytes, blinded: Sequence[bytes], nonce: bytes, *, workers: 
     many threads (libsodium runs without the interpreter lock); the result is the same. Raises BatchSizeInvalid,
     InvalidScalar, InvalidPoint, IdentityPoint, InvalidInput (nonce length).
     """
+    _check_nonce(nonce)
+    evaluated = multiply(secret, blinded, workers=workers)
+    return Evaluation(evaluated, prove(secret, blinded, evaluated, nonce, workers=workers))
+
+
+def multiply(secret: bytes, blinded: Sequence[bytes], *, workers: int = 1) -> tuple[bytes, ...]:
+    """Return secret x each blinded element: the first half of `evaluate`, which refuses malformed elements. Nothing of
+    it may leave without the proof. Raises BatchSizeInvalid, InvalidScalar, InvalidPoint, IdentityPoint."""
     _check_batch(len(blinded))
-    if len(nonce) != NONCE_BYTES:
-        raise InvalidInput(f"A proof nonce must have {NONCE_BYTES} bytes.")
+    parts = dleq.in_parts(
+        lambda start, stop: sodium.scalarmult_many(secret, blinded[start:stop]), len(blinded), workers
+    )
+    return tuple([element for part in parts for element in part])
+
+
+def prove(
+    secret: bytes, blinded: Sequence[bytes], evaluated: Sequence[bytes], nonce: bytes, *, workers: int = 1
+) -> bytes:
+    """Return the proof (64 bytes) of what `multiply` returned for these elements: the second half of `evaluate`. Raises
+    as `evaluate`."""
+    _check_batch(len(blinded))
+    _check_same_length(len(blinded), len(evaluated))
+    _check_nonce(nonce)
     key = public_key(secret)
-    evaluated, m = _evaluate(secret, blinded, key, workers)
+    seed = dleq.composite_seed(_PROOF_CONTEXT, key)
+
+    def part(start: int, stop: int) -> bytes:
+        given = blinded[start:stop]
+        # Each weight needs its own pair only.
+        weights = dleq.coefficients(_PROOF_CONTEXT, seed, given, evaluated[start:stop], start)
+        return sodium.sum_of_products(weights, given)
+
+    m = dleq.total(dleq.in_parts(part, len(blinded), workers))
     z = sodium.scalarmult(secret, m)
     r = sodium.scalar_reduce(sha512(_NONCE_DOMAIN + secret + nonce + key + m + z).digest())
-    return Evaluation(evaluated, dleq.prove(_PROOF_CONTEXT, secret, None, key, m, z, r))
+    return dleq.prove(_PROOF_CONTEXT, secret, None, key, m, z, r)
 
 
 def generate_proof(secret: bytes, blinded: Sequence[bytes], evaluated: Sequence[bytes], r: bytes) -> bytes:
@@ -165,18 +193,9 @@ def verify(public_key: bytes, blinded: Sequence[bytes], evaluated: Sequence[byte
         raise InvalidProof("A holder's proof does not match its published key and this batch.")
 
 
-def _evaluate(secret: bytes, blinded: Sequence[bytes], key: bytes, workers: int) -> tuple[tuple[bytes, ...], bytes]:
-    """Return the evaluated elements and the composite M, computed part by part: each weight needs its own pair only."""
-    seed = dleq.composite_seed(_PROOF_CONTEXT, key)
-
-    def part(start: int, stop: int) -> tuple[list[bytes], bytes]:
-        given = blinded[start:stop]
-        evaluated = sodium.scalarmult_many(secret, given)
-        weights = dleq.coefficients(_PROOF_CONTEXT, seed, given, evaluated, start)
-        return evaluated, sodium.sum_of_products(weights, given)
-
-    parts = dleq.in_parts(part, len(blinded), workers)
-    return tuple([element for evaluated, _ in parts for element in evaluated]), dleq.total([m for _, m in parts])
+def _check_nonce(nonce: bytes) -> None:
+    if len(nonce) != NONCE_BYTES:
+        raise InvalidInput(f"A proof nonce must have {NONCE_BYTES} bytes.")
 
 
 def _check_batch(count: int) -> None:

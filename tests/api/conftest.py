@@ -19,7 +19,8 @@ import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import make_url
 
-from api.app import create_app, server_options
+from api.app import create_app
+from api.serving import server_options
 from ledger.protocol import sodium
 from ledger.protocol.encoding import b64url
 from ledger.protocol.identifiers import Kind

@@ -30,6 +30,7 @@ from tests.bench import (
     bench_pictures,
     bench_reports,
     bench_rotation,
+    bench_sharing,
     bench_snapshots,
 )
 from tests.support import ROOT
@@ -43,8 +44,8 @@ def main() -> None:
     parser.add_argument(
         "names",
         nargs="*",
-        help="oprf, holder, reports, growth, lookups, hostile, filter, ids, pictures, buckets, snapshots, rotation, "
-        "inspection; default: all",
+        help="oprf, holder, sharing, reports, growth, lookups, hostile, filter, ids, pictures, buckets, snapshots, "
+        "rotation, inspection; default: all",
     )
     names = parser.parse_args().names
     console = Console()
@@ -58,6 +59,7 @@ def main() -> None:
         benchmarks: dict[str, Callable[[], Rows]] = {
             "oprf": bench_oprf.run,
             "holder": lambda: bench_holder.run(folder / "holder"),
+            "sharing": lambda: bench_sharing.run(folder / "sharing"),
             "reports": lambda: bench_reports.run(new_database, folder / "reports"),
             "growth": lambda: bench_growth.run(new_database, folder / "growth"),
             "lookups": lambda: bench_lookups.run(new_database, folder / "lookups"),

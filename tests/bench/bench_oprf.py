@@ -33,7 +33,7 @@ def run(rounds: int = ROUNDS) -> list[dict[str, Any]]:
     secret = voprf.derive_secret(bytes(range(32)), b"bench")
     nonce = bytes(range(64))
     points = [voprf.hash_to_group(i.to_bytes(4, "big")) for i in range(BATCH)]
-    timings = _alternate(
+    timings = alternate(
         {
             "multiplications": lambda: bare(secret, points, 2 * BATCH + 3, 0),
             "multiplications and additions": lambda: bare(secret, points, 2 * BATCH + 3, BATCH - 1),
@@ -49,7 +49,8 @@ def run(rounds: int = ROUNDS) -> list[dict[str, Any]]:
     ]
 
 
-def _alternate(tasks: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def alternate(tasks: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """The seconds of each task in each round; tasks take turns, after a round that is not measured."""
     timings: dict[str, list[float]] = {name: [] for name in tasks}
     for task in tasks.values():
         task()
@@ -66,7 +67,7 @@ def _alternate(tasks: dict[str, Callable[[], object]], rounds: int) -> dict[str,
 
 
 def bare(scalar: bytes, points: list[bytes], multiplications: int, additions: int) -> None:
-    """Call libsodium's multiplication and addition so many times, and nothing else."""
+    """Call libsodium's multiplication and addition this often, and nothing else."""
     lib = sodium._lib()
     multiply, add = lib.crypto_scalarmult_ristretto255, lib.crypto_core_ristretto255_add
     product, total = ctypes.create_string_buffer(32), ctypes.create_string_buffer(points[0], 32)

@@ -33,6 +33,10 @@ def run(*arguments: object, code: int = 0) -> dict[str, Any]:
 def test_the_demo_tells_its_story_and_can_be_run_again(tmp_path: Path) -> None:
     tiers = ["clear", "watch", "watch", "review", "high", "high", "review", "clear", "clear"]
     tiers += ["watch", "clear", "clear"]  # accused, contested, healed
+    tiers += ["clear"]  # a holder is stopped
+    # An earlier version's demo was here, whose key one holder has.
+    (tmp_path / "demo" / "keys").mkdir(parents=True)
+    (tmp_path / "demo" / "keys" / "oprf.json").touch()
     sizes = []
     for _ in range(2):
         output = run("demo", "--dir", tmp_path / "demo")
@@ -40,6 +44,12 @@ def test_the_demo_tells_its_story_and_can_be_run_again(tmp_path: Path) -> None:
         assert [step["tier"] for step in output["steps"]] == tiers
         assert output["appeal"]["outcome"] == "overturned"
         assert output["seconds"] < 60
+        assert output["folder"] == str(tmp_path / "demo-2-of-3")
+        named = {party["name"]: (party["shares"], party["named"]) for party in output["holders"]["parties"]}
+        single = dict.fromkeys(("operator", "north", "south"), (1, 0))
+        assert named == {**single, "thief": (0, 0), "two": (2, output["holders"]["listed"])}
+        assert output["holders"]["listed"] == 2
+        assert output["outage"]["failures"] == {"south": {"connect": 1}}
         sizes.append(output["log"]["size"])
     assert sizes[1] > sizes[0], "the second run goes on with the same ledger"
 

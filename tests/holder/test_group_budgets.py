@@ -15,8 +15,9 @@ from ledger.holder.shares import active_shares
 from ledger.holder.status import CANDIDATES, Reach, holder_status
 from ledger.protocol import sodium
 from ledger.protocol.encoding import b64url
+from ledger.protocol.threshold import verify_share
 from tests.counts import trials
-from tests.holder.kit import START, Caller, Consortium, HolderService, as_scalar, points
+from tests.holder.kit import START, Caller, Consortium, HolderService, as_scalar, points, share_of
 
 
 def refusal(service: HolderService, caller: Caller, count: int, **changes: Any) -> tuple[str, int]:
@@ -121,6 +122,22 @@ def test_what_is_malformed_or_stale_costs_nothing(service: HolderService, acme: 
         answer = service.post("/v1/oprf/evaluate", acme.token("north", body, service.clock()), body)
         assert (answer.status, answer.code) == (422, "invalid_request")
     assert group(service)["used_today"] == 0
+
+
+def test_a_group_that_was_refused_is_checked_and_counted_before_it_costs_work(
+    service: HolderService, acme: Caller
+) -> None:
+    good, refused = points(2), service.rt.evaluator.refused
+    assert share_of(service.evaluate(acme, good)).index == 1
+    assert not refused
+    assert refusal(service, acme, 101)[0] == "burst"
+    assert refused == {"acme-group": service.clock()}
+    service.clock.turn(seconds=20)
+    assert service.evaluate(acme, [good[0], sodium.IDENTITY]).code == "identity_point"
+    assert group(service)["used_today"] == 2
+    share = share_of(service.evaluate(acme, good))
+    assert verify_share(service.rt.shares.shares[0].statement.keys, good, share).evaluated == share.evaluated
+    assert group(service)["used_today"] == 4
 
 
 def test_the_status_says_what_a_group_reaches_and_it_reaches_that(service: HolderService, acme: Caller) -> None:

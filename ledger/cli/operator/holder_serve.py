@@ -21,8 +21,8 @@ def run_holder(settings: HolderSettings) -> None:
     Raises ConfigurationError if folder, share, database or address do not allow it, Unavailable when the log cannot be
     read and the holder has no state of it, Inconsistent for a faulty log without such a state, DatabaseUnavailable.
     """
-    from api.app import server_options, start_logging
     from api.holder.app import HolderApp
+    from api.serving import server_options, start_logging
     from ledger.holder.runtime import open_holder_runtime
 
     start_logging()

@@ -191,7 +191,8 @@ def run(settings: Settings, environment: dict[str, str], *, publisher: bool = Tr
 
     Raises ConfigurationError if keys, log, schema or address do not allow it, DatabaseUnavailable.
     """
-    from api.app import create_app, server_options, start_logging
+    from api.app import create_app
+    from api.serving import server_options, start_logging
     from ledger.server.runtime import open_runtime
     from ledger.server.staff.accounts import needs_admin
 

@@ -49,6 +49,8 @@ from ledger.server.demo.texts import PRODUCER, TEXTS
 if TYPE_CHECKING:
     from ledger.i18n import Texts
     from ledger.server.demo.appeal import DemoDecision
+    from ledger.server.demo.local_holders import SharedLedger
+    from ledger.server.demo.parties import Findings
 
 SERVICE = "demo.refund-ledger.local"
 CONSENT = "separate-consent-2026-11-03-8842"
@@ -60,6 +62,11 @@ PLATFORMS = {"acme": "east-group", "corner": "east-group", "bazaar": "west-group
 
 ADVICE = 5
 """Number of the column of codes, which are not wrapped."""
+
+STOPPED_HOLDER = "south"
+"""The holder that is stopped at the end."""
+FAILURE_SECONDS = 5.0
+"""How long the demo waits until the SDK has named the stopped holder: its answer does not wait for that."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,19 @@ class _Photos:
         return label_is_lost and (self.reuse.reports, self.reuse.platforms) == (1, 1)
 
 
+@dataclass(frozen=True)
+class _Outage:
+    """The lookup of a new buyer while a holder was stopped: how long it took with the evaluation by the other holders,
+    and the failures that the SDK counted meanwhile, by holder and reason."""
+
+    seconds: float
+    failures: Mapping[str, Mapping[str, int]]
+
+    @property
+    def as_expected(self) -> bool:
+        return set(self.failures) == {STOPPED_HOLDER}
+
+
 @dataclass
 class _Story:
     """The rows of the demo so far."""
@@ -85,6 +105,10 @@ class _Story:
     ways: list[tuple[str, Lookup | Check]] = field(default_factory=list)
     photos: _Photos | None = None
     decided: DemoDecision | None = None
+    outage: _Outage | None = None
+    findings: Findings | None = None
+    listed_phones: list[str] = field(default_factory=list)
+    """Phone numbers of the people of this run who are listed."""
 
     def text(self, name: str, **values: object) -> str:
         """Return the text `name` of `TEXTS` in the language of the demo, with `%(name)s` filled in."""
@@ -92,13 +116,17 @@ class _Story:
 
     def record(self, step: str, expected: str, lookup: Lookup) -> None:
         self.rows.append((step, expected, lookup))
+        self.note(step)
+
+    def note(self, name: str, **values: object) -> None:
+        """Print a line about the progress."""
         if not output.json_asked():
-            output.messages().print(f"[dim]- {self.text(step)}[/]")
+            output.messages().print(f"[dim]- {self.text(name, **values)}[/]")
 
     @property
     def as_expected(self) -> bool:
         agreeing = {(lookup.tier, lookup.credit) for _, lookup in self.ways}
-        if self.photos is None or not self.photos.as_expected:
+        if any(part is None or not part.as_expected for part in (self.photos, self.outage, self.findings)):
             return False
         return len(agreeing) == 1 and all(lookup.tier == expected for _, expected, lookup in self.rows)
 
@@ -108,17 +136,22 @@ def demo(
     folder: Annotated[Path, typer.Option("--dir", help="Folder of the demo's ledger.")] = Path("var/demo"),
     lang: Annotated[str | None, typer.Option("--lang", help=f"{' or '.join(LOCALES)}. (default: from LANG)")] = None,
 ) -> None:
-    """Run the main workflow once on a ledger of its own: enrol, tag, look up, report, withdraw, prove. Takes some
-    seconds."""
+    """Run the main workflow once on a ledger of its own, whose key three holders share: enrol, tag, look up, report,
+    withdraw, prove. Takes half a minute."""
     from ledger.i18n import texts
-    from ledger.server.demo.local_ledger import local_ledger
+    from ledger.server.demo.local_holders import has_single_holder, shared_ledger
 
     language = _language(lang)
     said = texts(language)
     started = time.monotonic()
     story = _Story(said)
-    with local_ledger(folder, PLATFORMS, service=SERVICE) as platforms:
-        receipt, log = _play(platforms, story, folder, language)
+    if has_single_holder(folder):
+        # The key of such a ledger cannot be shared later: its holder keeps it.
+        former, folder = folder, folder.parent / f"{folder.resolve().name}-2-of-3"
+        story.note("former", former=former, folder=folder)
+    story.note("begin")
+    with shared_ledger(folder, PLATFORMS, service=SERVICE) as ledger:
+        receipt, log = _play(ledger, story, language)
     _show(story, receipt, log, folder, time.monotonic() - started)
     if not story.as_expected:
         output.fail(ExitCode.REFUSED, "The ledger did not answer as this demo expects.")
@@ -130,14 +163,15 @@ def _language(lang: str | None) -> str:
     return lang or language_for(os.environ.get("LANG", "")) or DEFAULT_LOCALE
 
 
-def _play(
-    platforms: Mapping[str, RefundLedger], story: _Story, folder: Path, locale: str
-) -> tuple[VerifiedReceipt, LogReport]:
-    from ledger.server.demo.local_ledger import publish_snapshot
+def _play(ledger: SharedLedger, story: _Story, locale: str) -> tuple[VerifiedReceipt, LogReport]:
+    from ledger.server.demo.local_ledger import local_settings, publish_snapshot
+    from ledger.server.demo.parties import look_for_names
     from ledger.server.demo.picture import labelled_photo
 
-    acme, corner, bazaar = platforms["acme"], platforms["corner"], platforms["bazaar"]
+    folder = ledger.folder
+    acme, corner, bazaar = ledger.platforms["acme"], ledger.platforms["corner"], ledger.platforms["bazaar"]
     ids = _identifiers()
+    story.listed_phones.append(ids["phone"])
     look = _Looker(acme, acme.tag(**ids))
     story.record("before", "clear", look())
 
@@ -173,11 +207,14 @@ def _play(
 
     story.record("honest", "clear", _Looker(acme, acme.tag(**_identifiers()))())
     victim = _identifiers()
+    story.listed_phones.append(victim["phone"])
     _report(bazaar, bazaar.tag(**victim), "impersonated", [_evidence("admission")], 5_000, act_days=6)
     story.record("victim", "clear", _Looker(acme, acme.tag(**victim))())
 
     last = _appeal(acme, bazaar, story, folder, locale)
     look.in_three_ways(story, publish_snapshot(folder, SERVICE))
+    story.findings = look_for_names(local_settings(folder, SERVICE), folder, story.listed_phones, PLATFORMS["acme"])
+    story.outage = _without_a_holder(ledger, acme, story)
 
     acme.reports.receipt(last)  # waits for a checkpoint that covers all reports of the demo
     receipt = acme.reports.receipt(first)
@@ -200,6 +237,18 @@ def _passed_on(bazaar: RefundLedger, photo: Path) -> _Photos:
     passed_on(photo, copy)
     (reuse,) = bazaar.pictures.search([picture_hash(copy)], order=f"B-{secrets.token_hex(4)}")
     return _Photos(inspect(photo).conclusion.value, inspect(copy).conclusion.value, reuse)
+
+
+def _without_a_holder(ledger: SharedLedger, platform: RefundLedger, story: _Story) -> _Outage:
+    """Stop a holder, and look up a buyer whom the platform has not tagged before."""
+    ledger.services[STOPPED_HOLDER].stop()
+    started = time.monotonic()
+    lookup = _Looker(platform, platform.tag(**_identifiers()))()
+    seconds = time.monotonic() - started
+    story.record("stopped", "clear", lookup)
+    while STOPPED_HOLDER not in platform.holder_failures and time.monotonic() < started + FAILURE_SECONDS:
+        time.sleep(0.02)
+    return _Outage(seconds, platform.holder_failures)
 
 
 def _appeal(acme: RefundLedger, bazaar: RefundLedger, story: _Story, folder: Path, locale: str) -> Any:
@@ -329,11 +378,15 @@ def _show(story: _Story, receipt: VerifiedReceipt, log: LogReport, folder: Path,
             )
         console.print(table)
         console.print(_ways(story))
+        if story.findings is not None:
+            console.print(_parties(story.findings, story))
         if story.photos is not None:
             console.print(_photos(story.photos, story))
         checkpoint = receipt.receipt.checkpoint
         if story.decided is not None:
             console.print(text("appeal", **asdict(story.decided)))
+        if story.outage is not None:
+            console.print(text("outage", milliseconds=f"{story.outage.seconds * 1000:.0f}", named=_named(story.outage)))
         console.print(text("control_group"))
         console.print(text("receipt", index=receipt.receipt.index, size=checkpoint.size))
         console.print(text("log", size=log.entries_count, events=log.events_count))
@@ -342,10 +395,13 @@ def _show(story: _Story, receipt: VerifiedReceipt, log: LogReport, folder: Path,
     output.emit(
         {
             "as_expected": story.as_expected,
+            "folder": str(folder),
             "steps": steps,
             "ways": [{"way": way, "tier": lookup.tier, "credit": lookup.credit} for way, lookup in story.ways],
             "photos": None if story.photos is None else asdict(story.photos),
             "appeal": None if story.decided is None else asdict(story.decided),
+            "holders": None if story.findings is None else {**asdict(story.findings), "stopped": STOPPED_HOLDER},
+            "outage": None if story.outage is None else asdict(story.outage),
             "receipt": {"entry_index": receipt.receipt.index, "log_size": receipt.receipt.checkpoint.size},
             "log": {"size": log.entries_count, "events": log.events_count},
             "seconds": round(seconds, 1),
@@ -376,3 +432,23 @@ def _photos(photos: _Photos, story: _Story) -> Table:
     table.add_row(text("photo"), text(photos.original), text("not_asked"))
     table.add_row(text("copy"), text(photos.copy), text("used", **asdict(photos.reuse)))
     return table
+
+
+def _parties(findings: Findings, story: _Story) -> Table:
+    """Return the table of what each party holds, how many people it named in this run, and what it could learn."""
+    text, number = story.text, story.said.number
+    title = text("parties", candidates=findings.candidates, listed=findings.listed)
+    table = Table(title=title, box=box.SIMPLE, show_edge=False)
+    for name in text("party_columns").split("|"):
+        table.add_column(name, overflow="fold")
+    rows = [(party.name, f"{party.named} / {findings.listed}", bool(party.named)) for party in findings.parties]
+    rows.insert(-1, ("member", text("by_budget"), True))
+    for row, named, can_name in rows:
+        name, holds, learns = text(row, daily=number(findings.daily), days=number(findings.days_for_1e9)).split("|")
+        table.add_row(name, holds, f"[{'red' if can_name else 'green'}]{named}[/]", learns)
+    return table
+
+
+def _named(outage: _Outage) -> str:
+    """Return the failures of holders in words, such as `south (connect)`."""
+    return ", ".join([f"{holder} ({', '.join(reasons)})" for holder, reasons in outage.failures.items()])

@@ -14,6 +14,8 @@ def _(message: str) -> str:
 
 
 TEXTS: Mapping[str, str] = {
+    "begin": _("three holders make and share the key; servers start"),
+    "former": _("%(former)s has a ledger of one key holder, which stays as it is; this demo uses %(folder)s"),
     "title": _("One buyer's standing, as each platform's report changes it"),
     "columns": _("what happened|tier|credit|points|owners|advice"),
     "before": _("no report yet"),
@@ -28,12 +30,35 @@ TEXTS: Mapping[str, str] = {
     "accused": _("a fourth one: acme reports a switched return"),
     "contested": _("the fourth contests it at /me"),
     "healed": _("a reviewer at /console overturns it"),
+    "stopped": _("holder south is stopped; a new buyer"),
     "ways": _("The first buyer again, looked up in three ways"),
     "way_columns": _("how|tier|credit|points|what the ledger learns"),
     "direct": _("lookup|the pseudonyms, and that they are looked up now"),
     "private": _("check, one sealed bucket each|the first few bits of each pseudonym"),
     "download": _("check, from a downloaded copy|nothing about any buyer"),
     "bounded": _("at least"),
+    "parties": _(
+        "What each party holds and could learn: 2 of 3 holders evaluate; each tried %(candidates)s numbers, "
+        "%(listed)s of them listed"
+    ),
+    "party_columns": _("party|holds|named|could learn"),
+    "operator": _("operator, also holder ledger|log key, database, 1 share|no name; who looks up which pseudonym"),
+    "north": _(
+        "holder north, or a thief of its backup|1 share, list of platforms|no name; how many identifiers a platform "
+        "tags"
+    ),
+    "south": _("holder south|1 share, list of platforms|no name; how many identifiers a platform tags"),
+    "thief": _("thief of the ledger's backup|log key, database|no name"),
+    "member": _(
+        "acme, a member|its signing key, its customers|the standing of people whom it names itself: at most %(daily)s "
+        "a day, 10^9 numbers in %(days)s days"
+    ),
+    "by_budget": _("by budget"),
+    "two": _("north and south together|2 shares: the key|all names; so holders must be independent"),
+    "outage": _(
+        "With holder south stopped, the other two tagged a new buyer; the lookup took %(milliseconds)s ms. The SDK "
+        "named who failed: %(named)s."
+    ),
     "photos": _("The first claim's photo, and what a chat makes of it"),
     "photo_columns": _("photo|signs of its origin|used before?"),
     "photo": _("as acme got it: PNG"),

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import uvicorn
 
-from api.app import create_app, server_options
+from api.app import create_app
+from api.serving import server_options
 from ledger.server.runtime import open_runtime
 from ledger.server.settings import Settings
 

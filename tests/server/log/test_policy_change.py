@@ -22,8 +22,9 @@ import pytest
 import uvicorn
 from sqlalchemy import select
 
-from api.app import create_app, server_options
+from api.app import create_app
 from api.consumer.schemas import OwnStanding
+from api.serving import server_options
 from ledger.cli.operator.platforms import suite_text
 from ledger.client import Check, Lookup, RefundLedger
 from ledger.client.identity.suite import parse_suite_text
