@@ -92,6 +92,8 @@ class Authenticator:
             raise InvalidToken("The token's header must name its key in `kid`.")
         key = _check_key(self._members.key(kid))
         claims = self._claims(token, key)
+        if "body" in claims:  # a key holder may have the ledger's id, and must not be able to use its tokens here
+            raise InvalidToken("This token is bound to one request to a key holder.")
         issued_at, expires_at = _time(claims["iat"]), _time(claims["exp"])
         if expires_at - issued_at > MAX_LIFETIME_SECONDS or expires_at <= issued_at:
             raise InvalidToken(f"A token lives at most {MAX_LIFETIME_SECONDS} seconds: exp must be close after iat.")

@@ -12,7 +12,10 @@ import uvicorn.loops.auto
 import uvicorn.protocols.http.auto
 
 import api.app
+import api.holder.app
 import ledger.cli.commands
+import ledger.cli.operator.holder_serve
+import ledger.cli.operator.holder_service
 import ledger.cli.operator.serve
 import ledger.server.demo.demo
 import ledger.server.demo.replay

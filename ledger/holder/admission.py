@@ -54,7 +54,9 @@ def admit_platform(
     """Admit a platform with an Ed25519 public key (32 bytes), or give an admitted one a further key. Repeating it
     changes nothing.
 
-    `daily_elements` becomes the daily budget of the control group; None leaves it unchanged. Raises InvalidRequest,
+    A key that another platform has by endorsement only is taken from it: public keys are public, so a platform could
+    present another one's before that one is admitted. `daily_elements` becomes the daily budget of the control group;
+    None leaves it unchanged. Raises InvalidRequest,
     InvalidPublicKey (`protocol.signing_keys`), AlreadyExists (the platform is in another control group, its kid has
     another key, or the key is another platform's), DatabaseUnavailable.
     """
@@ -75,9 +77,12 @@ def admit_platform(
                 store.set_daily(connection, control_group, daily_elements)
             if row is None:
                 store.insert_admitted(connection, platform, control_group, now)
+            taken_from = store.delete_endorsed_key(connection, public_key, platform)
             new_key = _add_key(connection, AdmittedKeyRow(platform, kid, public_key, None, now, None))
     except IntegrityError as error:
         raise AlreadyExists("The platform or this public key is admitted already.") from error
+    if taken_from is not None:
+        log.warning("endorsed_key_taken", extra={"platform": taken_from, "kid": kid})
     log.info("platform_admitted", extra={"platform": platform, "control_group": control_group})
     return Admission(row is None, new_key)
 

@@ -7,7 +7,8 @@ written, and readiness and `holder status` say so. Witnesses are not checked yet
 
 The log never admits. A `platform_status` entry suspends a platform (or ends that suspension) and revokes keys for
 good. A `key_rotation` entry names the epochs that are evaluated, and carries the statement of a new sharing, which is
-accepted only as the successor of one that was accepted before (`check_succession`).
+accepted only as the successor of the newest accepted one (`check_succession`). An entry that is refused changes
+nothing.
 """
 
 from __future__ import annotations
@@ -40,7 +41,6 @@ from ledger.holder.queries import AcceptedStatementRow, HeadRow, RevocationRow
 from ledger.holder.state import stored_statement
 from ledger.protocol.ceremony.kinds import CeremonyKind
 from ledger.protocol.encoding import unb64url
-from ledger.protocol.tags import MAX_EPOCH
 from ledger.server.db.engine import reading, writing
 from ledger.server.process.supervision import Worker
 from ledger.tlog.ceremony_files import verify_multiple
@@ -209,12 +209,12 @@ class LogFollower:
         if leaf.type == GovernanceType.PLATFORM_STATUS:
             _take_away(leaf.body, changes)
         elif leaf.type == GovernanceType.KEY_ROTATION:
-            _set_epochs(leaf.body, changes)
-            if leaf.body.get("statement") is not None:
-                try:
+            try:
+                if leaf.body.get("statement") is not None:
                     self._accept(leaf.index, leaf.body, changes)
-                except LedgerError as error:
-                    changes.refused.append((leaf.index, error.code))
+                _set_epochs(leaf.body, changes)
+            except LedgerError as error:
+                changes.refused.append((leaf.index, error.code))
 
     def _accept(self, index: int, body: Mapping[str, Any], changes: _Changes) -> None:
         """Accept the statement of a `key_rotation` entry. Raises HolderMismatch, InvalidSignature, InvalidProof,
@@ -238,11 +238,8 @@ class LogFollower:
                 raise HolderMismatch("The first key statement of a log is that of a new key.")
             check_endorsed(statement, endorsements)
         else:
-            previous = statement.previous
-            followed = None if previous is None else changes.statements.get((previous.epoch, previous.generation))
-            if followed is None:
-                raise HolderMismatch("The key statement follows none that this log has.")
-            check_succession(followed, statement, endorsements, verify_multiple)
+            # Holders of an earlier sharing, who may have left since, decide nothing any longer.
+            check_succession(changes.statements[max(changes.statements)], statement, endorsements, verify_multiple)
         changes.statements[place] = statement
         changes.new.append((statement, index))
 
@@ -337,10 +334,14 @@ def _take_away(body: Mapping[str, Any], changes: _Changes) -> None:
 
 def _set_epochs(body: Mapping[str, Any], changes: _Changes) -> None:
     """Set the epochs that are evaluated. The current epoch never falls, so that the log cannot bring back the key of an
-    epoch that is over."""
+    epoch that is over. Raises HolderMismatch, and changes nothing, for an epoch that no accepted statement has
+    introduced: it could never be evaluated, and the present one would be over."""
     current, following = body.get("epoch"), body.get("next")
-    if type(current) is int and (changes.current_epoch or 0) <= current <= MAX_EPOCH:
-        changes.current_epoch = current
     number = following.get("epoch") if isinstance(following, dict) else None
-    announced = type(number) is int and (changes.current_epoch or 0) < number <= MAX_EPOCH
+    introduced = {epoch for epoch, _ in changes.statements}
+    if any(type(epoch) is int and epoch not in introduced for epoch in (current, number)):
+        raise HolderMismatch("The log names a key epoch that no key statement has introduced.")
+    if type(current) is int and (changes.current_epoch or 0) <= current:
+        changes.current_epoch = current
+    announced = type(number) is int and (changes.current_epoch or 0) < number
     changes.next_epoch = number if announced else None

@@ -150,6 +150,14 @@ def insert_admitted_key(connection: Connection, row: AdmittedKeyRow) -> None:
     connection.execute(insert(AdmittedKey).values(**{name: getattr(row, name) for name in row.__dataclass_fields__}))
 
 
+def delete_endorsed_key(connection: Connection, public_key: bytes, platform: str) -> str | None:
+    """Delete a key that an admitted key of another platform than `platform` endorsed, and return that platform; None if
+    there is none."""
+    other = (AdmittedKey.public_key == public_key) & (AdmittedKey.platform != platform)
+    query = delete(AdmittedKey).where(other, AdmittedKey.endorsed_by.is_not(None)).returning(AdmittedKey.platform)
+    return connection.execute(query).scalar_one_or_none()
+
+
 def set_suspended(connection: Connection, platform: str, suspended_at: datetime | None) -> None:
     """Set or lift the holder's own suspension of a platform."""
     connection.execute(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,7 +31,7 @@ from ledger.holder.tokens import KEPT_SECONDS, TokenVerifier
 from ledger.protocol.encoding import canonical_json
 from ledger.server.db.engine import reading, within, writing
 from ledger.server.process.supervision import Worker
-from ledger.tlog.key_statement import make_card
+from ledger.tlog.key_statement import KeyStatement, make_card
 
 SHARES_SECONDS = 5.0
 """How often the holder's folder is read again."""
@@ -88,8 +89,7 @@ class HolderRuntime:
         if not served:
             raise NotFound("The log does not have a sharing with this holder yet.")
         newest = max(served, key=lambda share: (share.epoch, share.generation))
-        key = self.folder.signing_key()
-        return canonical_json(make_card(newest.statement, newest.index, self.folder.url, key))
+        return _signed_card(self.folder, newest.statement, newest.index)
 
     def readiness(self) -> dict[str, Any]:
         """Return the answer of `GET /readyz`, from memory. `status` is `ready` when a share is served, the database
@@ -215,6 +215,12 @@ def open_holder_runtime(
     )
     metrics.gauges = runtime.gauges
     return runtime
+
+
+@lru_cache(maxsize=8)
+def _signed_card(folder: HolderFolder, statement: KeyStatement, index: int) -> bytes:
+    """Return a card. Cached, because all may ask for it, and making it takes as long as evaluating 20 elements."""
+    return canonical_json(make_card(statement, index, folder.url, folder.signing_key()))
 
 
 def log_fetch(transport: Transport, address: str) -> Fetch:

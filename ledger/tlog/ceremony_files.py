@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,6 +53,7 @@ from ledger.tlog.key_statement import (
     StatedHolder,
     endorsement_json,
     make_statement,
+    organisation_name,
     parse_endorsement,
     parse_statement,
 )
@@ -329,11 +329,6 @@ class CertificateFile:
     members: Mapping[str, Any]
 
 
-def organisation_name(name: str) -> str:
-    """Return the form of an organisation's name in which two are compared: NFC, without regard to case and spaces."""
-    return " ".join(unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold()).split())
-
-
 # --- writing ----------------------------------------------------------------------------------------------------
 
 
@@ -413,9 +408,10 @@ def _participant(members: Any) -> ParticipantFile:
     if not _ID.match(holder) or not _ORGANISATION.match(organisation):
         raise ValueError("id or organisation")
     _verify(members, signing_key, holder)
-    return ParticipantFile(
-        ledger_card_of(members["ledger"]), holder, organisation, static_key, signing_key, dict(members)
-    )
+    card = ledger_card_of(members["ledger"])
+    if holder == card.service:
+        raise InvalidCanonicalForm("A holder has another id than the ledger: tokens name it.")
+    return ParticipantFile(card, holder, organisation, static_key, signing_key, dict(members))
 
 
 def parse_deal(text: bytes) -> DealFile:

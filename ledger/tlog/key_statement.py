@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -214,6 +215,8 @@ def _statement(value: object) -> KeyStatement:
         tuple([holder.key for holder in holders]),
     )
     _check_independent(holders, threshold)
+    if any(holder.key.holder == members["service"] for holder in holders):
+        raise HolderMismatch("A key holder has another id than the ledger: tokens name it.")
     previous = None if members["previous"] is None else _previous(_object(members["previous"]))
     proof = members.get("multiple_proof")
     return KeyStatement(
@@ -246,12 +249,17 @@ def _previous(members: Mapping[str, Any]) -> PreviousKeys:
     return PreviousKeys(_number(members, "epoch"), _number(members, "generation"), public_key)
 
 
+def organisation_name(name: str) -> str:
+    """Return the form of an organisation's name in which two are compared: NFC, without regard to case and spaces."""
+    return " ".join(unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold()).split())
+
+
 def _check_independent(holders: Sequence[StatedHolder], threshold: int) -> None:
     """Raises HolderMismatch when one organisation, the operator included, has as many shares as the threshold (1 of 1
     is a trial in which it has), and for equal signing keys."""
     if len({holder.signing_key for holder in holders}) != len(holders):
         raise HolderMismatch("Each key holder signs with a key of its own.")
-    parties = [holder.organisation.casefold() for holder in holders]
+    parties = [organisation_name(holder.organisation) for holder in holders]
     largest = max([parties.count(party) for party in parties])
     if len(holders) > 1 and max(largest, sum(holder.operator for holder in holders)) >= threshold:
         raise HolderMismatch("One organisation would hold as many shares as the threshold.")

@@ -96,6 +96,7 @@ BAD: dict[str, Callable[[Gate], str]] = {
     "several audiences": lambda gate: gate.token(aud=[SERVICE, "other.local"]),
     "another issuer": lambda gate: gate.token(iss="rival"),
     "no audience": lambda gate: gate.token(aud=None),
+    "a token for a key holder of the same name": lambda gate: gate.token(jti="x" * 22, body="y" * 43),
     "no issuer": lambda gate: gate.token(iss=None),
     "no iat": lambda gate: gate.token(iat=None),
     "no exp": lambda gate: gate.token(exp=None),

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from ledger.cli.exit_codes import ExitCode
 from ledger.protocol.encoding import b64url
+from ledger.protocol.fingerprints import fingerprint
 from ledger.tlog.key_statement import make_card
 from tests.cli.test_commands import machine, run
 from tests.client.shared_ledger import PLATFORM_KEY, SharedLedger, shared_ledger
@@ -53,6 +54,8 @@ def test_the_holders_of_a_shared_key(shared: SharedLedger, monkeypatch: pytest.M
     assert [holder["organisation"] for holder in shown["holders"]] == ["north Ltd", "south Ltd", "west Ltd"]
     text = run("key-holders", *access, "--cards", cards / "north.card.json", "--cards", cards / "west.card.json").output
     assert "Any 2 of 3 evaluate" in text
+    assert shown["fingerprint"] == fingerprint(shared.statements[1, 1].canonical)
+    assert shown["fingerprint"] in text
     monkeypatch.setenv("REFUND_LEDGER_CARDS", str(cards))
     tagged = machine("tag", *access, "--phone", WHO["phone"])
     assert [row["tag"] for row in tagged["tags"]] == [text for _, text in shared.buyer(WHO).tags()]

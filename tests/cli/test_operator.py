@@ -23,6 +23,7 @@ from ledger.client import RefundLedger
 from ledger.client.identity.keyfiles import load_public_keys
 from ledger.errors import InvalidReceipt, LedgerError, PlatformSuspended, UnknownKey
 from ledger.protocol.encoding import b64url
+from ledger.protocol.fingerprints import fingerprint
 from ledger.referral.bundle import refer
 from tests.cli import lacking
 from tests.forked import run_command
@@ -109,7 +110,13 @@ def test_from_nothing_to_a_first_lookup_and_back(operator: Operator) -> None:
 
     second = folder / "second.pem"
     halves = operator("make-key", second)
-    assert halves == {"key": str(second), "public_key": str(folder / "second.public.pem"), "order_key": None}
+    digits = fingerprint(load_public_keys(folder / "second.public.pem")[0].public_bytes_raw())
+    assert halves == {
+        "key": str(second),
+        "public_key": str(folder / "second.public.pem"),
+        "fingerprint": digits,
+        "order_key": None,
+    }
     assert sorted(path.name for path in folder.glob("*.order.key")) == ["acme.order.key"], "a platform has one"
     assert second.stat().st_mode & 0o777 == 0o600
     assert operator("make-key", second, code=ExitCode.REFUSED)["error"]["code"] == "already_exists"

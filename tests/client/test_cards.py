@@ -133,6 +133,43 @@ def test_cards_that_contradict_each_other(group: SharedLedger) -> None:
     assert caught.value.details["holder"] == "south", "the holder that the others contradict is named"
 
 
+def _stated(
+    group: SharedLedger, members: list[SmallHolder], threshold: int, kind: CeremonyKind, **changes: Any
+) -> list[Card]:
+    """The cards of members who state a key of their own under a later epoch."""
+    epoch = 2 if kind is CeremonyKind.ROTATE else 9
+    group.oprf[epoch] = fresh_scalar()
+    group.share(
+        epoch, 1, kind, (1, 1) if kind is CeremonyKind.ROTATE else None, members, threshold, changes.get("proof")
+    )
+    return [group.card(holder, (epoch, 1)) for holder in members]
+
+
+def test_one_holder_cannot_state_a_key_of_its_own(group: SharedLedger) -> None:
+    """The operator is one of the holders, hands its card to platforms, and could name everybody with a key it knows."""
+    suite, honest = group.suite_file(), group.cards()[:2]
+    (alone,) = _stated(group, [replace(group.group[2], operator=False)], 1, CeremonyKind.GENERATE)
+    for cards in ([alone], [*honest, alone]):
+        with pytest.raises(HolderMismatch, match="west"):
+            pin(group, cards, suite)
+
+
+@pytest.mark.parametrize("kind", [CeremonyKind.GENERATE, CeremonyKind.ROTATE])
+def test_fewer_holders_than_the_threshold_cannot_state_a_key_of_their_own(tmp_path: Path, kind: CeremonyKind) -> None:
+    holders = [SmallHolder(place, name, url=f"https://{name}.test") for place, name in enumerate("abcde", 1)]
+    group = SharedLedger(tmp_path, group=holders, threshold=3, url="https://ledger.test")
+    suite, honest, first = group.suite_file(), group.cards()[:3], group.statements[1, 1]
+    false = _stated(
+        group, [holders[3], replace(holders[4], id="a", url="https://other.test")], 2, kind, proof=bytes(64)
+    )
+    pinned = pin(group, [*honest, *false], suite)
+    assert pinned.statement == first
+    assert pinned.urls["a"] == "https://a.test", "another signing key is not that holder"
+    for cards in (false, [honest[0], *false]):
+        with pytest.raises(ConfigurationError, match="cards of at least 3 holders"):
+            pin(group, cards, suite)
+
+
 def test_cards_and_suite_of_two_generations(group: SharedLedger) -> None:
     before, cards = group.suite_file(), group.cards()
     group.refresh()

@@ -335,6 +335,23 @@ def test_a_false_sharing_is_not_followed(shared: SharedLedger, name: str) -> Non
         shared.replace.clear()
 
 
+@pytest.mark.parametrize("entry", ["of the earlier sharing", "of the newest sharing"])
+def test_holders_of_an_earlier_generation_announce_no_epoch(shared: SharedLedger, entry: str) -> None:
+    """They may have left, or their signing keys may have been stolen since."""
+    suite, cards = shared.suite_file(), shared.cards()
+    shared.refresh()
+    with shared.connect(suite=suite, cards=cards) as acme:
+        acme.connect()
+        assert generation(acme) == 2
+        newest, place = shared.statements.pop((1, 2)), shared.entries.pop((1, 2))
+        if entry == "of the newest sharing":
+            shared.entries[1, 1] = place
+        shared.announce(2)
+        shared.statements[1, 2], shared.entries[1, 2] = newest, place
+        with pytest.raises(HolderMismatch):
+            acme.tag_many([WHO], epoch="next")
+
+
 def test_the_sdk_never_goes_back_to_an_earlier_generation(shared: SharedLedger) -> None:
     suite, cards = shared.suite_file(), shared.cards()
     shared.refresh()

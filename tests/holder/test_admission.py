@@ -85,6 +85,16 @@ def test_what_is_not_endorsed(service: HolderService, acme: Caller) -> None:
     assert set(service.rt.state.current().keys) == {("acme", "k1"), ("acme", "k2"), ("bolt", "k1")}
 
 
+def test_a_key_that_another_platform_presented_is_admitted_for_its_owner(service: HolderService, acme: Caller) -> None:
+    """Public keys are in the log, and an endorsement does not prove that the platform has the secret key."""
+    bolt = Caller("bolt", "bolt-group")
+    assert endorse(service, acme, replace(bolt, kid="k2")).status == 200
+    bolt.admitted(service.rt.engine)
+    service.rt.state.refresh()
+    assert set(service.rt.state.current().keys) == {("acme", "k1"), ("bolt", "k1")}
+    assert answered(service, bolt) == answered(service, acme) == "ok"
+
+
 def test_a_platform_has_a_limited_number_of_keys(service: HolderService, acme: Caller) -> None:
     for number in range(2, admission.MAX_KEYS + 1):
         acme.renewed(f"k{number}").admitted(service.rt.engine)

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from ledger.cli import app
 from ledger.errors import NotFound
+from ledger.protocol.fingerprints import fingerprint
 from ledger.protocol.threshold import verify_share
 from tests.commands import build_commands_once
 from tests.forked import ForkedProcess
@@ -72,7 +73,8 @@ def admit(folder: Path, caller: Caller, *more: object, code: int = 0) -> dict[st
 def test_admitting_suspending_and_granting(folder: Path) -> None:
     acme = Caller("acme", "east")
     assert admit(folder, acme, "--daily", 5000)["new_platform"] is True
-    assert admit(folder, acme)["new_key"] is False
+    again = admit(folder, acme)
+    assert (again["new_key"], again["fingerprint"]) == (False, fingerprint(acme.public_key))
     assert admit(folder, acme.renewed("k2"))["new_key"] is True
     assert admit(folder, acme.renewed("k2"), code=1)["code"] == "already_exists"
     assert admit(folder, Caller("Acme", "east"), code=2)["code"] == "invalid_request"

@@ -231,6 +231,32 @@ def test_statements_are_refused(service: HolderService, consortium: Consortium, 
     assert statements(service) == [(1, 1), (1, 2)]
 
 
+def test_holders_of_an_earlier_sharing_decide_nothing(service: HolderService, consortium: Consortium) -> None:
+    """They may have left, or their signing keys may have been stolen since; a statement that is accepted ends with the
+    destruction of the shares before it."""
+    consortium.refresh()
+    assert statements(service) == [(1, 1), (1, 2)]
+    consortium.sharings.reverse()
+    stray = consortium.rotate(publish=False)
+    assert stray.statement.previous is not None
+    assert stray.statement.previous.generation == 1
+    consortium.log.publish(1, stray.statement, stray.endorsements, next_epoch=2)
+    assert statements(service) == [(1, 1), (1, 2)]
+    assert set(service.rt.state.current().refused_statements.values()) == {"holder_mismatch"}
+    assert head(service).next_epoch is None
+
+
+def test_an_epoch_that_no_statement_introduced_does_not_end_the_present_one(
+    service: HolderService, consortium: Consortium, acme: Caller
+) -> None:
+    for current, following in ((999, None), (1, 2), (0, None)):
+        consortium.log.publish(current, next_epoch=following)
+        row = follow(service)
+        assert (row.current_epoch, row.next_epoch, row.fault) == (1, None, None)
+    assert service.evaluate(acme, points(1)).status == 200
+    assert set(service.rt.state.current().refused_statements.values()) == {"holder_mismatch"}
+
+
 def test_platform_entries_of_another_form_are_ignored(service: HolderService, consortium: Consortium) -> None:
     for body in (
         {"platform": 5}, {"platform": "x" * 100, "status": "suspended"}, {"platform": "acme"},

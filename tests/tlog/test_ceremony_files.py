@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -33,7 +33,6 @@ from ledger.tlog.ceremony_files import (
     make_endorsement_file,
     make_participant,
     open_factor,
-    organisation_name,
     parse_certificate,
     parse_deal,
     parse_endorsement_file,
@@ -41,7 +40,7 @@ from ledger.tlog.ceremony_files import (
     verify_multiple,
 )
 from ledger.tlog.checkpoint import verifier_key
-from ledger.tlog.key_statement import KeyStatement, endorse
+from ledger.tlog.key_statement import KeyStatement, endorse, organisation_name
 from ledger.tlog.ledger_card import LedgerCard
 
 NAMES = ("north", "south", "west")
@@ -189,6 +188,13 @@ def test_other_texts_are_refused() -> None:
         parse_participant(canonical_json(members | {"later": 1}))
     with pytest.raises(InvalidCanonicalForm):
         parse_participant(canonical_json(members | {"format": True}))
+
+
+def test_a_holder_has_another_id_than_the_ledger() -> None:
+    """A holder would get tokens whose audience is the ledger."""
+    key, static = SIGNING["north"], public_key(STATIC["north"])
+    with pytest.raises(InvalidCanonicalForm, match="another id than the ledger"):
+        make_participant(replace(CARD, service="north"), "north", "North", static, bytes(32), key)
 
 
 def test_organisations_are_compared_without_case_and_spaces() -> None:

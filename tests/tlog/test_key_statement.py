@@ -164,6 +164,8 @@ def test_every_holder_signs() -> None:
         lambda m: m["holders"][0].update(signing_key=b64url(bytes(32))),
         lambda m: m["holders"][0].update(organisation=" "),
         lambda m: m["holders"][0].update(organisation="ORGANISATION 2"),
+        lambda m: m["holders"][0].update(organisation="Organisation  2"),
+        lambda m: m.update(service="holder-2"),
         lambda m: m["holders"][0].update(operator=True),
         lambda m: m["holders"][0].update(operator=0),
         lambda m: m["holders"].clear(),

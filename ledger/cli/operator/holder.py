@@ -251,7 +251,9 @@ def abandon(
     unlogged: Annotated[
         bool,
         typer.Option(
-            "--unlogged", help="Also a finished ceremony: the log never got its sharing. Destroys the new share."
+            "--unlogged",
+            help="Also a finished ceremony that cannot be logged, because a holder destroyed its card. Destroys the "
+            "new share.",
         ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,

@@ -21,6 +21,7 @@ from ledger.cli.decorator import command
 from ledger.cli.tables import Table
 from ledger.client.identity.keyfiles import load_public_keys
 from ledger.errors import ConfigurationError, InvalidRequest
+from ledger.protocol.fingerprints import fingerprint
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -80,6 +81,7 @@ def admit(
     public_keys = load_public_keys(key)
     if len(public_keys) != 1:
         raise InvalidRequest(f"{key.name} must hold one public key.")
+    digits = fingerprint(public_keys[0].public_bytes_raw())
     with _opened_database(folder) as (_, engine):
         result = admit_platform(
             engine,
@@ -98,11 +100,14 @@ def admit(
             "kid": kid,
             "new_platform": result.new_platform,
             "new_key": result.new_key,
+            "fingerprint": digits,
             "effective_in_seconds": EFFECTIVE_SECONDS,
         },
         lambda console: console.print(
             f"{change} {platform} ({kid}) in the control group {control_group}. It can be used in {EFFECTIVE_SECONDS} "
-            "seconds. Send the platform this holder's card: refund-ledger holder card"
+            f"seconds. Fingerprint of the key: {digits}. Compare it with the platform by telephone, and "
+            "revoke the key if it differs. Send the platform this holder's card: refund-ledger holder card",
+            soft_wrap=True,
         ),
     )
 

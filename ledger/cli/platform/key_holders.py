@@ -51,6 +51,10 @@ def _show(console: Console, described: KeyHolders) -> None:
             f"nothing. Key epoch {described.epoch}, generation {described.generation}.",
             soft_wrap=True,
         )
+        console.print(
+            f"Fingerprint of the key statement: {described.fingerprint}. Compare it with a holder by telephone.",
+            soft_wrap=True,
+        )
 
 
 @command

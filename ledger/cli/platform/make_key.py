@@ -22,6 +22,7 @@ from ledger.client.identity.keyfiles import (
     public_key_path,
 )
 from ledger.errors import AlreadyExists
+from ledger.protocol.fingerprints import fingerprint
 
 
 @command
@@ -47,7 +48,9 @@ def make_key(
         public_key = load_or_create_signing_key(key).public_key()
         create_secret(public, public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
         public.chmod(0o644)
-        lines.append(f"Created {key} (secret, stays with you) and {public} (for the ledger's operator).")
+        digits = fingerprint(public_key.public_bytes_raw())
+        lines.append(f"Created {key} (secret, stays with you) and {public} (for the operator and key holders).")
+        lines.append(f"Fingerprint of the public key: {digits}. Read it to each key holder by telephone.")
     if os.path.lexists(order_key):
         lines.append(f"Kept {order_key} (secret, one for all services and signing keys of the platform).")
     elif others:
@@ -57,7 +60,9 @@ def make_key(
     else:
         load_or_create_order_key(order_key)
         lines.append(f"Created {order_key} (secret, one for all services and signing keys of the platform).")
-    files: dict[str, str | None] = {} if order_key_only else {"key": str(key), "public_key": str(public)}
+    files: dict[str, str | None] = (
+        {} if order_key_only else {"key": str(key), "public_key": str(public), "fingerprint": digits}
+    )
     files["order_key"] = str(order_key) if os.path.lexists(order_key) else None
 
     def show(console: Console) -> None:

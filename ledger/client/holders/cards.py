@@ -2,7 +2,8 @@
 
 A suite file alone is the operator's word, who could name holders of its own. So where a key is shared by t of n
 holders, the client pins what the holders themselves signed: at least t cards of holders outside the operator's
-organisation, all with the same statement of the keys.
+organisation, all with the same statement of the keys. A later statement counts only if its key is proven to be a
+multiple of the known one, or as many holders as before gave cards of it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ledger.client.identity.suite import Epoch, Suite
-from ledger.errors import ConfigurationError, HolderMismatch, LedgerError
+from ledger.errors import ConfigurationError, HolderMismatch, InvalidProof, LedgerError
+from ledger.tlog.ceremony_files import verify_multiple
 from ledger.tlog.key_statement import MAX_CARD_BYTES, Card, KeyStatement, parse_card
 
 CARD_PATTERN = "*.card.json"
@@ -84,7 +86,7 @@ def pin_cards(suite: Suite, cards: Sequence[Card]) -> PinnedCards:
     for card in cards:
         _check_service(suite, card)
     _check_agreement(cards)
-    statement = _pinned(cards)
+    statement = _pinned(suite, cards)
     if statement is None:
         shared = [epoch for epoch in suite.pinned.epochs if not epoch.keys.is_single]
         if shared or cards:
@@ -92,7 +94,19 @@ def pin_cards(suite: Suite, cards: Sequence[Card]) -> PinnedCards:
         return PinnedCards()
     for card in cards:
         _check_suite(suite, card)
-    return PinnedCards(statement, {card.holder.key.holder: card.url for card in _newest_last(cards)})
+    return PinnedCards(statement, _urls(statement, cards))
+
+
+def _urls(statement: KeyStatement, cards: Sequence[Card]) -> dict[str, str]:
+    """Return the newest address of each holder, by id. A card of an id that the pinned statement gives to another
+    signing key is not that holder's."""
+    signing_keys = {holder.key.holder: holder.signing_key for holder in statement.holders}
+    urls = {}
+    for card in _newest_last(cards):
+        name = card.holder.key.holder
+        if signing_keys.get(name, card.holder.signing_key) == card.holder.signing_key:
+            urls[name] = card.url
+    return urls
 
 
 def _check_service(suite: Suite, card: Card) -> None:
@@ -101,6 +115,8 @@ def _check_service(suite: Suite, card: Card) -> None:
         raise _mismatch(card, "is of another service or environment than the suite file")
     if (statement.log_origin, statement.log_key) != (pinned.log_origin, pinned.log_key):
         raise _mismatch(card, "names another log key than the suite file")
+    if statement.keys.is_single:
+        raise _mismatch(card, "states a key that one holder has as a whole, which no card can pin")
 
 
 def _check_agreement(cards: Sequence[Card]) -> None:
@@ -138,14 +154,45 @@ def _check_suite(suite: Suite, card: Card) -> None:
                 raise _mismatch(card, "states other key holders than the suite file")
 
 
-def _pinned(cards: Sequence[Card]) -> KeyStatement | None:
-    """Return the newest statement for which at least its threshold of holders outside the operator gave cards."""
+def _pinned(suite: Suite, cards: Sequence[Card]) -> KeyStatement | None:
+    """Return the newest statement for which enough holders outside the operator gave cards: at least its threshold, and
+    at least the threshold of each sharing that is not proven to be of the same key, or of a multiple of it.
+
+    Else one holder, or a few, could state a key of their own under a later epoch: the log is compared with what is
+    pinned, so it does not show that.
+    """
     for card in reversed(_newest_last(cards)):
         statement = card.statement
         indexes = {other.index for other in cards if _sharing(other) == _sharing(card) and not other.holder.operator}
-        if len(indexes) >= statement.keys.threshold or statement.keys.is_single:
+        thresholds = [other.statement.keys.threshold for other in cards if not _is_linked(statement, other.statement)]
+        thresholds += [
+            epoch.keys.threshold
+            for epoch in suite.pinned.epochs
+            if epoch.epoch < statement.epoch and not _follows(statement, epoch.epoch, epoch.keys.public_key)
+        ]
+        if len(indexes) >= max([statement.keys.threshold, *thresholds]):
             return statement
     return None
+
+
+def _is_linked(statement: KeyStatement, other: KeyStatement) -> bool:
+    """True if both are of one key, or one of a proven multiple of the other's."""
+    if statement.epoch == other.epoch:
+        return statement.keys.public_key == other.keys.public_key
+    earlier, later = sorted((statement, other), key=lambda stated: stated.epoch)
+    return _follows(later, earlier.epoch, earlier.keys.public_key)
+
+
+def _follows(statement: KeyStatement, epoch: int, public_key: bytes) -> bool:
+    """True if the key of a statement is proven to be a known multiple of `public_key`, the key of the epoch before."""
+    previous, proof = statement.previous, statement.multiple_proof
+    if previous is None or (previous.epoch, previous.public_key) != (epoch, public_key) or proof is None:
+        return False
+    try:
+        verify_multiple(public_key, statement.keys.public_key, proof)
+    except InvalidProof:
+        return False
+    return True
 
 
 def _missing(epoch: Epoch, cards: Iterable[Card]) -> ConfigurationError:

@@ -17,6 +17,9 @@ from ledger.client.transport.http import Deadline, Transport
 from ledger.client.transport.workers import Workers
 from ledger.errors import ConfigurationError, Unavailable
 
+MAX_ANSWER_BYTES = 128 * 1024
+"""The longest answer of a holder: 1000 elements and a proof take 46 KiB. A longer one would cost memory for nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class CallingPlatform:
@@ -56,6 +59,7 @@ class HolderConnection(ForkAware):
             insecure_http=caller.insecure_http,
             options=caller.options,
             direct=True,
+            max_answer_bytes=MAX_ANSWER_BYTES,
         )
         self._workers = Workers(f"refund-ledger-{holder}", MAX_CONNECTIONS)
         self._lock = ForkLock()

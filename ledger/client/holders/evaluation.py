@@ -37,6 +37,8 @@ from ledger.protocol.threshold import HolderKey, KeySet, VerifiedShare
 EVALUATE_PATH = "/v1/oprf/evaluate"
 RETRY_FIRST_SECONDS = 0.1
 RETRY_LONGEST_SECONDS = 2.0
+_GATEWAY_REASONS = frozenset({"proxy_answer", "proxy_failed"})
+"""Reasons that the SDK gives for an answer with a status that the holder did not send itself."""
 
 Connect = Callable[[HolderKey], HolderConnection]
 """Returns the connection to a holder. Raises ConfigurationError, Unavailable."""
@@ -246,7 +248,9 @@ def reason_of(error: LedgerError) -> str:
     if isinstance(error, ProofError):
         return error.code
     reason = error.details.get("reason")
-    return reason if isinstance(error, Unavailable) and isinstance(reason, str) else error.code
+    # A refusal's own `reason` is the holder's text: it could be anything, and another one each time.
+    own = "status" not in error.details or reason in _GATEWAY_REASONS
+    return reason if isinstance(error, Unavailable) and isinstance(reason, str) and own else error.code
 
 
 def _seconds(value: object) -> float:

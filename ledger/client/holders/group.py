@@ -16,6 +16,7 @@ from ledger.client.models.key_holders import KeyHolder, KeyHolders
 from ledger.client.transport.event_log import log_event
 from ledger.client.transport.http import Deadline
 from ledger.errors import LedgerError, StaleEpoch, StaleGeneration, Unavailable
+from ledger.protocol.fingerprints import fingerprint
 from ledger.protocol.threshold import HolderKey, KeySet, VerifiedShare
 
 EARLIER_GENERATION_SECONDS = 60.0
@@ -92,7 +93,8 @@ class HolderGroup:
                     self._url(epoch, holder),
                 )
             )
-        return KeyHolders(epoch, keys.generation, keys.threshold, tuple(holders))
+        digits = None if stated is None else fingerprint(stated.canonical)
+        return KeyHolders(epoch, keys.generation, keys.threshold, tuple(holders), digits)
 
     def post_each(
         self, path: str, content: bytes, retrying: Callable[[Callable[[Deadline], object]], object]

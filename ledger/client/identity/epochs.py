@@ -222,6 +222,7 @@ class Epochs:
     def _prove_statements(self, epoch: int, index: int, note: str, fetch: Fetch) -> None:
         """Read the entries with statements back from entry `index` to a known statement, and take each step."""
         steps: list[tuple[LoggedSharing, dict[str, Any]]] = []
+        known: KeyStatement | None = None
         while len(steps) < MAX_STEPS:
             kept = self._proven_leaf(index, note, fetch)
             announced = self._announced_sharing(kept)
@@ -235,17 +236,19 @@ class Epochs:
             if announced.previous_entry is None or not announced.previous_entry < index:
                 raise HolderMismatch("The key statements of the log do not lead back to the pinned one.")
             index = announced.previous_entry
+        # Holders of an earlier sharing, who may have left since, decide nothing any longer.
+        if steps and (known is None or known is not self._statements[max(self._statements)]):
+            raise HolderMismatch("The key statements of the log do not lead back to the newest known one.")
         for announced, kept in reversed(steps):
-            self._follow(announced)
+            self._follow(announced, known)
+            known = announced.statement
             self._kept[kept["epoch"], kept["generation"]] = kept
         if not self.holds(epoch):
             raise HolderMismatch("The entry that the service names announces another key epoch.")
 
-    def _follow(self, announced: LoggedSharing) -> None:
-        """Hold an announced sharing. Raises HolderMismatch, InvalidSignature, InvalidProof unless it follows a known
+    def _follow(self, announced: LoggedSharing, known: KeyStatement | None) -> None:
+        """Hold an announced sharing. Raises HolderMismatch, InvalidSignature, InvalidProof unless it follows the known
         one."""
-        before = announced.statement.previous
-        known = None if before is None else self._statements.get((before.epoch, before.generation))
         if known is None:
             raise HolderMismatch("The key statements of the log do not lead back to the pinned one.")
         check_succession(known, announced.statement, announced.endorsements, self._verify_multiple)
@@ -303,7 +306,10 @@ class Epochs:
         for kept in sorted(_entries(_read(self._path)), key=_sharing_of):
             try:
                 if self._shared:
-                    self._follow(self._announced_sharing(kept))
+                    announced = self._announced_sharing(kept)
+                    before = announced.statement.previous
+                    known = None if before is None else self._statements.get((before.epoch, before.generation))
+                    self._follow(announced, known)
                 else:
                     self._held = {**self._held, kept["epoch"]: (self._announced(kept),)}
             except (LedgerError, KeyError, TypeError, AttributeError, UnicodeError):

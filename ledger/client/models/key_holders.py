@@ -19,12 +19,14 @@ class KeyHolder:
 @dataclass(frozen=True, slots=True)
 class KeyHolders:
     """The holders of the current key: any `threshold` of them evaluate an identifier together, fewer learn nothing.
-    `generation` counts the sharings of the epoch's key."""
+    `generation` counts the sharings of the epoch's key. `fingerprint` is that of the statement which the holders
+    signed, ten groups of digits to be compared with a holder by telephone; None where one holder has the whole key."""
 
     epoch: int
     generation: int
     threshold: int
     holders: tuple[KeyHolder, ...]
+    fingerprint: str | None = None
 
     @property
     def single(self) -> bool:

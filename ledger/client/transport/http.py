@@ -162,7 +162,7 @@ class Transport(ForkAware):
     """Sends requests to one service. Thread-safe. `authorization` makes the bearer token of a request with the given
     body; `refused` decides whether to retry when the ledger refuses one. `options` is about connections; `direct` has
     `send` make them as `ledger.client.transport.direct` does, where neither a proxy nor a client of the integrator is
-    to be used.
+    to be used. A longer body than `max_answer_bytes` is not read.
 
     `https` is required except on this machine: tags and elements must not travel in clear. Raises ConfigurationError
     for another address, unless `insecure_http`, and for `options` that cannot be used. A child process made by
@@ -180,6 +180,7 @@ class Transport(ForkAware):
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
         direct: bool = False,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:
         local = is_loopback(url)
         if url.startswith("http://") and not (local or insecure_http):
@@ -191,6 +192,7 @@ class Transport(ForkAware):
         self._options = options or HttpOptions()
         self._options.check()
         self._direct = direct
+        self._max_answer_bytes = max_answer_bytes
         self._sleep = sleep
         self._jitter = jitter
         self._sockets = Sockets()
@@ -269,7 +271,7 @@ class Transport(ForkAware):
                 if mismatch is not None:
                     drop()
                     raise AnswerMismatch("The ledger's answer belongs to another request.", compared=mismatch)
-                body = _read(response, deadline)
+                body = _read(response, deadline, self._max_answer_bytes)
             if not 200 <= response.status_code < 300:
                 raise _failure(response, body, shared)
             lower = {name.lower(): value for name, value in response.headers.items()}
@@ -290,7 +292,7 @@ class Transport(ForkAware):
         sent = self._headers(headers, content)
         request_id = sent["X-Request-Id"]
         try:
-            answer = direct.request(method, path, sent, content, deadline.left, MAX_ANSWER_BYTES)
+            answer = direct.request(method, path, sent, content, deadline.left, self._max_answer_bytes)
         except AnswerTooLong as error:
             raise UnexpectedAnswer("The ledger's answer is too long.", request_id=request_id) from error
         except OSError as error:
@@ -323,7 +325,8 @@ class Transport(ForkAware):
         def attempt() -> int:
             with self._answer("GET", path, deadline, headers=headers, stall_seconds=STALL_SECONDS) as response:
                 if not 200 <= response.status_code < 300:
-                    raise _failure(response, _read(response, deadline), shared=path.startswith(_SHARED_PATHS))
+                    body = _read(response, deadline, self._max_answer_bytes)
+                    raise _failure(response, body, shared=path.startswith(_SHARED_PATHS))
                 if response.headers.get("content-length", str(size)) != str(size):
                     raise WrongLength("The download does not have the length that it must have.")
                 left = size
@@ -522,14 +525,14 @@ def _close(response: httpx2.Response) -> None:
         stream.close()
 
 
-def _read(response: httpx2.Response, deadline: Deadline) -> bytes:
+def _read(response: httpx2.Response, deadline: Deadline, max_bytes: int) -> bytes:
     """Return the body, in bounded time and space: a read timeout alone would let a slow sender go on for ever."""
     parts: list[bytes] = []
     size = 0
     for part in response.iter_bytes():
         deadline.check()
         size += len(part)
-        if size > MAX_ANSWER_BYTES:
+        if size > max_bytes:
             raise UnexpectedAnswer("The ledger's answer is too long.")
         parts.append(part)
     return b"".join(parts)

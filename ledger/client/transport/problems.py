@@ -16,7 +16,10 @@ from ledger.errors import LedgerError, Unavailable, UnexpectedAnswer
 REQUEST_ID = re.compile(r"rcl-[A-Za-z0-9_-]{22}\Z")
 """Ids of the SDK's requests; what has another form was put there by a gateway."""
 _MESSAGE_CHARS = 500
-_PROBLEM_FIELDS = frozenset({"type", "title", "status", "detail", "code"})
+_UNKEPT_FIELDS = frozenset({"type", "title", "status", "detail", "code", "self", "message"})
+"""Members of a problem document that are no details of an error. `self` and `message` are arguments of an error's own:
+a server that sends them must not cause another exception than the named one."""
+_MAX_RETRY_SECONDS = 10**9
 _PROBLEM_MEDIA_TYPE = "application/problem+json"
 _PROBLEM_TYPE_PREFIX = "urn:refund-ledger:problem:"
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
@@ -65,7 +68,10 @@ def error_from_problem(status: int, problem: Mapping[str, Any]) -> LedgerError:
     UnexpectedAnswer: only a known code refuses anything for good."""
     code, detail = problem.get("code"), problem.get("detail")
     known = _classes().get(code) if isinstance(code, str) else None
-    details = {str(name): value for name, value in problem.items() if name not in _PROBLEM_FIELDS}
+    details = {name: value for name, value in problem.items() if name not in _UNKEPT_FIELDS}
+    seconds = details.get("retry_after_seconds")
+    if not (type(seconds) is int and 0 <= seconds <= _MAX_RETRY_SECONDS):
+        details.pop("retry_after_seconds", None)
     details["status"] = status
     message = plain(detail) if isinstance(detail, str) else ""
     if status >= 500 and (known is None or not issubclass(known, Unavailable)):

@@ -26,7 +26,7 @@ from ledger.server.keys.files import (
     write_secret,
 )
 from ledger.server.settings import Settings
-from ledger.tlog.ceremony_files import organisation_name, parse_endorsement_file
+from ledger.tlog.ceremony_files import parse_endorsement_file
 from ledger.tlog.checkpoint import verifier_key
 from ledger.tlog.entries import IntroducedSharing, SharedKey
 from ledger.tlog.key_history import BEGUN_SINGLE
@@ -36,6 +36,7 @@ from ledger.tlog.key_statement import (
     Endorsement,
     KeyStatement,
     check_endorsed,
+    organisation_name,
     parse_card,
 )
 from ledger.tlog.ledger_card import LEDGER_CARD_NAME, LedgerCard, ledger_card_text, parse_ledger_card
