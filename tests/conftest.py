@@ -27,6 +27,7 @@ from tests.kit import connect, reviewers, running
 from tests.memory_files import use_memory
 from tests.staffing import cheap
 from tests.support import sqlite_schema
+from tests.workers import Workers, run_folder
 
 # A shared two-core machine makes single examples slow without any of them being wrong, so no deadline.
 settings.register_profile(
@@ -62,11 +63,18 @@ trusted.share()
 store_engine.create_engine = sharing(store_engine.create_engine)  # type: ignore[attr-defined]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option `--workers`."""
+    parser.addoption("--workers", type=int, default=1, help="run the tests in so many forks of one process")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers of this file, put temporary files in memory, and watch for tests that hang."""
     use_memory()
     config.pluginmanager.register(HangWatch())
+    if config.getoption("workers") > 1:
+        config.pluginmanager.register(Workers(config.getoption("workers")))
     config.addinivalue_line(
         "markers",
         'one_engine(scope="test"): runs on one engine, chosen by its id, or by its file for the scope "module"; '
@@ -170,10 +178,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def pg_admin_url(tmp_path_factory: pytest.TempPathFactory) -> str:
     """URL of the database `postgres` of the run's PostgreSQL, started when the first test asks for it."""
-    base = tmp_path_factory.getbasetemp()
-    # xdist gives each worker a folder below the run's; the server belongs to the run.
-    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    return pg.server(folder).render_as_string(hide_password=False)
+    return pg.server(run_folder(tmp_path_factory)).render_as_string(hide_password=False)
 
 
 @pytest.fixture

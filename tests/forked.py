@@ -26,6 +26,11 @@ _FORKS.set_forkserver_preload(["tests.forked_imports"])
 _STARTING = threading.Lock()
 
 
+def start_server() -> None:
+    """Start the fork server, which otherwise the first forked process does. Forks of this process can use it too."""
+    forkserver.ensure_running()
+
+
 class _Descriptor:
     """A file descriptor that reaches the forked process, under a number of its own."""
 

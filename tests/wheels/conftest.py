@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import fcntl
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 from tests.wheels.environments import PLATFORM, PROJECTS, SERVER, Environment, Wheel, build, make_environment
+from tests.workers import run_folder
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """Return the folder `name` of the whole test run. The first process that asks fills it with `make`, while the
     others wait."""
-    base = factory.getbasetemp()
-    root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    root = run_folder(factory)
     folder, finished = root / name, root / f"{name}.finished"
     with (root / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
