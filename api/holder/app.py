@@ -242,7 +242,7 @@ class HolderApp:
         if members.keys() != _NEW_KEY or not all(isinstance(value, str) for value in members.values()):
             raise InvalidRequest("An object with exactly these members is expected: kid, public_key.")
         try:
-            endorse_key(
+            is_new = endorse_key(
                 self._runtime.evaluator.engine,  # with a deadline for its answers
                 platform=token.member.platform,
                 kid=members["kid"],
@@ -254,7 +254,8 @@ class HolderApp:
         except Unauthenticated as error:
             self._runtime.metrics.count_token(error.code)
             raise
-        self._runtime.state.refresh()
+        if is_new:
+            self._runtime.state.refresh()
         answer = {"platform": token.member.platform, "kid": members["kid"], "endorsed_by": token.kid}
         return Response(orjson.dumps(answer), media_type=JSON)
 

@@ -166,7 +166,16 @@ class Session:
         self.holders = HolderGroup(
             self.epochs,
             self.cards,
-            CallingPlatform(self.key, self.suite.kid, self.suite.platform, now, random_bytes, options, insecure_http),
+            CallingPlatform(
+                self.key,
+                self.suite.kid,
+                self.suite.platform,
+                pinned.log_key,
+                now,
+                random_bytes,
+                options,
+                insecure_http,
+            ),
             self._follow_holders,
             budget_seconds=self.budget_seconds,
             attempt_seconds=ATTEMPT_SECONDS,

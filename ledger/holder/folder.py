@@ -176,7 +176,7 @@ def _read_folder(path: Path) -> HolderFolder:
         )
     except ConfigurationError:
         raise
-    except (LedgerError, ValueError, TypeError, KeyError) as error:
+    except (LedgerError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigurationError(f"{PROFILE_NAME} or {LEDGER_CARD_NAME} in {path} is damaged.") from error
     if not fits:
         raise ConfigurationError(f"The key files in {path} are not those of {PROFILE_NAME}. Restore the backup.")

@@ -206,7 +206,7 @@ def open_holder_runtime(
         state=state,
         follower=follower,
         shares=shares,
-        tokens=TokenVerifier(folder.holder, now),
+        tokens=TokenVerifier(folder.holder, folder.card.log_key, now),
         evaluator=Evaluator(settings, writes, shares, metrics, now),
         metrics=metrics,
         now=now,

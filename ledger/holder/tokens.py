@@ -3,7 +3,8 @@ are taken once.
 
     header   alg EdDSA, kid: the id of a key that the holder admitted for the platform
     claims   iss the platform, aud the holder's id, iat, exp (at most 60 s after iat), jti (16 to 64 characters),
-             body: base64url of the SHA-256 of the exact bytes of the request's body
+             body: base64url of the SHA-256 of the exact bytes of the request's body; and, if the platform wants its
+             tokens to be refused by a holder of this id in another ledger, log: the verifier key of the ledger's log
 """
 
 from __future__ import annotations
@@ -59,10 +60,11 @@ class HolderToken:
 
 
 class TokenVerifier:
-    """Checks tokens against a snapshot of the admitted platforms; `holder` is the audience that they must name."""
+    """Checks tokens against a snapshot of the admitted platforms; `holder` is the audience that they must name, and
+    `log_key` the log that they may name."""
 
-    def __init__(self, holder: str, now: Callable[[], datetime]) -> None:
-        self._holder, self._now = holder, now
+    def __init__(self, holder: str, log_key: str, now: Callable[[], datetime]) -> None:
+        self._holder, self._log_key, self._now = holder, log_key, now
 
     def verify(self, snapshot: HolderSnapshot, token: str, body: bytes) -> HolderToken:
         """Return the verified token. Whether it was used before is checked when its use is recorded.
@@ -81,6 +83,8 @@ class TokenVerifier:
             raise InvalidToken("The token is not valid yet. Check the clock.")
         if now >= expires_at:
             raise TokenExpired("The token has expired. Sign a new one for each request.")
+        if claims.get("log", self._log_key) != self._log_key:
+            raise InvalidToken("The token is for a key holder of another ledger.")
         token_id, digest = claims["jti"], claims["body"]
         if not isinstance(token_id, str) or not _TOKEN_ID.match(token_id):
             raise InvalidToken("The token's `jti` must be 16 to 64 printable ASCII characters.")

@@ -96,7 +96,7 @@ def verification(rounds: int) -> Row:
         rounds,
     )
     ours, baseline = (statistics.median(timings[name]) for name in ("two", "one"))
-    ratio = statistics.median(two / one for two, one in zip(timings["two"], timings["one"], strict=True))
+    ratio = statistics.median(pair / lone for pair, lone in zip(timings["two"], timings["one"], strict=True))
     name = f"verification and combination of {BATCH} elements, 2 shares, against 1"
     return _row(name, ours, baseline, ratio, VERIFY_RATIO)
 

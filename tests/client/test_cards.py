@@ -217,6 +217,14 @@ def test_the_key_holders_are_described(shared: SharedLedger) -> None:
         assert described.holders[0].url == shared.group[0].url
 
 
+def test_the_operator_cannot_have_services_of_this_machine_asked(group: SharedLedger) -> None:
+    north, south, west = group.cards()
+    group.group[2].url = "http://127.0.0.1:1/admin"
+    for cards, url in (([north, south], None), ([north, south, west], "https://west.test")):
+        with group.connect(suite=group.suite_file(), cards=cards) as acme:
+            assert acme.key_holders.holders[2].url == url
+
+
 # --- files --------------------------------------------------------------------------------------------------------
 
 

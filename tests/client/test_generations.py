@@ -90,6 +90,10 @@ def test_what_was_proven_is_kept_and_cards_may_be_long_out_of_date(shared: Share
             assert generation(acme) == place + 1
             acme.connect()
             assert generation(acme) == 4
+    for text in (b"", b"[" * 200_000, b"9" * 5000):
+        path.write_bytes(text)
+        with shared.connect(suite=suite, cards=cards) as acme:
+            assert generation(acme) == 1, "a damaged file is as none"
 
 
 def test_newer_cards_than_the_suite(shared: SharedLedger) -> None:

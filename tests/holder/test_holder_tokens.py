@@ -28,6 +28,7 @@ def refusal(service: HolderService, token: str, body: bytes = BODY) -> tuple[int
         {"aud": "south"}, {"aud": ["north"]}, {"aud": ["north", "south"]},
         {"jti": "short"}, {"jti": "x" * 65}, {"jti": "with blanks in it  "}, {"jti": 1234567890123456},
         {"iat": "now"}, {"exp": True}, {"iat": -1}, {"exp": 2**60},
+        {"log": "other.example/log+00000000+AAAA"}, {"log": 5},
         {"body": "x" * 43}, {"body": 5}, {"body": "\u00e9" * 43}, {"body": "\ud800"},
     ],
     ids=str,

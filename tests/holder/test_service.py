@@ -53,6 +53,7 @@ def test_the_sdks_own_tokens_and_parsers_fit(service: HolderService, acme: Calle
         kid=acme.kid,
         platform=acme.name,
         holder="north",
+        log_key=consortium.log.verifier_key,
         now=service.clock,
         random_bytes=secrets.token_bytes,
         correctable=True,

@@ -23,12 +23,13 @@ MAX_ANSWER_BYTES = 128 * 1024
 
 @dataclass(frozen=True, slots=True)
 class CallingPlatform:
-    """The platform as holders see it: its signing key with the key's id, its clock and its source of random bytes, and
-    the options of its connections."""
+    """The platform as holders see it: its signing key with the key's id, the verifier key of the ledger's log, its
+    clock and its source of random bytes, and the options of its connections."""
 
     key: Ed25519PrivateKey
     kid: str
     platform: str
+    log_key: str
     now: Callable[[], datetime]
     random_bytes: Callable[[int], bytes]
     options: HttpOptions
@@ -48,6 +49,7 @@ class HolderConnection(ForkAware):
             kid=caller.kid,
             platform=caller.platform,
             holder=holder,
+            log_key=caller.log_key,
             now=caller.now,
             random_bytes=caller.random_bytes,
             correctable=url.startswith("https://") or is_loopback(url),

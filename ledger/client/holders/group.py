@@ -12,6 +12,7 @@ from ledger.client.holders.cards import PinnedCards
 from ledger.client.holders.connection import CallingPlatform, HolderConnection, HolderConnections
 from ledger.client.holders.evaluation import Attempts, GroupEvaluation, HolderFailures, note_failure
 from ledger.client.identity.epochs import Epochs
+from ledger.client.identity.suite import is_loopback
 from ledger.client.models.key_holders import KeyHolder, KeyHolders
 from ledger.client.transport.event_log import log_event
 from ledger.client.transport.http import Deadline
@@ -171,6 +172,10 @@ class HolderGroup:
         return self._connections.to(holder.holder, self._url(epoch, holder))
 
     def _url(self, epoch: int, holder: HolderKey) -> str | None:
-        """Return the address of a holder: that of its card, else the one that the operator lists."""
+        """Return the address of a holder: that of its card, else the one that the operator lists. A ledger elsewhere
+        must not have requests sent to services of this machine."""
         listed = self._epochs.listed(epoch, holder.holder)
-        return self._cards.urls.get(holder.holder) or (listed.url if listed else None)
+        url = listed.url if listed else None
+        if url is not None and is_loopback(url) and not self._epochs.of_this_machine:
+            url = None
+        return self._cards.urls.get(holder.holder) or url

@@ -1,8 +1,9 @@
-"""Tokens for key holders: EdDSA JWTs of one request each, which name the holder and the digest of the body.
+"""Tokens for key holders: EdDSA JWTs of one request each, which name the holder, the ledger's log and the digest of the
+body.
 
 A holder takes a token once and accepts it for a minute, so a token that is seen by another party is of no use: not at
-this holder again, not at another one, and not with other elements. A clock that is off is corrected as
-`ledger.client.identity.tokens` explains, for each holder by that holder's own time.
+this holder again, not at another one (also not at one of the same id in another ledger), and not with other elements. A
+clock that is off is corrected as `ledger.client.identity.tokens` explains, for each holder by that holder's own time.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class HolderTokens:
         kid: str,
         platform: str,
         holder: str,
+        log_key: str,
         now: Callable[[], datetime],
         random_bytes: Callable[[int], bytes],
         correctable: bool,
@@ -45,6 +47,7 @@ class HolderTokens:
         self._kid = kid
         self._platform = platform
         self._holder = holder
+        self._log_key = log_key
         self._now = now
         self._random_bytes = random_bytes
         self._correctable = correctable
@@ -58,6 +61,7 @@ class HolderTokens:
         claims = {
             "iss": self._platform,
             "aud": self._holder,
+            "log": self._log_key,
             "iat": issued_at,
             "exp": issued_at + TOKEN_SECONDS,
             "jti": b64url(self._random_bytes(JTI_BYTES)),

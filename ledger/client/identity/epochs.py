@@ -27,6 +27,7 @@ from ledger.client.identity.suite import (
     Suite,
     check_same_key,
     check_served,
+    is_loopback,
     parse_keys,
 )
 from ledger.client.models.decoding import decode
@@ -104,6 +105,11 @@ class Epochs:
     def next(self) -> int | None:
         """The epoch that has been announced to follow, as the service listed it last."""
         return next((epoch.epoch for epoch in self._listed.values() if epoch.state == "next"), None)
+
+    @property
+    def of_this_machine(self) -> bool:
+        """True if the ledger's address leads to this machine."""
+        return is_loopback(self._suite.url)
 
     def answers(self, epoch: int) -> bool:
         """True if lookups and reports under `epoch` are answered, as far as is known."""
@@ -395,7 +401,7 @@ def _read(path: Path | None) -> dict[str, Any]:
         return {}
     try:
         value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) and isinstance(value.get("epochs"), list) else {}
 
