@@ -137,6 +137,13 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
+def digits_line(label: str, digits: str) -> str:
+    """Return a fingerprint to be read aloud: the label, and half of its groups of digits on each of two lines."""
+    groups = digits.split()
+    half = len(groups) // 2
+    return f"{label}: {' '.join(groups[:half])}\n{' ' * (len(label) + 2)}{' '.join(groups[half:])}"
+
+
 def fields(pairs: Mapping[str, object]) -> Facts:
     """Return names and values, one on a line, without breaks in ids and keys."""
     return facts(pairs)

@@ -191,7 +191,9 @@ def newest_share(folder: HolderFolder) -> ShareFile:
     """Return the share of the newest generation of the newest epoch. Raises ConfigurationError if there is none."""
     files = share_files(folder.path)
     if not files:
-        raise ConfigurationError("This holder has no share yet.")
+        raise ConfigurationError(
+            "This holder has no share yet. It gets one with `holder deal`, or by joining with `holder reshare --card`."
+        )
     return files[-1]
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ledger.errors import ConfigurationError, LedgerError
+from ledger.errors import ConfigurationError, InvalidCanonicalForm, LedgerError
 from ledger.holder.files import read_secret, replace_secret, sweep, write_once
 from ledger.protocol import sodium
 from ledger.protocol.encoding import b64url, unb64url
@@ -95,7 +95,13 @@ def init_folder(path: Path, card: LedgerCard, holder: str, organisation: str, ur
             scalar = sodium.scalar_reduce(secrets.token_bytes(sodium.UNIFORM_BYTES))
             write_once(path / STATIC_NAME, b64url(scalar) + "\n")
         folder = HolderFolder(path, card, holder, organisation, url, secrets.token_bytes(NONCE_BYTES))
-        folder.participant()  # refuses an unfit id or organisation before it is written
+        try:
+            folder.participant()  # refuses an unfit id or organisation before it is written
+        except InvalidCanonicalForm as error:
+            raise InvalidCanonicalForm(
+                "The id of a holder has 1 to 32 characters of a-z, 0-9 and -, and its organisation a name of 1 to 128 "
+                "characters."
+            ) from error
         replace_secret(path / LEDGER_CARD_NAME, ledger_card_text(card))
         write_once(path / PROFILE_NAME, _profile_text(folder))
         return folder

@@ -144,7 +144,11 @@ class LogFollower:
             if not self._unreachable:
                 log.warning("log_unreachable", extra={"code": error.code})
             self._unreachable = True
-            raise Unavailable("The ledger's log cannot be read.", retry_after_seconds=5) from error
+            raise Unavailable(
+                "The ledger's log cannot be read. Is the ledger running, and is its address right "
+                "(REFUND_LEDGER_HOLDER_LEDGER_URL, else the one in ledger.json)?",
+                retry_after_seconds=5,
+            ) from error
         if self._unreachable:
             log.info("log_reachable")
         self._unreachable = False

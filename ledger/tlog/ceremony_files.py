@@ -120,7 +120,7 @@ class Ceremony:
         if (self.previous is None) != (self.kind is CeremonyKind.GENERATE):
             raise InvalidInput("Every ceremony but the first one changes a sharing.")
         if not 2 <= len(self.participants) <= MAX_HOLDERS:
-            raise InvalidInput(f"A ceremony has 2 to {MAX_HOLDERS} participants.")
+            raise InvalidInput(f"A ceremony has 2 to {MAX_HOLDERS} participants. Give the files of all.")
         self._check_participants()
         self._check_leaving()
         if not 1 <= self.threshold <= len(self.receivers):

@@ -89,7 +89,7 @@ def parse_ledger_card(text: bytes) -> LedgerCard:
     try:
         return ledger_card_of(json.loads(text))
     except (ValueError, RecursionError) as error:
-        raise InvalidCanonicalForm("This is not a ledger card.") from error
+        raise InvalidCanonicalForm("This is not a ledger card (ledger.json of the operator).") from error
 
 
 def ledger_card_of(members: Any) -> LedgerCard:

@@ -95,7 +95,7 @@ def init(
         value,
         f"The keys of {opened.holder} are in {opened.path}. Never give that folder to others.",
         f"Send {file} to all other participants, and get theirs. It is not secret.",
-        f"Fingerprint of this holder's public keys: {own}",
+        output.digits_line("Fingerprint of this holder's public keys", own),
     )
 
 
@@ -312,6 +312,8 @@ def restore(
         f"Restored {opened.holder} into {opened.path}: {listed}.",
         "Only one machine may run this holder. If the log has a later generation, this share is of no use: ask the "
         "other holders for a resharing.",
+        "A backup has no admissions: copy holder.db from its own backup into the folder before holder serve, or admit "
+        "every platform again.",
     )
 
 
@@ -354,8 +356,12 @@ def _confirm(given: str | None, digits: str, what: str) -> None:
             f"With --json, give the digits that all participants compared: --fingerprint. Here they are {digits}.",
             fingerprint=digits,
         )
-    output.console().print(f"Fingerprint of {what}: {digits}")
-    typer.confirm("Read it aloud. Does every participant read the same digits?", abort=True)
+    output.console().print(output.digits_line(f"Fingerprint of {what}", digits))
+    if not typer.confirm("Read it aloud. Does every participant read the same digits?"):
+        output.console().print(
+            "Nothing was written. Compare the files and the options of all participants, and run the command again."
+        )
+        raise typer.Abort
 
 
 def _path(folder: Path | None) -> Path:
@@ -420,9 +426,14 @@ def _what_next(finished: Finished, file: Path, digits: str, backup: Path | None)
     statement = finished.statement
     sharing = f"epoch {statement.epoch}, generation {statement.keys.generation}"
     lines = [f"Finished: {sharing}, {statement.keys.threshold} of {len(statement.holders)}."]
-    lines.append(f"Fingerprint of the key statement: {digits}. Read it aloud, and write it down.")
+    lines.append(output.digits_line("Fingerprint of the key statement", digits))
+    lines.append("Read it aloud, and write it down.")
     if finished.share is None:
-        return [*lines, f"Send {file} to the ledger's operator. This holder has no share of the new generation."]
+        return [
+            *lines,
+            f"Send {file} to the ledger's operator. This holder has no share of the new generation.",
+            "Go on with holder serve until 24 hours after the log has the statement; then destroy folder and backups.",
+        ]
     lines.append(f"Send {file} to the ledger's operator, and give it to every platform that you admit, yourself.")
     lines.append("The share is used when the log has the statement. Until then keep the certificate files.")
     if backup is None:

@@ -105,8 +105,9 @@ def admit(
         },
         lambda console: console.print(
             f"{change} {platform} ({kid}) in the control group {control_group}. It can be used in {EFFECTIVE_SECONDS} "
-            f"seconds. Fingerprint of the key: {digits}. Compare it with the platform by telephone, and "
-            "revoke the key if it differs. Send the platform this holder's card: refund-ledger holder card",
+            f"seconds.\n{output.digits_line('Fingerprint of the key', digits)}\nCompare it with the platform by "
+            "telephone, and revoke the key if it differs.\n"
+            "Send the platform this holder's card: refund-ledger holder card",
             soft_wrap=True,
         ),
     )
@@ -263,8 +264,9 @@ def _log_line(log: dict[str, Any] | None) -> Text:
     line = Text(f"Log: {log['size']:,} entries, read {log['age_seconds']:,} s ago, epoch {log['current_epoch']}")
     if log["next_epoch"] is not None:
         line.append(f" (next: {log['next_epoch']})")
+    line.append(".")
     if log["state"] != "ok":
-        line.append(f". The log does not continue ({log['state']}): it is not followed.", style="bold red")
+        line.append(f" The log does not continue ({log['state']}): it is not followed.", style="bold red")
     if log["fork_note"] is not None:
         line.append(" The log has signed two histories.", style="bold red")
     for refused in log["refused_statements"]:

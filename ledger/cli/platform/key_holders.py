@@ -52,9 +52,10 @@ def _show(console: Console, described: KeyHolders) -> None:
             soft_wrap=True,
         )
         console.print(
-            f"Fingerprint of the key statement: {described.fingerprint}. Compare it with a holder by telephone.",
+            output.digits_line("Fingerprint of the key statement", described.fingerprint or ""),
             soft_wrap=True,
         )
+        console.print("Compare it with a holder by telephone.")
 
 
 @command

@@ -125,6 +125,9 @@ def _buyer(
     return Buyer.from_tags(ledger.current_epoch() if epoch is None else epoch, pairs)
 
 
+TOO_FEW_HOLDERS = "holders: too few key holders gave a share; `refund-ledger tag` names them and their reasons"
+
+
 def lookup_json(result: Lookup | Check) -> dict[str, Any]:
     """Return a Lookup or Check as JSON values."""
     return {
@@ -138,7 +141,7 @@ def lookup_table(result: Lookup, pictures: Sequence[Path] = ()) -> Facts:
         because = result.unavailable_because
         facts: dict[str, object] = {
             "tier": "unavailable",
-            "because": because,
+            "because": TOO_FEW_HOLDERS if because == "holders" else because,
             "advice": "follow your normal process",
         }
     else:

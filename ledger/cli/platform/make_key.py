@@ -50,7 +50,8 @@ def make_key(
         public.chmod(0o644)
         digits = fingerprint(public_key.public_bytes_raw())
         lines.append(f"Created {key} (secret, stays with you) and {public} (for the operator and key holders).")
-        lines.append(f"Fingerprint of the public key: {digits}. Read it to each key holder by telephone.")
+        lines.append(output.digits_line("Fingerprint of the public key", digits))
+        lines.append("Read it to each key holder by telephone.")
     if os.path.lexists(order_key):
         lines.append(f"Kept {order_key} (secret, one for all services and signing keys of the platform).")
     elif others:

@@ -151,8 +151,8 @@ def _show_tagging(tagging: Tagging, target: Path, region: str | None) -> None:
             hours = -(-(tagging.retry_after_seconds or 0) // 3600)
             console.print(
                 f"The daily quota is used up after {tagging.identifiers:,} identifiers. Run the same command again "
-                f"after midnight UTC (in about {hours} h), or when the operator has granted more: it continues from "
-                "there."
+                f"after midnight UTC (in about {hours} h), or when the key holders (with one holder: the operator) "
+                "have granted more: it continues from there."
             )
         facts = {
             "identifiers": f"{tagging.identifiers:,}",

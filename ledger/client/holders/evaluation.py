@@ -139,6 +139,10 @@ class GroupEvaluation:
         spare = len(self.keys.holders) - self.keys.threshold
         words = ", ".join([f"{name}: {reason}" for name, reason in sorted(reasons.items())])
         text = f"{len(reasons)} of {len(self.keys.holders)} key holders gave no share ({words})."
+        if "not_admitted" in reasons.values():
+            text += " Send your public key to each holder that answered not_admitted, and have it admit your platform."
+        if "quota_exceeded" in reasons.values():
+            text += " The holders that answered quota_exceeded can grant more elements (`holder grant`)."
         details: dict[str, object] = {"holders": reasons}
         for kind in (StaleGeneration, StaleEpoch, QuotaExceeded, InvalidProof):
             errors = [error for error in failed.values() if isinstance(error, kind)]

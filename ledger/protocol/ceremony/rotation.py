@@ -131,7 +131,7 @@ def open_reveal(
         box, _, _, copied = _parts(reveal, len(session.participants))
         opened = sodium.aead_decrypt(reveal_key, _BOX_NONCE, box, _associated(session, who.number))
     except (InvalidEncoding, InvalidCiphertext) as error:
-        raise fault(who, "factor", "A participant's factor does not open.") from error
+        raise fault(who, "factor", f"The factor of {who.holder} does not open.") from error
     if tuple(copied) != tuple(commitments):
         raise fault(who, "factor", "A participant's certificate has other commitments.")
     return _committed(session, who, opened, commitments)
@@ -162,7 +162,7 @@ def open_factor(certificates: Sequence[bytes], secret: bytes) -> Factor:
     agreed: tuple[bytes, ...] = ()
     for who in session.participants:
         if who.number not in by_number:
-            raise fault(who, "missing", "The certificate of a participant is missing.")
+            raise fault(who, "missing", f"The certificate of {who.holder} is missing.")
         body = open_message(session, ROUND_CERTIFY, who, by_number[who.number])
         try:
             _, ephemeral, sealed, commitments = _parts(body[CERTIFIED_BYTES:], len(session.participants))
