@@ -137,11 +137,15 @@ def reviewers(running: Running) -> Iterator[Context]:
 
 @pytest.fixture
 def connect(running: Running, tmp_path: Path) -> Iterator[Connect]:
-    """`connect("acme", url=None, **options)` opens an SDK with a state folder of its own."""
+    """`connect("acme", url=None, **options)` opens an SDK with a state folder of its own.
+
+    The running ledger itself has 20 s for a lookup: on a busy machine 300 ms are not always enough."""
     opened: list[RefundLedger] = []
 
     def make(name: str = "acme", url: str | None = None, **settings: Any) -> RefundLedger:
         settings.setdefault("state_dir", tmp_path / f"state-{name}")
+        if url is None:
+            settings.setdefault("lookup_budget_seconds", 20)
         refund_ledger = RefundLedger(running.suite(name, url), running.key(name), **settings)
         opened.append(refund_ledger)
         return refund_ledger

@@ -98,7 +98,7 @@ def test_what_platforms_are_shown(running: Running, connect: Connect, reviewers:
     check(["report", "list", *reporter, "--limit", 2], 3)
     check(["report", "show", report.id, *reporter], 3)
     check(["tag", *reporter, *options(who)], 2)
-    check(["lookup", *reporter, "--order", "L-1", "--consent-ref", CONSENT, *options(who)], 1)
+    check(["lookup", *reporter, "--timeout-ms", "20000", "--order", "L-1", "--consent-ref", CONSENT, *options(who)], 1)
     with receiving() as receiver:
         endpoint = acme.webhooks.create(receiver.url, ["appeal.opened"])
         acme.webhooks.send_test(endpoint.id)
