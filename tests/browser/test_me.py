@@ -99,6 +99,7 @@ def examine(page: Page, name: str, locale: str, *, in_one_language: bool = False
         page.set_viewport_size(PHONE)  # type: ignore[arg-type]
 
 
+@pytest.mark.some_cases(1)
 @pytest.mark.parametrize("locale", WORDS)
 def test_from_the_link_to_the_decision(api: Api, open_page: OpenPage, locale: str) -> None:
     words, person = WORDS[locale], Persona(api)

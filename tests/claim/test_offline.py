@@ -86,6 +86,7 @@ def test_the_operator_with_its_own_holder_names_no_listed_person(consortium: Con
     assert attack(leaking(operator, consortium, "north"), consortium.candidates).named == consortium.listed
 
 
+@pytest.mark.some_cases(1)
 @pytest.mark.parametrize("holder", OTHERS)
 def test_another_holder_names_no_listed_person(consortium: Consortium, holder: str) -> None:
     outcome = attack(of_holder(consortium, holder), consortium.some)

@@ -33,6 +33,9 @@ from tests.counts import trials
 from tests.processes import until
 from tests.support import Platform, RunningServer, new_ledger
 
+pytestmark = pytest.mark.one_engine
+"""Killed on both engines in `make soak`; in `make test` the id of a test chooses one."""
+
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ME = Identity("me", "here:/guard", "boot:1:2")
 FAULT = "the guard is missing"

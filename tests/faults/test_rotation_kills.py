@@ -32,6 +32,9 @@ from tests.support import (
     submit_lookup,
 )
 
+pytestmark = pytest.mark.one_engine
+"""Killed on both engines in `make soak`; in `make test` the id of a test chooses one."""
+
 PEOPLE = 8
 KILLED = -signal.SIGKILL
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from sqlalchemy import inspect, make_url
 
 from ledger.server.db.engine import open_engine, reading
@@ -25,6 +26,9 @@ from tests.forked import ForkedProcess
 from tests.rotations import audited, epochs
 from tests.sharing import OPERATOR, Holders, Made, SharedLedger, opened_shared, shared_ledger
 from tests.support import ROOT, ledger_settings, server_environment, sqlite_schema
+
+pytestmark = pytest.mark.one_engine
+"""Killed on both engines in `make soak`; in `make test` the id of a test chooses one."""
 
 KILLED = -signal.SIGKILL
 DONE = 0

@@ -6,10 +6,15 @@ import random
 import time
 from pathlib import Path
 
+import pytest
+
 from ledger.server.settings import Settings
 from tests.counts import trials
 from tests.faults.harness import Acknowledged, Reporters, audit
 from tests.support import Platform, RunningServer, new_ledger, opened
+
+pytestmark = pytest.mark.one_engine
+"""Killed on both engines in `make soak`; in `make test` the id of a test chooses one."""
 
 KILLS = trials(1, 3)
 """`make soak` kills it for as long as one likes."""

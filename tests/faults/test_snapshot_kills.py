@@ -29,6 +29,9 @@ from tests.faults.harness import Acknowledged, audit
 from tests.forked import ForkedProcess
 from tests.support import ROOT, new_ledger, publish, server_environment
 
+pytestmark = pytest.mark.one_engine
+"""Killed on both engines in `make soak`; in `make test` the id of a test chooses one."""
+
 LISTED = 1500
 """Enough that sealing and filling buckets report their progress more than once."""
 
