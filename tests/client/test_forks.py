@@ -19,6 +19,7 @@ import pytest
 
 from ledger.client import RefundLedger
 from tests.client.forking import Plan
+from tests.counts import LONG
 from tests.faulty import free_port
 from tests.kit import Connect, Running, person, report_arguments
 from tests.support import CONSENT, ROOT
@@ -106,6 +107,7 @@ def test_workers_of_gunicorn_that_were_forked_after_loading(running: Running, co
 
 
 @needs("celery")
+@pytest.mark.skipif(not LONG, reason="two starts of Celery take ten seconds: LONG_TESTS=1 runs it")
 def test_tasks_of_a_celery_worker_that_forks(running: Running, connect: Connect, tmp_path: Path) -> None:
     plan, folder = plan_for(running, tmp_path, connect("bazaar")), tmp_path / "results"
     folder.mkdir()
