@@ -109,7 +109,7 @@ def is_valid_point(point: bytes) -> bool:
 
 
 def check_point(point: bytes) -> None:
-    """Check a point. Check a point. Raises InvalidPoint unless `is_valid_point`; IdentityPoint (an InvalidPoint) for
+    """Check a point. Raises InvalidPoint unless `is_valid_point`; IdentityPoint (an InvalidPoint) for
     any spelling of the identity."""
     if len(point) != POINT_BYTES:
         raise InvalidPoint(f"A group element must have {POINT_BYTES} bytes.")
@@ -164,7 +164,7 @@ def is_canonical_scalar(scalar: bytes) -> bool:
 
 
 def check_scalar(scalar: bytes) -> None:
-    """Check a scalar. Check a scalar. Raises InvalidScalar unless `is_canonical_scalar`."""
+    """Check a scalar. Raises InvalidScalar unless `is_canonical_scalar`."""
     if not is_canonical_scalar(scalar):
         raise InvalidScalar(f"A scalar must have {SCALAR_BYTES} bytes, be below the group order and not be zero.")
 

@@ -38,7 +38,7 @@ from ledger.errors import BatchSizeInvalid, InvalidInput, InvalidPoint, InvalidR
 from ledger.protocol import dleq, sodium
 from ledger.protocol.identifiers import Kind, parse_kind
 from ledger.protocol.tags import ELEMENT_BYTES, MAX_EPOCH, SALT_BYTES, subject_commitment
-from ledger.tlog.merkle import EMPTY_ROOT, HASH_BYTES, MAX_TREE_SIZE, leaf_hash, node_hash
+from ledger.tlog.merkle import HASH_BYTES, MAX_TREE_SIZE, CompactTree
 
 MAX_BATCH = 65_535
 """Elements under one proof, at most: indexes have 16 bits."""
@@ -218,36 +218,27 @@ def rotation_leaf(entry_index: int, slot: int, c: bytes, c_new: bytes) -> bytes:
 
 
 class RotationTree:
-    """The Merkle root (RFC 6962) over all subjects of a rotation, taken one by one in ascending (entry_index, slot).
-
-    Keeps one hash for each complete subtree on the right edge: at most 63, whatever the size.
-    """
+    """The Merkle root (RFC 6962) over all subjects of a rotation, taken one by one in ascending (entry_index, slot)."""
 
     def __init__(self) -> None:
-        self.size = 0
         self.last: tuple[int, int] | None = None
-        self._edge: list[bytes] = []  # largest subtree first; their sizes are the binary digits of `size`
+        self._tree = CompactTree()
+
+    @property
+    def size(self) -> int:
+        """Return the number of subjects added so far."""
+        return self._tree.size
 
     def add(self, entry_index: int, slot: int, c: bytes, c_new: bytes) -> None:
         """Append a subject's leaf. Raises InvalidRotation as `rotation_leaf`, and unless it comes after the last."""
-        node = leaf_hash(rotation_leaf(entry_index, slot, c, c_new))
+        leaf = rotation_leaf(entry_index, slot, c, c_new)
         _check_order(self.last, (entry_index, slot))
-        complete = self.size
-        while complete & 1:
-            node = node_hash(self._edge.pop(), node)
-            complete >>= 1
-        self._edge.append(node)
-        self.size += 1
+        self._tree.append(leaf)
         self.last = (entry_index, slot)
 
     def root(self) -> bytes:
         """Return the root (32 bytes) over the leaves added so far."""
-        if not self._edge:
-            return EMPTY_ROOT
-        *left, node = self._edge
-        for subtree in reversed(left):
-            node = node_hash(subtree, node)
-        return node
+        return self._tree.root()
 
 
 # --- batch files and their verification ---------------------------------------------------------------------

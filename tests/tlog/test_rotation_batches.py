@@ -75,7 +75,7 @@ def test_the_root_is_that_of_rfc_6962_at_every_size(places: set[tuple[int, int]]
         assert leaves[-1] == rotation_leaf(index, slot, c, c_new)
         assert (tree.size, tree.last) == (len(leaves), (index, slot))
         assert tree.root() == merkle_root(leaves)
-        assert len(tree._edge) == tree.size.bit_count()
+        assert len(tree._tree._edge) == tree.size.bit_count()
 
 
 @pytest.mark.parametrize("second", [(7, 3), (7, 2), (6, 200), (0, 0)])
