@@ -64,11 +64,13 @@ def server(behave: Callable[[socket.socket, threading.Event], None]) -> Iterator
     with socket.create_server(("127.0.0.1", 0)) as listening:
         threads.append(threading.Thread(target=serve, args=(listening,), daemon=True))
         threads[0].start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        ended.set()
-        listening.shutdown(socket.SHUT_RDWR)
-    for thread in threads:
-        thread.join(5)
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            ended.set()
+            listening.shutdown(socket.SHUT_RDWR)
+            for thread in threads:
+                thread.join(5)
 
 
 def hang(_client: socket.socket, ended: threading.Event) -> None:
@@ -111,8 +113,10 @@ def hanging_resolver(patched: pytest.MonkeyPatch) -> Iterator[str]:
         return real(host, *rest, **more)
 
     patched.setattr(socket, "getaddrinfo", resolve)
-    yield "https://ledger.test"
-    ended.set()
+    try:
+        yield "https://ledger.test"
+    finally:
+        ended.set()
 
 
 def timed(call: Callable[[], object]) -> tuple[object, float]:
