@@ -38,6 +38,7 @@ from ledger.server.platforms.members import (
     set_quota,
     set_status,
 )
+from ledger.server.records.case_queries import put_outcome
 from ledger.tlog.entries import parse_leaf
 from tests import edwards
 from tests.support import new_ledger
@@ -360,6 +361,45 @@ def test_a_reading_that_began_earlier_does_not_replace_a_newer_one(
         go_on.set()
         earlier.join()
         assert members.member("acme") is not None
+    finally:
+        members.close()
+
+
+@pytest.mark.parametrize("first", ["background", "explicit"])
+def test_counts_of_an_earlier_reading_do_not_replace_newer_ones(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """The background refresh reuses the decisions that it counted last, and may begin while an explicit one counts
+    again: whichever ends first, the new counts stay."""
+    enrol(engine)
+    members = Members(engine, refresh_seconds=60, now=lambda: NOW)
+    go_on = {"background": threading.Event(), "explicit": threading.Event()}
+    has_read = {name: threading.Event() for name in go_on}
+
+    def held(connection: Connection) -> tuple[EpochRow, ...]:
+        name = threading.current_thread().name
+        if name in go_on:
+            has_read[name].set()
+            assert go_on[name].wait(20)
+        return read_epochs(connection)
+
+    monkeypatch.setattr(service, "read_epochs", held)
+    threads = {
+        "explicit": threading.Thread(target=members.refresh, name="explicit"),
+        "background": threading.Thread(target=lambda: members.refresh(count_again=False), name="background"),
+    }
+    try:
+        assert members.weights() == {"acme-group": 40}
+        with writing(engine) as connection:
+            for number in range(5):
+                put_outcome(connection, number, "acme", "acme-group", "overturned", NOW - timedelta(days=1))
+        for name in ("explicit", "background"):  # the background one begins later
+            threads[name].start()
+            assert has_read[name].wait(20)
+        for name in (first, *(set(go_on) - {first})):
+            go_on[name].set()
+            threads[name].join(20)
+        assert members.weights()["acme-group"] < 40
     finally:
         members.close()
 
