@@ -145,8 +145,8 @@ class Members:
             pass
 
     def _replaced(self, snapshot: _Snapshot) -> bool:
-        """Make `snapshot` the newest one, unless a concurrent read began or counted later. False if its counts are missing
-        from a snapshot that is otherwise newer: neither has everything."""
+        """Make `snapshot` the newest one, unless a concurrent read began or counted later. False if its counts are
+        missing from a snapshot that is otherwise newer: neither has everything."""
         with self._refreshing:
             newest = self._snapshot
             if snapshot.started >= newest.started and snapshot.counted >= newest.counted:
