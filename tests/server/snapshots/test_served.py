@@ -22,6 +22,7 @@ from ledger.server.db.engine import open_engine, writing
 from ledger.server.db.tables.snapshots import Snapshot
 from ledger.server.keys.files import load_log_key
 from ledger.server.settings import Settings
+from ledger.server.snapshots import queries as store
 from ledger.server.snapshots import served as module
 from ledger.server.snapshots.builder import PublishedSnapshot, build_and_publish
 from ledger.server.snapshots.files import BUCKETS, FILTER, POLICY, TREE, folder_of
@@ -125,7 +126,7 @@ def test_a_refresh_that_began_earlier_does_not_replace_the_result_of_a_later_one
     ledger.report(ledger.acme, ledger.person())
     published = [snapshot(ledger)]
     has_read, go_on = threading.Event(), threading.Event()
-    real = module.store.published
+    real = store.published
 
     def held(connection: Connection) -> list[SnapshotRow]:
         rows = list(real(connection))
@@ -135,7 +136,7 @@ def test_a_refresh_that_began_earlier_does_not_replace_the_result_of_a_later_one
         return rows
 
     earlier = threading.Thread(target=snapshot_server.refresh)
-    monkeypatch.setattr(module.store, "published", held)
+    monkeypatch.setattr(store, "published", held)
     earlier.start()
     assert has_read.wait(20)
     published.append(snapshot(ledger))
