@@ -175,6 +175,7 @@ def test_a_service_starts_while_the_ledger_is_down(ledger: SmallLedger) -> None:
         assert acme.lookup(WHO, order="A-1").tier == "unavailable"
         ledger.broken = False
         assert acme.lookup(WHO, order="A-1").tier == "clear", "it works as soon as the ledger is back"
+        acme._session.connect_budget_seconds = PROMPT_SECONDS
         acme.connect()
         ledger.asked()
         acme.connect()
@@ -229,9 +230,9 @@ def test_a_download_that_takes_long_neither_holds_a_check_nor_lookups(ledger: Sm
 
 def test_a_thread_apart_ends_with_its_work() -> None:
     transport = Transport(f"http://127.0.0.1:{free_port()}")
-    before = threading.active_count()
+    before = set(threading.enumerate())
     assert transport.in_own_thread(PROMPT_SECONDS, lambda limit: limit.left() > 0)
-    assert threading.active_count() == before, "a process that forks afterwards has no thread of ours"
+    assert set(threading.enumerate()) <= before, "a process that forks afterwards has no thread of ours"
     with pytest.raises(ZeroDivisionError):
         transport.in_own_thread(PROMPT_SECONDS, lambda _: 1 // 0)
     ended = threading.Event()
