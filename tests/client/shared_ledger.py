@@ -374,6 +374,7 @@ class SharedLedger(SmallLedger):
         return 409, {}, b'{"code": "evaluated_by_holders", "detail": "Ask the holders."}'
 
     def connect(self, state: str = "state", suite: dict[str, Any] | None = None, **settings: Any) -> RefundLedger:
+        settings.setdefault("subject_budget_seconds", 20)
         settings.setdefault("budget_seconds", 0.5)
         settings.setdefault("cards", self.cards())
         return RefundLedger(
