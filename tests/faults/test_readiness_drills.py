@@ -222,16 +222,20 @@ def test_processes_that_end_are_forgotten(database_url: str, tmp_path: Path) -> 
     engine.dispose()
 
 
+TOLERANCE_SECONDS = 20
+"""For a machine that pauses between the readings of two clocks."""
+
+
 @pytest.mark.parametrize("hours", [-1, 1])
 def test_a_wrong_clock_is_noticed(tmp_path: Path, hours: int, caplog: pytest.LogCaptureFixture) -> None:
     settings = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
     skew = timedelta(hours=hours)
     heart = Heartbeat(open_engine(settings.database_url, pool_size=2), clock=lambda: datetime.now(UTC) + skew)
     for _ in range(2):
-        assert abs(heart.read().clock_differs_seconds - skew.total_seconds()) < 1
+        assert abs(heart.read().clock_differs_seconds - skew.total_seconds()) < TOLERANCE_SECONDS
     assert [record.message for record in caplog.records] == ["clock_differs"], "once"
     skew = timedelta()
-    assert abs(heart.read().clock_differs_seconds) < 1
+    assert abs(heart.read().clock_differs_seconds) < TOLERANCE_SECONDS
     heart.close()
 
 

@@ -36,7 +36,7 @@ class Resolver:
     def __call__(self, host: str, port: int, **_options: int) -> list[tuple[Any, ...]]:
         self.asked += 1
         if host not in self.known:
-            self.gate.wait(20)
+            self.gate.wait(60)
         if host not in self.known:
             raise socket.gaierror(-2, "Name or service not known")
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in self.known[host]]

@@ -103,7 +103,7 @@ def snapshot(ledger: LedgerFixture) -> PublishedSnapshot | None:
 
 def direct(rt: Runtime, platform: Platform, person: Subjects) -> dict[str, Any]:
     """The answer of this process to a lookup."""
-    answer = json.loads(submit_lookup(rt, platform.member(), lookup_request(rt, person)).result(10))
+    answer = json.loads(submit_lookup(rt, platform.member(), lookup_request(rt, person)).result(60))
     return {name: answer[name] for name in ("tier", "credit", "points", "events", "reporters", "policy")}
 
 
@@ -317,14 +317,14 @@ def test_a_policy_that_two_refreshes_read_counts_once(ledger: LedgerFixture, mon
         published = real(connection, after)
         if threading.current_thread() is slow:
             has_read.set()
-            assert go_on.wait(20)
+            assert go_on.wait(60)
         return published
 
     slow = threading.Thread(target=ledger.rt.policies.refresh)
     monkeypatch.setattr(policies, "_published", held)
     done = publish_policy(ledger.rt.engine, text, ledger.clock())
     slow.start()
-    assert has_read.wait(20)
+    assert has_read.wait(60)
     ledger.rt.policies.refresh()
     go_on.set()
     slow.join(20)
@@ -367,7 +367,7 @@ def test_a_report_that_waits_across_the_moment_is_recorded_under_the_policy_of_i
     act_day = day_floor(ledger.clock() - timedelta(days=6))
     assert command.intake.expires_day == act_day + 365
     ledger.clock.moment = moment
-    stored = ledger.rt.sequencer.submit(command).result(10)
+    stored = ledger.rt.sequencer.submit(command).result(60)
     report = json.loads(stored.body)
     assert report["expires_at"] == format_time(from_day(act_day + 100))
     with reading(ledger.rt.engine) as connection:

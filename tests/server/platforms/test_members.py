@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -41,6 +40,7 @@ from ledger.server.platforms.members import (
 from ledger.server.records.case_queries import put_outcome
 from ledger.tlog.entries import parse_leaf
 from tests import edwards
+from tests.processes import until
 from tests.support import new_ledger
 
 pytestmark = pytest.mark.one_engine
@@ -329,11 +329,7 @@ def test_the_background_refresh_sees_a_revocation(engine: Engine) -> None:
     members = Members(engine, refresh_seconds=0.05)
     try:
         revoke_key(engine, "acme-1", NOW)
-        deadline = time.monotonic() + 5
-        while (key := members.key("acme-1")) is not None and not key.revoked and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert key is not None
-        assert key.revoked
+        until(lambda: (key := members.key("acme-1")) is not None and key.revoked, "the revocation is not read")
     finally:
         members.close()
 
@@ -348,14 +344,14 @@ def test_a_reading_that_began_earlier_does_not_replace_a_newer_one(
     def slow(connection: Connection) -> tuple[EpochRow, ...]:
         if threading.current_thread() is earlier:
             has_read.set()
-            assert go_on.wait(20)
+            assert go_on.wait(60)
         return read_epochs(connection)
 
     earlier = threading.Thread(target=members.refresh)
     monkeypatch.setattr(service, "read_epochs", slow)
     try:
         earlier.start()
-        assert has_read.wait(20)
+        assert has_read.wait(60)
         enrol(engine)
         members.refresh()
         go_on.set()
@@ -380,7 +376,7 @@ def test_counts_of_an_earlier_reading_do_not_replace_newer_ones(
         name = threading.current_thread().name
         if name in go_on:
             has_read[name].set()
-            assert go_on[name].wait(20)
+            assert go_on[name].wait(60)
         return read_epochs(connection)
 
     monkeypatch.setattr(service, "read_epochs", held)
@@ -395,7 +391,7 @@ def test_counts_of_an_earlier_reading_do_not_replace_newer_ones(
                 put_outcome(connection, number, "acme", "acme-group", "overturned", NOW - timedelta(days=1))
         for name in ("explicit", "background"):  # the background one begins later
             threads[name].start()
-            assert has_read[name].wait(20)
+            assert has_read[name].wait(60)
         for name in (first, *(set(go_on) - {first})):
             go_on[name].set()
             threads[name].join(20)
@@ -438,14 +434,8 @@ def test_a_failing_refresh_keeps_the_thread_alive(engine: Engine, monkeypatch: p
     try:
         with monkeypatch.context() as patch:
             patch.setattr(members, "refresh", refuse)
-            deadline = time.monotonic() + 5
-            while len(calls) < 3 and time.monotonic() < deadline:
-                time.sleep(0.01)
-        assert len(calls) >= 3
+            until(lambda: len(calls) >= 3, "it is not tried again")
         add_key(engine, platform="acme", kid="acme-2", public_key=KEYS[2], now=NOW)
-        deadline = time.monotonic() + 5
-        while members.key("acme-2") is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert members.key("acme-2") is not None
+        until(lambda: members.key("acme-2") is not None, "the thread has ended")
     finally:
         members.close()

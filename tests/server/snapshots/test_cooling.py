@@ -77,7 +77,7 @@ def from_memory(ledger: LedgerFixture, who: Subjects) -> dict[str, Any] | None:
             return None
         assert time.monotonic() < end
         if not ledger.rt.clear_cache.built():
-            submit_lookup(ledger.rt, member, stranger).result(10)  # reserves ids
+            submit_lookup(ledger.rt, member, stranger).result(60)  # reserves ids
         time.sleep(0.01)
 
 

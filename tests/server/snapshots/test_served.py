@@ -132,13 +132,13 @@ def test_a_refresh_that_began_earlier_does_not_replace_the_result_of_a_later_one
         rows = list(real(connection))
         if threading.current_thread() is earlier:
             has_read.set()
-            assert go_on.wait(20)
+            assert go_on.wait(60)
         return rows
 
     earlier = threading.Thread(target=snapshot_server.refresh)
     monkeypatch.setattr(store, "published", held)
     earlier.start()
-    assert has_read.wait(20)
+    assert has_read.wait(60)
     published.append(snapshot(ledger))
     snapshot_server.refresh()
     go_on.set()

@@ -149,7 +149,7 @@ def test_a_slow_receiver_is_given_up_and_delays_no_other(post: Post, receiver: R
     runs = threading.Thread(target=sender.round)
     runs.start()
     while sum(not arrival.path.endswith("slow") for arrival in receiver.arrivals) < 5:
-        assert receiver.arrived.acquire(timeout=20)
+        assert receiver.arrived.acquire(timeout=60)
     assert sum(arrival.path.endswith("slow") for arrival in receiver.arrivals) <= 2, (
         "the quick one had all five meanwhile"
     )
@@ -244,7 +244,7 @@ def said(started: ForkedProcess) -> str:
     """Return the output of the process until its end."""
     assert started.stdout is not None
     text = started.stdout.read()
-    started.wait(20)
+    started.wait(60)
     started.close()
     return text
 
@@ -270,7 +270,7 @@ def test_what_a_killed_sender_had_in_hand_another_one_delivers(post: Post, recei
     post.emit()
     killed = process(post)
     go(killed)
-    assert receiver.arrived.acquire(timeout=20), "the receiver has it and holds the answer"
+    assert receiver.arrived.acquire(timeout=60), "the receiver has it and holds the answer"
     killed.kill()
     said(killed)
     hold.set()
@@ -290,7 +290,7 @@ def test_a_sender_that_stops_gives_back_what_is_in_the_air(post: Post, receiver:
     endpoint = post.endpoint(receiver)
     post.emit()
     sender = post.another().start()
-    assert receiver.arrived.acquire(timeout=10)
+    assert receiver.arrived.acquire(timeout=60)
     sender.close(0.1)
     hold.set()
     assert post.last(endpoint) == ("pending", 0, None, None)
