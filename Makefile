@@ -34,7 +34,7 @@ check: $(VENV)/test.stamp ## Lint, format, types, import contracts, house rules,
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-cache
-	CHECKS=1 $(PY) -m pytest -q -k "test_house or drift or test_typing"
+	CHECKS=1 $(PYTEST) --workers 2 -m checks_code
 
 bench: $(VENV)/test.stamp ## Print the benchmark table and write var/bench.json
 	$(PY) -m tests.bench $(ARGS)

@@ -20,7 +20,7 @@ from ledger.server.db.schema import Base
 from ledger.server.staff import passwords
 from tests import pg, shared_routes, trusted
 from tests.compiled import sharing
-from tests.counts import LONG, trials
+from tests.counts import CHECKS, LONG, trials
 from tests.hanging import HangWatch
 from tests.kept import Kept, keep
 from tests.kit import connect, reviewers, running
@@ -86,6 +86,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "some_cases(number): of a parametrised test's cases so many run, with LONG_TESTS=1 all"
     )
+    config.addinivalue_line(
+        "markers", "checks_code: checks the code itself or its pages; runs in make check (CHECKS=1) and make soak"
+    )
 
 
 def without_engine(test_id: str) -> str:
@@ -139,9 +142,15 @@ def without_further_cases(items: Sequence[pytest.Item]) -> list[pytest.Item]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what the markers `one_engine` and `some_cases` say, except for tests that the command line names."""
+    """Leave out what the markers `one_engine` and `some_cases` say, except for tests that the command line names, and
+    from a run of all tests those with the marker `checks_code`."""
     if LONG:
         return
+    all_tests = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.option.keyword
+    if all_tests and not CHECKS:
+        checks = [item for item in items if item.get_closest_marker("checks_code") is not None]
+        items[:] = [item for item in items if item.get_closest_marker("checks_code") is None]
+        config.hook.pytest_deselected(items=checks)
     named = {argument.rpartition("::")[2] for argument in config.args if "[" in argument}
     variants = Counter(without_engine(item.nodeid) for item in items)
     # A test that has a variant on one engine only runs there.

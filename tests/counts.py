@@ -9,7 +9,7 @@ Amount = TypeVar("Amount")
 
 LONG = os.environ.get("LONG_TESTS") == "1"
 CHECKS = LONG or os.environ.get("CHECKS") == "1"
-"""Whether tests that run a checker of code run: in `make check` and `make soak`."""
+"""Whether tests that check the code itself and its pages run: in `make check` and `make soak`."""
 
 
 def trials(small: Amount, long: Amount) -> Amount:

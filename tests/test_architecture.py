@@ -5,7 +5,11 @@ from __future__ import annotations
 import ast
 import re
 
+import pytest
+
 from tests.house_picture import PICTURE, ROOT, drawn, first_sentence
+
+pytestmark = pytest.mark.checks_code
 
 PAGE = ROOT / "docs" / "architecture.md"
 PLACE = re.compile(r"`((?:ledger|api|migrations|tests|docs|deploy)/[\w./-]*)(?:::([\w.]+))?`")

@@ -18,6 +18,8 @@ from ledger.rules.jurisdictions import Profile
 from ledger.rules.languages import LANGUAGES
 from tests import prose
 
+pytestmark = pytest.mark.checks_code
+
 ROOT = Path(__file__).resolve().parents[1]
 READMES = ("README.md", "README.zh-CN.md")
 REQUIREMENTS = ("requirements/demo.txt", "requirements/test.txt")

@@ -9,6 +9,8 @@ from babel.messages.catalog import Catalog
 
 from tests.messages import TRANSLATED, MessageId, Problem, area_of, catalogues, extracted, mend, placeholders, problems
 
+pytestmark = pytest.mark.checks_code
+
 
 @pytest.fixture(scope="module")
 def texts() -> dict[MessageId, list[str]]:

@@ -26,6 +26,8 @@ from ledger.server.settings import CLIENT_NAMES, PREFIX, Settings
 from ledger.server.webhooks import attempt, emit, endpoints, sender
 from tests.support import ROOT
 
+pytestmark = pytest.mark.checks_code
+
 DOCS = ROOT / "docs"
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
 

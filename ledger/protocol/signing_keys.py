@@ -9,12 +9,16 @@ section 5.1.5 says are never of these kinds.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from ledger.errors import InvalidPublicKey
 from ledger.protocol import sodium
 
 PUBLIC_KEY_BYTES = 32
 
 
+# A multiplication takes 0.1 ms, and the same few keys come again with each token, checkpoint and card.
+@lru_cache(maxsize=10_000)
 def is_sound(public_key: bytes) -> bool:
     """True if `public_key` is the canonical encoding of a point of prime order."""
     return sodium.is_ed25519_public_key(public_key)

@@ -13,7 +13,7 @@ from zlib import crc32
 import httpx2
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
-from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, sync_playwright
 
 from tests.counts import LONG
 
@@ -79,27 +79,33 @@ HERE = re.compile(r"http://(127\.0\.0\.1|\w+\.localhost)[:/]")
 
 
 class Profiles:
-    """Browser profiles by the options that they were made with. Making one costs as much as loading a page, so that a
-    test gets one of an earlier test, emptied of cookies and of what its pages stored."""
+    """Browser profiles by the options that they were made with, each with one page. Making both takes longer than
+    loading a page of the ledger, so that a test gets those of an earlier test, emptied of cookies and of what the page
+    stored. The page itself stays as it was left until it is led elsewhere."""
 
     def __init__(self, browser: Browser) -> None:
         self._browser = browser
-        self._free: dict[str, list[BrowserContext]] = {}
+        self._free: dict[str, list[Page]] = {}
 
-    def take(self, options: dict[str, Any]) -> BrowserContext:
-        """An empty profile, which nothing else uses until it is given back."""
+    def take(self, options: dict[str, Any]) -> Page:
+        """The page of an empty profile, which nothing else uses until it is given back."""
         free = self._free.setdefault(repr(sorted(options.items())), [])
-        return free.pop() if free else self._browser.new_context(**options)
+        return free.pop() if free else self._browser.new_context(**options).new_page()
 
-    def give_back(self, context: BrowserContext, options: dict[str, Any]) -> None:
-        """Close the profile's pages and empty it."""
-        for page in context.pages:
-            if (origin := re.match(r"https?://[^/]+", page.url)) is not None:
-                session = context.new_cdp_session(page)
+    def give_back(self, page: Page, options: dict[str, Any]) -> None:
+        """Empty the page's profile, and close its other pages."""
+        for other in page.context.pages:
+            if (origin := re.match(r"https?://[^/]+", other.url)) is not None:
+                session = other.context.new_cdp_session(other)
                 session.send("Storage.clearDataForOrigin", {"origin": origin[0], "storageTypes": "all"})
-            page.close()
-        context.clear_cookies()
-        self._free[repr(sorted(options.items()))].append(context)
+                session.detach()
+            if other is not page:
+                other.close()
+        # The next test may go to the same page with another fragment: under another address it is loaded anew.
+        page.evaluate("sessionStorage.clear(), window.name = '', history.replaceState(null, '', '/left')")
+        page.unroute_all()
+        page.context.clear_cookies()
+        self._free[repr(sorted(options.items()))].append(page)
 
 
 @pytest.fixture(scope="package")
@@ -113,34 +119,42 @@ def new_page(profiles: Profiles) -> Iterator[NewPage]:
     """`new_page(viewport=DESKTOP, **options)` gives a page in an empty browser profile, made with these options of
     Playwright's. A script error, anything that the content policy stops, a file that does not load and any request to
     elsewhere fails the test."""
-    used: list[tuple[BrowserContext, dict[str, Any]]] = []
+    used: list[tuple[Page, dict[str, Any]]] = []
     complaints: list[str] = []
+
+    def script_error(error: Error) -> None:
+        complaints.append(str(error))
+
+    def console(message: ConsoleMessage) -> None:
+        if "Content Security Policy" in message.text:
+            complaints.append(message.text)
+
+    def asked(request: Request) -> None:
+        if not HERE.match(request.url):
+            complaints.append(f"asked {request.url}")
 
     def failed(request: Request) -> None:
         if request.failure != "net::ERR_ABORTED":  # what the browser itself gives up when it leaves a page
             complaints.append(f"not loaded: {request.url}: {request.failure}")
 
+    watching: dict[Any, Callable[[Any], None]] = {
+        "pageerror": script_error, "console": console, "request": asked, "requestfailed": failed,
+    }  # fmt: skip
+
     def make(viewport: Any = DESKTOP, **options: Any) -> Page:
-        context = profiles.take(options)
-        used.append((context, options))
-        page = context.new_page()
+        page = profiles.take(options)
+        used.append((page, options))
         page.set_viewport_size(viewport)
         page.set_default_timeout(20_000)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on(
-            "console",
-            lambda message: complaints.append(message.text) if "Content Security Policy" in message.text else None,
-        )
-        page.on(
-            "request",
-            lambda request: None if HERE.match(request.url) else complaints.append(f"asked {request.url}"),
-        )
-        page.on("requestfailed", failed)
+        for event, handler in watching.items():
+            page.on(event, handler)
         return page
 
     yield make
-    for context, options in used:
-        profiles.give_back(context, options)
+    for page, options in used:
+        for event, handler in watching.items():
+            page.remove_listener(event, handler)
+        profiles.give_back(page, options)
     assert complaints == []
 
 

@@ -38,5 +38,4 @@ def test_links_open_records_below_the_prefix(new_page: NewPage, tmp_path: Path) 
             assert {cookie.get("path") for cookie in page.context.cookies()} == {f"{PREFIX}/me"}
             page.get_by_role("button", name="End the session").first.click()
             expect(page).to_have_url(f"{proxy.url}/me/ended")
-            page.close()
             assert proxy.strays == []

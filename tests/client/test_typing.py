@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from ledger import client
-from tests.counts import CHECKS
 from tests.support import ROOT
 
 OLD_AND_NEW_NAMES = """
@@ -180,7 +179,7 @@ def reported_errors(folder: Path) -> Mapping[str, list[str]]:
     return errors
 
 
-@pytest.mark.skipif(not CHECKS, reason="a type checker's eight seconds: make check runs it")
+@pytest.mark.checks_code
 def test_right_programs_have_no_error_and_each_wrong_line_has_one(tmp_path: Path) -> None:
     """One test, so that one process of a test run starts mypy."""
     for name, errors in reported_errors(tmp_path).items():

@@ -35,6 +35,8 @@ from tests.support import Platform, lookup_request, mint, opened, report_payload
 
 PEOPLE = 40
 """Few people, so that acts, orders and standings meet."""
+PAUSE_SECONDS = 0.1
+"""Between two tries of a request that was cut or failed. An outbox waits longer."""
 
 
 @dataclass
@@ -128,11 +130,11 @@ class Reporters:
             answer = client.post(self.url + path, content=json.dumps(body), headers=headers)
         except httpx2.TransportError:
             self._count("cut")
-            time.sleep(0.02)
+            time.sleep(PAUSE_SECONDS)
             return None
         self._count(str(answer.status_code))
         if answer.status_code >= 500:
-            time.sleep(0.02)
+            time.sleep(PAUSE_SECONDS)
         return answer
 
     def _count(self, what: str) -> None:

@@ -44,6 +44,12 @@ def progress(reporters: Reporters, more: int, seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
+def refused(reporters: Reporters, more: int) -> None:
+    """Wait until `more` further requests are refused."""
+    expected = reporters.seen.statuses["503"] + more
+    until(lambda: reporters.seen.statuses["503"] >= expected, f"not refused: {reporters.seen.statuses}")
+
+
 @pytest.mark.postgresql
 def test_backends_terminated_under_load(settings: Settings, reporters: Reporters) -> None:
     with serving(settings) as server:
@@ -67,13 +73,12 @@ def test_the_database_away_for_a_while(settings: Settings, reporters: Reporters)
         reporters.start()
         progress(reporters, 10)
         with pg.refused_connections(settings.database_url):
-            until(lambda: client.get("/readyz").status_code == 503, "still ready")
-            time.sleep(1.0)  # what was on its way is acknowledged by then
+            ready = until(lambda: (it := client.get("/readyz")).status_code == 503 and it, "ready without a database")
+            assert ready.json()["database"] == "unavailable"
             assert client.get("/healthz").status_code == 200
-            ready = client.get("/readyz")
-            assert (ready.status_code, ready.json()["database"]) == (503, "unavailable")
+            refused(reporters, 30)  # what was stored just before is acknowledged by now
             before = len(reporters.seen.reports)
-            time.sleep(0.5)
+            refused(reporters, 30)
             assert len(reporters.seen.reports) == before, "nothing is acknowledged that is not stored"
         progress(reporters, 20)
         reporters.stop()

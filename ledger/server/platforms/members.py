@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from types import MappingProxyType
 
 from sqlalchemy import Connection, Engine
@@ -219,12 +218,8 @@ def _member(row: PlatformRow) -> Member:
 
 
 def _key(row: KeyRow) -> MemberKey:
-    sound = _is_sound(bytes(row.public_key))
+    sound = is_sound(bytes(row.public_key))
     return MemberKey(row.kid, row.platform, row.public_key, row.revoked_at is not None or not sound, sound)
-
-
-_is_sound = lru_cache(maxsize=10_000)(is_sound)
-"""Cached, because the list of members is read every second."""
 
 
 # --- the operator's commands ------------------------------------------------------------------------------------

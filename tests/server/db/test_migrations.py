@@ -36,6 +36,7 @@ def test_up_and_down(database_url: str) -> None:
     engine.dispose()
 
 
+@pytest.mark.checks_code
 def test_models_and_migrations_do_not_drift(database_url: str) -> None:
     migrate.upgrade(database_url)
     command.check(migrate.alembic_config(database_url))
