@@ -52,6 +52,7 @@ def be_patient(refund_ledger: RefundLedger) -> None:
     """From now on calls have time: they are answered, however busy the machine is."""
     for name in (*BUDGETS, "budget_seconds"):
         setattr(refund_ledger._session, name, 5 * PROMPT_SECONDS)
+    refund_ledger._session.snapshots._budget_seconds = 5 * PROMPT_SECONDS
 
 
 def outage(call: Callable[[], object]) -> None:

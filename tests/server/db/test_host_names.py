@@ -25,6 +25,10 @@ from ledger.server.settings import Settings
 from tests.counts import trials
 
 
+SLACK_SECONDS = 4.0
+"""For a machine that has much to do; a resolver that hangs does so for a minute."""
+
+
 class Resolver:
     """Replaces the system's resolver: it has some names, and hangs for the others until `gate` is set."""
 
@@ -70,7 +74,7 @@ def test_a_resolver_that_hangs_costs_no_more_than_the_deadline_and_one_thread(re
         return time.monotonic() - started
 
     with ThreadPoolExecutor(8) as pool:
-        assert max(pool.map(connect, range(24))) < 0.4 + 1
+        assert max(pool.map(connect, range(24))) < 0.4 + SLACK_SECONDS
     assert (threads(), resolver.asked) == (1, 1)
     resolver.known["db.example"] = ["127.0.0.1"]
     resolver.gate.set()
@@ -140,7 +144,7 @@ def test_hosts_of_the_environment_have_the_same_deadline(resolver: Resolver, mon
     started = time.monotonic()
     with pytest.raises(OperationalError, match="name servers do not answer"):
         dialler().connect()
-    assert time.monotonic() - started < 0.4 + 1
+    assert time.monotonic() - started < 0.4 + SLACK_SECONDS
 
 
 @pytest.mark.postgresql
