@@ -24,7 +24,6 @@ from ledger.server.db.pg_connection import Dialler, SessionSettings
 from ledger.server.settings import Settings
 from tests.counts import trials
 
-
 SLACK_SECONDS = 4.0
 """For a machine that has much to do; a resolver that hangs does so for a minute."""
 
