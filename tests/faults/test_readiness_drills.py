@@ -37,10 +37,13 @@ MOMENT_SECONDS = 0.5
 
 def said(rt: Runtime) -> dict[str, Any]:
     """Both answers in one: {lookups, writes} and what they share."""
-    began = time.monotonic()
-    lookups, writes = health.readiness(rt.process), health.write_readiness(rt.process)
-    rt.metrics.text()
-    assert time.monotonic() - began < MOMENT_SECONDS, "it waited for the database"
+    for attempt in range(3):  # the machine may pause during one, and would hardly do so during each
+        began = time.monotonic()
+        lookups, writes = health.readiness(rt.process), health.write_readiness(rt.process)
+        rt.metrics.text()
+        if (seconds := time.monotonic() - began) < MOMENT_SECONDS:
+            break
+        assert attempt < 2, f"it waited for the database: {seconds} s"
     return {**lookups, "lookups": lookups["status"], "writes": writes["status"]}
 
 
