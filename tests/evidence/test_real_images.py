@@ -67,7 +67,7 @@ def test_a_picture_of_too_little_is_never_found_again() -> None:
     assert "picture_unfit" in [note.code for note in receipt.notes]
 
 
-@pytest.mark.some_cases(2)
+@pytest.mark.some_cases(1)
 @pytest.mark.parametrize("name", ["DSCN0010.jpg", "chatgpt.png", "firefly.png"])
 def test_an_altered_copy_is_found(name: str) -> None:
     original = Image.open(image(name)).convert("RGB")
@@ -77,7 +77,7 @@ def test_an_altered_copy_is_found(name: str) -> None:
 
 
 def test_no_two_different_pictures_match() -> None:
-    names = trials(("DSCN0010.jpg", "chatgpt.png", "doubao.png"), (*LABELLED, *CAMERAS))
+    names = trials(("DSCN0010.jpg", "doubao.png"), (*LABELLED, *CAMERAS))
     photos = [photo(image(name).read_bytes()) for name in names]
     for claim in photos:
         others = [item for item in photos if item is not claim]
