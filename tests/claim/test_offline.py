@@ -18,7 +18,7 @@ from ledger.server.db.engine import open_engine, reading
 from ledger.server.log.logged_keys import load_server_keys
 from tests.claim.attacker import Possession, attack
 from tests.claim.consortium import HOLDERS, LISTED, OWN, Consortium
-from tests.claim.memory import encodings, memory_image
+from tests.claim.memory import contained, encodings, memory_image
 from tests.oracles import GROUP_ORDER
 
 OTHERS = tuple([holder for holder in HOLDERS if holder != OWN])
@@ -217,13 +217,26 @@ def test_memory_images_show_what_a_process_has(consortium: Consortium, operator:
 
 def test_no_encoding_of_another_share_is_in_what_the_operator_has(consortium: Consortium, operator: Possession) -> None:
     material = [*operator.files.items(), *[("memory", image) for image in operator.memory]]
-    for holder in OTHERS:
-        for generation in (1, 2):
-            for name, form in encodings(consortium.share(holder, generation)).items():
-                assert [where for where, data in material if form in data] == [], f"{holder} {generation}: {name}"
-    own = encodings(consortium.share(OWN, 2))
-    assert any(own["base64url"] in data for data in operator.files.values())
-    assert any(own["bytes"] in image for image in operator.memory)
+    forms = {
+        form: f"{holder} {generation}: {name}"
+        for holder in HOLDERS
+        for generation in (1, 2)
+        for name, form in encodings(consortium.share(holder, generation)).items()
+    }
+    present = [(where, forms[form]) for where, data in material for form in contained(data, forms)]
+    assert [(where, name) for where, name in present if not name.startswith(OWN)] == []
+    # The search finds its own share, in a file and in a process's memory.
+    assert any(where != "memory" and name == f"{OWN} 2: base64url" for where, name in present)
+    assert ("memory", f"{OWN} 2: bytes") in present
+
+
+def test_each_encoding_is_found_at_each_offset() -> None:
+    forms = encodings(combined((1, 2), (GROUP_ORDER // 3, GROUP_ORDER // 5)))
+    for name, form in forms.items():
+        for offset in range(17):
+            # At the very end too; without its last byte it is not there.
+            assert form in contained(bytes(offset) + form, forms.values()), (name, offset)
+            assert form not in contained(bytes(offset) + form[:-1], forms.values()), (name, offset)
 
 
 # --- generations ------------------------------------------------------------------------------------------------------
