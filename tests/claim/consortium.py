@@ -317,4 +317,4 @@ def in_time(ready: Callable[[], bool], what: str, seconds: float = PATIENCE_SECO
     end = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < end, what
-        time.sleep(0.02)
+        time.sleep(0.05)
