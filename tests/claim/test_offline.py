@@ -216,18 +216,21 @@ def test_memory_images_show_what_a_process_has(consortium: Consortium, operator:
 
 
 def test_no_encoding_of_another_share_is_in_what_the_operator_has(consortium: Consortium, operator: Possession) -> None:
-    material = [*operator.files.items(), *[("memory", image) for image in operator.memory]]
+    images = {f"memory {place}": image for place, image in enumerate(operator.memory)}
+    material = [*operator.files.items(), *images.items()]
     forms = {
-        form: f"{holder} {generation}: {name}"
+        (holder, generation, name): form
         for holder in HOLDERS
         for generation in (1, 2)
         for name, form in encodings(consortium.share(holder, generation)).items()
     }
-    present = [(where, forms[form]) for where, data in material for form in contained(data, forms)]
-    assert [(where, name) for where, name in present if not name.startswith(OWN)] == []
+    present = {where: contained(data, forms.values()) for where, data in material}
+    for (holder, generation, name), form in forms.items():
+        places = [where for where, there in present.items() if form in there]
+        assert holder == OWN or places == [], f"{holder} {generation}: {name}"
     # The search finds its own share, in a file and in a process's memory.
-    assert any(where != "memory" and name == f"{OWN} 2: base64url" for where, name in present)
-    assert ("memory", f"{OWN} 2: bytes") in present
+    assert any(forms[OWN, 2, "base64url"] in there for where, there in present.items() if where not in images)
+    assert any(forms[OWN, 2, "bytes"] in present[image] for image in images)
 
 
 def test_each_encoding_is_found_at_each_offset() -> None:
