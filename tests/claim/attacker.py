@@ -48,7 +48,7 @@ def _alphabet(characters: str) -> Array:
 
 
 STEP_BYTES = 8
-"""Of every eighth byte it is looked up first whether it may belong to a text: nearly all runs end there."""
+"""Only every eighth byte is looked up first: where few neighbours among these are characters, there is no long run."""
 _HEX = re.compile(rb"[0-9A-Fa-f]{64,}")
 _RUNS_OF = {shortest: re.compile(rb"[A-Za-z0-9_+/-]{%d,}" % shortest) for shortest in (43, RUN_MAX_CHARS + 1)}
 _BASE64 = _alphabet(ascii_letters + digits + "-_+/")
@@ -106,7 +106,7 @@ def published(log: tuple[bytes, ...]) -> Sequence[KeyStatement]:
         leaf = parse_leaf(entry)
         if leaf.type == GovernanceType.KEY_ROTATION and leaf.body is not None and leaf.body.get("statement"):
             statements.append(parse_statement(leaf.body["statement"]))
-    return statements
+    return tuple(statements)
 
 
 def recognised(

@@ -16,7 +16,7 @@ import pytest
 from ledger.holder import backup
 from ledger.server.db.engine import open_engine, reading
 from ledger.server.log.logged_keys import load_server_keys
-from tests.claim.attacker import Possession, attack
+from tests.claim.attacker import Possession, attack, texts
 from tests.claim.consortium import HOLDERS, LISTED, OWN, Consortium
 from tests.claim.memory import contained, encodings, memory_image
 from tests.oracles import GROUP_ORDER
@@ -234,12 +234,18 @@ def test_no_encoding_of_another_share_is_in_what_the_operator_has(consortium: Co
 
 
 def test_each_encoding_is_found_at_each_offset() -> None:
-    forms = encodings(combined((1, 2), (GROUP_ORDER // 3, GROUP_ORDER // 5)))
+    secret = combined((1, 2), (GROUP_ORDER // 3, GROUP_ORDER // 5))
+    forms = encodings(secret)
     for name, form in forms.items():
         for offset in range(17):
             # At the very end too; without its last byte it is not there.
             assert form in contained(bytes(offset) + form, forms.values()), (name, offset)
             assert form not in contained(bytes(offset) + form[:-1], forms.values()), (name, offset)
+    for name in ("base64url", "base64", "hex"):
+        for offset in range(17):
+            for data in (bytes(offset) + forms[name], bytes(offset) + forms[name] + b"."):
+                assert secret in texts(data), (name, offset)
+                assert secret not in texts(data.replace(forms[name], forms[name][1:])), (name, offset)
 
 
 # --- generations ------------------------------------------------------------------------------------------------------
