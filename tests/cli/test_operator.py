@@ -31,7 +31,7 @@ from tests.kit import person, report_arguments
 from tests.processes import runs, started, until
 from tests.support import ROOT, new_ledger, server_environment, serving
 
-PUBLISHER = "ledger.server.log.publisher"
+PUBLISHER, SNAPSHOTTER = "ledger.server.log.publisher", "ledger.server.snapshots.snapshotter"
 EFFECTIVE_SECONDS = 5
 """A new platform, key, revocation or suspension reaches every process within this time (docs/api.md, docs/cli.md)."""
 
@@ -223,12 +223,15 @@ def _until_raises(ledger: RefundLedger, error: type[LedgerError]) -> None:
     raise AssertionError(f"{error.__name__} was not raised within {EFFECTIVE_SECONDS} s")
 
 
-def test_the_publisher_ends_with_a_killed_server(tmp_path: Path) -> None:
+def test_publisher_and_snapshotter_end_with_a_killed_server(tmp_path: Path) -> None:
     settings = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
+    modules = (PUBLISHER, SNAPSHOTTER)
     with serving(settings, forked=False) as server:
-        (publisher,) = until(lambda: started(server, PUBLISHER), "there is no publisher")
+        children = {name: until(lambda: started(server, name), f"there is no {name}") for name in modules}  # noqa: B023
+        assert [len(pids) for pids in children.values()] == [1, 1]
         os.kill(server._process.pid, signal.SIGKILL)
-        until(lambda: not runs(publisher, PUBLISHER), "the publisher outlived the server")
+        for name, (pid,) in children.items():
+            until(lambda: not runs(pid, name), f"{name} outlived the server")  # noqa: B023
 
 
 def test_serve_says_in_one_line_why_it_cannot(tmp_path: Path, operator: Operator) -> None:
@@ -251,21 +254,35 @@ def without(missing: list[str], *arguments: str, cwd: Path) -> subprocess.Comple
     return run_command([json.dumps(missing), *arguments], folder=cwd, module=lacking.__name__)
 
 
-def test_server_commands_without_its_packages_exit_3_and_name_its_distribution(tmp_path: Path) -> None:
-    commands = ["keys init", "platform list", "demo --dir d", "keys show", "keys migrate", "serve"]
-    done = without(SERVER_MODULES, lacking.EACH, json.dumps([typed.split() for typed in commands]), cwd=tmp_path)
+CLIENT_COMMANDS = ["--help", "verify http://127.0.0.1:1"]
+SERVER_COMMANDS = ["keys init", "platform list", "demo --dir d", "keys show", "keys migrate", "serve", "publish"]
+
+
+@pytest.fixture(scope="module")
+def without_server(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
+    """What each command says in a process where the server's packages are not installed, as `tests.cli.lacking` lists
+    it. The client's commands come first."""
+    commands = [*CLIENT_COMMANDS, *SERVER_COMMANDS]
+    typed = json.dumps([words.split() for words in commands])
+    done = without(SERVER_MODULES, lacking.EACH, typed, cwd=tmp_path_factory.mktemp("lacking"))
     assert (done.returncode, done.stderr) == (0, "")
-    printed = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [" ".join(words) for words, *_ in printed] == commands
-    for words, code_plain, errors, code_json, answer in printed:
+    said = {" ".join(words): outcome for words, *outcome in map(json.loads, done.stdout.splitlines())}
+    assert [*said] == commands
+    return said
+
+
+def test_server_commands_without_its_packages_exit_3_and_name_its_distribution(
+    without_server: dict[str, list[Any]],
+) -> None:
+    for words in SERVER_COMMANDS:
+        code_plain, errors, code_json, answer = without_server[words]
         assert (code_plain, code_json) == (ExitCode.EXTRA_MISSING, ExitCode.EXTRA_MISSING), words
         assert "pip install refund-credit-ledger-server" in errors
         assert "Traceback" not in errors
         assert json.loads(answer)["error"]["code"] == "extra_missing"
 
 
-def test_client_commands_need_none_of_the_servers_packages(tmp_path: Path) -> None:
-    done = without(SERVER_MODULES, "--help", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    done = without(SERVER_MODULES, "verify", "http://127.0.0.1:1", cwd=tmp_path)
-    assert done.returncode == ExitCode.USAGE, done.stderr
+def test_client_commands_need_none_of_the_servers_packages(without_server: dict[str, list[Any]]) -> None:
+    for words, code in zip(CLIENT_COMMANDS, (ExitCode.OK, ExitCode.USAGE), strict=True):
+        code_plain, errors, code_json, _ = without_server[words]
+        assert (code_plain, code_json) == (code, code), errors
