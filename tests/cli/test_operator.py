@@ -31,7 +31,7 @@ from tests.kit import person, report_arguments
 from tests.processes import runs, started, until
 from tests.support import ROOT, new_ledger, server_environment, serving
 
-PUBLISHER, SNAPSHOTTER = "ledger.server.log.publisher", "ledger.server.snapshots.snapshotter"
+PUBLISHER = "ledger.server.log.publisher"
 EFFECTIVE_SECONDS = 5
 """A new platform, key, revocation or suspension reaches every process within this time (docs/api.md, docs/cli.md)."""
 
@@ -223,15 +223,12 @@ def _until_raises(ledger: RefundLedger, error: type[LedgerError]) -> None:
     raise AssertionError(f"{error.__name__} was not raised within {EFFECTIVE_SECONDS} s")
 
 
-def test_publisher_and_snapshotter_end_with_a_killed_server(tmp_path: Path) -> None:
+def test_the_publisher_ends_with_a_killed_server(tmp_path: Path) -> None:
     settings = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
-    modules = (PUBLISHER, SNAPSHOTTER)
     with serving(settings, forked=False) as server:
-        children = {name: until(lambda: started(server, name), f"there is no {name}") for name in modules}  # noqa: B023
-        assert [len(pids) for pids in children.values()] == [1, 1]
+        (publisher,) = until(lambda: started(server, PUBLISHER), "there is no publisher")
         os.kill(server._process.pid, signal.SIGKILL)
-        for name, (pid,) in children.items():
-            until(lambda: not runs(pid, name), f"{name} outlived the server")  # noqa: B023
+        until(lambda: not runs(publisher, PUBLISHER), "the publisher outlived the server")
 
 
 def test_serve_says_in_one_line_why_it_cannot(tmp_path: Path, operator: Operator) -> None:

@@ -111,7 +111,9 @@ def test_serve_publishes_on_a_schedule_brings_its_children_back_and_stops_cleanl
     with serving(settings) as server:
         until(lambda: published(settings), "there is no first snapshot")
         # Publisher and snapshotter, which a forked server has in its process group.
-        before = until(lambda: pair if len(pair := group_of(server._process.pid) - {server._process.pid}) == 2 else (), "")
+        before = until(
+            lambda: pair if len(pair := group_of(server._process.pid) - {server._process.pid}) == 2 else (), ""
+        )
         for pid in before:
             os.kill(pid, signal.SIGKILL)
         until(lambda: len(group_of(server._process.pid) - before) == 3, "publisher and snapshotter did not come back")

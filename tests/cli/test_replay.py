@@ -19,7 +19,7 @@ from ledger.rules.conduct import Conduct, check_evidence
 from ledger.server.demo.replay import _moved, made_up_evidence
 from ledger.server.demo.replay_mapping import ReportMapping, fill, moment, read_mapping, read_rows, spread
 from tests.forked import run_command
-from tests.support import ROOT, SHARED
+from tests.support import ROOT, SHARED, sqlite_schema
 
 MAPPINGS = ROOT / "docs" / "replay"
 
@@ -71,6 +71,8 @@ def test_a_small_table_gives_the_standings_it_should(tmp_path: Path) -> None:
     ]  # fmt: skip
     data = tmp_path / "ratings.csv"
     data.write_text(columns + "".join(f"{a},{b},{c},{1_300_000_000 + n}\n" for n, (a, b, c) in enumerate(rows)))
+    (tmp_path / "ledger").mkdir()
+    (tmp_path / "ledger" / "ledger.db").write_bytes(sqlite_schema())
     mapping = tmp_path / "ratings.toml"
     mapping.write_text(
         """
