@@ -170,7 +170,6 @@ def test_of_many_reports_of_one_order_at_once_one_wins(ledger: LedgerFixture) ->
     assert count(ledger, Report) == 1
 
 
-@pytest.mark.both_engines
 def test_a_bad_report_of_a_batch_does_not_touch_the_others(ledger: LedgerFixture) -> None:
     payloads = [report_payload(ledger.rt, ledger.acme, ledger.person(n)) for n in range(4)]
     payloads[1]["signature"] = payloads[2]["signature"]
@@ -278,7 +277,6 @@ def test_reasons_are_a_closed_list(ledger: LedgerFixture, reason: str) -> None:
         ledger.withdraw(ledger.acme, report["id"], reason=reason)
 
 
-@pytest.mark.both_engines
 def test_report_withdraw_report_of_one_order_in_one_batch(ledger: LedgerFixture) -> None:
     first = ledger.report(ledger.acme, ledger.person(), order="A-1")
     told = ledger.told_now()
