@@ -76,6 +76,8 @@ class Proxy:
 
     def close_all(self) -> None:
         for item in self._sockets:
+            with suppress(OSError):
+                item.shutdown(socket.SHUT_RDWR)  # closing alone ends nothing while a thread reads from it
             item.close()
 
 
@@ -87,10 +89,12 @@ def proxy(target: str) -> Iterator[Proxy]:
         created.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         thread = threading.Thread(target=created.serve, args=(listening,), daemon=True)
         thread.start()
-        yield created
-        listening.shutdown(socket.SHUT_RDWR)
-    thread.join(5)
-    created.close_all()
+        try:
+            yield created
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join(5)
+            created.close_all()
 
 
 def _as_problem(headers: dict[str, str], answer: bytes, request_id: str) -> tuple[dict[str, str], bytes]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import secrets
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -94,6 +96,25 @@ def reviewing(settings: Settings) -> Iterator[Context]:
         engine.dispose()
 
 
+@contextmanager
+def giving_up(refund_ledger: RefundLedger) -> Iterator[None]:
+    """Calls in the block give up where they would pause before their next attempt, with the error of the last one: as
+    in an outage that outlasts every budget, whatever time an attempt takes."""
+    transport = refund_ledger._session.transport
+    pause = transport._sleep
+
+    def give_up(_: float) -> None:
+        error = sys.exception()
+        assert error is not None
+        raise error
+
+    transport._sleep = give_up
+    try:
+        yield
+    finally:
+        transport._sleep = pause
+
+
 def carrier_record() -> list[Evidence]:
     """What `fake_return_tracking` needs."""
     return [evidence("carrier_record", sha256=secrets.token_bytes(32))]
@@ -139,11 +160,13 @@ def reviewers(running: Running) -> Iterator[Context]:
 def connect(running: Running, tmp_path: Path) -> Iterator[Connect]:
     """`connect("acme", url=None, **options)` opens an SDK with a state folder of its own.
 
-    The running ledger itself has 20 s for a lookup: on a busy machine 300 ms are not always enough."""
+    The running ledger itself has 20 s for a lookup, and each has 20 s for tags: on a busy machine 300 ms, or 2 s, are
+    not always enough."""
     opened: list[RefundLedger] = []
 
     def make(name: str = "acme", url: str | None = None, **settings: Any) -> RefundLedger:
         settings.setdefault("state_dir", tmp_path / f"state-{name}")
+        settings.setdefault("subject_budget_seconds", 20)
         if url is None:
             settings.setdefault("lookup_budget_seconds", 20)
         refund_ledger = RefundLedger(running.suite(name, url), running.key(name), **settings)

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.support import RunningServer
 
-PATIENCE_SECONDS = 15
+PATIENCE_SECONDS = 60
 
 
 def runs(pid: int, module: str) -> bool:

@@ -333,7 +333,7 @@ class RunningServer:
         """SIGTERM, and the exit code."""
         self._process.terminate()
         try:
-            code = self._process.wait(timeout=20)
+            code = self._process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             self.kill()
             raise
@@ -341,8 +341,8 @@ class RunningServer:
         return code
 
     def _finish(self) -> None:
-        self._process.wait(timeout=20)
-        self._collector.join(timeout=20)
+        self._process.wait(timeout=60)
+        self._collector.join(timeout=60)
         if self._process.stdout is not None:
             self._process.stdout.close()
 

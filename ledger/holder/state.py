@@ -7,6 +7,7 @@ so that a suspension takes effect in every process within that time.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -99,6 +100,7 @@ class StateReader:
         self, engine: Engine, refresh_seconds: float = 1.0, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._engine, self._monotonic = engine, monotonic
+        self._refreshing = threading.Lock()
         self._snapshot = read_snapshot(engine, monotonic())
         self.worker = Worker(
             "state",
@@ -111,8 +113,10 @@ class StateReader:
     def refresh(self) -> None:
         """Read all rows now. Raises DatabaseUnavailable; the last snapshot then stays until it is too old."""
         snapshot = read_snapshot(self._engine, self._monotonic())
-        if snapshot.started >= self._snapshot.started:
-            self._snapshot = snapshot
+        with self._refreshing:
+            # Of two concurrent reads, the one that began first must not replace the result of the other.
+            if snapshot.started >= self._snapshot.started:
+                self._snapshot = snapshot
 
     @property
     def latest(self) -> HolderSnapshot:

@@ -33,6 +33,7 @@ from ledger.server.db.engine import open_engine
 from ledger.server.keys.files import raw_public
 from ledger.server.platforms.members import Members, add_key, revoke_key, set_status
 from tests.api.conftest import READER, Api
+from tests.processes import until
 from tests.support import Platform, new_ledger
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -252,15 +253,17 @@ def _seconds(gate: Gate, header: str) -> float:
 def test_over_http_a_revoked_key_is_refused_within_five_seconds(api: Api) -> None:
     platform = Platform("gone", "gone-group", "gone-1").enrol(api.settings)
     headers = {"Authorization": f"Bearer {api.token(platform)}"}
-    deadline = time.monotonic() + 5
-    while api.client.get("/v1/reports", headers=headers).status_code != 200:
-        assert time.monotonic() < deadline, "a new platform is let in within five seconds"
+    until(lambda: api.client.get("/v1/reports", headers=headers).status_code == 200, "a new platform is not let in")
     engine = open_engine(api.settings.database_url)
     revoke_key(engine, "gone-1", datetime.now(UTC))
     engine.dispose()
     revoked = time.monotonic()
-    while (answer := api.client.get("/v1/reports", headers=headers)).status_code == 200:
-        assert time.monotonic() < revoked + 5
+    while True:
+        begun = time.monotonic()
+        answer = api.client.get("/v1/reports", headers=headers)
+        if answer.status_code != 200:
+            break
+        assert begun < revoked + 5
     assert answer.status_code == 401
     assert answer.json()["code"] == "unknown_key"
     assert answer.headers["www-authenticate"] == 'Bearer error="invalid_token"'

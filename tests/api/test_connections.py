@@ -15,6 +15,7 @@ import pytest
 from api.connections import Limits, default_connections
 from ledger.server.settings import Settings
 from tests.api.conftest import ACME, Api, running
+from tests.faulty import PROMPT_SECONDS
 from tests.support import new_ledger
 
 CONNECTIONS = 24
@@ -77,7 +78,7 @@ def goes_on(api: Api) -> None:
     """A normal client is answered, at once."""
     started = time.monotonic()
     assert api.request("GET", "/v1/suite").status_code == 200
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < PROMPT_SECONDS
 
 
 def test_a_header_that_drips_is_ended(api: Api) -> None:
@@ -112,7 +113,7 @@ def test_a_connection_that_asks_nothing_is_closed_without_a_word(api: Api) -> No
         connection.sendall(b"\r\n")
         started = time.monotonic()
         rest(connection)
-        assert time.monotonic() - started < 3, "a line end does not keep a connection for ever"
+        assert time.monotonic() - started < PROMPT_SECONDS, "a line end does not keep a connection for ever"
 
 
 def headers(api: Api, path: str, *more: str) -> bytes:
@@ -150,7 +151,6 @@ def test_a_body_behind_a_refusal_has_an_end(api: Api) -> None:
             while time.monotonic() - started < PATIENCE_SECONDS:
                 connection.sendall(b" " * 2000)
                 time.sleep(0.02)
-        assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize("junk", [b"X-A: " + b"b" * 1_000_000, b"X-A: b\r\n" * 200, b"X" * 100_000])
@@ -312,13 +312,10 @@ def test_a_probe_whose_body_does_not_come_leaves_the_reserve(api: Api, monkeypat
         held = stack.enter_context(connected(api))
         held.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
         started = time.monotonic()
-        for _ in range(100):
-            try:
+        with pytest.raises(ConnectionError):
+            while time.monotonic() - started < PATIENCE_SECONDS:
                 held.sendall(b" " * 100)
-            except OSError:
-                break
-            time.sleep(0.05)
-        assert time.monotonic() - started < 3
+                time.sleep(0.05)
     time.sleep(0.1)
     goes_on(api)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from ledger.rules.webhooks import MessageSource, Recipient, WebhookType
 from ledger.server.db.engine import writing
 from ledger.server.webhooks.emit import emit
 from tests.api.conftest import ACME, BETA, READER, Api, running
+from tests.processes import until
 from tests.receiver import Receiver, receiving
 from tests.support import Platform, new_ledger
 
@@ -50,18 +50,20 @@ def test_an_endpoint_is_told_and_what_became_of_it_can_be_read(
     assert (endpoint["events"], endpoint["status"], endpoint["disabled_reason"]) == (EVENTS, "active", None)
     asked = api.request("POST", f"{base}/test", ACME)
     assert (asked.status_code, asked.json()["type"]) == (200, "webhook.test")
-    assert receiver.arrived.acquire(timeout=10)
+    assert receiver.arrived.acquire(timeout=60)
     arrival = receiver.arrivals[0]
     assert arrival.id == asked.json()["message"]
     assert arrival.verified(endpoint["secret"])["data"] == {"webhook": endpoint["id"]}
-    deadline = time.monotonic() + 10
-    while (listed := api.request("GET", f"{base}/deliveries", ACME).json()["data"])[0]["state"] != "delivered":
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+
+    def deliveries() -> list[dict[str, Any]]:
+        return list(api.request("GET", f"{base}/deliveries", ACME).json()["data"])
+
+    until(lambda: deliveries()[0]["state"] == "delivered", "not delivered")
+    listed = deliveries()
     assert (listed[0]["attempts"], listed[0]["last_status"], listed[0]["next_attempt_at"]) == (1, 204, None)
     replayed = api.request("POST", f"{base}/deliveries/{arrival.id}/replay", ACME)
     assert replayed.status_code == 200
-    assert receiver.arrived.acquire(timeout=10)
+    assert receiver.arrived.acquire(timeout=60)
     assert receiver.ids() == [arrival.id, arrival.id]
 
 

@@ -200,8 +200,9 @@ def _moved(suite: Path, url: str) -> Path:
 
 
 def _until(work: Any) -> None:
-    """`work()` succeeds within the time that a change may take to reach every process."""
-    end = time.monotonic() + EFFECTIVE_SECONDS
+    """`work()` succeeds soon. (A server that gets no processor time reads late what it admits; what it refuses it
+    refuses in time, see `_until_raises`.)"""
+    end = time.monotonic() + 4 * EFFECTIVE_SECONDS
     while True:
         try:
             work()
@@ -213,14 +214,16 @@ def _until(work: Any) -> None:
 
 
 def _until_raises(ledger: RefundLedger, error: type[LedgerError]) -> None:
+    """Calls raise `error`, at the latest one that begins when the change must have reached every process."""
     end = time.monotonic() + EFFECTIVE_SECONDS
-    while time.monotonic() < end:
+    while True:
+        begun = time.monotonic()
         try:
             ledger.tag(**person())
         except error:
             return
+        assert begun < end, f"{error.__name__} was not raised within {EFFECTIVE_SECONDS} s"
         time.sleep(0.1)
-    raise AssertionError(f"{error.__name__} was not raised within {EFFECTIVE_SECONDS} s")
 
 
 def test_the_publisher_ends_with_a_killed_server(tmp_path: Path) -> None:

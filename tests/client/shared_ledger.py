@@ -70,6 +70,8 @@ class SmallHolder:
     clock: Callable[[], float] = time.time
     url: str = ""
     delay_seconds: float = 0.0
+    before_answer: Callable[[], object] | None = None
+    """Called before each answer, which waits until it returns."""
     refusal: Refusal | None = None
     change: Callable[[dict[str, Any]], object] | None = None
     """Changes an answer before it is sent."""
@@ -89,6 +91,8 @@ class SmallHolder:
         """Status and JSON of an answer; a failure is (status, {"code": ...})."""
         if self.delay_seconds:
             self.wake.wait(self.delay_seconds)
+        if self.before_answer is not None:
+            self.before_answer()
         if self.refusal is not None:
             status, code, members = self.refusal
             return status, {"code": code, "detail": "No.", **members}
@@ -165,7 +169,7 @@ class SmallHolder:
 
     def recover(self) -> None:
         """Answer at once and truly again. (A share that a liar replaced stays replaced.)"""
-        self.delay_seconds, self.refusal, self.change, self.raw = 0.0, None, None, None
+        self.delay_seconds, self.before_answer, self.refusal, self.change, self.raw = 0.0, None, None, None, None
         self.wake.set()
         self.wake = threading.Event()
 
@@ -370,6 +374,7 @@ class SharedLedger(SmallLedger):
         return 409, {}, b'{"code": "evaluated_by_holders", "detail": "Ask the holders."}'
 
     def connect(self, state: str = "state", suite: dict[str, Any] | None = None, **settings: Any) -> RefundLedger:
+        settings.setdefault("subject_budget_seconds", 20)
         settings.setdefault("budget_seconds", 0.5)
         settings.setdefault("cards", self.cards())
         return RefundLedger(

@@ -333,7 +333,10 @@ class SmallLedger:
         return {**who, **self.suite_json(), **changes}
 
     def connect(self, state: str = "state", suite: dict[str, Any] | None = None, **settings: Any) -> RefundLedger:
-        """An SDK whose clock is this ledger's."""
+        """An SDK whose clock is this ledger's. It has 20 s for lookups and tags: on a busy machine the usual 300 ms, or
+        2 s, are not always enough."""
+        settings.setdefault("lookup_budget_seconds", 20)
+        settings.setdefault("subject_budget_seconds", 20)
         settings.setdefault("budget_seconds", 0.5)
         settings.setdefault("now", lambda: self.now)
         return RefundLedger(

@@ -64,11 +64,13 @@ def server(behave: Callable[[socket.socket, threading.Event], None]) -> Iterator
     with socket.create_server(("127.0.0.1", 0)) as listening:
         threads.append(threading.Thread(target=serve, args=(listening,), daemon=True))
         threads[0].start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        ended.set()
-        listening.shutdown(socket.SHUT_RDWR)
-    for thread in threads:
-        thread.join(5)
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            ended.set()
+            listening.shutdown(socket.SHUT_RDWR)
+            for thread in threads:
+                thread.join(5)
 
 
 def hang(_client: socket.socket, ended: threading.Event) -> None:
@@ -111,8 +113,10 @@ def hanging_resolver(patched: pytest.MonkeyPatch) -> Iterator[str]:
         return real(host, *rest, **more)
 
     patched.setattr(socket, "getaddrinfo", resolve)
-    yield "https://ledger.test"
-    ended.set()
+    try:
+        yield "https://ledger.test"
+    finally:
+        ended.set()
 
 
 def timed(call: Callable[[], object]) -> tuple[object, float]:
@@ -172,6 +176,7 @@ def test_a_service_starts_while_the_ledger_is_down(ledger: SmallLedger) -> None:
         ledger.broken = False
         acme._session.connect_budget_seconds = PROMPT_SECONDS
         assert acme.lookup(WHO, order="A-1").tier == "clear", "it works as soon as the ledger is back"
+        acme._session.connect_budget_seconds = PROMPT_SECONDS
         acme.connect()
         ledger.asked()
         acme.connect()

@@ -17,6 +17,7 @@ from ledger.client.transport.forks import Sockets
 from ledger.client.transport.http import Deadline, Transport
 from ledger.errors import Unavailable
 from tests.faulty import PROMPT_SECONDS, answering, free_port
+from tests.processes import until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
@@ -43,9 +44,11 @@ def scripted(*answers: Sequence[bytes], pause: float = 0.0, keep: bool = True) -
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}", received
-        listening.shutdown(socket.SHUT_RDWR)
-    thread.join(5)
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}", received
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join(5)
 
 
 def _request(connection: socket.socket, received: list[bytes]) -> bool:
@@ -63,7 +66,7 @@ def _request(connection: socket.socket, received: list[bytes]) -> bool:
     return True
 
 
-def ask(connections: DirectConnections, seconds: float = 2.0, max_bytes: int = 1000) -> DirectAnswer:
+def ask(connections: DirectConnections, seconds: float = 20.0, max_bytes: int = 1000) -> DirectAnswer:
     headers = {"X-One": "1", "Content-Type": "application/json"}
     return connections.request("POST", "/v1/x", headers, b"{}", Deadline(seconds).left, max_bytes)
 
@@ -111,7 +114,7 @@ def test_a_connection_that_the_server_closed_meanwhile_is_replaced() -> None:
     with scripted(FORMS["length"], FORMS["length"], keep=False) as (url, received):
         connections = DirectConnections(url, None, Sockets())
         assert ask(connections).body == b"hello"
-        time.sleep(0.05)
+        until(lambda: not connections._idle[0].is_fresh(), "the server does not close the connection")
         assert ask(connections).body == b"hello"
         assert len(received) == 2, "nothing is sent twice"
         connections.close()
@@ -137,7 +140,7 @@ def test_a_broken_answer_is_an_outage(name: str) -> None:
     with scripted([BROKEN[name]], keep=False) as (url, _):
         transport = Transport(url, direct=True)
         with pytest.raises(Unavailable) as caught:
-            transport.send("POST", "/v1/x", Deadline(2), content=b"{}")
+            transport.send("POST", "/v1/x", Deadline(20), content=b"{}")
         assert caught.value.details["reason"] == "connection"
         transport.close()
 
@@ -190,13 +193,13 @@ def test_faults_of_the_way_are_named() -> None:
     ):
         transport = Transport(url, direct=True)
         with pytest.raises(Unavailable) as caught:
-            transport.send("POST", "/v1/x", Deadline(2), content=b"{}")
+            transport.send("POST", "/v1/x", Deadline(20), content=b"{}")
         assert caught.value.details["reason"] == reason
         transport.close()
     with answering(lambda method, path, body: (200, {}, b"{}")) as url:
         transport = Transport(url.replace("http", "https"), direct=True)
         with pytest.raises(Unavailable) as caught:
-            transport.send("POST", "/v1/x", Deadline(2), content=b"{}")
+            transport.send("POST", "/v1/x", Deadline(20), content=b"{}")
         assert caught.value.details["reason"] == "tls_failed"
         transport.close()
 

@@ -130,7 +130,7 @@ def test_holders_at_two_generations_are_never_mixed(shared: SharedLedger) -> Non
         assert acme.tag(**OTHER) == expected(shared, OTHER), "of the second"
         assert generation(acme) == 2
         west.shares.clear()
-        west.refusal = (503, "overloaded", {})
+        west.refusal = (503, "overloaded", {"retry_after_seconds": 3600})
         with pytest.raises(Unavailable) as caught:
             acme.tag(device="device-0123456789abcdef")
         assert "stale_generation" in str(caught.value)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from ledger.client import RefundLedger
 from ledger.client.transport.connections import MAX_CONNECTIONS
 from ledger.errors import ProofError, Unavailable, UnexpectedAnswer
 from tests.client.small_ledger import SmallLedger
@@ -47,6 +48,13 @@ def page(
     return lambda value: is_on.__setitem__(0, value)
 
 
+def be_patient(refund_ledger: RefundLedger) -> None:
+    """From now on calls have time: they are answered, however busy the machine is."""
+    for name in (*BUDGETS, "budget_seconds"):
+        setattr(refund_ledger._session, name, 5 * PROMPT_SECONDS)
+    refund_ledger._session.snapshots._budget_seconds = 5 * PROMPT_SECONDS
+
+
 def outage(call: Callable[[], object]) -> None:
     with pytest.raises((Unavailable, UnexpectedAnswer)) as caught:
         call()
@@ -70,6 +78,7 @@ def test_nothing_is_known_yet(
         assert acme.lookup(WHO, order="A-1").tier == "unavailable"
         assert time.monotonic() - started < 8 * PROMPT_SECONDS
         page(False)
+        be_patient(acme)
         acme.connect()
         assert acme.check(WHO, policy="private").tier == "clear", "nothing of the page was kept"
         assert acme.lookup(WHO, order="A-1").tier == "clear"
@@ -78,12 +87,13 @@ def test_nothing_is_known_yet(
 def test_a_snapshot_that_is_there_goes_on_being_used(ledger: SmallLedger, page: Callable[[bool], None]) -> None:
     ledger.publish()
     buyer = ledger.buyer(WHO)
-    with ledger.connect(budget_seconds=0.3, **BUDGETS) as acme:
+    with ledger.connect(check_budget_seconds=5 * PROMPT_SECONDS) as acme:
         assert acme.check(buyer, policy="download").tier == "clear"
     page(True)
     ledger.now += timedelta(hours=2)  # a newer one is asked for
     with ledger.connect(budget_seconds=0.3, **BUDGETS) as later:
         later.connect(required=False)
+        be_patient(later)
         assert later.check(buyer, policy="download").tier == "clear"
 
 
@@ -104,6 +114,7 @@ def test_a_subject_waits_for_no_thread_and_no_place(ledger: SmallLedger, monkeyp
             patched.setattr("threading.Thread.start", _no_thread)
             with pytest.raises(Unavailable, match="No thread can be started"):
                 acme.tag(**WHO)
+        be_patient(acme)
         assert len(acme.tag(**WHO).subjects) == 1
 
 

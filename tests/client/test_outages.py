@@ -22,7 +22,7 @@ from ledger.errors import ConfigurationError, HolderMismatch, IdempotencyMismatc
 from ledger.protocol import voprf
 from ledger.protocol.encoding import b64url, unb64url
 from tests.faulty import PROMPT_SECONDS, SLOW_SECONDS, answering, free_port, proxy
-from tests.kit import Connect, Running, person, report_arguments, reports_of
+from tests.kit import Connect, Running, giving_up, person, report_arguments, reports_of
 from tests.support import CONSENT, ROOT
 
 
@@ -58,7 +58,7 @@ def test_a_lookup_has_300_ms_and_never_raises_for_an_outage(running: Running, co
         assert between.connections <= before + 1, "no retry"
         between.refuse = False
         assert answered(slow, buyer).tier == "clear", "it recovers by itself"
-    down = connect(url=f"http://127.0.0.1:{free_port()}")
+    down = connect(url=f"http://127.0.0.1:{free_port()}", lookup_budget_seconds=PROMPT_SECONDS / 2)
     for who in (buyer, person()):  # tagged already, or to be blinded within the same time
         lookup, seconds = timed_lookup(down, who)
         assert (lookup.tier, lookup.unavailable_because) == ("unavailable", "connect")
@@ -161,18 +161,19 @@ def test_a_retry_after_a_cut_connection_makes_one_report(running: Running, conne
 
 def test_reports_wait_out_an_outage(running: Running, connect: Connect) -> None:
     with proxy(running.server.url) as between:
-        acme = connect(url=between.url, budget_seconds=0.5)
+        acme = connect(url=between.url)
         buyer = acme.tag(**person())
         orders = [secrets.token_hex(8) for _ in range(3)]
         known = acme.reports.create(buyer, **report_arguments()).report
         assert known is not None
         between.refuse = True
-        delivery = acme.reports.create(buyer, **report_arguments(order=orders[0]))
-        two, three = acme.reports.create_many([(buyer, report_arguments(order=order)) for order in orders[1:]])
-        change = acme.reports.withdraw(known.id, "wrong_facts")
-        assert [result.state for result in (delivery, two, three, change)] == ["pending"] * 4
-        assert isinstance(delivery.error, Unavailable)
-        assert [result.state for result in acme.outbox.flush()] == ["pending"] * 4
+        with giving_up(acme):
+            delivery = acme.reports.create(buyer, **report_arguments(order=orders[0]))
+            two, three = acme.reports.create_many([(buyer, report_arguments(order=order)) for order in orders[1:]])
+            change = acme.reports.withdraw(known.id, "wrong_facts")
+            assert [result.state for result in (delivery, two, three, change)] == ["pending"] * 4
+            assert isinstance(delivery.error, Unavailable)
+            assert [result.state for result in acme.outbox.flush()] == ["pending"] * 4
         between.refuse = False
         acme.close()
 
@@ -193,10 +194,11 @@ def test_reports_wait_out_an_outage(running: Running, connect: Connect) -> None:
 
 def test_an_own_idempotency_key_sends_what_is_stored(running: Running, connect: Connect) -> None:
     with proxy(running.server.url) as between:
-        acme = connect(url=between.url, budget_seconds=0.5)
+        acme = connect(url=between.url)
         buyer, order, key = acme.tag(**person()), secrets.token_hex(8), secrets.token_hex(8)
         between.refuse = True
-        first = acme.reports.create(buyer, **report_arguments(order=order), idempotency_key=key)
+        with giving_up(acme):
+            first = acme.reports.create(buyer, **report_arguments(order=order), idempotency_key=key)
         between.refuse = False
         second = acme.reports.create(buyer, **report_arguments(order="ignored"), idempotency_key=key)
         assert [(delivery.idempotency_key, delivery.state) for delivery in (first, second)] == [
@@ -213,7 +215,7 @@ import sys, os
 from tests.kit import report_arguments
 from ledger.client import RefundLedger
 suite, key, state, order, phone = sys.argv[1:]
-ledger = RefundLedger(suite, key, state_dir=state)
+ledger = RefundLedger(suite, key, state_dir=state, subject_budget_seconds=20)
 buyer = ledger.tag(phone=phone)
 real = ledger._session.transport.send
 def send(method, path, *rest, **more):
@@ -262,14 +264,15 @@ def test_after_a_day_the_ledger_is_asked_before_sending_again(
     running: Running, connect: Connect, tmp_path: Path, delivered: bool
 ) -> None:
     with proxy(running.server.url) as between:
-        acme = connect(url=between.url, budget_seconds=0.4)
+        acme = connect(url=between.url)
         buyer, orders = acme.tag(**person()), [secrets.token_hex(8), secrets.token_hex(8)]
         known = acme.reports.create(buyer, **report_arguments(order=orders[1])).report
         assert known is not None
         between.cut_answers = 100 if delivered else 0
         between.refuse = not delivered
-        assert acme.reports.create(buyer, **report_arguments(order=orders[0])).state == "pending"
-        assert acme.reports.withdraw(known.id, "other").state == "pending"
+        with giving_up(acme):
+            assert acme.reports.create(buyer, **report_arguments(order=orders[0])).state == "pending"
+            assert acme.reports.withdraw(known.id, "other").state == "pending"
         between.cut_answers, between.refuse = 0, False
         if delivered:  # taken back meanwhile by a colleague: sending it again would report the person anew
             (report_id,) = reports_of(acme, orders[0])

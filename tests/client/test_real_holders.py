@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -23,8 +23,9 @@ from ledger.protocol.tags import tag
 from ledger.tlog.key_statement import make_card, parse_card
 from tests.client.test_epochs import WHO
 from tests.client.test_holders import OTHER
-from tests.faulty import answering, free_port
+from tests.faulty import answering
 from tests.holder.kit import SERVICE, Caller, Consortium, HolderService, TurnedClock, as_scalar, holder_settings
+from tests.processes import until
 
 Open = Callable[..., RefundLedger]
 
@@ -32,15 +33,16 @@ Open = Callable[..., RefundLedger]
 @contextmanager
 def listening(service: HolderService) -> Iterator[str]:
     """The URL at which a holder's service answers."""
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(service.app, host="127.0.0.1", port=port, log_config=None, lifespan="off"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(5)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(service.app, log_config=None, lifespan="off"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        until(lambda: server.started, "the service does not start")
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(5)
 
 
 @pytest.fixture
@@ -83,7 +85,7 @@ def group(tmp_path: Path) -> Iterator[tuple[Consortium, Caller, Open]]:
                     order_key=b"o" * 32,
                     cards=cards,
                     now=clock,
-                    subject_budget_seconds=5,
+                    subject_budget_seconds=20,
                 )
             )
 

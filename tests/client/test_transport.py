@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import socket
+import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -214,6 +218,30 @@ def test_downloads_come_in_parts_and_at_their_length_only() -> None:
         with pytest.raises(Unavailable):
             transport.download("/slow", 1000, parts.append, Deadline(0.2))
         transport.close()
+
+
+def test_a_request_that_outlives_its_transport_leaves_no_socket_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call has given up, the transport is closed, and only then the connection is made."""
+    connecting, closed = threading.Event(), threading.Event()
+    real = socket.create_connection
+
+    def late(*arguments: Any, **options: Any) -> socket.socket:
+        connecting.set()
+        assert closed.wait(SLOW_SECONDS)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(socket, "create_connection", late)
+    with answering(lambda *_: (200, {}, b"{}")) as url, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        transport = Transport(url)
+        request = transport.background(lambda: transport.send("GET", "/x", Deadline(SLOW_SECONDS)).status)
+        assert request is not None
+        assert connecting.wait(SLOW_SECONDS)
+        transport.close()
+        closed.set()
+        assert request.result(SLOW_SECONDS) == 200
+        gc.collect()
+    assert [str(warning.message) for warning in caught] == []
 
 
 def test_a_closed_transport_says_so() -> None:

@@ -29,7 +29,7 @@ from ledger.errors import Unavailable
 from ledger.protocol import sodium
 from ledger.protocol.identifiers import Kind
 from ledger.protocol.public_ids import decode_id
-from ledger.server.db.engine import reading
+from ledger.server.db.engine import open_engine, reading
 from ledger.server.db.tables.reports import Report
 from ledger.server.reports.reports import submit_report
 from ledger.server.runtime import Runtime
@@ -286,8 +286,12 @@ def found_by(name: str, rt: Runtime, load: Load, report_seconds: float, lookup_s
     """The measurements of a drill, after a look into the database for what was acknowledged."""
     kept = list(load.acknowledged.reports.values())
     numbers = [decode_id("rp", public, rt.settings.service) for public in kept]
-    with reading(rt.engine) as connection:
-        stored = set(connection.scalars(select(Report.id).where(Report.id.in_(numbers))))
+    engine = open_engine(rt.settings.database_url, pool_size=1, read_deadline_ms=PATIENCE_SECONDS * 1000)
+    try:
+        with reading(engine) as connection:
+            stored = set(connection.scalars(select(Report.id).where(Report.id.in_(numbers))))
+    finally:
+        engine.dispose()
     return Found(
         name,
         report_seconds,

@@ -51,7 +51,7 @@ def rt(settings: Settings, acme: Platform) -> Iterator[Runtime]:
 
 def report(rt: Runtime, acme: Platform, key: str) -> str:
     element = element_of(rt, Kind.PHONE, "+8613800138000")
-    stored = submit_report(rt.reports, acme.member(), report_payload(rt, acme, [(Kind.PHONE, element)]), key).result(10)
+    stored = submit_report(rt.reports, acme.member(), report_payload(rt, acme, [(Kind.PHONE, element)]), key).result(60)
     return str(json.loads(stored.body)["id"])
 
 
@@ -92,7 +92,7 @@ def assert_frozen(settings: Settings, rt: Runtime, acme: Platform, report_id: st
     assert (guard.read_text() if guard.exists() else None) == guarded
     assert get_report(rt.context, acme.member(), report_id)["id"] == report_id, "reads go on"
     element = element_of(rt, Kind.PHONE, "+8613800138000")
-    answer = json.loads(submit_lookup(rt, acme.member(), lookup_request(rt, [(Kind.PHONE, element)])).result(10))
+    answer = json.loads(submit_lookup(rt, acme.member(), lookup_request(rt, [(Kind.PHONE, element)])).result(60))
     assert answer["tier"] == "watch"
 
 

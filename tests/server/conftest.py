@@ -67,7 +67,7 @@ class LedgerFixture:
     def report(self, platform: Platform, subjects: Subjects, key: str | None = None, **changes: Any) -> dict[str, Any]:
         """Record a report; the answer."""
         payload = report_payload(self.rt, platform, subjects, **changes)
-        stored = submit_report(self.rt.reports, platform.member(), payload, key or payload["signature"]).result(10)
+        stored = submit_report(self.rt.reports, platform.member(), payload, key or payload["signature"]).result(60)
         return dict(json.loads(stored.body))
 
     def told_now(self) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class LedgerFixture:
 
     def withdraw(self, platform: Platform, report_id: str, key: str = "w", reason: str = "other") -> dict[str, Any]:
         """Take a report back; the report."""
-        done = withdraw_report(self.rt.reports, platform.member(), report_id, reason, key + report_id).result(10)
+        done = withdraw_report(self.rt.reports, platform.member(), report_id, reason, key + report_id).result(60)
         return dict(json.loads(done.body))
 
     def restitute(self, platform: Platform, report: dict[str, Any], received_at: str, **changes: Any) -> dict[str, Any]:
@@ -86,12 +86,12 @@ class LedgerFixture:
             self.rt.reports, platform.member(), report["id"], received_at, values["amount_minor"], values["currency"],
             values.get("key", "r" + report["id"]),
         )  # fmt: skip
-        return dict(json.loads(done.result(10).body))
+        return dict(json.loads(done.result(60).body))
 
     def lookup(self, subjects: Subjects, **changes: Any) -> dict[str, Any]:
         """bolt's lookup; the answer without padding."""
         request = lookup_request(self.rt, subjects, **changes)
-        answer = json.loads(submit_lookup(self.rt, self.bolt.member(), request).result(10))
+        answer = json.loads(submit_lookup(self.rt, self.bolt.member(), request).result(60))
         del answer["padding"]
         return dict(answer)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 import secrets
-import time
 from datetime import timedelta
 
 import pytest
@@ -20,6 +19,7 @@ from ledger.server.lookups.disclosures import count_crowded, count_old
 from ledger.server.oprf import evaluation
 from ledger.server.reports.reports import list_reports, submit_report
 from tests.plans import Captured, capturing, unindexed
+from tests.processes import until
 from tests.server.appeals.contested import contest
 from tests.server.appeals.test_appeals import session_of
 from tests.server.conftest import LedgerFixture
@@ -43,8 +43,8 @@ def work(ledger: LedgerFixture) -> None:
         submit_report(ledger.rt.reports, platform.member(), payload, key)
         for platform, payload, key in zip((ledger.acme, ledger.bolt), payloads, keys, strict=True)
     ]
-    assert [one.result(10).status for one in waiting] == [201, 201]
-    assert submit_report(ledger.rt.reports, ledger.acme.member(), payloads[0], keys[0]).result(10).replayed
+    assert [one.result(60).status for one in waiting] == [201, 201]
+    assert submit_report(ledger.rt.reports, ledger.acme.member(), payloads[0], keys[0]).result(60).replayed
     first = ledger.report(ledger.acme, other, order="D-1")
     second = ledger.report(ledger.acme, ledger.person(2))
     farm = evidence("linked_instrument", "linked_instrument")
@@ -76,10 +76,10 @@ def work(ledger: LedgerFixture) -> None:
 def captured(ledger: LedgerFixture) -> Captured:
     with capturing(ledger.rt.engine) as found:
         work(ledger)
-        end = time.monotonic() + 5
-        while not any("INSERT INTO lookup_count" in one for one in found.statements):  # by a thread, once a second
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        until(  # by a thread, once a second
+            lambda: any("INSERT INTO lookup_count" in statement for statement in [*found.statements]),
+            "lookups are not counted",
+        )
     return found
 
 

@@ -196,6 +196,8 @@ class GroupEvaluation:
                 holder, answer = self._waiting.pop(0)
                 self._verifying.add(holder.holder)
             share, error = self._verified(holder, answer)
+            if error is not None:
+                self._note(holder, error)  # before the holder counts as done: `shares` may end then, with all failures
             with self._changed:
                 self._verifying.discard(holder.holder)
                 if share is not None:
@@ -203,8 +205,6 @@ class GroupEvaluation:
                     self._failed.pop(holder.holder, None)
                 self._open.discard(holder.holder)
                 self._changed.notify_all()
-            if error is not None:
-                self._note(holder, error)
 
     def _verified(self, holder: HolderKey, answer: object) -> tuple[VerifiedShare | None, LedgerError | None]:
         try:

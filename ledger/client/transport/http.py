@@ -389,7 +389,11 @@ class Transport(ForkAware):
                 follow_redirects=False,
                 extensions={"trace": self._note_socket},
             ) as response:
-                yield response
+                try:
+                    yield response
+                finally:
+                    if self._closed:  # the pool, closed before this connection was made, does not close it any more
+                        _close(response)
         except httpx2.RequestError as error:
             failed = unreached(error, host_of(self._url), pools.proxied)
             failed.details["request_id"] = request_id

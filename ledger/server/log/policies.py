@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from datetime import datetime
 from hashlib import sha256
@@ -50,6 +51,7 @@ class PolicyFollower:
     def __init__(self, engine: Engine) -> None:
         """Read the timeline once. Raises ConfigurationError, DatabaseUnavailable."""
         self._engine = engine
+        self._refreshing = threading.Lock()
         self._timeline = read_again(engine, read_timeline)
         self._warn(self._timeline.published)
         self.worker = Worker(
@@ -82,10 +84,14 @@ class PolicyFollower:
         """Read the policies published since the last refresh. Raises DatabaseUnavailable; the timeline then stays
         unchanged."""
         last = self._timeline.newest.entry_index
-        new = read_again(self._engine, lambda connection: _published(connection, after=last))
-        if new:
-            self._timeline = PolicyTimeline((*self._timeline.published, *new))
-            self._warn(new)
+        published = read_again(self._engine, lambda connection: _published(connection, after=last))
+        with self._refreshing:
+            # A concurrent refresh may have read the same policies.
+            last = self._timeline.newest.entry_index
+            new = [policy for policy in published if policy.entry_index > last]
+            if new:
+                self._timeline = PolicyTimeline((*self._timeline.published, *new))
+        self._warn(new)
 
     def _warn(self, published: Sequence[PublishedPolicy]) -> None:
         for policy in published:

@@ -83,13 +83,15 @@ class MemberKey:
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
-    """All rows as one transaction read them; `started` is the monotonic time when the read began."""
+    """All rows as one transaction read them; `started` is the monotonic time when the read began, `counted` that of the
+    read which counted the decisions behind the weights."""
 
     members: Mapping[str, Member]
     keys: Mapping[str, MemberKey]
     weights: WeightTable
     epochs: tuple[EpochRow, ...]
     started: float
+    counted: float
 
 
 class Members:
@@ -137,12 +139,19 @@ class Members:
 
         Raises DatabaseUnavailable, PolicyUnreadable; the last snapshot then stays until it is too old.
         """
-        snapshot = self._read(None if count_again else self._snapshot)
+        while not self._replaced(self._read(None if count_again else self._snapshot)):
+            # Another read began later, but with decisions that were counted earlier.
+            pass
+
+    def _replaced(self, snapshot: _Snapshot) -> bool:
+        """Make `snapshot` the newest one, unless a concurrent read began or counted later. False if its counts are
+        missing from a snapshot that is otherwise newer: neither has everything."""
         with self._refreshing:
-            # Of two concurrent reads, the one that began first must not replace the result of the other.
-            if snapshot.started >= self._snapshot.started:
+            newest = self._snapshot
+            if snapshot.started >= newest.started and snapshot.counted >= newest.counted:
                 self._on_epochs(snapshot.epochs)
                 self._snapshot = snapshot
+            return self._snapshot.counted >= snapshot.counted
 
     def fresh(self) -> bool:
         """True if the snapshot is recent enough to accept requests."""
@@ -181,12 +190,17 @@ class Members:
 
         def read(connection: Connection) -> _Snapshot:
             platforms = store.read_platforms(connection)
+            weights = read_weight_table(connection, self._policy_at, now, platforms, known)
+            counted = started
+            if before is not None and weights.counted_at == before.weights.counted_at:
+                counted = before.counted  # the counts of the last snapshot, or some of them
             return _Snapshot(
                 members=MappingProxyType({row.name: _member(row) for row in platforms}),
                 keys=MappingProxyType({row.kid: _key(row) for row in store.read_keys(connection)}),
-                weights=read_weight_table(connection, self._policy_at, now, platforms, known),
+                weights=weights,
                 epochs=read_epochs(connection),
                 started=started,
+                counted=counted,
             )
 
         return read_again(self._engine, read)

@@ -14,6 +14,7 @@ import logging
 import mmap
 import os
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -108,6 +109,9 @@ class SnapshotServer:
         self._now = now
         self._on_bucket = on_bucket
         self._served: dict[str, ServedSnapshot] = {}
+        self._refreshing = threading.Lock()
+        self._begun = self._served_by = 0
+        """The number of refreshes that have begun, and the number of the one whose result is in `_served`."""
         self._missing: set[bytes] = set()
         # While a refresh fails, the snapshots of the last one are still served.
         self.worker = Worker(
@@ -158,6 +162,9 @@ class SnapshotServer:
 
     def refresh(self) -> None:
         """Serve the snapshots that are published now. Raises DatabaseUnavailable; nothing changes then."""
+        with self._refreshing:
+            self._begun += 1
+            number = self._begun
         snapshots: dict[str, ServedSnapshot] = {}
         with reading(self._engine) as connection:
             checkpoint = log_store.latest_checkpoint(connection)
@@ -167,7 +174,10 @@ class SnapshotServer:
                 served = self._served.get(b64url(row.version)) or self._open(connection, row, checkpoint)
                 if served is not None and row.not_after > self._now():
                     snapshots[served.name] = served
-        self._served = snapshots
+        with self._refreshing:
+            # Of two concurrent refreshes, the one that began first must not replace the result of the other.
+            if number > self._served_by:
+                self._served, self._served_by = snapshots, number
 
     def _open(
         self, connection: Connection, row: SnapshotRow, checkpoint: PublishedCheckpoint | None

@@ -182,7 +182,7 @@ def test_a_wait_for_a_lock_is_not_taken_for_a_dead_server(engine: Engine) -> Non
                 time.sleep(0.05)
                 assert read_again(within(engine, 5_000), select_one) == 1
             first.rollback()
-            waiting.result(10)
+            waiting.result(60)
 
 
 def test_connections_that_were_ended_while_idle_are_replaced(engine: Engine, database: str) -> None:

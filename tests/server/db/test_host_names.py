@@ -24,6 +24,9 @@ from ledger.server.db.pg_connection import Dialler, SessionSettings
 from ledger.server.settings import Settings
 from tests.counts import trials
 
+SLACK_SECONDS = 4.0
+"""For a machine that has much to do; a resolver that hangs does so for a minute."""
+
 
 class Resolver:
     """Replaces the system's resolver: it has some names, and hangs for the others until `gate` is set."""
@@ -36,7 +39,7 @@ class Resolver:
     def __call__(self, host: str, port: int, **_options: int) -> list[tuple[Any, ...]]:
         self.asked += 1
         if host not in self.known:
-            self.gate.wait(20)
+            self.gate.wait(60)
         if host not in self.known:
             raise socket.gaierror(-2, "Name or service not known")
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in self.known[host]]
@@ -70,7 +73,7 @@ def test_a_resolver_that_hangs_costs_no_more_than_the_deadline_and_one_thread(re
         return time.monotonic() - started
 
     with ThreadPoolExecutor(8) as pool:
-        assert max(pool.map(connect, range(24))) < 0.4 + 1
+        assert max(pool.map(connect, range(24))) < 0.4 + SLACK_SECONDS
     assert (threads(), resolver.asked) == (1, 1)
     resolver.known["db.example"] = ["127.0.0.1"]
     resolver.gate.set()
@@ -140,7 +143,7 @@ def test_hosts_of_the_environment_have_the_same_deadline(resolver: Resolver, mon
     started = time.monotonic()
     with pytest.raises(OperationalError, match="name servers do not answer"):
         dialler().connect()
-    assert time.monotonic() - started < 0.4 + 1
+    assert time.monotonic() - started < 0.4 + SLACK_SECONDS
 
 
 @pytest.mark.postgresql

@@ -92,7 +92,7 @@ def test_the_clocks_go_on_while_other_upkeep_hangs(ledger: LedgerFixture, monkey
     gate, runs = threading.Event(), [0]
 
     def hang() -> int:
-        gate.wait(20)
+        gate.wait(60)
         return 0
 
     def count() -> int:

@@ -20,7 +20,7 @@ from typing import Any
 import httpx2
 import pytest
 import uvicorn
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from api.app import create_app
 from api.consumer.schemas import OwnStanding
@@ -33,7 +33,7 @@ from ledger.errors import NotFound, PolicyUnreadable, SnapshotUnknown
 from ledger.protocol.encoding import b64url, day_floor, format_time, from_day
 from ledger.protocol.identifiers import Kind
 from ledger.protocol.public_ids import decode_id
-from ledger.rules.policy.timeline import first_allowed
+from ledger.rules.policy.timeline import PublishedPolicy, first_allowed
 from ledger.rules.policy.values import parse_policy
 from ledger.rules.standing import group_weight
 from ledger.server.appeals.consumer_record import own_record
@@ -41,6 +41,7 @@ from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.log import EntryBody, LogEntry
 from ledger.server.db.tables.reports import Listing, Report
 from ledger.server.keys.files import load_log_key, raw_public
+from ledger.server.log import policies
 from ledger.server.log import queries as log_store
 from ledger.server.log.policies import REFRESH_SECONDS
 from ledger.server.log.policy_publication import publish_policy
@@ -102,7 +103,7 @@ def snapshot(ledger: LedgerFixture) -> PublishedSnapshot | None:
 
 def direct(rt: Runtime, platform: Platform, person: Subjects) -> dict[str, Any]:
     """The answer of this process to a lookup."""
-    answer = json.loads(submit_lookup(rt, platform.member(), lookup_request(rt, person)).result(10))
+    answer = json.loads(submit_lookup(rt, platform.member(), lookup_request(rt, person)).result(60))
     return {name: answer[name] for name in ("tier", "credit", "points", "events", "reporters", "policy")}
 
 
@@ -306,6 +307,30 @@ def test_a_process_finds_what_was_published_within_seconds(ledger: LedgerFixture
     assert (served["policy"], served["next_policies"]) == (done.version, [])
 
 
+def test_a_policy_that_two_refreshes_read_counts_once(ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = ledger.rt.policies.timeline.published
+    text = changed_policy(before[-1].version + 1, before[-1].text, **LIGHTER)
+    has_read, go_on = threading.Event(), threading.Event()
+    real = policies._published
+
+    def held(connection: Connection, after: int) -> list[PublishedPolicy]:
+        published = real(connection, after)
+        if threading.current_thread() is slow:
+            has_read.set()
+            assert go_on.wait(60)
+        return published
+
+    slow = threading.Thread(target=ledger.rt.policies.refresh)
+    monkeypatch.setattr(policies, "_published", held)
+    done = publish_policy(ledger.rt.engine, text, ledger.clock())
+    slow.start()
+    assert has_read.wait(60)
+    ledger.rt.policies.refresh()
+    go_on.set()
+    slow.join(20)
+    assert ledger.rt.policies.timeline.published == (*before, done)
+
+
 def test_weights_follow_the_policy_from_its_moment_on(ledger: LedgerFixture) -> None:
     """In snapshots at once, in direct answers as soon as the clocks' thread has run, which it does at the moment."""
     with writing(ledger.rt.engine) as connection:
@@ -342,7 +367,7 @@ def test_a_report_that_waits_across_the_moment_is_recorded_under_the_policy_of_i
     act_day = day_floor(ledger.clock() - timedelta(days=6))
     assert command.intake.expires_day == act_day + 365
     ledger.clock.moment = moment
-    stored = ledger.rt.sequencer.submit(command).result(10)
+    stored = ledger.rt.sequencer.submit(command).result(60)
     report = json.loads(stored.body)
     assert report["expires_at"] == format_time(from_day(act_day + 100))
     with reading(ledger.rt.engine) as connection:

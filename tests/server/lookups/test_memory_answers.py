@@ -83,7 +83,7 @@ def from_memory(ledger: LedgerFixture, number: int = 1, **changes: Any) -> dict[
 def test_memory_and_desk_say_the_same_of_a_stranger(ledger: LedgerFixture) -> None:
     mine = from_memory(ledger)
     again = lookup_request(ledger.rt, ledger.person(1), nonce=mine["nonce"], digest=mine["question"])
-    theirs = json.loads(submit_lookup(ledger.rt, ledger.bolt.member(), again).result(10))
+    theirs = json.loads(submit_lookup(ledger.rt, ledger.bolt.member(), again).result(60))
     assert mine["id"] != theirs["id"]
     assert decode_id("lk", mine["id"], ledger.rt.settings.service)
     assert {**mine, "id": "", "padding": ""} == {**theirs, "id": "", "padding": ""}
@@ -159,10 +159,10 @@ def test_the_desk_looks_again_whether_the_epoch_still_answers(ledger: LedgerFixt
     answers = [
         ledger.rt.lookups.batcher.submit(module.QueuedLookup(ledger.bolt.member(), one)) for one in (old, new, old)
     ]
-    assert isinstance(answers[0].exception(10), StaleEpoch)
-    assert answers[0].exception(10).details["epoch"] == 2  # type: ignore[union-attr]
-    assert answers[1].exception(10) is None
-    assert isinstance(answers[2].exception(10), StaleEpoch)
+    assert isinstance(answers[0].exception(60), StaleEpoch)
+    assert answers[0].exception(60).details["epoch"] == 2  # type: ignore[union-attr]
+    assert answers[1].exception(60) is None
+    assert isinstance(answers[2].exception(60), StaleEpoch)
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def test_an_unknown_epoch_is_looked_up_before_it_is_refused(
 
         def ask() -> bytes:
             if way == "desk":
-                return submit_lookup(rt, ledger.bolt.member(), request).result(10)
+                return submit_lookup(rt, ledger.bolt.member(), request).result(60)
             return asyncio.run(rt.lookups.lookup(ledger.bolt.member(), request))
 
         with pytest.raises(StaleEpoch):

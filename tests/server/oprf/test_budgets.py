@@ -213,7 +213,7 @@ def test_processes_share_one_budget(rt: Runtime) -> None:
         process.stdin.write("go\n")
         process.stdin.flush()
     granted = [json.loads(process.stdout.read()) for process in processes if process.stdout is not None]
-    assert [process.wait(20) for process in processes] == [0, 0]
+    assert [process.wait(60) for process in processes] == [0, 0]
     for process in processes:
         process.close()
     assert sum(granted) == used(rt) == 99

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -38,8 +37,10 @@ from ledger.server.platforms.members import (
     set_quota,
     set_status,
 )
+from ledger.server.records.case_queries import put_outcome
 from ledger.tlog.entries import parse_leaf
 from tests import edwards
+from tests.processes import until
 from tests.support import new_ledger
 
 pytestmark = pytest.mark.one_engine
@@ -328,11 +329,7 @@ def test_the_background_refresh_sees_a_revocation(engine: Engine) -> None:
     members = Members(engine, refresh_seconds=0.05)
     try:
         revoke_key(engine, "acme-1", NOW)
-        deadline = time.monotonic() + 5
-        while (key := members.key("acme-1")) is not None and not key.revoked and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert key is not None
-        assert key.revoked
+        until(lambda: (key := members.key("acme-1")) is not None and key.revoked, "the revocation is not read")
     finally:
         members.close()
 
@@ -347,19 +344,58 @@ def test_a_reading_that_began_earlier_does_not_replace_a_newer_one(
     def slow(connection: Connection) -> tuple[EpochRow, ...]:
         if threading.current_thread() is earlier:
             has_read.set()
-            assert go_on.wait(20)
+            assert go_on.wait(60)
         return read_epochs(connection)
 
     earlier = threading.Thread(target=members.refresh)
     monkeypatch.setattr(service, "read_epochs", slow)
     try:
         earlier.start()
-        assert has_read.wait(20)
+        assert has_read.wait(60)
         enrol(engine)
         members.refresh()
         go_on.set()
         earlier.join()
         assert members.member("acme") is not None
+    finally:
+        members.close()
+
+
+@pytest.mark.parametrize("first", ["background", "explicit"])
+def test_counts_of_an_earlier_reading_do_not_replace_newer_ones(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """The background refresh reuses the decisions that it counted last, and may begin while an explicit one counts
+    again: whichever ends first, the new counts stay."""
+    enrol(engine)
+    members = Members(engine, refresh_seconds=60, now=lambda: NOW)
+    go_on = {"background": threading.Event(), "explicit": threading.Event()}
+    has_read = {name: threading.Event() for name in go_on}
+
+    def held(connection: Connection) -> tuple[EpochRow, ...]:
+        name = threading.current_thread().name
+        if name in go_on:
+            has_read[name].set()
+            assert go_on[name].wait(60)
+        return read_epochs(connection)
+
+    monkeypatch.setattr(service, "read_epochs", held)
+    threads = {
+        "explicit": threading.Thread(target=members.refresh, name="explicit"),
+        "background": threading.Thread(target=lambda: members.refresh(count_again=False), name="background"),
+    }
+    try:
+        assert members.weights() == {"acme-group": 40}
+        with writing(engine) as connection:
+            for number in range(5):
+                put_outcome(connection, number, "acme", "acme-group", "overturned", NOW - timedelta(days=1))
+        for name in ("explicit", "background"):  # the background one begins later
+            threads[name].start()
+            assert has_read[name].wait(60)
+        for name in (first, *(set(go_on) - {first})):
+            go_on[name].set()
+            threads[name].join(20)
+        assert members.weights()["acme-group"] < 40
     finally:
         members.close()
 
@@ -398,14 +434,8 @@ def test_a_failing_refresh_keeps_the_thread_alive(engine: Engine, monkeypatch: p
     try:
         with monkeypatch.context() as patch:
             patch.setattr(members, "refresh", refuse)
-            deadline = time.monotonic() + 5
-            while len(calls) < 3 and time.monotonic() < deadline:
-                time.sleep(0.01)
-        assert len(calls) >= 3
+            until(lambda: len(calls) >= 3, "it is not tried again")
         add_key(engine, platform="acme", kid="acme-2", public_key=KEYS[2], now=NOW)
-        deadline = time.monotonic() + 5
-        while members.key("acme-2") is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert members.key("acme-2") is not None
+        until(lambda: members.key("acme-2") is not None, "the thread has ended")
     finally:
         members.close()

@@ -58,7 +58,7 @@ def test_what_waits_goes_together() -> None:
     futures = [batcher.submit(2)]
     futures += batcher.submit_many([4] * 9)
     work.gate.set()
-    assert [future.result(10) for future in futures] == [4] + [8] * 9
+    assert [future.result(60) for future in futures] == [4] + [8] * 9
     batcher.close()
     assert max(len(batch) for batch in work.batches) == 5
 
@@ -89,7 +89,7 @@ def test_a_full_queue_refuses_all_of_a_group() -> None:
         batcher.submit_many([2, 2])
     last = batcher.submit(6)
     work.gate.set()
-    assert last.result(10) == 12
+    assert last.result(60) == 12
     batcher.close()
 
 
@@ -113,7 +113,7 @@ def test_a_cancelled_item_is_not_begun() -> None:
         pass
     assert second.cancel()
     work.gate.set()
-    assert (first.result(10), third.result(10)) == (4, 12)
+    assert (first.result(60), third.result(60)) == (4, 12)
     with pytest.raises(CancelledError):
         second.result(0)
     batcher.close()
@@ -136,7 +136,7 @@ def test_nothing_waits_without_end_for_work_that_hangs() -> None:
         assert batcher.waiting() == 0
         work.gate.set()
         until(lambda: batcher.progress().state == "ok", "it did not recover")
-        assert batcher.submit(10).result(10) == 20, "what the hanging call did in the end disturbs nothing"
+        assert batcher.submit(10).result(60) == 20, "what the hanging call did in the end disturbs nothing"
     finally:
         work.gate.set()
         batcher.close()
@@ -151,7 +151,7 @@ def test_no_error_ends_the_thread(error: BaseException) -> None:
 
     batcher: Batcher[int, int] = Batcher("test", process, max_batch=1, linger_ms=0, queue_limit=10)
     assert outcome(batcher.submit(1)) in ("Unavailable", "RuntimeError")
-    assert batcher.submit(2).result(10) == 2
+    assert batcher.submit(2).result(60) == 2
     assert batcher.alive()
     batcher.close()
 

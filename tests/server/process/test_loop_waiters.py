@@ -87,24 +87,40 @@ def test_outcomes_for_a_loop_that_has_ended_are_dropped() -> None:
     waiter.set_exception(Overloaded("late"))
 
 
-def test_a_waiter_that_waited_for_too_long_gets_an_error_and_the_others_do_not() -> None:
+def test_a_waiter_that_waited_for_too_long_gets_an_error_and_the_others_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock of the loop that the test turns."""
+
     async def ask() -> None:
-        waiters: LoopWaiters[int] = LoopWaiters(asyncio.get_running_loop(), 0.1, lambda: Overloaded("late"))
+        loop = asyncio.get_running_loop()
+        moment = loop.time()
+        monkeypatch.setattr(loop, "time", lambda: moment)
+
+        async def turn(seconds: float) -> None:
+            nonlocal moment
+            moment += seconds
+            for _ in range(3):
+                await asyncio.sleep(0)
+
+        waiters: LoopWaiters[int] = LoopWaiters(loop, 0.1, lambda: Overloaded("late"))
         answered, first = waiters.new(), waiters.new()
         answered.set_result(1)
-        await asyncio.sleep(0.05)
+        await turn(0.05)
         second = waiters.new()
         assert await answered.future == 1
-        with pytest.raises(Overloaded):
-            await asyncio.wait_for(asyncio.shield(first.future), 5)
+        assert first.set_running_or_notify_cancel()
+        await turn(0.06)
+        assert isinstance(first.future.exception(), Overloaded)
         assert not first.set_running_or_notify_cancel(), "it is not begun any more"
         assert second.set_running_or_notify_cancel()
         second.set_result(2)
         assert await second.future == 2
         first.set_result(1)  # comes too late, and changes nothing
-        await asyncio.sleep(0.2)
+        await turn(0.2)
+        assert isinstance(first.future.exception(), Overloaded)
         last = waiters.new()  # after a while without any
-        with pytest.raises(Overloaded):
-            await asyncio.wait_for(asyncio.shield(last.future), 5)
+        await turn(0.05)
+        assert not last.future.done()
+        await turn(0.06)
+        assert isinstance(last.future.exception(), Overloaded)
 
     asyncio.run(ask())

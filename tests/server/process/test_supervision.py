@@ -34,7 +34,7 @@ def working(
     try:
         yield worker
     finally:
-        assert worker.close(5)
+        assert worker.close(60)
 
 
 @given(st.lists(st.sampled_from([*ERRORS, "fine"]), max_size=8))
@@ -53,7 +53,7 @@ def test_whatever_it_raises_it_goes_on(outcomes: list[str]) -> None:
     before, supervision.MIN_BACKOFF_SECONDS = supervision.MIN_BACKOFF_SECONDS, 0.0001
     try:
         with working(step) as worker:
-            assert done.wait(5), left
+            assert done.wait(60), left
             until(lambda: worker.progress().failures == 0, "the success was not noted")
             assert worker.progress().state == "ok"
             assert worker.progress().restarts == len([outcome for outcome in outcomes if outcome != "fine"])
@@ -103,7 +103,7 @@ def test_an_idle_one_is_well_and_wakes() -> None:
 
 def test_stopping_does_not_wait_for_one_that_hangs() -> None:
     gate = threading.Event()
-    worker = Worker("hung", lambda: gate.wait(20) and None, seconds=1, patience_seconds=1).start()
+    worker = Worker("hung", lambda: gate.wait(60) and None, seconds=1, patience_seconds=1).start()
     started = time.monotonic()
     assert not worker.close(0.1)
     assert time.monotonic() - started < 5

@@ -136,7 +136,7 @@ def test_a_matter_is_passed_on_through_what_was_held(ledger: LedgerPart) -> None
     ]
     items = [{"idempotency_key": secrets.token_hex(8), **payload} for payload in payloads]
     outcomes = submit_reports(ledger.rt.reports, ledger.acme.member(), items)
-    answers = [json.loads(one.result(10).body) for one in outcomes]  # type: ignore[union-attr]
+    answers = [json.loads(one.result(60).body) for one in outcomes]  # type: ignore[union-attr]
     assert [one["status"] for one in answers] == ["held", "held"]
     # A held report is not shed by a further one of its order that looks different.
     with pytest.raises(OrderAlreadyReported):

@@ -94,10 +94,10 @@ def test_a_contested_report_is_not_replaced_and_its_withdrawal_costs_and_closes(
             withdraw_report(ledger.rt.reports, member, report["id"], "wrong_facts", secrets.token_hex(8)),
             *[submit_report(ledger.rt.reports, member, payload, secrets.token_hex(8)) for payload in payloads],
         ]
-        assert futures[0].result(10).status == 200
+        assert futures[0].result(60).status == 200
         for future in futures[1:]:
             with pytest.raises(OrderDecided) as closed:
-                future.result(10)
+                future.result(60)
             assert closed.value.details == {"case": case}
         assert record(ledger, person)[report["id"]]["case"]["state"] == "closed"
         ledger.clock.moment += timedelta(days=4)
@@ -389,9 +389,9 @@ def test_the_log_decides_between_an_appeal_and_the_reporter(ledger: LedgerPart) 
             if not replaces:
                 withdraw_report(
                     other.reports, ledger.acme.member(), report["id"], "other", secrets.token_hex(8)
-                ).result(10)
+                ).result(60)
             try:
-                submit_report(other.reports, ledger.acme.member(), payload, secrets.token_hex(8)).result(10)
+                submit_report(other.reports, ledger.acme.member(), payload, secrets.token_hex(8)).result(60)
                 seen["replaced" if replaces else "reported"] += 1
                 assert filed == [], "nothing followed a case"
             except ReportDisputed:

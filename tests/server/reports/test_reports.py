@@ -49,7 +49,7 @@ def count(ledger: LedgerFixture, table: Any) -> int:
 def refusal(outcome: Future[StoredResponse] | LedgerError) -> type[BaseException] | None:
     if isinstance(outcome, LedgerError):
         return type(outcome)
-    error = outcome.exception(10)
+    error = outcome.exception(60)
     return None if error is None else type(error)
 
 
@@ -191,8 +191,8 @@ def test_a_bad_report_of_a_batch_does_not_touch_the_others(ledger: LedgerFixture
 
 def test_the_same_request_gets_the_same_answer_once(ledger: LedgerFixture) -> None:
     payload = report_payload(ledger.rt, ledger.acme, ledger.person())
-    first = submit_report(ledger.rt.reports, ledger.acme.member(), payload, "k").result(10)
-    again = submit_report(ledger.rt.reports, ledger.acme.member(), payload, "k").result(10)
+    first = submit_report(ledger.rt.reports, ledger.acme.member(), payload, "k").result(60)
+    again = submit_report(ledger.rt.reports, ledger.acme.member(), payload, "k").result(60)
     assert (again.status, again.body, again.replayed) == (first.status, first.body, True)
     assert not first.replayed
     assert count(ledger, Report) == 1
@@ -204,7 +204,7 @@ def test_the_same_request_at_once_is_recorded_once(ledger: LedgerFixture) -> Non
     with ThreadPoolExecutor(8) as pool:
         answers = list(
             pool.map(
-                lambda _: submit_report(ledger.rt.reports, ledger.acme.member(), payload, "k").result(10), range(16)
+                lambda _: submit_report(ledger.rt.reports, ledger.acme.member(), payload, "k").result(60), range(16)
             )
         )
     assert len({answer.body for answer in answers}) == 1
@@ -217,7 +217,7 @@ def test_a_key_belongs_to_one_request_of_one_platform(ledger: LedgerFixture) -> 
     with pytest.raises(IdempotencyMismatch):
         ledger.report(ledger.acme, ledger.person(1), key="k")
     with pytest.raises(IdempotencyMismatch):
-        withdraw_report(ledger.rt.reports, ledger.acme.member(), report["id"], "other", "k").result(10)
+        withdraw_report(ledger.rt.reports, ledger.acme.member(), report["id"], "other", "k").result(60)
     ledger.report(ledger.bolt, ledger.person(1), key="k")
 
 
@@ -236,7 +236,7 @@ def test_a_refusal_is_not_remembered(ledger: LedgerFixture) -> None:
     payload = report_payload(ledger.rt, ledger.acme, ledger.person(), order="A-1", **ledger.told_now())
     assert refusal(submit_report(ledger.rt.reports, ledger.acme.member(), payload, "k")) is OrderAlreadyReported
     ledger.withdraw(ledger.acme, first["id"])
-    assert submit_report(ledger.rt.reports, ledger.acme.member(), payload, "k").result(10).status == 201
+    assert submit_report(ledger.rt.reports, ledger.acme.member(), payload, "k").result(60).status == 201
 
 
 # --- withdrawal -----------------------------------------------------------------------------------------------

@@ -300,7 +300,7 @@ def test_a_process_that_has_not_noticed_the_switch(ledger: LedgerFixture) -> Non
         assert slow.keys.epoch == 1
         for number, epoch in ((1, 1), (2, 2)):
             payload = report_payload(slow, ledger.acme, subjects_under(settings, epoch, number), epoch=epoch)
-            submit_report(slow.reports, ledger.acme.member(), payload, f"k{number}").result(10)
+            submit_report(slow.reports, ledger.acme.member(), payload, f"k{number}").result(60)
         assert slow.keys.epoch == 1
     ledger.rt.members.refresh()
     assert [seen(ledger, number, epoch)[2] for number in (1, 2) for epoch in (1, 2)] == [1, 1, 1, 1]
@@ -321,5 +321,5 @@ def test_a_machine_without_the_old_key_takes_no_reports_in_grace(ledger: LedgerF
                     rt.reports, ledger.acme.member(), report_payload(rt, ledger.acme, subjects, epoch=epoch), "k"
                 )
         request = lookup_request(rt, old[1], epoch=1)
-        answer = submit_lookup(rt, ledger.bolt.member(), request).result(10)
+        answer = submit_lookup(rt, ledger.bolt.member(), request).result(60)
         assert json.loads(answer)["events"] == 1

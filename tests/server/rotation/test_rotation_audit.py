@@ -39,7 +39,7 @@ def folder(ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(fill, "PROOF_BATCH", 4)
     for number in range(REPORTS):
         payload = report_payload(ledger.rt, ledger.acme, subjects_under(ledger.rt.settings, 1, number))
-        submit_report(ledger.rt.reports, ledger.acme.member(), payload, f"k{number}").result(10)
+        submit_report(ledger.rt.reports, ledger.acme.member(), payload, f"k{number}").result(60)
     done = rotate(ledger.rt.settings, ledger.rt.engine, ledger.clock)
     ledger.rt.members.refresh()
     assert audited(ledger.rt, done.audit_dir).batches == 3

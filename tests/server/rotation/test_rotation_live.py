@@ -115,7 +115,7 @@ class Traffic:
             rt, platform, self.subjects(person, epoch), epoch=epoch, amount_minor=1000 + rng.randrange(10**6)
         )
         try:
-            stored = submit_report(rt.reports, platform.member(), payload, payload["signature"]).result(10)
+            stored = submit_report(rt.reports, platform.member(), payload, payload["signature"]).result(60)
         except StaleEpoch:
             return "stale"
         accepted, body = json.loads(stored.body), payload["body"]
@@ -141,7 +141,7 @@ class Traffic:
             return "nothing"
         report_id = rng.choice(list(person.events))
         platform = self._platform(person.events.pop(report_id))
-        withdraw_report(rt.reports, platform.member(), report_id, "other", f"w{report_id}").result(10)
+        withdraw_report(rt.reports, platform.member(), report_id, "other", f"w{report_id}").result(60)
         return "withdrawal"
 
     def _restitute(self, rt: Runtime, person: Person, rng: random.Random) -> str:
@@ -154,7 +154,7 @@ class Traffic:
         platform = self._platform(event)
         amount = self._amount(rt, platform, report_id)
         now = format_time(self.ledger.clock())
-        restitute_report(rt.reports, platform.member(), report_id, now, amount, "CNY", f"r{report_id}").result(10)
+        restitute_report(rt.reports, platform.member(), report_id, now, amount, "CNY", f"r{report_id}").result(60)
         return "restitution"
 
     def _platform(self, event: Event) -> Any:
@@ -189,7 +189,7 @@ class Traffic:
         while True:
             try:
                 future: Future[bytes] = submit_lookup(rt, self.ledger.bolt.member(), request)
-                return dict(json.loads(future.result(10)))
+                return dict(json.loads(future.result(60)))
             except IndexNotReached:
                 assert time.monotonic() < end
                 time.sleep(0.002)

@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Connection, update
 
 from ledger.errors import DatabaseUnavailable, SnapshotUnknown
 from ledger.protocol.encoding import b64url, day_floor, from_day, unb64url
@@ -22,9 +22,11 @@ from ledger.server.db.engine import open_engine, writing
 from ledger.server.db.tables.snapshots import Snapshot
 from ledger.server.keys.files import load_log_key
 from ledger.server.settings import Settings
+from ledger.server.snapshots import queries as store
 from ledger.server.snapshots import served as module
 from ledger.server.snapshots.builder import PublishedSnapshot, build_and_publish
 from ledger.server.snapshots.files import BUCKETS, FILTER, POLICY, TREE, folder_of
+from ledger.server.snapshots.queries import SnapshotRow
 from ledger.server.snapshots.served import ServedSnapshot, SnapshotServer
 from ledger.snapshots.buckets import check_bucket, split_answer
 from ledger.snapshots.fuse_filter import FuseFilter
@@ -122,6 +124,32 @@ def every_bucket_has_its_path(ledger: LedgerFixture, newest: ServedSnapshot) -> 
             newest.bucket(number)
     local = FuseFilter.open(newest.filter_path.read_bytes(), manifest.filter_sha256)
     assert all(tag(*who) in local for number in range(8) for who in ledger.person(number))
+
+
+def test_a_refresh_that_began_earlier_does_not_replace_the_result_of_a_later_one(
+    ledger: LedgerFixture, snapshot_server: SnapshotServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.report(ledger.acme, ledger.person())
+    published = [snapshot(ledger)]
+    has_read, go_on = threading.Event(), threading.Event()
+    real = store.published
+
+    def held(connection: Connection) -> list[SnapshotRow]:
+        rows = list(real(connection))
+        if threading.current_thread() is earlier:
+            has_read.set()
+            assert go_on.wait(60)
+        return rows
+
+    earlier = threading.Thread(target=snapshot_server.refresh)
+    monkeypatch.setattr(store, "published", held)
+    earlier.start()
+    assert has_read.wait(60)
+    published.append(snapshot(ledger))
+    snapshot_server.refresh()
+    go_on.set()
+    earlier.join(20)
+    assert are_served(snapshot_server, published) == [True, True]
 
 
 def test_a_fetch_is_counted_for_the_alarm(ledger: LedgerFixture, settings: Settings) -> None:

@@ -249,5 +249,5 @@ def test_the_runtime_has_a_sender(database_url: str, tmp_path: Path, receiver: R
     with opened(settings) as rt:
         endpoint = endpoints.create(rt.webhooks, acme.member(), receiver.url, EVENTS)
         endpoints.send_test(rt.webhooks, acme.member(), endpoint["id"])
-        assert receiver.arrived.acquire(timeout=10)
+        assert receiver.arrived.acquire(timeout=60)
         assert receiver.arrivals[0].verified(endpoint["secret"])["data"] == {"webhook": endpoint["id"]}
