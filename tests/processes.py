@@ -31,6 +31,19 @@ def started(server: RunningServer, module: str) -> list[int]:
     return [pid for pid in listed if runs(pid, module)]
 
 
+def group_of(leader: int) -> set[int]:
+    """The processes of a process group that run, its leader among them."""
+    members = set()
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, group = status.read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue  # it ended meanwhile
+        if int(group) == leader and state != "Z":
+            members.add(int(status.parent.name))
+    return members
+
+
 def until(true: Callable[[], Any], what: str) -> Any:
     """Wait for something true and answer with it; the test fails with `what` when it does not come."""
     end = time.monotonic() + PATIENCE_SECONDS

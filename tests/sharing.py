@@ -5,6 +5,7 @@
     made = holders.generate(2)                   # then refresh(), reshare(...), rotate()
     made.write(folder)                           # the files that holders give to the operator
     settings, holders, made = shared_ledger(database_url, folder)      # all of that, and the ledger begun
+    settings, holders, made = copied_shared_ledger(database_url, folder)      # the same, made once for all tests
 
 `Holders.secret` computes the key k itself from the shares, in plain integers: an oracle that no program of the product
 has.
@@ -14,10 +15,12 @@ from __future__ import annotations
 
 import json
 import secrets
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +139,13 @@ class Holders:
         self.attempt = 0
         for name in names:
             self.add(name, OPERATOR if name == operator else f"{name.capitalize()} Ltd")
+
+    def copy(self) -> Holders:
+        """The same organisations with the same keys and shares; what the copy does later does not change these."""
+        copied = Holders(self.card, ())
+        copied.holders = {name: replace(holder, shares=dict(holder.shares)) for name, holder in self.holders.items()}
+        copied.thresholds, copied.now, copied.attempt = dict(self.thresholds), self.now, self.attempt
+        return copied
 
     def add(self, name: str, organisation: str) -> Holder:
         """One more organisation, without a share."""
@@ -271,6 +281,43 @@ def shared_ledger(database_url: str, folder: Path, **overrides: Any) -> tuple[Se
     first = holders.generate()
     init_keys(settings, datetime.now(UTC), first.sharing)
     return settings, holders, first
+
+
+@cache
+def _seed() -> tuple[dict[str, bytes], dict[str, bytes], Holders, Made]:
+    """The files of a new shared ledger before and after its database begins, its holders, and their first ceremony."""
+
+    def contents(folder: Path) -> dict[str, bytes]:
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    with tempfile.TemporaryDirectory(prefix="rcl-shared-") as name:
+        folder = Path(name)
+        settings = ledger_settings(f"sqlite:///{folder / 'ledger.db'}", folder)
+        (folder / "ledger.db").write_bytes(sqlite_schema())
+        holders = Holders(prepared(settings))
+        before = contents(settings.keys_dir)
+        first = holders.generate()
+        init_keys(settings, datetime.now(UTC), first.sharing)
+        return before, contents(folder), holders, first
+
+
+def copied_shared_ledger(database_url: str, folder: Path) -> tuple[Settings, Holders, Made]:
+    """As `shared_ledger`, with the same keys for all tests of a process: made once, and copied for each test. On
+    PostgreSQL only the keys are copied, and the ledger begins in the database."""
+    settings = ledger_settings(database_url, folder)
+    before, after, holders, first = _seed()
+    file = Path(str(make_url(database_url).database))
+    if database_url.startswith("sqlite"):
+        files = {file if name == "ledger.db" else folder / name: content for name, content in after.items()}
+    else:
+        files = {settings.keys_dir / name: content for name, content in before.items()}
+    for path, content in files.items():
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        path.touch(0o600)
+        path.write_bytes(content)
+    if file not in files:
+        init_keys(settings, datetime.now(UTC), first.sharing)
+    return settings, holders.copy(), first
 
 
 @dataclass

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -61,12 +62,21 @@ class Gate:
         return self.authenticator.member(f"Bearer {token}", *(scopes or ("report",))).platform
 
 
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Gate]:
-    """See Gate."""
-    settings = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
+@pytest.fixture(scope="module")
+def enrolled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Platform]:
+    """The database of a ledger with one member, which each test copies, and the member."""
+    folder = tmp_path_factory.mktemp("ledger")
+    settings = new_ledger(f"sqlite:///{folder / 'ledger.db'}", folder)
     platform = Platform("acme", "acme-group", "acme-1", scopes=("lookup", "report")).enrol(settings)
-    engine = open_engine(settings.database_url)
+    return folder / "ledger.db", platform
+
+
+@pytest.fixture
+def gate(enrolled: tuple[Path, Platform], tmp_path: Path) -> Iterator[Gate]:
+    """See Gate."""
+    database, platform = enrolled
+    shutil.copyfile(database, tmp_path / "ledger.db")
+    engine = open_engine(f"sqlite:///{tmp_path / 'ledger.db'}")
     first = Gate(engine, platform)
     yield first
     first.members.close()

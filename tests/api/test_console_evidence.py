@@ -22,8 +22,11 @@ from tests.api.appealed import XSS, Browsers, attach, contested, inspected, repo
 from tests.api.conftest import BETA, Api
 from tests.api.console_fixture import assert_shell, post, said
 from tests.evidence import files
+from tests.evidence.inspections_once import inspections_once
 from tests.evidence.signed import certificate, created, sign
 from tests.support import evidence
+
+__all__ = ["inspections_once"]
 
 LABELLED = files.png(files.text_chunk("AIGC", files.LABEL.encode()))
 PLAIN = files.png()

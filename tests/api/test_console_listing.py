@@ -21,7 +21,10 @@ from tests.api.conftest import Api
 from tests.api.console_fixture import said
 from tests.api.test_console_evidence import inspect, item
 from tests.evidence.files import saved
+from tests.evidence.inspections_once import inspections_once
 from tests.support import evidence
+
+__all__ = ["inspections_once"]
 
 # The pages and the inspection of files are the same on both engines; the rows behind them are tests/server's matter.
 pytestmark = [pytest.mark.sqlite, pytest.mark.parametrize("api", ["sqlite"], indirect=True)]
@@ -36,13 +39,13 @@ def at(api: Api) -> Iterator[Browsers]:
 def scene(seed: int) -> Image.Image:
     """A picture full of things, no two seeds alike."""
     chance = random.Random(seed)
-    image = Image.new("RGB", (800, 600), "white")
+    image = Image.new("RGB", (480, 360), "white")
     draw = ImageDraw.Draw(image)
-    for _ in range(260):
-        x, y, size = chance.randrange(800), chance.randrange(600), chance.randrange(8, 90)
+    for _ in range(160):
+        x, y, size = chance.randrange(480), chance.randrange(360), chance.randrange(8, 60)
         colour = tuple(chance.randrange(256) for _ in range(3))
         shape = draw.ellipse if chance.random() < 0.5 else draw.rectangle
-        shape((x, y, x + size, y + chance.randrange(8, 90)), fill=colour, outline="black")
+        shape((x, y, x + size, y + chance.randrange(8, 60)), fill=colour, outline="black")
     return image
 
 
@@ -52,8 +55,8 @@ STRANGER = saved(scene(2), "JPEG", quality=92)
 
 def broken(listing: bytes) -> bytes:
     """The listing photo, smaller, with a stain on it, saved anew."""
-    image = Image.open(io.BytesIO(listing)).convert("RGB").resize((640, 480))
-    ImageDraw.Draw(image).ellipse((250, 180, 370, 280), fill=(60, 35, 10))
+    image = Image.open(io.BytesIO(listing)).convert("RGB").resize((400, 300))
+    ImageDraw.Draw(image).ellipse((156, 112, 231, 175), fill=(60, 35, 10))
     return saved(image, "JPEG", quality=80)
 
 

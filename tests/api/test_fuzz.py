@@ -9,9 +9,10 @@ from api.console import login_queue
 from ledger.server.staff import passwords
 from tests.api.conftest import Api
 from tests.api.fuzz import Visitors, fuzz
+from tests.counts import trials
 from tests.staffing import cheap
 
-EXAMPLES = 120
+EXAMPLES = trials(80, 120)
 
 
 @pytest.fixture(autouse=True)

@@ -47,7 +47,10 @@ def _alphabet(characters: str) -> Array:
     return flags
 
 
+STEP_BYTES = 8
+"""Only every eighth byte is looked up first: where few neighbours among these are characters, there is no long run."""
 _HEX = re.compile(rb"[0-9A-Fa-f]{64,}")
+_RUNS_OF = {shortest: re.compile(rb"[A-Za-z0-9_+/-]{%d,}" % shortest) for shortest in (43, RUN_MAX_CHARS + 1)}
 _BASE64 = _alphabet(ascii_letters + digits + "-_+/")
 _STANDARD = bytes.maketrans(b"-_", b"+/")
 _LAST_CHARS = frozenset(b"AEIMQUYcgkosw048")
@@ -95,14 +98,15 @@ def attack(possession: Possession, candidates: Sequence[Candidate]) -> Outcome:
 # --- the key --------------------------------------------------------------------------------------------------------
 
 
-def published(log: Iterable[bytes]) -> list[KeyStatement]:
+@lru_cache(maxsize=4)
+def published(log: tuple[bytes, ...]) -> Sequence[KeyStatement]:
     """Return the key statements in the entries of a log."""
     statements = []
     for entry in log:
         leaf = parse_leaf(entry)
         if leaf.type == GovernanceType.KEY_ROTATION and leaf.body is not None and leaf.body.get("statement"):
             statements.append(parse_statement(leaf.body["statement"]))
-    return statements
+    return tuple(statements)
 
 
 def recognised(
@@ -180,9 +184,16 @@ def occurring(files: Iterable[bytes], values: Pseudonyms) -> set[Candidate]:
         return set()
     strings = list(values)
     heads = np.frombuffer(b"".join([string[:8] for string in strings]), "<u8")
-    present = np.concatenate([np.zeros(0, "<u8"), *[_heads(data) for data in files]])
-    possible = [strings[place] for place in np.flatnonzero(np.isin(heads, present)).tolist()]
-    return {values[string] for string in possible if any(_has(data, string) for data in files)}
+    order = np.argsort(heads)
+    heads = heads[order]  # in order, so that neighbours are searched for near each other
+    candidates: set[Candidate] = set()
+    for data in files:
+        present = _heads(data)
+        if len(present):
+            nearest = present[np.minimum(np.searchsorted(present, heads), len(present) - 1)]
+            possible = [strings[place] for place in order[nearest == heads].tolist()]
+            candidates.update([values[string] for string in possible if _has(data, string)])
+    return candidates
 
 
 # --- strings of 32 bytes --------------------------------------------------------------------------------------------
@@ -241,12 +252,12 @@ def _sums(marked: Array) -> Array:
 
 @lru_cache(maxsize=256)
 def _heads(data: bytes) -> Array:
-    """Return the first 8 bytes, as numbers in order, of all strings of 32 bytes in a file."""
+    """Return the first 8 bytes, as numbers in order, of all strings of 32 bytes in a file; some occur twice."""
     heads = [np.frombuffer(b"".join(_decoded_strings(data)), "<u8")[::4]]
     for part in (data, _unwrapped(data)):
         if len(part) >= STRING_BYTES:
             heads.append(np.ndarray((len(part) - 7,), "<u8", part, strides=(1,))[_places(part)])  # at each offset
-    return np.unique(np.concatenate(heads))
+    return np.sort(np.concatenate(heads))
 
 
 def _has(data: bytes, string: bytes) -> bool:
@@ -283,13 +294,17 @@ def texts(data: bytes) -> Iterator[bytes]:
 
 def _runs(data: bytes, shortest: int) -> Iterator[bytes]:
     """Yield the runs of at least `shortest` characters of base64url and base64."""
-    inside = np.zeros(len(data) + 2, np.int8)
-    inside[1:-1] = _BASE64[np.frombuffer(data, np.uint8)]
+    # A run has shortest // STEP_BYTES looked up bytes or more, and ends between its last one and the next one.
+    inside = np.zeros(-(-len(data) // STEP_BYTES) + 2, np.int8)
+    inside[1:-1] = _BASE64[np.frombuffer(data, np.uint8)[::STEP_BYTES]]
     edges = np.flatnonzero(np.diff(inside))
-    starts, ends = edges[::2], edges[1::2]
-    long = ends - starts >= shortest
-    for start, end in zip(starts[long].tolist(), ends[long].tolist(), strict=True):
-        yield data[start:end]
+    firsts, ends = edges[::2], edges[1::2]
+    long = ends - firsts >= shortest // STEP_BYTES
+    run = _RUNS_OF[shortest]
+    for first, end in zip(firsts[long].tolist(), ends[long].tolist(), strict=True):
+        begin = max(0, STEP_BYTES * (first - 1) + 1)
+        for match in run.finditer(data, begin, STEP_BYTES * end):
+            yield match[0]
 
 
 def _starts(length: int, size: int) -> Iterable[int]:

@@ -55,7 +55,7 @@ OWN = "west"
 CANDIDATES = trials(10_000, 20_000)
 LISTED = 100
 MEMBER_DAILY = 2_000
-REFRESH_SECONDS = 0.2
+REFRESH_SECONDS = 0.5
 """How often the holders' services read admissions again."""
 PATIENCE_SECONDS = 15.0
 
@@ -241,7 +241,9 @@ def running_consortium(root: Path) -> Iterator[Consortium]:
             stack.callback(recorder.close)
         operator = root / "operator"
         operator.mkdir()
-        settings = ledger_settings(f"sqlite:///{operator / 'ledger.db'}", operator)
+        settings = ledger_settings(
+            f"sqlite:///{operator / 'ledger.db'}", operator, publish_interval_ms=250, auth_refresh_seconds=1.0
+        )
         (operator / "ledger.db").write_bytes(sqlite_schema())
         consortium = Consortium(root, settings, Exchange(root), recorders, make_candidates())
         make_key(consortium)
@@ -317,4 +319,4 @@ def in_time(ready: Callable[[], bool], what: str, seconds: float = PATIENCE_SECO
     end = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < end, what
-        time.sleep(0.02)
+        time.sleep(0.05)

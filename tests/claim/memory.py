@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Collection
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 GAP = bytes(64)
+WORD_BYTES = 8
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 # Bits of /proc/PID/pagemap (Linux, Documentation/admin-guide/mm/pagemap.rst).
@@ -75,3 +77,21 @@ def encodings(secret: bytes) -> dict[str, bytes]:
         "decimal": str(number).encode(),
         "digits of an integer": b"".join([digit.to_bytes(4, "little") for digit in digits]),
     }
+
+
+def contained(data: bytes, strings: Collection[bytes]) -> set[bytes]:
+    """Return those of the strings, of 15 bytes or more each, that occur in the data at any offset.
+
+    Wherever a string occurs, one of its first eight offsets is at a whole word of the data. So the words are read once
+    for all strings, and only a string of which such a word is there is searched for.
+    """
+    words_of = {
+        string: {int.from_bytes(string[offset : offset + WORD_BYTES], "little") for offset in range(WORD_BYTES)}
+        for string in strings
+    }
+    beginnings = np.array(sorted(set().union(*words_of.values())), "<u8")
+    is_beginning = np.zeros(1 << 16, np.bool_)  # by the first two bytes of a word: few words are left
+    is_beginning[beginnings & np.uint64(0xFFFF)] = True
+    words = np.frombuffer(data, "<u8", len(data) // WORD_BYTES)
+    present = set(np.intersect1d(words[is_beginning[words.view("<u2")[::4]]], beginnings).tolist())
+    return {string for string, its_words in words_of.items() if its_words & present and string in data}

@@ -16,9 +16,9 @@ import pytest
 from ledger.holder import backup
 from ledger.server.db.engine import open_engine, reading
 from ledger.server.log.logged_keys import load_server_keys
-from tests.claim.attacker import Possession, attack
+from tests.claim.attacker import Possession, attack, texts
 from tests.claim.consortium import HOLDERS, LISTED, OWN, Consortium
-from tests.claim.memory import encodings, memory_image
+from tests.claim.memory import contained, encodings, memory_image
 from tests.oracles import GROUP_ORDER
 
 OTHERS = tuple([holder for holder in HOLDERS if holder != OWN])
@@ -216,14 +216,36 @@ def test_memory_images_show_what_a_process_has(consortium: Consortium, operator:
 
 
 def test_no_encoding_of_another_share_is_in_what_the_operator_has(consortium: Consortium, operator: Possession) -> None:
-    material = [*operator.files.items(), *[("memory", image) for image in operator.memory]]
-    for holder in OTHERS:
-        for generation in (1, 2):
-            for name, form in encodings(consortium.share(holder, generation)).items():
-                assert [where for where, data in material if form in data] == [], f"{holder} {generation}: {name}"
-    own = encodings(consortium.share(OWN, 2))
-    assert any(own["base64url"] in data for data in operator.files.values())
-    assert any(own["bytes"] in image for image in operator.memory)
+    images = {f"memory {place}": image for place, image in enumerate(operator.memory)}
+    material = [*operator.files.items(), *images.items()]
+    forms = {
+        (holder, generation, name): form
+        for holder in HOLDERS
+        for generation in (1, 2)
+        for name, form in encodings(consortium.share(holder, generation)).items()
+    }
+    present = {where: contained(data, forms.values()) for where, data in material}
+    for (holder, generation, name), form in forms.items():
+        places = [where for where, there in present.items() if form in there]
+        assert holder == OWN or places == [], f"{holder} {generation}: {name}"
+    # The search finds its own share, in a file and in a process's memory.
+    assert any(forms[OWN, 2, "base64url"] in there for where, there in present.items() if where not in images)
+    assert any(forms[OWN, 2, "bytes"] in present[image] for image in images)
+
+
+def test_each_encoding_is_found_at_each_offset() -> None:
+    secret = combined((1, 2), (GROUP_ORDER // 3, GROUP_ORDER // 5))
+    forms = encodings(secret)
+    for name, form in forms.items():
+        for offset in range(17):
+            # At the very end too; without its last byte it is not there.
+            assert form in contained(bytes(offset) + form, forms.values()), (name, offset)
+            assert form not in contained(bytes(offset) + form[:-1], forms.values()), (name, offset)
+    for name in ("base64url", "base64", "hex"):
+        for offset in range(17):
+            for data in (bytes(offset) + forms[name], bytes(offset) + forms[name] + b"."):
+                assert secret in texts(data), (name, offset)
+                assert secret not in texts(data.replace(forms[name], forms[name][1:])), (name, offset)
 
 
 # --- generations ------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from ledger.cli import app, output
@@ -16,8 +17,11 @@ from ledger.client.reports.evidence import evidence_json
 from ledger.evidence import inspection
 from ledger.rules.conduct import parse_evidence
 from tests.evidence import files
+from tests.evidence.features_once import features_once
 from tests.evidence.files import LABEL
 from tests.evidence.scenes import picture, scene, stained
+
+__all__ = ["features_once"]
 
 REPORT: dict[str, Any] = {
     "conduct": "ai_fabricated_image",
@@ -88,9 +92,9 @@ def test_machines_read_codes_apart_from_words(labelled: Path, plain: Path) -> No
     assert len(first["words"]["zh-CN"]["findings"]) == len(first["receipt"]["findings"]) == 1
 
 
-def test_what_it_prints_goes_into_a_report(labelled: Path, tmp_path: Path) -> None:
+def test_what_it_prints_goes_into_a_report(labelled: Path, original: Image.Image, tmp_path: Path) -> None:
     shown = tmp_path / "shown.jpg"
-    picture(scene(1, 2)).save(shown)
+    original.save(shown)
     for kind, path in (("ai_label", labelled), ("original_file", shown)):
         members = machine(path)["files"][0]["evidence"]
         (read,) = arguments_from_json(REPORT | {"evidence": [{"type": kind, **members}]})["evidence"]
@@ -143,9 +147,13 @@ def test_one_receipt_is_about_one_file(labelled: Path, plain: Path) -> None:
     assert machine(labelled, plain, "--receipt", plain, code=2)["error"]["code"] == "invalid_request"
 
 
+@pytest.fixture(scope="module")
+def original() -> Image.Image:
+    return picture(scene(1, 2))
+
+
 @pytest.fixture
-def claim_and_listing(tmp_path: Path) -> tuple[Path, Path]:
-    original = picture(scene(1, 2))
+def claim_and_listing(tmp_path: Path, original: Image.Image) -> tuple[Path, Path]:
     paths = tmp_path / "claim.jpg", tmp_path / "front [1].jpg"
     stained(original, 0.05).save(paths[0], quality=85)
     original.save(paths[1], quality=92)

@@ -21,11 +21,8 @@ from ledger.server.db.engine import open_engine, reading
 from ledger.server.settings import Settings
 from ledger.server.snapshots import queries as store
 from ledger.server.snapshots.files import BuildStage
-from tests.cli.test_operator import PUBLISHER, SERVER_MODULES, without
-from tests.processes import runs, started, until
+from tests.processes import group_of, until
 from tests.support import new_ledger, server_environment, serving
-
-SNAPSHOTTER = "ledger.server.snapshots.snapshotter"
 
 
 @pytest.fixture
@@ -94,11 +91,6 @@ def test_publish_before_there_is_a_ledger(tmp_path: Path, monkeypatch: pytest.Mo
     assert "keys init" in refusal(ExitCode.USAGE)["message"]
 
 
-def test_publish_needs_the_server_extra(tmp_path: Path) -> None:
-    done = without(SERVER_MODULES, "publish", cwd=tmp_path)
-    assert done.returncode == ExitCode.EXTRA_MISSING, done.stderr
-
-
 def test_progress_is_shown_stage_by_stage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TTY_INTERACTIVE", "0")
@@ -116,17 +108,15 @@ def test_progress_is_shown_stage_by_stage(monkeypatch: pytest.MonkeyPatch, capsy
 
 def test_serve_publishes_on_a_schedule_brings_its_children_back_and_stops_cleanly(tmp_path: Path) -> None:
     settings = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
-    with serving(settings, forked=False) as server:
+    with serving(settings) as server:
         until(lambda: published(settings), "there is no first snapshot")
-        before = {name: started(server, name) for name in (SNAPSHOTTER, PUBLISHER)}
-        assert [len(pids) for pids in before.values()] == [1, 1]
-        for (pid,) in before.values():
+        # Publisher and snapshotter, which a forked server has in its process group.
+        before = until(
+            lambda: pair if len(pair := group_of(server._process.pid) - {server._process.pid}) == 2 else (), ""
+        )
+        for pid in before:
             os.kill(pid, signal.SIGKILL)
-        after = {
-            name: until(lambda: [pid for pid in started(server, name) if [pid] != killed], f"{name} did not come back")  # noqa: B023
-            for name, killed in before.items()
-        }
+        until(lambda: len(group_of(server._process.pid) - before) == 3, "publisher and snapshotter did not come back")
         assert server.stop() == 0
-        for name, (pid,) in after.items():
-            until(lambda: not runs(pid, name), f"{name} outlived the server")  # noqa: B023
+        until(lambda: not group_of(server._process.pid), "a process outlived the server")
     assert len(published(settings)) == 1

@@ -31,7 +31,10 @@ from tests.cli.test_commands import machine, run
 from tests.evidence import files
 from tests.evidence.files import LABEL
 from tests.kit import Connect, Running, person, report_arguments
+from tests.referral.fonts import quick_font, reduced_font, whole_font
 from tests.support import ROOT
+
+__all__ = ["quick_font", "reduced_font", "whole_font"]
 
 ANNA = Staff(1, "reviewer")
 
@@ -80,6 +83,7 @@ def changed(path: Path, place: int) -> bytes:
     return before
 
 
+@pytest.mark.usefixtures("whole_font")
 def test_a_referral_to_an_authority_is_checked_by_the_stated_commands(
     running: Running, connect: Connect, photo: Path, tmp_path: Path
 ) -> None:
@@ -234,6 +238,7 @@ def test_what_no_longer_stands_is_refused_and_nothing_is_written(
     assert machine("referral", stands, *common, code=ExitCode.REFUSED)["error"]["code"] == "already_exists"
 
 
+@pytest.mark.usefixtures("whole_font")
 def test_the_same_referral_gives_the_same_bytes(connect: Connect, tmp_path: Path) -> None:
     """Of one referral: asked for again a moment later, the log may have grown, and the receipt with it."""
     acme, now = connect("acme"), datetime.now(UTC) + timedelta(seconds=1)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from ledger.cli import app, output
 from ledger.cli.exit_codes import ExitCode
 from ledger.client.tables.reader import TableFormat
 from ledger.errors import ConfigurationError, InvalidTable
 from ledger.rules.conduct import Conduct, check_evidence
 from ledger.server.demo.replay import _moved, made_up_evidence
 from ledger.server.demo.replay_mapping import ReportMapping, fill, moment, read_mapping, read_rows, spread
-from tests.cli.test_operator import without
 from tests.forked import run_command
-from tests.support import ROOT, SHARED
+from tests.support import ROOT, SHARED, sqlite_schema
 
 MAPPINGS = ROOT / "docs" / "replay"
 
@@ -69,6 +71,8 @@ def test_a_small_table_gives_the_standings_it_should(tmp_path: Path) -> None:
     ]  # fmt: skip
     data = tmp_path / "ratings.csv"
     data.write_text(columns + "".join(f"{a},{b},{c},{1_300_000_000 + n}\n" for n, (a, b, c) in enumerate(rows)))
+    (tmp_path / "ledger").mkdir()
+    (tmp_path / "ledger" / "ledger.db").write_bytes(sqlite_schema())
     mapping = tmp_path / "ratings.toml"
     mapping.write_text(
         """
@@ -177,13 +181,15 @@ def test_wrong_mappings_and_data_are_refused_by_name(tmp_path: Path) -> None:
     assert output["error"]["code"] == "configuration_error"
 
 
-def test_parquet_without_pyarrow_exits_3_and_names_the_extra(tmp_path: Path) -> None:
-    (tmp_path / "d.parquet").write_bytes(b"PAR1")
-    done = without(
-        ["pyarrow"], "replay", "d.parquet", "--mapping", str(MAPPINGS / "online_retail.toml"), "--self-contained", "l",
-        cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == ExitCode.EXTRA_MISSING, done.stderr
+def test_parquet_without_pyarrow_exits_3_and_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in {"pyarrow", "pyarrow.parquet", *[name for name in sys.modules if name.startswith("pyarrow.")]}:
+        monkeypatch.setitem(sys.modules, name, None)
+    data = tmp_path / "d.parquet"
+    data.write_bytes(b"PAR1")
+    words = ["replay", data, "--mapping", MAPPINGS / "online_retail.toml", "--self-contained", tmp_path / "l"]
+    output.reset()
+    done = CliRunner().invoke(app, [*map(str, words)])
+    assert done.exit_code == ExitCode.EXTRA_MISSING, done.stderr
     assert "refund-credit-ledger-server[replay]" in done.stderr
 
 

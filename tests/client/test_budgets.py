@@ -174,6 +174,7 @@ def test_a_service_starts_while_the_ledger_is_down(ledger: SmallLedger) -> None:
         acme.connect(required=False)
         assert acme.lookup(WHO, order="A-1").tier == "unavailable"
         ledger.broken = False
+        acme._session.connect_budget_seconds = PROMPT_SECONDS
         assert acme.lookup(WHO, order="A-1").tier == "clear", "it works as soon as the ledger is back"
         acme._session.connect_budget_seconds = PROMPT_SECONDS
         acme.connect()
@@ -208,11 +209,12 @@ def test_a_download_that_takes_long_neither_holds_a_check_nor_lookups(ledger: Sm
 
     def late(answer: Any) -> Any:
         arrived.set()
-        waiting.wait(SLOW_SECONDS)
+        waiting.wait(4 * SLOW_SECONDS)
         return answer
 
     ledger.replace[ledger.path(snapshot, "buckets.bin")] = late
-    with ledger.connect(check_budget_seconds=0.2, lookup_budget_seconds=PROMPT_SECONDS) as acme:
+    # The budget of the checks covers their way to the download, and ends while that waits.
+    with ledger.connect(check_budget_seconds=1.0, lookup_budget_seconds=PROMPT_SECONDS) as acme:
         acme.connect()
         callers = [
             threading.Thread(target=timed, args=(lambda: acme.check(buyer),)) for _ in range(2 * MAX_CONNECTIONS)
@@ -223,6 +225,7 @@ def test_a_download_that_takes_long_neither_holds_a_check_nor_lookups(ledger: Sm
         assert acme.lookup(buyer, order="A-1").tier == "clear", "checks that wait take no room of lookups"
         for caller in callers:
             caller.join(SLOW_SECONDS)
+            assert not caller.is_alive(), "no check waits for the download"
         waiting.set()
         acme._session.check_budget_seconds = SLOW_SECONDS
         assert acme.check(buyer).tier == "clear", "the download went on"
@@ -230,7 +233,7 @@ def test_a_download_that_takes_long_neither_holds_a_check_nor_lookups(ledger: Sm
 
 def test_a_thread_apart_ends_with_its_work() -> None:
     transport = Transport(f"http://127.0.0.1:{free_port()}")
-    before = set(threading.enumerate())
+    before = set(threading.enumerate())  # one of them may end meanwhile
     assert transport.in_own_thread(PROMPT_SECONDS, lambda limit: limit.left() > 0)
     assert set(threading.enumerate()) <= before, "a process that forks afterwards has no thread of ours"
     with pytest.raises(ZeroDivisionError):

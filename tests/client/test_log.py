@@ -6,6 +6,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
@@ -37,6 +38,7 @@ from ledger.tlog import merkle
 from ledger.tlog.checkpoint import Checkpoint, sign, verifier_key
 from ledger.tlog.entries import GovernanceType, commitment, event_leaf, governance_leaf
 from ledger.tlog.proof import format_receipt
+from tests.counts import trials
 from tests.oracles import root_of
 
 ORIGIN = "refund-ledger.test/log"
@@ -63,15 +65,15 @@ def leaf(index: int) -> bytes:
 
 @dataclass
 class Log:
-    """A log as files, the way it is served: path -> bytes."""
+    """A log as files, the way it is served: path -> bytes. Tests share logs: one that changes files takes a copy."""
 
     leaves: list[bytes]
     key: Ed25519PrivateKey = KEY
-    files: dict[str, bytes] = field(default_factory=dict)
-    tiles: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    files: dict[str, bytes] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        growth = merkle.grow(0, {}, [merkle.leaf_hash(item) for item in self.leaves])
+        self.hashes = [merkle.leaf_hash(item) for item in self.leaves]
+        growth = merkle.grow(0, {}, self.hashes)
         self.tiles = growth.tiles
         for (level, index), data in growth.tiles.items():
             self.files[merkle.tile_path(level, index, len(data) // 32)] = data
@@ -83,7 +85,7 @@ class Log:
         self.files["checkpoint"] = self.note.encode()
 
     def root(self, size: int) -> bytes:
-        return root_of([merkle.leaf_hash(item) for item in self.leaves[:size]])
+        return root_of(self.hashes[:size])
 
     def note_at(self, size: int) -> str:
         return sign(Checkpoint(ORIGIN, size, self.root(size)), self.key)
@@ -99,6 +101,18 @@ class Log:
         }
         return format_receipt(**{**values, **changes})
 
+    def without(self, *paths: str) -> Log:
+        """A copy that does not have these files."""
+        other = copy(self)
+        other.files = {path: data for path, data in self.files.items() if path not in paths}
+        return other
+
+    def having(self, path: str, data: bytes) -> Log:
+        """A copy in which the file has this content."""
+        other = copy(self)
+        other.files = {**self.files, path: data}
+        return other
+
     def fetch(self, path: str) -> bytes:
         try:
             return self.files[path]
@@ -106,22 +120,34 @@ class Log:
             raise NotFound("No such resource.") from error
 
 
+LEAVES = [leaf(index) for index in range(1100)]
+LOG, SMALL = Log(LEAVES[:1000]), Log(LEAVES[:600])
+MANY, RECEIVED = 66_100, 65_999
+
+
 @cache
-def many_leaves() -> list[bytes]:
-    """70,000 leaves: enough for three levels of tiles."""
-    return [leaf(index) for index in range(70_000)]
-
-
-LOG = Log([leaf(index) for index in range(1000)])
+def three_levels() -> Log:
+    """A log with enough leaves for three levels of tiles, of which LOG is a prefix. Further leaves are events whose
+    commitments repeat, except the one that has a receipt."""
+    later = {hour: event_leaf(0, START + timedelta(hours=hour), bytes(32)) for hour in range(MANY // 100 + 1)}
+    leaves = [later[index // 100].replace(b'"index":0', b'"index":%d' % index) for index in range(1000, MANY)]
+    leaves[RECEIVED - 1000] = leaf(RECEIVED)
+    return Log(LEAVES[:1000] + leaves)
 
 
 def verify(log: Log, last_seen: str | None = None, **options: Any) -> LogReport:
     return verify_log(log.fetch, ORIGIN, PUBLIC, last_seen, **options)
 
 
-def changed(count: int, index: int, replacement: bytes, key: Ed25519PrivateKey = KEY) -> Log:
-    """A log that differs in one leaf and is otherwise wholly in order."""
-    return Log([*many_leaves()[:index], replacement, *many_leaves()[index + 1 : count]], key)
+def changed(index: int, replacement: bytes) -> Log:
+    """A log that differs from LOG in one leaf and is otherwise wholly in order."""
+    return Log([*LEAVES[:index], replacement, *LEAVES[index + 1 : 1000]])
+
+
+@cache
+def fork() -> Log:
+    """Another history: entry 500 is not that of LOG."""
+    return changed(500, event_leaf(500, START, bytes(32)))
 
 
 # --- a true log ---------------------------------------------------------------------------------------------
@@ -129,7 +155,7 @@ def changed(count: int, index: int, replacement: bytes, key: Ed25519PrivateKey =
 
 @pytest.mark.parametrize("size", [0, 1, 255, 256, 257, 512, 1000])
 def test_a_true_log_is_verified_and_each_resource_read_once(size: int) -> None:
-    log = Log(many_leaves()[:size])
+    log = Log(LEAVES[:size])
     read: list[str] = []
     steps: list[tuple[int, int]] = []
 
@@ -149,12 +175,11 @@ def test_a_true_log_is_verified_and_each_resource_read_once(size: int) -> None:
 
 
 def test_a_log_of_three_levels() -> None:
-    log = Log(many_leaves())
-    report = verify(log, LOG.note, receipts=[log.receipt(65_999, 66_000)])
-    assert (report.entries_count, report.tiles_count, report.last_seen_size) == (70_000, 274 + 2 + 1, 1000)
-    log.files["tile/2/000.p/1"] = bytes(32)
+    log = three_levels()
+    report = verify(log, LOG.note, receipts=[log.receipt(RECEIVED, RECEIVED + 1)])
+    assert (report.entries_count, report.tiles_count, report.last_seen_size) == (MANY, 259 + 2 + 1, 1000)
     with pytest.raises(InvalidTile):
-        verify(log)
+        verify(log.having("tile/2/000.p/1", bytes(32)))
 
 
 @pytest.mark.parametrize("size", [0, 1, 255, 256, 257, 511, 512, 999, 1000])
@@ -172,57 +197,46 @@ def test_receipts_are_checked_against_the_log_itself() -> None:
 
 
 def test_a_grown_log_may_have_dropped_its_partial_tiles() -> None:
-    grown, old = Log(many_leaves()[:1100]), Log(many_leaves()[:1000])
-    files = {**grown.files, "checkpoint": old.files["checkpoint"], "tile/1/000.p/3": old.files["tile/1/000.p/3"]}
-    old.files = files
-    assert "tile/0/003.p/232" not in files
+    old = Log(LEAVES).having("checkpoint", LOG.files["checkpoint"])
+    old = old.having("tile/1/000.p/3", LOG.files["tile/1/000.p/3"])
+    assert "tile/0/003.p/232" not in old.files
     assert verify(old).entries_count == 1000
-    files["tile/0/003"] = files["tile/0/003"][:-32]
     with pytest.raises(InvalidTile):
-        verify(old)
+        verify(old.having("tile/0/003", old.files["tile/0/003"][:-32]))
 
 
 # --- a false one --------------------------------------------------------------------------------------------
-
-SMALL = Log([leaf(index) for index in range(600)])
 
 
 @pytest.mark.parametrize("path", SMALL.files)
 def test_one_flipped_bit_in_any_resource_is_noticed(path: str) -> None:
     chance = random.Random(path)
     original = SMALL.files[path]
-    bits = {0, 7, len(original) * 8 - 1} | {chance.randrange(len(original) * 8) for _ in range(25)}
+    bits = {0, 7, len(original) * 8 - 1} | {chance.randrange(len(original) * 8) for _ in range(trials(12, 25))}
     for bit in sorted(bits):
-        log = Log(SMALL.leaves)
         data = bytearray(original)
         data[bit // 8] ^= 1 << bit % 8
-        log.files[path] = bytes(data)
         with pytest.raises(ProofError):
-            verify(log)
+            verify(SMALL.having(path, bytes(data)))
 
 
 @pytest.mark.parametrize("path", SMALL.files)
 def test_a_missing_cut_or_longer_resource_is_noticed(path: str) -> None:
     original = SMALL.files[path]
-    for data in (None, b"", original[:-1], original[:-32], original + b"\x00", original + bytes(32), original * 2):
-        log = Log(SMALL.leaves)
-        del log.files[path]
-        if data is not None:
-            log.files[path] = data
-        with pytest.raises((ProofError, NotFound)):
-            verify(log)
+    with pytest.raises(NotFound):
+        verify(SMALL.without(path))
+    for data in (b"", original[:-1], original[:-32], original + b"\x00", original + bytes(32), original * 2):
+        with pytest.raises(ProofError):
+            verify(SMALL.having(path, data))
 
 
 def test_entries_exchanged_consistently_do_not_make_the_signed_root() -> None:
-    forged = changed(1000, 500, leaf(500).replace(b'"event"', b'"Event"'))
-    forged.files["checkpoint"] = LOG.files["checkpoint"]
+    note = LOG.files["checkpoint"]
     with pytest.raises(LedgerError) as caught:
-        verify(forged)
+        verify(changed(500, leaf(500).replace(b'"event"', b'"Event"')).having("checkpoint", note))
     assert type(caught.value) is InvalidLeaf
-    forged = changed(1000, 500, event_leaf(500, START, bytes(32)))
-    forged.files["checkpoint"] = LOG.files["checkpoint"]
     with pytest.raises(Inconsistent) as mismatch:
-        verify(forged)
+        verify(fork().having("checkpoint", note))
     assert type(mismatch.value) is Inconsistent
 
 
@@ -242,17 +256,17 @@ def test_entries_exchanged_consistently_do_not_make_the_signed_root() -> None:
 )
 def test_the_log_itself_must_not_sign_malformed_or_misplaced_leaves(replacement: bytes) -> None:
     with pytest.raises(InvalidLeaf):
-        verify(changed(1000, 500, replacement))
+        verify(changed(500, replacement))
 
 
 def test_another_key_or_origin_is_refused() -> None:
     other = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
     with pytest.raises(InvalidCheckpoint):
-        verify(Log(many_leaves()[:10], other))
+        verify(Log(LEAVES[:10], other))
     with pytest.raises(InvalidCheckpoint):
         verify_log(LOG.fetch, "else.test/log", PUBLIC)
     with pytest.raises(InvalidCheckpoint):
-        verify(LOG, Log(many_leaves()[:10], other).note)
+        verify(LOG, Log(LEAVES[:10], other).note)
 
 
 def test_a_rolled_back_log_is_noticed() -> None:
@@ -263,7 +277,7 @@ def test_a_rolled_back_log_is_noticed() -> None:
 
 @pytest.mark.parametrize("size", [501, 600, 768, 1000])
 def test_a_rewritten_history_is_noticed_and_called_equivocation(size: int) -> None:
-    rewritten = changed(1000, 500, event_leaf(500, START, bytes(32)))
+    rewritten = fork()
     with pytest.raises(Equivocation):
         verify(rewritten, LOG.note_at(size))
     with pytest.raises(Equivocation):
@@ -290,7 +304,7 @@ def test_two_views_of_one_history(size: int) -> None:
 
 
 def test_comparing_reads_a_few_tiles_only() -> None:
-    log = Log(many_leaves())
+    log = three_levels()
     read: set[str] = set()
 
     def fetch(path: str) -> bytes:
@@ -303,18 +317,16 @@ def test_comparing_reads_a_few_tiles_only() -> None:
 
 @pytest.mark.parametrize("size", [501, 700, 1000])
 def test_two_histories_are_equivocation(size: int) -> None:
-    fork = changed(1000, 500, event_leaf(500, START, bytes(32)))
-    for notes in ((LOG.note, fork.note_at(size)), (fork.note_at(size), LOG.note)):
+    for notes in ((LOG.note, fork().note_at(size)), (fork().note_at(size), LOG.note)):
         with pytest.raises(Equivocation):
             compare_views(*notes, LOG.fetch, ORIGIN, PUBLIC)
-    assert compare_views(LOG.note, fork.note_at(500), LOG.fetch, ORIGIN, PUBLIC).older.size == 500
+    assert compare_views(LOG.note, fork().note_at(500), LOG.fetch, ORIGIN, PUBLIC).older.size == 500
 
 
 def test_false_tiles_never_pass_for_equivocation() -> None:
-    fork = changed(1000, 500, event_leaf(500, START, bytes(32)))
-    for notes in ((LOG.note, LOG.note_at(700)), (LOG.note, fork.note_at(700))):
+    for notes in ((LOG.note, LOG.note_at(700)), (LOG.note, fork().note_at(700))):
         with pytest.raises(InvalidTile):
-            compare_views(*notes, fork.fetch, ORIGIN, PUBLIC)
+            compare_views(*notes, fork().fetch, ORIGIN, PUBLIC)
     with pytest.raises(NotFound):
         compare_views(LOG.note, LOG.note_at(700), SMALL.fetch, ORIGIN, PUBLIC)
 
@@ -322,7 +334,7 @@ def test_false_tiles_never_pass_for_equivocation() -> None:
 def test_a_view_the_log_did_not_sign_is_refused() -> None:
     other = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
     with pytest.raises(InvalidCheckpoint):
-        compare_views(LOG.note, Log(many_leaves()[:10], other).note, LOG.fetch, ORIGIN, PUBLIC)
+        compare_views(LOG.note, Log(LEAVES[:10], other).note, LOG.fetch, ORIGIN, PUBLIC)
 
 
 # --- an independent implementation --------------------------------------------------------------------------
@@ -352,26 +364,24 @@ def served(log: Log, folder: Path) -> Iterator[str]:
 
 
 def test_another_implementation_reads_our_log_over_http(tmp_path: Path) -> None:
-    log = Log(many_leaves())
+    log = three_levels()
     with served(log, tmp_path) as prefix:
         backend = HttpBackend(prefix)
         try:
             reader = TilesReader(backend)
             seen = reader.get_checkpoint()
             seen.verify(Vkey.from_string(verifier_key(ORIGIN, PUBLIC)))
-            assert (seen.origin, seen.size) == (ORIGIN, 70_000)
-            assert reader.calculate_root_hash() == seen.root_hash == log.root(70_000)
+            assert (seen.origin, seen.size) == (ORIGIN, MANY)
+            assert reader.calculate_root_hash() == seen.root_hash == log.root(MANY)
             read: Callable[[int, int], bytes] = lambda level, index: log.tiles[level, index]  # noqa: E731
-            for index in (0, 255, 256, 65_535, 65_536, 69_999):
-                assert reader.get_entry(index) == many_leaves()[index]
+            for index in (0, 255, 256, 65_535, 65_536, MANY - 1):
+                assert reader.get_entry(index) == log.leaves[index]
                 theirs = reader.get_inclusion_proof(index, seen.size)
                 ours = merkle.inclusion_proof(index, seen.size, read)
                 assert theirs.node_hashes == ours
-                InclusionProof(index, seen.size, ours).check(merkle.leaf_hash(many_leaves()[index]), seen.root_hash)
-                merkle.verify_inclusion(
-                    index, seen.size, merkle.leaf_hash(many_leaves()[index]), theirs.node_hashes, seen.root_hash
-                )
-            for size in (1, 256, 1000, 65_536, 66_000, 69_999, 70_000):
+                InclusionProof(index, seen.size, ours).check(log.hashes[index], seen.root_hash)
+                merkle.verify_inclusion(index, seen.size, log.hashes[index], theirs.node_hashes, seen.root_hash)
+            for size in (1, 256, 1000, 65_536, 66_000, MANY - 1, MANY):
                 proof = reader.get_consistency_proof(size, seen.size)
                 ours = merkle.consistency_proof(size, seen.size, read)
                 assert proof.node_hashes == ours

@@ -54,7 +54,7 @@ def notes(receipt: InspectionReceipt) -> list[NoteCode]:
     ],
 )
 def test_a_bound_manifest_indicates_whoever_signed(media_type: str, data: bytes, match: str, keys: Keys) -> None:
-    receipt = inspect_bytes(sign(data, media_type, [created(MADE)], **keys))
+    receipt = inspect_bytes(sign(data, media_type, [created(MADE)], thumbnail=media_type == "image/jpeg", **keys))
     (finding,) = receipt.findings
     assert finding.code is C.C2PA_AI_GENERATED
     assert (finding.strength, finding.trust) == (Strength.INDICATES, Trust.UNLISTED)

@@ -38,7 +38,7 @@ __all__ = ["afresh", "features_once"]
 
 
 def read(image: Image.Image) -> Photo:
-    return photo(files.saved(image, "PNG"))
+    return photo(files.saved(image, "BMP"))
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +46,23 @@ def original() -> Image.Image:
     return picture(scene(1, 2))
 
 
+@pytest.fixture(scope="module")
+def contents(original: Image.Image) -> dict[str, bytes]:
+    """A claim, its listing, and another listing, by their names."""
+    return {
+        "claim.jpg": files.saved(stained(original, 0.05), "JPEG", quality=85),
+        "front.jpg": files.saved(original, "JPEG", quality=92),
+        "back.webp": files.saved(picture(scene(8, 9)), "WEBP", quality=90),
+    }
+
+
 @pytest.fixture
-def case(tmp_path: Path, original: Image.Image) -> tuple[Path, Path, Path]:
+def case(tmp_path: Path, contents: dict[str, bytes]) -> tuple[Path, Path, Path]:
     """(claim, its listing, another listing)"""
-    paths = tmp_path / "claim.jpg", tmp_path / "front.jpg", tmp_path / "back.webp"
-    stained(original, 0.05).save(paths[0], quality=85)
-    original.save(paths[1], quality=92)
-    picture(scene(8, 9)).save(paths[2], quality=90)
-    return paths
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    claim, front, back = (tmp_path / name for name in contents)
+    return claim, front, back
 
 
 def test_a_receipt_names_its_listings_and_is_borne_out_with_them_alone(case: tuple[Path, Path, Path]) -> None:

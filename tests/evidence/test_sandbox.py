@@ -57,14 +57,19 @@ def test_it_is_stopped_with_all_that_it_started(monkeypatch: pytest.MonkeyPatch,
         tmp_path,
         """
         other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-        open(sys.argv[0] + ".pid", "w").write(str(other.pid))
+        open(sys.argv[0] + ".new", "w").write(str(other.pid))
+        os.rename(sys.argv[0] + ".new", sys.argv[0] + ".pid")
         time.sleep(60)
         """,
     )
-    started = time.monotonic()
-    assert sandbox.ask("inspect", [b"x" * 2**20], seconds=1.5) is None
-    assert time.monotonic() - started < 10
-    number = int((tmp_path / "child.py.pid").read_text())
+    noted = tmp_path / "child.py.pid"
+    for seconds in (1, 5, 20):  # more on a machine that does not start two processes in less
+        started = time.monotonic()
+        assert sandbox.ask("inspect", [b"x" * 2**20], seconds=seconds) is None
+        assert time.monotonic() - started < seconds + 9
+        if noted.exists():
+            break
+    number = int(noted.read_text())
     until = time.monotonic() + 10
     while running(number) and time.monotonic() < until:
         time.sleep(0.02)

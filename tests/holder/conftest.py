@@ -2,13 +2,49 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.holder.ceremony_kit import Exchange
 from tests.holder.kit import Caller, Consortium, HolderService, TurnedClock, holder_settings
+
+THREE = ("north", "ops", "south")
+
+
+@pytest.fixture(scope="session")
+def exchanges(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Exchange]:
+    """Exchanges of north, ops and south, who make a key 2 of 3: after `init`, after `deal`, after `certify`, and after
+    `finish`. Tests change copies of them only (`after`)."""
+    root = tmp_path_factory.mktemp("exchanges")
+    exchange = Exchange.create(root / "init", THREE)
+    copies = {"init": exchange}
+
+    def keep(name: str, before: Exchange) -> Exchange:
+        shutil.copytree(before.root, root / name)
+        copies[name] = Exchange(root / name)
+        return copies[name]
+
+    dealt = keep("deal", exchange)
+    dealt.begin("deal", THREE, "--threshold", 2)
+    certified = keep("certify", dealt)
+    certified.certify(THREE)
+    keep("finish", certified).finish(THREE)
+    return copies
+
+
+@pytest.fixture
+def after(exchanges: dict[str, Exchange], tmp_path: Path) -> Callable[[str], Exchange]:
+    """Return a copy of the exchange after a step."""
+
+    def copied(step: str) -> Exchange:
+        shutil.copytree(exchanges[step].root, tmp_path / step)
+        return Exchange(tmp_path / step)
+
+    return copied
 
 
 @pytest.fixture

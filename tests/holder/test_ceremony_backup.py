@@ -29,21 +29,12 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backup, "MEMORY_KIB", trials(8 * 1024, backup.MEMORY_KIB))
 
 
-@pytest.fixture(scope="module")
-def certified(tmp_path_factory: pytest.TempPathFactory) -> Exchange:
-    """All have certified."""
-    exchange = Exchange.create(tmp_path_factory.mktemp("certified"), THREE)
-    exchange.begin("deal", THREE, "--threshold", 2)
-    exchange.certify(THREE)
-    return exchange
-
-
 @pytest.fixture
-def exchange(certified: Exchange, tmp_path: Path) -> Exchange:
-    """A copy of it, with a passphrase."""
-    shutil.copytree(certified.root, tmp_path / "copy")
-    (tmp_path / "copy" / "passphrase").write_text(PASSPHRASE + "\n")
-    return Exchange(tmp_path / "copy")
+def exchange(after: Callable[[str], Exchange]) -> Exchange:
+    """All have certified; with a passphrase."""
+    exchange = after("certify")
+    (exchange.root / "passphrase").write_text(PASSPHRASE + "\n")
+    return exchange
 
 
 def finish_words(exchange: Exchange) -> list[object]:

@@ -26,37 +26,6 @@ T2 = ("--threshold", 2)
 Fault = Callable[[Exchange], object]
 
 
-@pytest.fixture(scope="module")
-def exchanges(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Exchange]:
-    """Exchanges after `init`, after `deal`, after `certify`, and after `finish`."""
-    root = tmp_path_factory.mktemp("exchanges")
-    exchange = Exchange.create(root / "init", THREE)
-    copies = {"init": exchange}
-
-    def keep(name: str, before: Exchange) -> Exchange:
-        shutil.copytree(before.root, root / name)
-        copies[name] = Exchange(root / name)
-        return copies[name]
-
-    dealt = keep("deal", exchange)
-    dealt.begin("deal", THREE, *T2)
-    certified = keep("certify", dealt)
-    certified.certify(THREE)
-    keep("finish", certified).finish(THREE)
-    return copies
-
-
-@pytest.fixture
-def after(exchanges: dict[str, Exchange], tmp_path: Path) -> Callable[[str], Exchange]:
-    """A copy of the exchange after a step."""
-
-    def copied(step: str) -> Exchange:
-        shutil.copytree(exchanges[step].root, tmp_path / step)
-        return Exchange(tmp_path / step)
-
-    return copied
-
-
 def refused(*words: object) -> dict[str, Any]:
     """Run a command that is refused with whatever exit code, and return its error."""
     output.reset()

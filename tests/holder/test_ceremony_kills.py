@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -140,17 +140,10 @@ def ceremony_survives(killer: Killer, exchange: Exchange, kind: str, names: Sequ
     assert steps > 25
 
 
-@pytest.fixture(scope="module")
-def begun(tmp_path_factory: pytest.TempPathFactory) -> Exchange:
-    exchange = Exchange.create(tmp_path_factory.mktemp("begun"), THREE)
-    exchange.all_rounds("deal", THREE, "--threshold", 2)
-    return exchange
-
-
 @pytest.fixture
-def exchange(begun: Exchange, tmp_path: Path) -> Exchange:
-    shutil.copytree(begun.root, tmp_path / "copy")
-    return Exchange(tmp_path / "copy")
+def exchange(after: Callable[[str], Exchange]) -> Exchange:
+    """A ledger whose key is shared 2 of 3."""
+    return after("finish")
 
 
 def test_init(killer: Killer, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import stat
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -33,19 +34,31 @@ FIVE = ("east", "north", "ops", "south", "west")
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
 
+@pytest.fixture
+def first(exchanges: dict[str, Exchange]) -> Exchange:
+    """A ledger whose key is shared 2 of 3, for tests that change nothing."""
+    return exchanges["finish"]
+
+
+@pytest.fixture
+def exchange(after: Callable[[str], Exchange]) -> Exchange:
+    """A copy of it for one test."""
+    return after("finish")
+
+
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> Exchange:
-    """A ledger whose key is shared 2 of 3."""
-    exchange = Exchange.create(tmp_path_factory.mktemp("first"), THREE)
-    exchange.all_rounds("deal", THREE, "--threshold", 2)
+def once_refreshed(exchanges: dict[str, Exchange], tmp_path_factory: pytest.TempPathFactory) -> Exchange:
+    exchange = Exchange(tmp_path_factory.mktemp("refreshed") / "refreshed")
+    shutil.copytree(exchanges["finish"].root, exchange.root)
+    exchange.all_rounds("refresh", THREE)
     return exchange
 
 
 @pytest.fixture
-def exchange(first: Exchange, tmp_path: Path) -> Exchange:
-    """A copy of it for one test."""
-    shutil.copytree(first.root, tmp_path / "copy", symlinks=True)
-    return Exchange(tmp_path / "copy")
+def refreshed(once_refreshed: Exchange, tmp_path: Path) -> Exchange:
+    """A copy of it, refreshed."""
+    shutil.copytree(once_refreshed.root, tmp_path / "refreshed")
+    return Exchange(tmp_path / "refreshed")
 
 
 def endorsements(exchange: Exchange, names: tuple[str, ...]) -> list[Endorsement]:
@@ -121,9 +134,8 @@ def test_every_step_gives_the_same_bytes_again(exchange: Exchange) -> None:
     assert contents() == before
 
 
-def test_a_refresh_keeps_the_key_and_changes_every_share(exchange: Exchange) -> None:
-    old, secret = exchange.cards(THREE), exchange.secret(THREE[:2], 1, 1)
-    exchange.all_rounds("refresh", THREE)
+def test_a_refresh_keeps_the_key_and_changes_every_share(first: Exchange, once_refreshed: Exchange) -> None:
+    old, secret, exchange = first.cards(THREE), first.secret(THREE[:2], 1, 1), once_refreshed
     new = exchange.cards(THREE)
     assert new.keys.public_key == old.keys.public_key
     assert (new.epoch, new.keys.generation, new.kind) == (1, 2, CeremonyKind.REFRESH)
@@ -186,10 +198,9 @@ def test_a_refresh_without_a_lost_holder(exchange: Exchange) -> None:
     assert [holder.key.holder for holder in exchange.cards(THREE[:2]).holders] == ["north", "south"]
 
 
-def test_shares_of_two_generations_do_not_give_the_key(exchange: Exchange) -> None:
-    secret = exchange.secret(THREE[:2], 1, 1)
-    exchange.all_rounds("refresh", THREE)
-    shares = {name: active_shares(exchange.folder(name)) for name in THREE}
+def test_shares_of_two_generations_do_not_give_the_key(once_refreshed: Exchange) -> None:
+    secret = once_refreshed.secret(THREE[:2], 1, 1)
+    shares = {name: active_shares(once_refreshed.folder(name)) for name in THREE}
     mixed = [
         (shares[name][generation].index, int.from_bytes(shares[name][generation].secret, "little"))
         for name, generation in (("north", 0), ("south", 1))
@@ -209,9 +220,8 @@ def test_a_card_with_a_new_address(exchange: Exchange) -> None:
     assert exchange.card("north").url == "https://moved.example"
 
 
-def test_old_shares_are_destroyed_a_day_after_the_log_has_the_new_ones(exchange: Exchange) -> None:
-    exchange.all_rounds("refresh", THREE)
-    folder = exchange.folder("north")
+def test_old_shares_are_destroyed_a_day_after_the_log_has_the_new_ones(refreshed: Exchange) -> None:
+    exchange, folder = refreshed, refreshed.folder("north")
     inode = (folder / "share-1-1.json").open("rb")
     logged = {(1, 1): NOW - timedelta(days=90), (1, 2): NOW}
     assert destroy_old(folder, logged, {1}, NOW + timedelta(hours=23, minutes=59)) == []
@@ -228,9 +238,8 @@ def test_old_shares_are_destroyed_a_day_after_the_log_has_the_new_ones(exchange:
     assert [(share.epoch, share.generation) for share in active_shares(folder)] == [(2, 1)]
 
 
-def test_a_share_that_is_not_logged_destroys_nothing(exchange: Exchange) -> None:
-    exchange.all_rounds("refresh", THREE)
-    folder = exchange.folder("north")
+def test_a_share_that_is_not_logged_destroys_nothing(refreshed: Exchange) -> None:
+    folder = refreshed.folder("north")
     assert destroy_old(folder, {(1, 1): NOW}, {1}, NOW + timedelta(days=300)) == []
     assert len(share_files(folder)) == 2
 

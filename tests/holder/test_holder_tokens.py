@@ -21,22 +21,23 @@ def refusal(service: HolderService, token: str, body: bytes = BODY) -> tuple[int
     return answer.status, answer.code
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"iss": None}, {"aud": None}, {"iat": None}, {"exp": None}, {"jti": None}, {"body": None},
-        {"aud": "south"}, {"aud": ["north"]}, {"aud": ["north", "south"]},
-        {"jti": "short"}, {"jti": "x" * 65}, {"jti": "with blanks in it  "}, {"jti": 1234567890123456},
-        {"iat": "now"}, {"exp": True}, {"iat": -1}, {"exp": 2**60},
-        {"log": "other.example/log+00000000+AAAA"}, {"log": 5},
-        {"body": "x" * 43}, {"body": 5}, {"body": "\u00e9" * 43}, {"body": "\ud800"},
-    ],
-    ids=str,
-)  # fmt: skip
-def test_a_claim_that_is_missing_or_wrong_is_refused(
-    service: HolderService, acme: Caller, changes: dict[str, Any]
-) -> None:
-    assert refusal(service, acme.token("north", BODY, service.clock(), **changes)) == (401, "invalid_token")
+WRONG: list[dict[str, Any]] = [
+    {"iss": None}, {"aud": None}, {"iat": None}, {"exp": None}, {"jti": None}, {"body": None},
+    {"aud": "south"}, {"aud": ["north"]}, {"aud": ["north", "south"]},
+    {"jti": "short"}, {"jti": "x" * 65}, {"jti": "with blanks in it  "}, {"jti": 1234567890123456},
+    {"iat": "now"}, {"exp": True}, {"iat": -1}, {"exp": 2**60},
+    {"log": "other.example/log+00000000+AAAA"}, {"log": 5},
+    {"body": "x" * 43}, {"body": 5}, {"body": "\u00e9" * 43}, {"body": "\ud800"},
+]  # fmt: skip
+
+
+def test_a_claim_that_is_missing_or_wrong_is_refused(service: HolderService, acme: Caller) -> None:
+    """Each by itself; a token with none of these changes is taken before and after them all."""
+    assert service.post("/v1/oprf/evaluate", acme.token("north", BODY, service.clock()), BODY).status == 200
+    for changes in WRONG:
+        token = acme.token("north", BODY, service.clock(), **changes)
+        assert refusal(service, token) == (401, "invalid_token"), changes
+    assert service.post("/v1/oprf/evaluate", acme.token("north", BODY, service.clock()), BODY).status == 200
 
 
 def test_a_token_lives_a_minute_and_its_clock_may_be_ahead_by_one(service: HolderService, acme: Caller) -> None:

@@ -24,7 +24,7 @@ from ledger.server.log import reader
 from ledger.server.platforms.members import revoke_key, set_status
 from ledger.server.rotation.sharings import append_sharing, publish_sharing
 from ledger.tlog.merkle import parse_tile_path
-from tests.sharing import shared_ledger
+from tests.sharing import copied_shared_ledger
 from tests.support import Platform, publish
 
 
@@ -49,7 +49,7 @@ def fetch_from(engine: Engine) -> Fetch:
 
 
 def test_a_holder_follows_the_ledgers_own_log(tmp_path: Path, holder: Engine) -> None:
-    settings, holders, first = shared_ledger(f"sqlite:///{tmp_path / 'the-ledger.db'}", tmp_path)
+    settings, holders, first = copied_shared_ledger(f"sqlite:///{tmp_path / 'the-ledger.db'}", tmp_path)
     ledger = open_engine(settings.database_url)
     acme, now = Platform("acme", "acme-group", "acme-1").join(ledger), datetime.now(UTC)
     follower = LogFollower(holder, holders.card, fetch_from(ledger), lambda: now)

@@ -272,7 +272,7 @@ def test_a_private_answer_is_the_direct_one_or_says_that_it_is_a_bound(seed: int
 def test_the_random_ledgers_hold_what_matters() -> None:
     """Otherwise the test above would say little."""
     seen: Counter[str] = Counter()
-    for seed in range(150):
+    for seed in range(trials(120, 150)):
         of = world(seed)
         seen[f"format {sealed_format(of.policy)}"] += 1
         cools = [

@@ -116,7 +116,7 @@ def check_members(tags: NDArray[np.uint8]) -> FuseFilter:
     """Every tag is found, by both ways to ask."""
     opened = FuseFilter.trusted(build(tags, SEED))
     assert opened.contains_many(tags).all()
-    assert all(opened.contains(tag.tobytes()) for tag in tags[:5000])
+    assert all(opened.contains(tag.tobytes()) for tag in tags[: trials(1000, 5000)])
     return opened
 
 
@@ -184,7 +184,7 @@ def test_the_first_seed_that_can_be_peeled_is_used(count: int) -> None:
 
 def test_scalar_and_vectorised_answers_agree() -> None:
     opened = FuseFilter.trusted(build(uniform(20_000), SEED))
-    asked = np.concatenate([uniform(2000), uniform(38_000, 1)])
+    asked = np.concatenate([uniform(trials(500, 2000)), uniform(trials(9_500, 38_000), 1)])
     assert [opened.contains(tag.tobytes()) for tag in asked] == opened.contains_many(asked).tolist()
 
 
@@ -220,6 +220,7 @@ class Authors:
         return keys
 
 
+@pytest.mark.some_cases(3)
 @pytest.mark.parametrize("count", [2, 10, 100, 5_000, 30_000, 100_000])
 def test_the_authors_implementation_gives_the_same_guarantees(count: int) -> None:
     """It hashes keys in another way, so its false positives are other tags and its bytes differ. Members, the rate of

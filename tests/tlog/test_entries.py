@@ -70,6 +70,23 @@ def test_event_leaves_are_read_back(index: int, seconds: int, value: bytes) -> N
     assert leaf.hour == hour.replace(minute=0, second=0, microsecond=0)
 
 
+def test_each_event_leaf_has_one_text() -> None:
+    """Whatever byte of a leaf is changed: it is refused, or is the text of another event's leaf."""
+    good = canonical_json(GOOD)
+    refused = 0
+    for place in range(len(good)):
+        for byte in b'019-_AEgZz:.T"\\ {},\n\x00\xff':
+            data = good[:place] + bytes([byte]) + good[place + 1 :]
+            try:
+                leaf = parse_leaf(data)
+            except InvalidCanonicalForm:
+                refused += 1
+            else:
+                assert leaf.commitment is not None
+                assert event_leaf(leaf.index, leaf.hour, leaf.commitment) == data
+    assert refused > 2000
+
+
 @pytest.mark.parametrize("sort", GovernanceType)
 def test_governance_leaves_are_read_back(sort: GovernanceType) -> None:
     body = {"version": 1, "text": "密钥"}

@@ -157,7 +157,7 @@ def holds(keys: RotationKeys, old: Sequence[bytes], new: Sequence[bytes], proof:
 
 
 @given(st.integers(1, 40), st.integers(0, 2**32 - 2), st.data())
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=trials(12, 25))
 def test_a_proof_satisfies_the_formulas_of_the_rfc(count: int, old_epoch: int, data: st.DataObject) -> None:
     keys = RotationKeys(old_epoch, data.draw(st.integers(old_epoch + 1, 2**32 - 1)), A, B)
     old, new = pairs(count)

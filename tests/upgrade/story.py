@@ -7,7 +7,7 @@ lookups, records and cases say. Both use only what versions have had in common s
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -170,8 +170,11 @@ SAID_OF_A_PERSON = (
 )  # fmt: skip
 
 
-def observe(ledger: LedgerFixture, moment: datetime, epochs: Sequence[int] = (1, 2)) -> dict[str, Any]:
-    """What lookups under the keys of `epochs`, and each person's record, say at `moment`."""
+def observe(
+    ledger: LedgerFixture, moment: datetime, epochs: Sequence[int] = (1, 2), recorded: Iterable[int] = range(PEOPLE)
+) -> dict[str, Any]:
+    """What lookups of all people under the keys of `epochs`, and the records of the people `recorded`, say at
+    `moment`."""
     ledger.clock.moment = moment
     ledger.rt.members.refresh()
     found: dict[str, Any] = {"at": format_time(moment), "lookups": [], "records": []}
@@ -181,7 +184,7 @@ def observe(ledger: LedgerFixture, moment: datetime, epochs: Sequence[int] = (1,
             found["lookups"].append(
                 [epoch, number, {name: answer[name] for name in SAID_OF_A_PERSON if name in answer}]
             )
-    for number in range(PEOPLE):
+    for number in recorded:
         for entry in own_record(ledger.rt.context, ledger.rt.members.weights(), session(ledger, number, 2))["reports"]:
             case = entry.get("case") or {}
             found["records"].append(

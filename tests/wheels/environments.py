@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from email.message import Message
 from email.parser import HeaderParser
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, distributions
 from pathlib import Path
 
+import pip
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -28,6 +29,8 @@ PROJECTS = {PLATFORM: ROOT, SERVER: ROOT / "distributions" / "server"}
 """The folder that each distribution is built in."""
 
 SECONDS = 120
+RUNNER = Path(pip.__file__).with_name("__pip-runner__.py")
+"""The program by which pip works in an environment that has no pip."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +91,12 @@ def required(wheels: Mapping[str, Wheel], requirements: Iterable[str]) -> set[st
 
 def top_level(name: str) -> Iterator[Path]:
     """What a distribution has at the top of its site-packages folder: packages, modules, libraries and metadata."""
-    installed = distribution(name)
+    return _top_level(distribution(name))
+
+
+def _top_level(installed: Distribution) -> Iterator[Path]:
     if installed.files is None:
-        raise PackageNotFoundError(name)
+        raise PackageNotFoundError(installed.name)
     for part in {file.parts[0] for file in installed.files} - {"..", "__pycache__"}:
         yield Path(str(installed.locate_file(part)))
 
@@ -139,15 +145,41 @@ def make_environment(folder: Path, wheels: Mapping[str, Wheel], *requirements: s
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=SECONDS)
     environment = Environment(folder)
     chosen = _closure_of_wheels(wheels, requirements)
-    command = [sys.executable, "-m", "pip", "--python", str(environment.python), "install", "--quiet", "--no-compile"]
+    # What `pip --python` runs in the environment, without the pip that starts it.
+    command = [str(environment.python), str(RUNNER), "install", "--quiet", "--no-compile"]
     command += ["--no-deps", "--no-index", "--disable-pip-version-check", *(str(wheels[name].path) for name in chosen)]
     subprocess.run(command, check=True, timeout=SECONDS, capture_output=True)
+    _link_required(environment, wheels, requirements)
+    return environment
+
+
+def make_environment_like(
+    folder: Path, other: Environment, wheels: Mapping[str, Wheel], *requirements: str
+) -> Environment:
+    """An environment in `folder` with the wheels of `other`, linked instead of installed again, and with what
+    `requirements` need."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=SECONDS)
+    environment = Environment(folder)
+    for name in _closure_of_wheels(wheels, requirements):
+        installed = next(iter(distributions(name=name, path=[str(other.site_packages)])))
+        for file in installed.files or ():
+            source = Path(str(installed.locate_file(file))).resolve()
+            if source.parent == other.folder.resolve() / "bin":
+                script = environment.folder / "bin" / source.name
+                script.write_text(source.read_text("utf-8").replace(str(other.folder), str(folder)), "utf-8")
+                script.chmod(0o755)
+        for part in _top_level(installed):
+            (environment.site_packages / part.name).symlink_to(part)
+    _link_required(environment, wheels, requirements)
+    return environment
+
+
+def _link_required(environment: Environment, wheels: Mapping[str, Wheel], requirements: Iterable[str]) -> None:
     for name in required(wheels, requirements):
         for source in top_level(name):
             link = environment.site_packages / source.name
             if source.exists() and not link.exists():
                 link.symlink_to(source)
-    return environment
 
 
 def _closure_of_wheels(wheels: Mapping[str, Wheel], requirements: Iterable[str]) -> list[str]:

@@ -15,7 +15,7 @@ from ledger import __version__
 from ledger.cli.exit_codes import ExitCode
 from ledger.cli.server_missing import SERVER_COMMANDS
 from tests.counts import LONG
-from tests.wheels.environments import PLATFORM, SERVER, Environment, Wheel, make_environment
+from tests.wheels.environments import PLATFORM, SERVER, Environment, Wheel, make_environment_like
 
 PROGRAM = Path(__file__).with_name("user_program.py")
 needs_pyright = pytest.mark.skipif(shutil.which("pyright") is None, reason="pyright is not installed")
@@ -97,8 +97,13 @@ def test_every_module_can_be_imported_or_lacks_an_extra(
     assert [name for name in lacking if name.startswith(free)] == []
 
 
-def test_without_its_extra_the_command_names_it(wheels: Mapping[str, Wheel], tmp_path: Path) -> None:
-    bare = make_environment(tmp_path / "venv", wheels, PLATFORM)
+def test_without_its_extra_the_command_names_it(
+    platform: Environment, wheels: Mapping[str, Wheel], tmp_path: Path
+) -> None:
+    bare = make_environment_like(tmp_path / "venv", platform, wheels, PLATFORM)
+    absent = {"typer": "typer", "rich": "rich"}
+    done = bare.run("python", "-c", IMPORTS, json.dumps([*absent]), cwd=tmp_path)
+    assert json.loads(done.stdout) == absent
     expected = "pip install 'refund-credit-ledger[cli]'"
     done = bare.run("refund-ledger", "lookup", cwd=tmp_path, code=ExitCode.EXTRA_MISSING)
     assert (done.stdout, done.stderr.count("\n")) == ("", 1)

@@ -30,6 +30,7 @@ from ledger.server.platforms.members import set_status
 from ledger.server.reports import erasure_queries as erasure
 from ledger.server.reports.erasure import erase_due
 from ledger.tlog.entries import PlatformState
+from tests.counts import trials
 from tests.rotations import report, retired, rotated, subjects_under
 from tests.server.appeals.contested import contest, staff_of
 from tests.server.appeals.test_appeals import session_of
@@ -345,24 +346,22 @@ def test_recall_is_exact_on_the_database_too(ledger: LedgerFixture) -> None:
         listing = connection.execute(select(Listing.__table__).where(Listing.report_id == first)).mappings().first()
     assert listing is not None
 
-    @settings(max_examples=25, suppress_health_check=list(HealthCheck), deadline=None)
+    @settings(max_examples=trials(12, 25), suppress_health_check=list(HealthCheck), deadline=None)
     @given(HASHES, st.integers(0, 60))
     def check(distances: list[int], asked: int) -> None:
-        fresh = [near(bits) for bits in distances]
+        fresh = {first + 1_000 + len(stored) + place: near(bits) for place, bits in enumerate(distances)}
+        reports = [
+            {**template, "id": number, "act_id": number, "order_ref": secrets.token_bytes(32)} for number in fresh
+        ]
+        listings = [
+            {**listing, "report_id": number, "act_id": number, "tag": secrets.token_bytes(32)} for number in fresh
+        ]
+        hashes = [{"id": store.picture_id(number, 0), "report_id": number, "pdq": pdq} for number, pdq in fresh.items()]
         with writing(ledger.rt.engine) as connection:
-            for pdq in fresh:
-                number = first + 1_000 + len(stored)
-                connection.execute(
-                    Report.__table__.insert(),  # type: ignore[attr-defined]
-                    {**template, "id": number, "act_id": number, "order_ref": secrets.token_bytes(32)},
-                )
-                connection.execute(
-                    Listing.__table__.insert(),  # type: ignore[attr-defined]
-                    {**listing, "report_id": number, "act_id": number, "tag": secrets.token_bytes(32)},
-                )
-                row = {"id": store.picture_id(number, 0), "report_id": number, "pdq": pdq}
-                connection.execute(PictureHash.__table__.insert(), row)  # type: ignore[attr-defined]
-                stored.append(pdq)
+            connection.execute(Report.__table__.insert(), reports)  # type: ignore[attr-defined]
+            connection.execute(Listing.__table__.insert(), listings)  # type: ignore[attr-defined]
+            connection.execute(PictureHash.__table__.insert(), hashes)  # type: ignore[attr-defined]
+        stored.extend(fresh.values())
         expected = sum(distance(pdq, near(asked)) <= MAX_DISTANCE for pdq in stored)
         assert count(ledger, ledger.bolt, near(asked))[0] == expected
 

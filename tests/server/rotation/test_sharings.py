@@ -41,12 +41,12 @@ from ledger.server.rotation.sharings import append_sharing, publish_sharing
 from ledger.server.runtime import open_runtime
 from ledger.server.webhooks import emit
 from tests.rotations import GRACE, audited, body_of, epochs, on_one_engine, places
-from tests.sharing import Holders, Made, SharedLedger, opened_shared, shared_ledger
+from tests.sharing import Holders, Made, SharedLedger, copied_shared_ledger, opened_shared
 
 
 @pytest.fixture
 def ledger(database_url: str, tmp_path: Path) -> Iterator[SharedLedger]:
-    with opened_shared(*shared_ledger(database_url, tmp_path)) as ledger:
+    with opened_shared(*copied_shared_ledger(database_url, tmp_path)) as ledger:
         yield ledger
 
 
@@ -75,6 +75,7 @@ def rows(engine: Engine) -> list[tuple[object, ...]]:
     return [tuple(row) for row in (*subjects, *listings)]
 
 
+@pytest.mark.one_engine
 def test_a_refresh_changes_the_holders_and_no_tag(ledger: SharedLedger, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[object] = []
 
@@ -219,6 +220,7 @@ def test_a_rotation_by_the_holders(ledger: SharedLedger) -> None:
     assert ledger.verified().sharings_count == 5
 
 
+@pytest.mark.one_engine
 def test_a_refresh_of_the_announced_key_does_not_stop_its_rotation(ledger: SharedLedger) -> None:
     ledger.report(1)
     known = ledger.holders.now

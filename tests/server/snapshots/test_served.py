@@ -27,7 +27,7 @@ from ledger.server.snapshots import served as module
 from ledger.server.snapshots.builder import PublishedSnapshot, build_and_publish
 from ledger.server.snapshots.files import BUCKETS, FILTER, POLICY, TREE, folder_of
 from ledger.server.snapshots.queries import SnapshotRow
-from ledger.server.snapshots.served import SnapshotServer
+from ledger.server.snapshots.served import ServedSnapshot, SnapshotServer
 from ledger.snapshots.buckets import check_bucket, split_answer
 from ledger.snapshots.fuse_filter import FuseFilter
 from ledger.snapshots.manifest import open_manifest, snapshot_leaf_matches
@@ -61,6 +61,10 @@ def snapshot(ledger: LedgerFixture, *, covered: bool = True) -> PublishedSnapsho
 @pytest.fixture
 def snapshot_server(ledger: LedgerFixture) -> SnapshotServer:
     """Return a snapshot server that refreshes only when the test calls `refresh`."""
+    return another_server(ledger)
+
+
+def another_server(ledger: LedgerFixture) -> SnapshotServer:
     return SnapshotServer(ledger.rt.settings, ledger.rt.engine, ledger.clock)
 
 
@@ -94,17 +98,19 @@ def test_the_introduction_proves_the_snapshot(ledger: LedgerFixture, snapshot_se
     assert manifest.policy_sha256 == hashlib.sha256(latest["policy_toml"].encode()).digest()
 
 
-@pytest.mark.parametrize("laid_out", [True, False])
-def test_every_bucket_comes_with_its_path_in_one_length(
-    ledger: LedgerFixture, snapshot_server: SnapshotServer, laid_out: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "PATHS_BITS", 20 if laid_out else 0)
+def test_every_bucket_comes_with_its_path_in_one_length(ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(8):
         ledger.report(ledger.acme, ledger.person(number))
     snapshot(ledger)
-    snapshot_server.refresh()
-    newest = snapshot_server.latest()
-    assert bool(newest.paths) is laid_out
+    for laid_out in (True, False):
+        monkeypatch.setattr(module, "PATHS_BITS", 20 if laid_out else 0)
+        snapshot_server = another_server(ledger)
+        snapshot_server.refresh()
+        assert bool(snapshot_server.latest().paths) is laid_out
+        every_bucket_has_its_path(ledger, snapshot_server.latest())
+
+
+def every_bucket_has_its_path(ledger: LedgerFixture, newest: ServedSnapshot) -> None:
     manifest = newest.manifest
     answers = [newest.bucket(number) for number in range(2**manifest.bits)]
     assert {len(answer) for answer in answers} == {manifest.bucket_bytes + 32 * manifest.bits}
@@ -223,14 +229,29 @@ def test_a_snapshot_ends_by_the_clock_and_older_ones_make_room(
         snapshot_server.latest()
 
 
-@pytest.mark.parametrize("harm", ["folder", FILTER, BUCKETS, TREE, POLICY, "cut"])
 def test_where_the_files_are_missing_an_older_one_stays_the_latest(
-    ledger: LedgerFixture, snapshot_server: SnapshotServer, harm: str, caplog: pytest.LogCaptureFixture
+    ledger: LedgerFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
+    harms = ("folder", FILTER, BUCKETS, TREE, POLICY, "cut")
     older = snapshot(ledger)
-    snapshot_server.refresh()
+    servers = {harm: another_server(ledger) for harm in harms}
+    for server in servers.values():
+        server.refresh()
     ledger.clock.moment += timedelta(hours=1)
     newer = snapshot(ledger)
+    for harm, server in servers.items():
+        caplog.clear()
+        stays_until_the_files_are_there(ledger, server, harm, older, newer, caplog)
+
+
+def stays_until_the_files_are_there(
+    ledger: LedgerFixture,
+    snapshot_server: SnapshotServer,
+    harm: str,
+    older: PublishedSnapshot,
+    newer: PublishedSnapshot,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     folder = folder_of(ledger.rt.settings, newer.version)
     kept = folder.with_name("kept")
     shutil.copytree(folder, kept)
@@ -294,20 +315,22 @@ def test_without_a_database_what_is_served_stays(ledger: LedgerFixture, tmp_path
     engine.dispose()
 
 
-@pytest.mark.parametrize("broken", ["{}", "{", '{"a":1}'])
 def test_a_snapshot_that_cannot_be_read_keeps_no_other_from_being_served(
-    ledger: LedgerFixture, snapshot_server: SnapshotServer, broken: str, caplog: pytest.LogCaptureFixture
+    ledger: LedgerFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
     published = [snapshot(ledger), snapshot(ledger)]
-    with writing(ledger.rt.engine) as connection:
-        connection.execute(update(Snapshot).where(Snapshot.version == published[1].version).values(manifest=broken))
-    for _ in range(2):
-        snapshot_server.refresh()
-        assert are_served(snapshot_server, published) == [True, False]
-    # The ledger's own server of snapshots refreshes in a thread, and may log the same.
-    mine = threading.current_thread().name
-    records = [record for record in caplog.records if record.name == module.__name__ and record.threadName == mine]
-    assert [record.message for record in records] == ["snapshot_unreadable"]
+    for broken in ("{}", "{", '{"a":1}'):
+        caplog.clear()
+        snapshot_server = another_server(ledger)
+        with writing(ledger.rt.engine) as connection:
+            connection.execute(update(Snapshot).where(Snapshot.version == published[1].version).values(manifest=broken))
+        for _ in range(2):
+            snapshot_server.refresh()
+            assert are_served(snapshot_server, published) == [True, False]
+        # The ledger's own server of snapshots refreshes in a thread, and may log the same.
+        mine = threading.current_thread().name
+        records = [record for record in caplog.records if record.name == module.__name__ and record.threadName == mine]
+        assert [record.message for record in records] == ["snapshot_unreadable"]
 
 
 def test_an_empty_file_is_as_good_as_none(ledger: LedgerFixture, snapshot_server: SnapshotServer) -> None:
