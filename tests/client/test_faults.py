@@ -29,7 +29,7 @@ from ledger.errors import ConfigurationError, InvalidProof, NotFound, ScopeMissi
 from ledger.protocol.encoding import b64url
 from tests.client.small_ledger import Answer, SmallLedger, small_ledger
 from tests.faulty import PROMPT_SECONDS, answering, free_port
-from tests.kit import report_arguments
+from tests.kit import giving_up, report_arguments
 
 WHO = {"phone": "+86 138 0013 8000"}
 _PROXY_VARIABLES = (
@@ -219,9 +219,9 @@ def test_a_name_that_does_not_resolve_is_named(ledger: SmallLedger, monkeypatch:
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     suite = ledger.suite_file(url="https://ledger.test")
-    with ledger.connect(suite=suite, lookup_budget_seconds=PROMPT_SECONDS, connect_budget_seconds=1.5) as acme:
+    with ledger.connect(suite=suite, lookup_budget_seconds=PROMPT_SECONDS) as acme:
         assert acme.lookup(WHO, order="A-1").unavailable_because == "dns_failed"
-        with pytest.raises(Unavailable, match=r"ledger\.test could not be resolved"):
+        with giving_up(acme), pytest.raises(Unavailable, match=r"ledger\.test could not be resolved"):
             acme.connect()
 
 
