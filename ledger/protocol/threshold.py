@@ -182,7 +182,9 @@ def combine(blinds: Sequence[bytes], shares: Sequence[VerifiedShare]) -> list[by
     return sodium.linear_combinations(columns)
 
 
-def _check_keys(threshold: int, public_key: bytes, holders: Sequence[HolderKey]) -> None:
+# A statement is read again with each card, checkpoint and request of a ceremony. What is refused is not kept.
+@lru_cache(maxsize=1024)
+def _check_keys(threshold: int, public_key: bytes, holders: tuple[HolderKey, ...]) -> None:
     voprf.check_element(public_key)
     for holder in holders:
         voprf.check_element(holder.public_key)

@@ -249,6 +249,20 @@ def test_a_thread_apart_ends_with_its_work() -> None:
     transport.close()
 
 
+def test_what_was_waited_for_is_said_when_the_time_is_over() -> None:
+    """Not only that it is over: the work's deadline is earlier than the end of the waiting for it."""
+    transport = Transport(f"http://127.0.0.1:{free_port()}")
+
+    def late(limit: Deadline) -> None:
+        threading.Event().wait(limit.left())
+        raise Unavailable("north: timeout.", holders={"north": "timeout"})
+
+    with pytest.raises(Unavailable) as caught:
+        transport.in_own_thread(1.0, late)
+    assert caught.value.details["holders"] == {"north": "timeout"}
+    transport.close()
+
+
 @settings(max_examples=trials(30, 50))
 @given(budget=st.floats(0.05, 5), seed=st.integers(0, 2**32))
 def test_retries_end_within_any_budget(budget: float, seed: int) -> None:

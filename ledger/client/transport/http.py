@@ -61,6 +61,8 @@ MAX_ANSWER_BYTES = 32 * 1024 * 1024
 """An answer longer than this is refused: the largest honest one, an entry bundle, stays below 17 MB."""
 STALL_SECONDS = 30.0
 """A download in which nothing comes for so long is given up."""
+EARLIER_SECONDS = 0.1
+"""By so much at most, and by a tenth of its time, work in a thread of its own ends before the wait for it."""
 RETRY_FIRST_SECONDS = 0.1
 RETRY_LONGEST_SECONDS = 2.0
 _SHARED_PATHS = ("/log/", "/v1/snapshots/", "/v1/suite", "/v1/texts/")
@@ -429,8 +431,12 @@ class Transport(ForkAware):
     def in_own_thread(self, seconds: float, work: Callable[[Deadline], T]) -> T:
         """Run `work` as `within` does, in a thread of its own that ends with the work: for work that may continue long
         after its time is over, and for work before a fork. At most `MAX_CONNECTIONS` run at once; others wait. Raises
-        Unavailable when the time is over or no thread can be started, and what `work` raises."""
+        Unavailable when the time is over or no thread can be started, and what `work` raises.
+
+        The deadline that `work` gets is a little earlier than the end of the waiting, so that the error which says what
+        was waited for arrives, not only that the time is over."""
         deadline = Deadline(seconds)
+        end_of_work = Deadline(seconds - min(EARLIER_SECONDS, seconds / 10))
         room = self._opened().own_threads
         if not room.acquire(timeout=deadline.left()):
             raise Unavailable("Too many calls wait for the ledger.", reason="timeout")
@@ -439,7 +445,7 @@ class Transport(ForkAware):
 
         def run() -> None:
             try:
-                outcome.set_result(context.run(work, deadline))
+                outcome.set_result(context.run(work, end_of_work))
             except BaseException as error:  # raised again where it is waited for
                 outcome.set_exception(error)
             finally:
