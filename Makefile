@@ -6,8 +6,9 @@ PY := $(VENV)/bin/python
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
-# One more process than a small machine has cores: tests that wait for servers leave room. They are forks (tests/workers.py),
-# except where coverage is measured, which needs xdist. Linear algebra in threads of its own would only wait for the cores.
+# Two processes more than a small machine has cores: tests that wait for servers leave room. They are forks
+# (tests/workers.py), except where coverage is measured, which needs xdist: there, each process costs its own start.
+# Linear algebra in threads of its own would only wait for the cores.
 PYTEST := OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -q
 # Where this is set, each of the hundred processes of a run would compile the same modules again: half of a server's start.
 export PYTHONDONTWRITEBYTECODE :=
@@ -27,7 +28,7 @@ serve: $(VENV)/demo.stamp ## Keep a server running on SQLite in ./var
 	$(PY) -m ledger serve $(ARGS)
 
 test: $(VENV)/test.stamp ## Run all tests, on SQLite and on a real PostgreSQL (COVERAGE=1 measures branches too)
-	$(PYTEST) $(if $(COVERAGE),-n 3 --dist worksteal --cov --cov-report=term,--workers 3) $(ARGS)
+	$(PYTEST) $(if $(COVERAGE),-n 3 --dist worksteal --cov --cov-report=term,--workers 4) $(ARGS)
 
 check: $(VENV)/test.stamp ## Lint, format, types, import contracts, house rules, migration drift
 	$(VENV)/bin/ruff check .

@@ -1,6 +1,6 @@
 """Tests in several processes, which are forked from the one that has imported and collected them.
 
-`--workers 3` is the option. pytest-xdist starts each of its processes anew: each imports the ledger, its libraries and
+`--workers 4` is the option. pytest-xdist starts each of its processes anew: each imports the ledger, its libraries and
 all test files, and collects eight thousand tests, which takes nine seconds of a processor. Here that happens once. The
 first process collects, hands the tests out, and reports; a test, its fixtures and what a file's tests share run in a
 worker, as with xdist.
