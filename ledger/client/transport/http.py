@@ -62,7 +62,8 @@ MAX_ANSWER_BYTES = 32 * 1024 * 1024
 STALL_SECONDS = 30.0
 """A download in which nothing comes for so long is given up."""
 EARLIER_SECONDS = 0.1
-"""The time between the end of work in a thread of its own and the end of the wait for it; a tenth of all time if that is less."""
+"""The time between the end of work in a thread of its own and the end of the wait for it, or a tenth of the whole time
+if that is less."""
 RETRY_FIRST_SECONDS = 0.1
 RETRY_LONGEST_SECONDS = 2.0
 _SHARED_PATHS = ("/log/", "/v1/snapshots/", "/v1/suite", "/v1/texts/")
