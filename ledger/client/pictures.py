@@ -9,7 +9,7 @@ from typing import Any
 from ledger.client.inputs import check_id
 from ledger.client.models.pictures import PictureHash, PictureReuse, parse_reuses
 from ledger.client.session import Session
-from ledger.client.transport.http import Deadline
+from ledger.client.transport.budgets import Deadline
 from ledger.errors import InvalidRequest, PictureUnfit
 from ledger.protocol.encoding import b64url
 from ledger.rules.pictures import MAX_SEARCHED, MIN_QUALITY, is_degenerate

@@ -48,12 +48,13 @@ from ledger.client.transport.budgets import (
     CONNECT_BUDGET_SECONDS,
     LOOKUP_BUDGET_SECONDS,
     SUBJECT_BUDGET_SECONDS,
+    Deadline,
     checked_budget,
 )
 from ledger.client.transport.connections import ClientFactory, HttpOptions
 from ledger.client.transport.event_log import log_advice, log_event
 from ledger.client.transport.forks import ForkLock
-from ledger.client.transport.http import Deadline, HttpAnswer, Transport
+from ledger.client.transport.http import HttpAnswer, Transport
 from ledger.client.verify.receipts import log_fetcher
 from ledger.errors import (
     ConfigurationError,

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from prometheus_client.core import GaugeMetricFamily, Metric
 from sqlalchemy import Engine
 
-from ledger.client.transport.http import Deadline, Transport
+from ledger.client.transport.budgets import Deadline
+from ledger.client.transport.http import Transport
 from ledger.client.verify.log import Fetch
 from ledger.errors import ConfigurationError, NotFound, Unavailable
 from ledger.holder import budget_queries

@@ -26,8 +26,9 @@ from cryptography.x509.oid import NameOID
 from ledger.client.outbox import store as outbox_module
 from ledger.client.outbox.store import Outbox
 from ledger.client.state import locked
+from ledger.client.transport.budgets import Deadline
 from ledger.client.transport.forks import ForkLock, Sockets
-from ledger.client.transport.http import Deadline, Transport
+from ledger.client.transport.http import Transport
 from ledger.errors import ConfigurationError, LedgerError, Unavailable
 from tests.client.shared_ledger import shared_ledger
 from tests.faulty import answering, proxy

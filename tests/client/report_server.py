@@ -20,7 +20,8 @@ from urllib.parse import parse_qs, urlsplit
 from ledger.client.models.reports import Delivery
 from ledger.client.outbox.sender import OutboxSender, encode
 from ledger.client.outbox.store import New, Operation, Outbox
-from ledger.client.transport.http import Deadline, HttpAnswer, Transport
+from ledger.client.transport.budgets import Deadline
+from ledger.client.transport.http import HttpAnswer, Transport
 from ledger.protocol.encoding import b64url, canonical_json, format_time
 from tests.faulty import answering
 

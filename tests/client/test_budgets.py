@@ -23,9 +23,10 @@ from ledger.client.transport.budgets import (
     CONNECT_BUDGET_SECONDS,
     LOOKUP_BUDGET_SECONDS,
     SUBJECT_BUDGET_SECONDS,
+    Deadline,
 )
 from ledger.client.transport.connections import MAX_CONNECTIONS
-from ledger.client.transport.http import Deadline, Transport
+from ledger.client.transport.http import Transport
 from ledger.errors import Unavailable
 from tests.client.small_ledger import SmallLedger
 from tests.counts import trials

@@ -11,10 +11,11 @@ from contextlib import contextmanager, suppress
 import httpx2
 import pytest
 
+from ledger.client.transport.budgets import Deadline
 from ledger.client.transport.connections import HttpOptions
 from ledger.client.transport.direct import AnswerTooLong, BrokenAnswer, DirectAnswer, DirectConnections
 from ledger.client.transport.forks import Sockets
-from ledger.client.transport.http import Deadline, Transport
+from ledger.client.transport.http import Transport
 from ledger.errors import Unavailable
 from tests.faulty import PROMPT_SECONDS, answering, free_port
 from tests.processes import until

@@ -23,8 +23,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from ledger.cli.platform.verify import log_fetch
 from ledger.client import Query, RefundLedger
+from ledger.client.transport.budgets import Deadline
 from ledger.client.transport.connections import CA_VARIABLE, HttpOptions
-from ledger.client.transport.http import Deadline, Transport
+from ledger.client.transport.http import Transport
 from ledger.errors import ConfigurationError, InvalidProof, NotFound, ScopeMissing, Unavailable
 from ledger.protocol.encoding import b64url
 from tests.client.small_ledger import Answer, SmallLedger, small_ledger

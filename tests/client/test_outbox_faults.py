@@ -22,7 +22,8 @@ from ledger.client.outbox.sender import PARKED_EVERY, OutboxSender, encode
 from ledger.client.outbox.store import New, Outbox
 from ledger.client.session import REFUSED_RETENTION_DAYS
 from ledger.client.state import OUTBOX_FILE
-from ledger.client.transport.http import Deadline, HttpAnswer, Transport
+from ledger.client.transport.budgets import Deadline
+from ledger.client.transport.http import HttpAnswer, Transport
 from ledger.errors import (
     AlreadyReversed,
     ConfigurationError,
@@ -411,7 +412,7 @@ def test_a_proxy_that_refuses_long_requests_gets_shorter_ones(running: Running, 
     suite = running.suite("acme").read_bytes()
 
     def respond(method: str, path: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        from ledger.client.transport.http import Deadline
+        from ledger.client.transport.budgets import Deadline
 
         if path == "/v1/suite":
             return 200, {}, suite

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ledger.client import RefundLedger
-from ledger.client.transport.http import Deadline
+from ledger.client.transport.budgets import Deadline
 from ledger.errors import AnswerMismatch, NotFound, OrderAlreadyReported
 from tests.faulty import answering
 from tests.kit import Connect, Running, person, report_arguments, reports_of

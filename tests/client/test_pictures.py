@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ledger.client import PictureHash, PictureReuse, RefundLedger, claim_upload, evidence
-from ledger.client.transport.http import Deadline
+from ledger.client.transport.budgets import Deadline
 from ledger.errors import InvalidRequest, NotFound, PictureUnfit, QuotaExceeded, UnexpectedAnswer
 from ledger.server.db.engine import open_engine
 from ledger.server.pictures.benign import add_benign, remove_benign

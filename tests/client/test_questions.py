@@ -15,7 +15,7 @@ from ledger.client import Buyer, Lookup, Query, Refund, RefundLedger, buyers
 from ledger.client.identity.suite import parse_suite
 from ledger.client.lookups.questions import SETTLE_SECONDS, Questioner, Watermark
 from ledger.client.lookups.request import query_json
-from ledger.client.transport.http import Deadline
+from ledger.client.transport.budgets import Deadline
 from ledger.errors import AnswerMismatch, InvalidRequest, UnexpectedAnswer
 from ledger.protocol.encoding import b64url, unb64url
 from ledger.protocol.request_digest import question_digest

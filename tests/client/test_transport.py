@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from ledger import errors
-from ledger.client.transport.http import MAX_ANSWER_BYTES, Deadline, Transport, WrongLength
+from ledger.client.transport.budgets import Deadline
+from ledger.client.transport.http import MAX_ANSWER_BYTES, Transport, WrongLength
 from ledger.client.transport.problems import error_from, error_from_problem
 from ledger.errors import (
     AnswerMismatch,

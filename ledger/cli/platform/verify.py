@@ -16,7 +16,8 @@ from ledger.cli.decorator import command
 from ledger.client.identity.keyfiles import load_public_keys
 from ledger.client.identity.suite import Suite
 from ledger.client.state import CHECKPOINT_FILE, SeenCheckpoint, default_state_dir, log_label, state_home
-from ledger.client.transport.http import Deadline, Transport
+from ledger.client.transport.budgets import Deadline
+from ledger.client.transport.http import Transport
 from ledger.client.verify.local_text import kept_text
 from ledger.client.verify.log import Fetch, LogReport, compare_views, fetch_checkpoint, verify_log
 from ledger.client.verify.receipts import OfflineReceipt, check_offline

@@ -11,9 +11,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger.client.holders.tokens import HolderTokens
 from ledger.client.identity.suite import is_loopback
+from ledger.client.transport.budgets import Deadline
 from ledger.client.transport.connections import MAX_CONNECTIONS, HttpOptions
 from ledger.client.transport.forks import ForkAware, ForkLock
-from ledger.client.transport.http import Deadline, Transport
+from ledger.client.transport.http import Transport
 from ledger.client.transport.workers import Workers
 from ledger.errors import ConfigurationError, Unavailable
 

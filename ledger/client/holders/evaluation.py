@@ -17,9 +17,10 @@ from functools import partial
 
 from ledger.client.holders.answers import holder_share
 from ledger.client.holders.connection import HolderConnection
+from ledger.client.transport.budgets import Deadline
 from ledger.client.transport.event_log import log_event
 from ledger.client.transport.forks import ForkLock
-from ledger.client.transport.http import Deadline, worth_retrying
+from ledger.client.transport.http import worth_retrying
 from ledger.errors import (
     HolderMismatch,
     InvalidProof,

@@ -14,8 +14,8 @@ from ledger.client.holders.evaluation import Attempts, GroupEvaluation, HolderFa
 from ledger.client.identity.epochs import Epochs
 from ledger.client.identity.suite import is_loopback
 from ledger.client.models.key_holders import KeyHolder, KeyHolders
+from ledger.client.transport.budgets import Deadline
 from ledger.client.transport.event_log import log_event
-from ledger.client.transport.http import Deadline
 from ledger.errors import LedgerError, StaleEpoch, StaleGeneration, Unavailable
 from ledger.protocol.fingerprints import fingerprint
 from ledger.protocol.threshold import HolderKey, KeySet, VerifiedShare

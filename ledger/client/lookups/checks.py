@@ -21,8 +21,8 @@ from ledger.client.models.lookups import Check
 from ledger.client.session import Session
 from ledger.client.snapshots.reader import Snapshot
 from ledger.client.subjects import Buyer, Canonical, Identifiers, normalise
+from ledger.client.transport.budgets import Deadline
 from ledger.client.transport.event_log import proof_errors_logged
-from ledger.client.transport.http import Deadline
 from ledger.errors import InvalidRequest, SnapshotUnknown, StaleEpoch, Unavailable, UnexpectedAnswer
 from ledger.rules.guidance import Claim
 

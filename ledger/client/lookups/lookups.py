@@ -22,8 +22,8 @@ from ledger.client.outbox.sender import BATCH_ITEMS
 from ledger.client.pictures import search, search_json
 from ledger.client.session import Session
 from ledger.client.subjects import Buyer, Canonical, Identifiers, normalise
+from ledger.client.transport.budgets import Deadline
 from ledger.client.transport.event_log import log_event, proof_errors_logged
-from ledger.client.transport.http import Deadline
 from ledger.errors import InvalidInput, InvalidRequest, LedgerError, StaleEpoch, Unavailable, UnexpectedAnswer
 from ledger.rules.reports import order_ref
 

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from ledger.client.lookups.reasons import Reason
-from ledger.client.transport.http import Deadline, Transport
+from ledger.client.transport.budgets import Deadline
+from ledger.client.transport.http import Transport
 from ledger.client.transport.problems import plain
 from ledger.errors import LedgerError, NotFound
 from ledger.rules.languages import LOCALES

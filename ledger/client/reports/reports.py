@@ -36,7 +36,7 @@ from ledger.client.reports.building import build_report, check_fields
 from ledger.client.reports.evidence import evidence_json
 from ledger.client.session import ATTEMPT_SECONDS, Session
 from ledger.client.subjects import Buyer, Identifiers, SubjectIds, normalise
-from ledger.client.transport.http import Deadline
+from ledger.client.transport.budgets import Deadline
 from ledger.client.verify.receipts import VerifiedReceipt, accept_receipt, check_receipt, fetch_receipt
 from ledger.errors import (
     InvalidReport,

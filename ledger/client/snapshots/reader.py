@@ -23,8 +23,9 @@ from ledger.client.identity.suite import Suite
 from ledger.client.snapshots.cache import BUCKETS_FILE, FILTER_FILE, SnapshotCache
 from ledger.client.snapshots.files import BucketsSink, FilterSink, Latest, checked_buckets, open_latest
 from ledger.client.state import SeenCheckpoint
+from ledger.client.transport.budgets import Deadline
 from ledger.client.transport.forks import ForkLock
-from ledger.client.transport.http import Deadline, Transport, WrongLength
+from ledger.client.transport.http import Transport, WrongLength
 from ledger.client.verify.receipts import log_fetcher
 from ledger.errors import (
     InvalidBucket,

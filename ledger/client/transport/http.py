@@ -30,6 +30,7 @@ from typing import Any, TypeVar
 import httpx2
 
 from ledger.client.identity.suite import is_loopback
+from ledger.client.transport.budgets import EARLIER_SECONDS, Deadline
 from ledger.client.transport.connections import (
     MAX_CONNECTIONS,
     HttpOptions,
@@ -61,9 +62,6 @@ MAX_ANSWER_BYTES = 32 * 1024 * 1024
 """An answer longer than this is refused: the largest honest one, an entry bundle, stays below 17 MB."""
 STALL_SECONDS = 30.0
 """A download in which nothing comes for so long is given up."""
-EARLIER_SECONDS = 0.1
-"""The time between the end of work in a thread of its own and the end of the wait for it, or a tenth of the whole time
-if that is less."""
 RETRY_FIRST_SECONDS = 0.1
 RETRY_LONGEST_SECONDS = 2.0
 _SHARED_PATHS = ("/log/", "/v1/snapshots/", "/v1/suite", "/v1/texts/")
@@ -124,23 +122,6 @@ class HttpAnswer:
         except AnswerMismatch:
             self.drop()
             raise
-
-
-class Deadline:
-    """A moment on the monotonic clock by which something must be over."""
-
-    def __init__(self, seconds: float, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._monotonic = monotonic
-        self._end = monotonic() + seconds
-
-    def left(self) -> float:
-        """Return the seconds left; 0 when it is over."""
-        return max(0.0, self._end - self._monotonic())
-
-    def check(self) -> None:
-        """Check that time is left. Raises Unavailable."""
-        if self.left() <= 0:
-            raise Unavailable("The ledger did not answer in time.", reason="timeout")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from ledger.client.identity.suite import Suite
 from ledger.client.models.reports import AcceptedReport
 from ledger.client.state import SeenCheckpoint
-from ledger.client.transport.http import Deadline, Transport
+from ledger.client.transport.budgets import Deadline
+from ledger.client.transport.http import Transport
 from ledger.errors import InvalidReceipt, LedgerError, ReceiptPending
 from ledger.protocol.encoding import b64url, format_time, unb64url
 from ledger.rules.reports import verify_signature
