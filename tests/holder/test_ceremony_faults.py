@@ -247,7 +247,7 @@ def false_certificate(exchange: Exchange) -> None:
     ("fault", "words"),
     [
         (
-            change_json("south.certificate.json", lambda m: m.update(payload=m["payload"][:-1] + "A")),
+            change_json("south.certificate.json", lambda m: m.update(payload=m["payload"][:-4] + "AAAA")),
             "not signed by",
         ),
         (change_json("south.certificate.json", lambda m: m.update(ceremony=b64url(bytes(32)))), "another ceremony"),
