@@ -320,4 +320,4 @@ def test_a_filter_that_another_process_fetched_is_found(ledger: SmallLedger) -> 
             ledger.now += timedelta(minutes=1)
             return tell(acme) == "clear"
 
-        until(clear, "the filter is not found")  # a lookup does not wait for the reading of it
+        until(clear, "the filter is not found")  # a look does nothing while another thread has the lock
