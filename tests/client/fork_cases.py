@@ -13,7 +13,8 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -31,14 +32,14 @@ from ledger.client.transport.forks import ForkLock, Sockets
 from ledger.client.transport.http import Transport
 from ledger.errors import ConfigurationError, LedgerError, Unavailable
 from tests.client.shared_ledger import shared_ledger
-from tests.faulty import answering, proxy
+from tests.faulty import Proxy, answering, proxy
 
 PATIENCE_SECONDS = 60.0
 
 
-def child(work: Callable[[], object]) -> int:
+def child(work: Callable[[], object], fork: Callable[[], int] = os.fork) -> int:
     """Fork; the child does `work` and ends, with 0 unless it raised. Its process id."""
-    pid = os.fork()
+    pid = fork()
     if not pid:
         try:
             work()
@@ -233,19 +234,48 @@ def _is_closed(transport: Transport) -> None:
     assert refused.details["reason"] == "closed"
 
 
-def a_fork_that_python_does_not_see_is_noticed(folder: Path) -> None:
-    libc = ctypes.PyDLL(None)
-    with answering(lambda *_: (200, {}, b"{}")) as url, proxy(url) as between:
-        transport, outbox = Transport(between.url), Outbox(folder / "outbox.db")
-        outbox.add([_item("parent")], datetime.now(UTC))
-        transport.send("GET", "/x", Deadline(PATIENCE_SECONDS))
-        pid = libc.fork()
-        if not pid:
-            transport.send("GET", "/x", Deadline(PATIENCE_SECONDS))
-            outbox.add([_item("child")], datetime.now(UTC))
-            os._exit(0)
+@contextmanager
+def counting_server() -> Iterator[str]:
+    """The URL of a server, in a process of its own, that answers with the number of connections made to it so far."""
+    (read_url, write_url), (read_end, write_end) = os.pipe(), os.pipe()
+
+    def serve() -> None:
+        os.close(write_end)
+        counted: list[Proxy] = []
+        with answering(lambda *_: (200, {}, b"%d" % counted[0].connections)) as url, proxy(url) as between:
+            counted.append(between)
+            os.write(write_url, between.url.encode())
+            os.read(read_end, 1)  # until the parent closes its end
+
+    pid = child(serve)
+    os.close(read_end)
+    try:
+        yield os.read(read_url, 100).decode()
+    finally:
+        os.close(write_end)
         ended_well(pid)
-        assert between.connections == 2, "the child has a connection of its own"
+        os.close(read_url)
+        os.close(write_url)
+
+
+def a_fork_that_python_does_not_see_is_noticed(folder: Path) -> None:
+    # A thread that waits for the interpreter during such a fork leaves its lock taken in the child: no code can help.
+    assert threading.active_count() == 1, "this case must come before those that start threads"
+    with counting_server() as url:
+        transport, outbox = Transport(url), Outbox(folder / "outbox.db")
+        outbox.add([_item("parent")], datetime.now(UTC))
+
+        def connections() -> bytes:
+            return transport.send("GET", "/x", Deadline(PATIENCE_SECONDS)).body
+
+        assert connections() == b"1"
+
+        def work() -> None:
+            assert connections() == b"2", "the child has a connection of its own"
+            outbox.add([_item("child")], datetime.now(UTC))
+
+        ended_well(child(work, ctypes.PyDLL(None).fork))
+        assert connections() == b"2", "the parent goes on over its own"
         assert [item.idempotency_key for item in outbox.items()] == ["parent", "child"]
         outbox.close()
         transport.close()
@@ -314,12 +344,12 @@ def _is_dropped(connection: ssl.SSLSocket) -> None:
 CASES = {
     case.__name__: case
     for case in (
+        a_fork_that_python_does_not_see_is_noticed,
         a_lock_that_a_thread_held_is_free_in_a_child,
         a_child_does_not_keep_a_file_locked,
         an_outbox_is_neither_shared_nor_damaged,
         an_outbox_forked_while_it_was_written_is_refused,
         a_child_that_closes_leaves_the_parents_connection,
-        a_fork_that_python_does_not_see_is_noticed,
         tls_goes_on_after_a_child_has_dropped_it,
         a_child_asks_key_holders_by_itself,
     )
