@@ -52,15 +52,23 @@ class PublishedSnapshot:
     latest: dict[str, Any]
 
 
+def _fixed(name: str, number: int) -> bytes:
+    """32 bytes, the same in each run: one filter in 256 holds a person who is not listed, and no run may meet it."""
+    return hashlib.sha256(f"{name} {number}".encode()).digest()
+
+
 @dataclass
 class SmallLedger:
-    """The ledger of this module. `people` are those listed: {(kind, raw identifier): events}."""
+    """The ledger of this module. Tags and filters are the same in each run.
+
+    `people` are those listed: {(kind, raw identifier): events}."""
 
     folder: Path
     now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
     log_key: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
     leaves: list[bytes] = field(default_factory=list)
     oprf: dict[int, bytes] = field(default_factory=dict)
+    keys_made: int = 0
     states: dict[int, str] = field(default_factory=dict)
     announced: dict[int, int] = field(default_factory=dict)
     published: list[PublishedSnapshot] = field(default_factory=list)
@@ -99,7 +107,9 @@ class SmallLedger:
     # --- keys -----------------------------------------------------------------------------------------------------
 
     def new_key(self, epoch: int) -> None:
-        self.oprf[epoch] = voprf.derive_secret(secrets.token_bytes(32), b"small ledger")
+        """Another secret each time."""
+        self.keys_made += 1
+        self.oprf[epoch] = voprf.derive_secret(_fixed("key", self.keys_made), b"small ledger")
 
     def rotation_body(self, epoch: int) -> dict[str, Any]:
         public = voprf.public_key(self.oprf[epoch])
@@ -173,7 +183,7 @@ class SmallLedger:
             entries[number] += self.sealed(element, kind, version, number, events)
         buckets = [sealed.pad_bucket(part, 64, number, keys) for number, part in enumerate(entries)]
         tree = build_tree([bucket_leaf(version, n, bucket) for n, bucket in enumerate(buckets)])
-        filter_file = fuse.build(b"".join(tags), secrets.token_bytes(32))
+        filter_file = fuse.build(b"".join(tags), _fixed("filter", len(self.published)))
         text, policy_version = self.policy()
         values: dict[str, Any] = {
             "service": SERVICE,
