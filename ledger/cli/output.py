@@ -149,6 +149,11 @@ def fields(pairs: Mapping[str, object]) -> Facts:
     return facts(pairs)
 
 
+def elements(number: int) -> str:
+    """Return a number of elements in words: `1 element`, `2,000 elements`."""
+    return "1 element" if number == 1 else f"{number:,} elements"
+
+
 def fail(exit_with: ExitCode, message: str, /, **details: object) -> NoReturn:
     """Print an error and exit with this code."""
     complain({"message": message, **details})

@@ -126,6 +126,7 @@ def test_a_thief_of_all_backups_names_no_listed_person(
     monkeypatch.setattr(backup, "PASSES", 1)
     passphrase = tmp_path / "passphrase"
     passphrase.write_text("nine red boats on a slow river")
+    passphrase.chmod(0o600)
     files = consortium.ledger_database()
     for holder in HOLDERS:
         path = tmp_path / f"{holder}.backup"

@@ -32,3 +32,5 @@ def test_a_grant_is_given_and_shown(tmp_path: Path) -> None:
     shown = command("budget", "acme").stdout
     assert "0 of 100,000 elements used today" in shown
     assert "first tagging [bold]" in shown
+    assert "acme may have 1 element a day." in command("quota", "acme", "1").stdout
+    assert "acme may have 2,000 elements a day." in command("quota", "acme", "2000").stdout

@@ -165,6 +165,7 @@ def test_an_auditor_without_a_suite_file(rt: Runtime, settings: Settings, log_ur
     assert machine(*anybody)["elements"] == done["elements"] == 6
     readable = run(*anybody)
     assert "converted from the old key to the new one" in readable.stdout
+    assert not set("[]'") & set(readable.stdout), "lists are in words"
     assert machine(*anybody, "--from", 1, "--to", 2)["switch_entry"] == done["entry_index"]
     assert machine(*anybody, "--to", 3, code=ExitCode.REFUSED)["error"]["code"] == "invalid_rotation"
     (folder / "rotation.json").unlink()

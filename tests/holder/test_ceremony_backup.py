@@ -34,6 +34,7 @@ def exchange(after: Callable[[str], Exchange]) -> Exchange:
     """All have certified; with a passphrase."""
     exchange = after("certify")
     (exchange.root / "passphrase").write_text(PASSPHRASE + "\n")
+    (exchange.root / "passphrase").chmod(0o600)
     return exchange
 
 
@@ -94,7 +95,15 @@ def test_a_short_passphrase_stops_before_the_share_is_written(exchange: Exchange
     assert "at least 12 characters" in refusal(*finish_words(exchange), code=2)["message"]
     assert not (exchange.folder("north") / "share-1-1.json").exists()
     (exchange.root / "passphrase").write_bytes(b"\xff" * 20)
-    assert "cannot be read" in refusal(*finish_words(exchange), code=2)["message"]
+    assert "not UTF-8" in refusal(*finish_words(exchange), code=2)["message"]
+
+
+def test_a_passphrase_that_others_can_read_is_refused(exchange: Exchange) -> None:
+    (exchange.root / "passphrase").chmod(0o644)
+    assert "must not be readable by others" in refusal(*finish_words(exchange), code=2)["message"]
+    assert not (exchange.root / "north.backup").exists()
+    (exchange.root / "passphrase").unlink()
+    assert "is missing" in refusal(*finish_words(exchange), code=2)["message"]
 
 
 def test_without_a_backup_the_command_says_so(exchange: Exchange) -> None:

@@ -208,6 +208,7 @@ def test_restore(killer: Killer, exchange: Exchange, tmp_path: Path, monkeypatch
     monkeypatch.setattr(backup, "MEMORY_KIB", 1024)
     folder, saved, passphrase = tmp_path / "restored", tmp_path / "saved", tmp_path / "passphrase"
     passphrase.write_text("a passphrase of this test")
+    passphrase.chmod(0o600)
     run("backup", saved, "--passphrase-file", passphrase, "--folder", exchange.folder(VICTIM))
     words = ["restore", saved, "--passphrase-file", passphrase, "--folder", folder]
     count = 1

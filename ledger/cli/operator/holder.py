@@ -388,13 +388,14 @@ def _write(out: Path | None, name: str, text: str) -> Path:
 
 def _passphrase(file: Path | None, *, new: bool) -> str:
     """Return the passphrase of a file or of a prompt. Raises ConfigurationError, InvalidRequest, InvalidInput."""
+    from ledger.client.identity.keyfiles import read_secret_file
     from ledger.holder.backup import check_passphrase
 
     if file is not None:
         try:
-            text = file.read_text("utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"The passphrase file {file.name} cannot be read.") from error
+            text = read_secret_file(file, "passphrase file").decode().rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise ConfigurationError(f"The passphrase file {file.name} is not UTF-8 text.") from error
     elif output.json_asked():
         raise InvalidRequest("With --json, give the passphrase with --passphrase-file.")
     else:

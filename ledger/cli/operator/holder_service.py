@@ -169,9 +169,9 @@ def grant(
         else:
             set_daily_budget(engine, control_group=control_group, daily_elements=daily)
     if elements is not None:
-        text = f"Granted {elements:,} elements to {control_group} for {days} days."
+        text = f"Granted {output.elements(elements)} to {control_group} for {days} days."
     else:
-        text = f"The daily budget of {control_group} is {'the default' if daily is None else f'{daily:,} elements'}."
+        text = f"The daily budget of {control_group} is {'the default' if daily is None else output.elements(daily)}."
     output.emit(
         {
             "control_group": control_group,

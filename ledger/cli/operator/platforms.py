@@ -388,8 +388,8 @@ def quota(
     with opened_database() as (_, engine):
         _check_evaluates(engine)
         members.set_quota(engine, platform=name, quota=elements)
-    many = "the default number of" if elements is None else str(elements)
-    _done(name, f"{name} may have {many} elements a day.", quota=elements)
+    many = "the default number of elements" if elements is None else output.elements(elements)
+    _done(name, f"{name} may have {many} a day.", quota=elements)
 
 
 @platform.command("grant")

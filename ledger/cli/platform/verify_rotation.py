@@ -109,7 +109,7 @@ def _show_report(report: RotationReport) -> None:
 
     def show(console: Console) -> None:
         console.print("[bold green]Every element in these files was converted from the old key to the new one.[/]")
-        console.print(output.fields(value))
+        console.print(output.fields({**value, "holders": ", ".join(report.holders)}))
         if report.sharings:
             console.print(
                 f"{report.sharings} key statements from the beginning of the log are signed by all their holders, and "

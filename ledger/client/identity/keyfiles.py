@@ -40,7 +40,7 @@ _PUBLIC_BLOCK = re.compile(rb"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY--
 def load_signing_key(path: str | Path) -> Ed25519PrivateKey:
     """Return the platform's Ed25519 key from a PKCS#8 PEM file. Raises ConfigurationError, also if others may read
     it."""
-    return parse_signing_key(_read_secret(Path(path)), f"The key file {Path(path).name}")
+    return parse_signing_key(read_secret_file(Path(path)), f"The key file {Path(path).name}")
 
 
 def parse_signing_key(pem: bytes, name: str) -> Ed25519PrivateKey:
@@ -120,7 +120,7 @@ def load_order_key(path: str | Path) -> bytes:
     """Return the 32 bytes that make `order_ref` (HMAC) of an order number, from their file. Raises
     ConfigurationError."""
     path = Path(path)
-    return parse_order_key(_read_secret(path), f"The order key file {path.name}")
+    return parse_order_key(read_secret_file(path), f"The order key file {path.name}")
 
 
 def parse_order_key(text: bytes, name: str) -> bytes:
@@ -278,9 +278,9 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def check_mode(name: str, owner: int, mode: int, *, user: int, read_only: bool) -> None:
-    """Refuse a secret's file that others could read or change. `user` is the process's effective user id, `read_only`
-    whether the file is on a read-only mount.
+def check_mode(file: str, owner: int, mode: int, *, user: int, read_only: bool) -> None:
+    """Refuse a secret's file that others could read or change. `file` names it in the error, `user` is the process's
+    effective user id, `read_only` whether the file is on a read-only mount.
 
     - Only the owner may write it.
     - A file that only its owner may read is accepted.
@@ -291,21 +291,27 @@ def check_mode(name: str, owner: int, mode: int, *, user: int, read_only: bool) 
     Raises ConfigurationError.
     """
     if mode & 0o022:
-        raise ConfigurationError(f"The key file {name} must not be writable by others: chmod 600 it.")
+        raise ConfigurationError(f"The {file} must not be writable by others: chmod 600 it.")
     if mode & 0o077 and not read_only and (owner != 0 or user == 0):
         raise ConfigurationError(
-            f"The key file {name} must not be readable by others: chmod 600 it, or mount it read-only as a secret."
+            f"The {file} must not be readable by others: chmod 600 it, or mount it read-only as a secret."
         )
 
 
-def _read_secret(path: Path) -> bytes:
+def read_secret_file(path: Path, sort: str = "key file") -> bytes:
+    """Return the first MAX_SECRET_BYTES of a secret's file, which `sort` names in errors. A pipe has no mode to check.
+
+    Raises ConfigurationError when it is missing or cannot be read, and as `check_mode`.
+    """
+    file = f"{sort} {path.name}"
     try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())  # of the open file: the path may name another file by now
-            read_only = _is_read_only(file.fileno())
-            check_mode(path.name, status.st_uid, stat.S_IMODE(status.st_mode), user=os.geteuid(), read_only=read_only)
-            return file.read(MAX_SECRET_BYTES)
+        with path.open("rb") as opened:
+            status = os.fstat(opened.fileno())  # of the open file: the path may name another file by now
+            if stat.S_ISREG(status.st_mode):
+                read_only = _is_read_only(opened.fileno())
+                check_mode(file, status.st_uid, stat.S_IMODE(status.st_mode), user=os.geteuid(), read_only=read_only)
+            return opened.read(MAX_SECRET_BYTES)
     except FileNotFoundError as error:
-        raise ConfigurationError(f"The key file {path.name} is missing.") from error
+        raise ConfigurationError(f"The {file} is missing.") from error
     except OSError as error:
-        raise ConfigurationError(f"The key file {path.name} cannot be read.") from error
+        raise ConfigurationError(f"The {file} cannot be read.") from error
