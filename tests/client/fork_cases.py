@@ -249,13 +249,13 @@ def counting_server() -> Iterator[str]:
 
     pid = child(serve)
     os.close(read_end)
+    os.close(write_url)
     try:
         yield os.read(read_url, 100).decode()
     finally:
         os.close(write_end)
-        ended_well(pid)
         os.close(read_url)
-        os.close(write_url)
+        ended_well(pid)
 
 
 def a_fork_that_python_does_not_see_is_noticed(folder: Path) -> None:
