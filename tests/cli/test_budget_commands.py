@@ -22,7 +22,7 @@ def test_a_grant_is_given_and_shown(tmp_path: Path) -> None:
 
     given = command("grant", "acme", "--elements", "2000000", "--reason", "first tagging [bold]", "--days", "30")
     assert given.exit_code == 0, given.stderr
-    assert "2,000,000 more elements within 30 days" in given.stdout
+    assert "2,000,000 elements more within 30 days" in given.stdout
     refused = command("grant", "nobody", "--elements", "5", "--reason", "x")
     assert (refused.exit_code, refused.stderr.strip()) == (1, "error: There is no platform of this name.")
     answer = json.loads(command("budget", "acme", "--json").stdout)

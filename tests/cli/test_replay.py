@@ -18,7 +18,6 @@ from ledger.errors import ConfigurationError, InvalidTable
 from ledger.rules.conduct import Conduct, check_evidence
 from ledger.server.demo.replay import _moved, made_up_evidence
 from ledger.server.demo.replay_mapping import ReportMapping, fill, moment, read_mapping, read_rows, spread
-from tests.counts import LONG
 from tests.forked import run_command
 from tests.support import ROOT, SHARED, sqlite_schema
 
@@ -41,7 +40,7 @@ def test_the_demo_tells_its_story_and_can_be_run_again(tmp_path: Path) -> None:
     (tmp_path / "demo" / "keys").mkdir(parents=True)
     (tmp_path / "demo" / "keys" / "oprf.json").touch()
     sizes = []
-    for _ in range(2 if LONG else 1):
+    for _ in range(2):
         output = run("demo", "--dir", tmp_path / "demo")
         assert output["as_expected"]
         assert [step["tier"] for step in output["steps"]] == tiers
@@ -54,7 +53,7 @@ def test_the_demo_tells_its_story_and_can_be_run_again(tmp_path: Path) -> None:
         assert output["holders"]["listed"] == 2
         assert output["outage"]["failures"] == {"south": {"connect": 1}}
         sizes.append(output["log"]["size"])
-    assert sizes == sorted(set(sizes)), "the second run goes on with the same ledger"
+    assert sizes[1] > sizes[0], "the second run goes on with the same ledger"
 
 
 def test_a_small_table_gives_the_standings_it_should(tmp_path: Path) -> None:

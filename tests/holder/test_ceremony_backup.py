@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 import stat
 from collections.abc import Callable
@@ -102,8 +103,21 @@ def test_a_passphrase_that_others_can_read_is_refused(exchange: Exchange) -> Non
     (exchange.root / "passphrase").chmod(0o644)
     assert "must not be readable by others" in refusal(*finish_words(exchange), code=2)["message"]
     assert not (exchange.root / "north.backup").exists()
+    (exchange.root / "passphrase").chmod(0o600)
+    (exchange.root / "passphrase").write_text("x" * 65_537)
+    assert "longer than" in refusal(*finish_words(exchange), code=2)["message"]
     (exchange.root / "passphrase").unlink()
     assert "is missing" in refusal(*finish_words(exchange), code=2)["message"]
+
+
+def test_a_passphrase_may_come_from_a_pipe(exchange: Exchange) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, PASSPHRASE.encode())
+    os.close(writing)
+    backup = exchange.root / "north.backup"
+    run(*exchange.finish_words("north", THREE, "--backup", backup, "--passphrase-file", f"/dev/fd/{reading}"))
+    os.close(reading)
+    run(*restore_words(exchange, exchange.root / "again"))
 
 
 def test_without_a_backup_the_command_says_so(exchange: Exchange) -> None:

@@ -406,7 +406,7 @@ def grant(
     with opened_database() as (_, engine):
         _check_evaluates(engine)
         oprf.grant(engine, platform=name, elements=elements, reason=reason, days=days, now=datetime.now(UTC))
-    sentence = f"{name} may have {elements:,} more elements within {days} days."
+    sentence = f"{name} may have {output.elements(elements)} more within {days} days."
     _done(name, sentence, elements=elements, reason=reason, days=days)
 
 

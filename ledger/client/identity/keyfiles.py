@@ -299,19 +299,19 @@ def check_mode(file: str, owner: int, mode: int, *, user: int, read_only: bool) 
 
 
 def read_secret_file(path: Path, sort: str = "key file") -> bytes:
-    """Return the first MAX_SECRET_BYTES of a secret's file, which `sort` names in errors. A pipe has no mode to check.
-
-    Raises ConfigurationError when it is missing or cannot be read, and as `check_mode`.
-    """
+    """Return the bytes of a secret's file, which `sort` names in errors. Raises ConfigurationError when it is missing,
+    cannot be read, or is longer than MAX_SECRET_BYTES, and as `check_mode`."""
     file = f"{sort} {path.name}"
     try:
         with path.open("rb") as opened:
             status = os.fstat(opened.fileno())  # of the open file: the path may name another file by now
-            if stat.S_ISREG(status.st_mode):
-                read_only = _is_read_only(opened.fileno())
-                check_mode(file, status.st_uid, stat.S_IMODE(status.st_mode), user=os.geteuid(), read_only=read_only)
-            return opened.read(MAX_SECRET_BYTES)
+            read_only = _is_read_only(opened.fileno())
+            check_mode(file, status.st_uid, stat.S_IMODE(status.st_mode), user=os.geteuid(), read_only=read_only)
+            data = opened.read(MAX_SECRET_BYTES + 1)
     except FileNotFoundError as error:
         raise ConfigurationError(f"The {file} is missing.") from error
     except OSError as error:
         raise ConfigurationError(f"The {file} cannot be read.") from error
+    if len(data) > MAX_SECRET_BYTES:
+        raise ConfigurationError(f"The {file} is longer than {MAX_SECRET_BYTES:,} bytes: it holds something else.")
+    return data
