@@ -30,13 +30,13 @@ from tests.staffing import cheap
 from tests.support import sqlite_schema
 from tests.workers import Workers, made_once, run_folder
 
-# A shared two-core machine makes single examples slow without any of them being wrong, so no deadline.
+# A shared two-core machine makes single examples slow without any of them being wrong, so no deadline. `make test` draws
+# the same examples every time: a red run is about the change, and can be repeated. Long runs draw others each time.
 settings.register_profile(
-    "default", deadline=None, max_examples=trials(24, 1000), suppress_health_check=[HealthCheck.too_slow]
-)
-# CI draws the same examples every time: a red run is about the change, and can be repeated.
-settings.register_profile("ci", settings.get_profile("default"), derandomize=True, database=None, print_blob=True)
-settings.load_profile("ci" if os.environ.get("CI") else "default")
+    "refund-ledger", deadline=None, max_examples=trials(24, 1000), suppress_health_check=[HealthCheck.too_slow],
+    derandomize=not LONG, database=None, print_blob=True,
+)  # fmt: skip
+settings.load_profile("refund-ledger")
 
 __all__ = ["connect", "reviewers", "running"]
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 
 import pytest
@@ -187,10 +189,14 @@ def _signed(body: dict[str, Any]) -> bytes:
     return KEY.sign(b"refund-ledger snapshot manifest v1\n" + canonical_json(body))
 
 
+TEXTS = st.text(max_size=5).map(partial(unicodedata.normalize, "NFC"))
+"""Texts that a canonical form takes."""
+
+
 @given(
     st.dictionaries(
         st.from_regex(r"[a-z_]{2,12}", fullmatch=True).filter(lambda name: name not in BODY),
-        st.none() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(max_size=5) | st.lists(st.booleans(), max_size=2),
+        st.none() | st.integers(-(2**53) + 1, 2**53 - 1) | TEXTS | st.lists(st.booleans(), max_size=2),
         min_size=1,
         max_size=3,
     )
