@@ -30,8 +30,8 @@ from tests.staffing import cheap
 from tests.support import sqlite_schema
 from tests.workers import Workers, made_once, run_folder
 
-# A shared two-core machine makes single examples slow without any of them being wrong, so no deadline. `make test` draws
-# the same examples every time: a red run is about the change, and can be repeated. Long runs draw others each time.
+# A shared two-core machine makes single examples slow without any of them being wrong, so no deadline. `make test`
+# draws the same examples every time: a red run is about the change, and can be repeated. Long runs draw others.
 settings.register_profile(
     "refund-ledger", deadline=None, max_examples=trials(24, 1000), suppress_health_check=[HealthCheck.too_slow],
     derandomize=not LONG, database=None, print_blob=True,
